@@ -1,0 +1,101 @@
+/* persist_pipeline 1.0 */
+
+\echo Use "CREATE EXTENSION persist_pipeline" to load this file. \quit
+
+-- Ids.  The increment is PP_LEASE_IDS in src/lease.h: a backend or the worker
+-- takes so many at a time.
+CREATE SEQUENCE persist_id_seq AS bigint INCREMENT BY 1000000;
+COMMENT ON SEQUENCE persist_id_seq IS
+'ids of items, leased 1,000,000 at a time';
+REVOKE ALL ON SEQUENCE persist_id_seq FROM PUBLIC;
+
+-- Handing items over ------------------------------------------------------
+
+CREATE FUNCTION persist_enqueue(target regclass, item jsonb, transactional boolean DEFAULT true)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue';
+COMMENT ON FUNCTION persist_enqueue(regclass, jsonb, boolean) IS
+'Hands a row, a JSON object with column names as keys, to the worker, which inserts it into the target after the transaction has committed; at once if not transactional. Absent columns get their DEFAULT, evaluated now. Returns the item''s id. Errors: 22004 an argument is null; 22023 the item is not an object; 42703 an unknown key; 428C9 a generated or identity-always column is given; 42809 not a relation that takes rows; 42501 no INSERT privilege; 25006 read-only transaction or recovery; 54000 item or transaction too large; 53000 ring full, 57P01 ring closed (both at COMMIT, or now if not transactional); 55000 mode is "reject", or the library is not preloaded; and those of the column''s types, domains and defaults.';
+
+CREATE FUNCTION persist_enqueue(target text, item text, transactional boolean DEFAULT true)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_text';
+COMMENT ON FUNCTION persist_enqueue(text, text, boolean) IS
+'The same, for drivers that send text: the target''s name, looked up along search_path, and the JSON. Errors besides: 42P01 no such relation; 22P02 not JSON.';
+
+CREATE FUNCTION persist_enqueue(item record)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_record';
+COMMENT ON FUNCTION persist_enqueue(record) IS
+'Hands over a row of a table''s own type, such as NEW or ROW(...)::my_table. Every column counts as given, NULLs too; generated columns are ignored. Returns the item''s id. Errors: 42809 the row is not of a relation that takes rows; and as for JSON.';
+
+CREATE FUNCTION persist_enqueue_many(target regclass, items jsonb)
+RETURNS bigint[]
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_many';
+COMMENT ON FUNCTION persist_enqueue_many(regclass, jsonb) IS
+'Hands over each object of a JSON array, in order. Returns their ids. Errors: 22023 not an array of objects; and as for one item.';
+
+REVOKE EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION persist_enqueue(text, text, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION persist_enqueue(record) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION persist_enqueue_many(regclass, jsonb) FROM PUBLIC;
+
+-- Waiting for them --------------------------------------------------------
+
+CREATE FUNCTION persist_flush(timeout interval DEFAULT '30 s', target regclass DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_flush';
+COMMENT ON FUNCTION persist_flush(interval, regclass) IS
+'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
+REVOKE EXECUTE ON FUNCTION persist_flush(interval, regclass) FROM PUBLIC;
+
+-- Looking -----------------------------------------------------------------
+
+CREATE FUNCTION persist_queue_rows(
+	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
+	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
+	OUT items_pending bigint, OUT items_persisted bigint, OUT items_failed bigint,
+	OUT batches bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_queue_rows';
+COMMENT ON FUNCTION persist_queue_rows() IS
+'The rows of the view persist_queue.';
+REVOKE EXECUTE ON FUNCTION persist_queue_rows() FROM PUBLIC;
+
+CREATE VIEW persist_queue AS
+SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
+	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
+	   q.items_pending, q.items_persisted, q.items_failed, q.batches
+FROM persist_queue_rows() AS q
+LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
+COMMENT ON VIEW persist_queue IS
+'A row for each database in use, since the server started.';
+COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
+COMMENT ON COLUMN persist_queue.worker_state IS
+'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after a transient error), "stopping"';
+COMMENT ON COLUMN persist_queue.ring_used IS 'bytes, with those reserved by transactions in commit';
+COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
+COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
+COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker has shut the ring to stop';
+COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled';
+COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
+COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted; the server log names them';
+COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
+REVOKE ALL ON persist_queue FROM PUBLIC;
+GRANT SELECT ON persist_queue TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_queue_rows() TO pg_monitor;
+
+-- Internal ----------------------------------------------------------------
+
+CREATE FUNCTION persist_batch()
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_batch';
+COMMENT ON FUNCTION persist_batch() IS
+'Internal: the rows of the batch, for the INSERT of the pipeline; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer.';

@@ -1,0 +1,262 @@
+/*-------------------------------------------------------------------------
+ *
+ * api.c
+ *	  The SQL functions that hand items over, and persist_flush: arguments and
+ *	  rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "batch.h"
+#include "compat.h"
+#include "config.h"
+#include "convert.h"
+#include "enqueue.h"
+#include "lease.h"
+#include "target.h"
+
+PG_FUNCTION_INFO_V1(persist_enqueue);
+PG_FUNCTION_INFO_V1(persist_enqueue_text);
+PG_FUNCTION_INFO_V1(persist_enqueue_record);
+PG_FUNCTION_INFO_V1(persist_enqueue_many);
+PG_FUNCTION_INFO_V1(persist_flush);
+
+/* 22004 where an argument is NULL. */
+static void
+refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+}
+
+/* What is the same for every call, before it looks at its arguments. */
+static void
+check_call(void)
+{
+	PreventCommandIfReadOnly("persist_enqueue()");
+	PreventCommandDuringRecovery("persist_enqueue()");
+	PreventCommandIfParallelMode("persist_enqueue()");
+
+	if (pp_mode == PP_MODE_REJECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("persist_pipeline does not accept items"),
+				 errdetail("\"persist_pipeline.mode\" is \"reject\".")));
+	if (pp_mode == PP_MODE_ASYNC && !pp_shmem_ready())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("persist_pipeline was not loaded when the server started"),
+				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
+						 "server, or set \"persist_pipeline.mode\" to \"direct\".")));
+}
+
+/* Insert the item here and now, as the caller. */
+static int64
+insert_directly(PpItem *item)
+{
+	const PpItem *items[1] = {item};
+
+	item->id = pp_lease_next_id(pp_shmem_ready() ? pp_my_lane() : NULL);
+	pp_batch_insert(items, 1);
+	return item->id;
+}
+
+static int64
+hand_over(PpItem *item, bool transactional)
+{
+	if (pp_mode == PP_MODE_DIRECT)
+		return insert_directly(item);
+	return pp_enqueue(pp_enqueue_lane(), item, transactional);
+}
+
+/*
+ * persist_enqueue(target regclass, item jsonb, transactional boolean) returns
+ * bigint: the id.  See the COMMENT in SQL for the errors.
+ */
+Datum
+persist_enqueue(PG_FUNCTION_ARGS)
+{
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	PG_RETURN_INT64(hand_over(pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)),
+											   PG_GETARG_JSONB_P(1)),
+							  PG_GETARG_BOOL(2)));
+}
+
+/* The same with text arguments, for drivers that send varchar. */
+Datum
+persist_enqueue_text(PG_FUNCTION_ARGS)
+{
+	RangeVar   *name;
+	Oid			relid;
+	Datum		item;
+
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
+	relid = RangeVarGetRelid(name, NoLock, false);
+	item = DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(1))));
+
+	PG_RETURN_INT64(hand_over(pp_convert_jsonb(pp_target_get(relid), DatumGetJsonbP(item)),
+							  PG_GETARG_BOOL(2)));
+}
+
+/* persist_enqueue(item record) returns bigint: a row of a table's own type. */
+Datum
+persist_enqueue_record(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader record;
+	PpTarget   *target;
+
+	refuse_null(fcinfo, 0, "item");
+	check_call();
+
+	record = PG_GETARG_HEAPTUPLEHEADER(0);
+	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
+
+	PG_RETURN_INT64(hand_over(pp_convert_record(target, record), true));
+}
+
+/* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */
+Datum
+persist_enqueue_many(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *array;
+	uint32		n;
+	Datum	   *ids;
+	MemoryContext one_item;
+	MemoryContext caller = CurrentMemoryContext;
+
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "items");
+	check_call();
+
+	array = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"items\" must be a JSON array of objects")));
+
+	n = JB_ROOT_COUNT(array);
+	ids = palloc(Max(n, 1) * sizeof(Datum));
+	one_item = AllocSetContextCreate(caller, "persist_enqueue_many item", ALLOCSET_DEFAULT_SIZES);
+	for (uint32 i = 0; i < n; i++)
+	{
+		JsonbValue *element;
+		PpItem	   *item;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(one_item);
+		element = getIthJsonbValueFromContainer(&array->root, i);
+		item = pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)), JsonbValueToJsonb(element));
+		ids[i] = Int64GetDatum(hand_over(item, true));
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(one_item);
+	}
+
+	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+										  TYPALIGN_DOUBLE));
+}
+
+/* When a wait of this length ends; an interval is longer than it looks. */
+static TimestampTz
+deadline_after(Interval *timeout)
+{
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(timeout)));
+}
+
+/* Ask the worker for everything up to a ring position; false at the deadline. */
+static bool
+wait_until_settled(PpLane *lane, uint64 position, TimestampTz deadline)
+{
+	bool		done = true;
+
+	SpinLockAcquire(&lane->mutex);
+	lane->flush_to = Max(lane->flush_to, position);
+	SpinLockRelease(&lane->mutex);
+	pp_lane_wake(lane);
+
+	ConditionVariablePrepareToSleep(&lane->settled);
+	while (pp_ring_view(&lane->ring).head < position)
+	{
+		long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (ms <= 0)
+		{
+			done = false;
+			break;
+		}
+		(void) ConditionVariableTimedSleep(&lane->settled, Min(ms, 60 * 1000),
+										   pp_wait_event("PersistPipelineFlush"));
+	}
+	ConditionVariableCancelSleep();
+
+	return done;
+}
+
+/*
+ * persist_flush(timeout interval, target regclass) returns boolean.  All items
+ * of a database leave its ring in one order, so the flush of one target is that
+ * of all that came before its last item.
+ */
+Datum
+persist_flush(PG_FUNCTION_ARGS)
+{
+	PpLane	   *lane;
+	TimestampTz deadline;
+	XLogRecPtr	lsn;
+
+	refuse_null(fcinfo, 0, "timeout");
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("persist_flush cannot run in a transaction that has written or enqueued"),
+				 errdetail("It could wait for the worker while the worker waits for its locks."),
+				 errhint("Commit first.")));
+	if (!PG_ARGISNULL(1))
+		(void) pp_target_get(PG_GETARG_OID(1));
+
+	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
+	lane = pp_my_lane();
+	if (lane == NULL)
+		PG_RETURN_BOOL(true);	/* nothing was ever handed over */
+
+	if (!wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
+		PG_RETURN_BOOL(false);
+
+	/* the worker commits asynchronously */
+	SpinLockAcquire(&lane->mutex);
+	lsn = lane->settled_lsn;
+	SpinLockRelease(&lane->mutex);
+	XLogFlush(lsn);
+
+	PG_RETURN_BOOL(true);
+}

@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between PostgreSQL 15 and 19, spelled as in the newest.
+ *	  The only file that tests PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_COMPAT_H
+#define PP_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tupdesc.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "fmgr.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM < 150000
+#error "persist_pipeline needs PostgreSQL 15 or later"
+#endif
+
+/* 18: a module says its name and version */
+#if PG_VERSION_NUM >= 180000
+#define PP_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "persist_pipeline", .version = "1.0")
+#else
+#define PP_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 17: extensions name their waits; before, all of them are "Extension" */
+static inline uint32
+pp_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* 16: one function checks the rights on any kind of object */
+#if PG_VERSION_NUM < 160000
+static inline AclResult
+pp_namespace_aclcheck(Oid namespace_oid, Oid role, AclMode mode)
+{
+	return pg_namespace_aclcheck(namespace_oid, role, mode);
+}
+#else
+static inline AclResult
+pp_namespace_aclcheck(Oid namespace_oid, Oid role, AclMode mode)
+{
+	return object_aclcheck(NamespaceRelationId, namespace_oid, role, mode);
+}
+#endif
+
+/* 16: get_extension_schema is exported */
+#if PG_VERSION_NUM < 160000
+static inline Oid
+pp_extension_schema(Oid extension)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	return schema;
+}
+#else
+#define pp_extension_schema(extension) get_extension_schema(extension)
+#endif
+
+/* 19: a descriptor that was built by hand has to be completed */
+static inline void
+pp_tupdesc_finalize(TupleDesc desc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(desc);
+#endif
+}
+
+#endif							/* PP_COMPAT_H */

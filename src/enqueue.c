@@ -1,0 +1,413 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *	  The pending list of a transaction, published at its commit.
+ *
+ * Items wait in one buffer, in the order of the calls.  A run is a stretch of it
+ * that one role enqueued.  A savepoint is the length of the list when its first
+ * item came; to roll back to it is to cut the list there.
+ *
+ *	call		 append
+ *	PRE_COMMIT	 reserve room in the ring for one entry per role; may fail
+ *	COMMIT		 write the entries; can't fail
+ *	ABORT		 give the room back
+ *
+ * ABORT can come twice, after PRE_COMMIT or without it: it only does what is left
+ * to do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "commands/dbcommands.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "enqueue.h"
+#include "lease.h"
+
+/* A stretch of the buffer that one role enqueued */
+typedef struct Run
+{
+	Oid			role;
+	uint32		items;
+	uint64		start;
+	uint64		length;
+} Run;
+
+/* The list as it was before the first item of a subtransaction */
+typedef struct Mark
+{
+	int			nest_level;
+	int			nruns;
+	Run			last_run;		/* valid if nruns > 0 */
+	uint64		length;
+} Mark;
+
+/* What one role's runs add up to */
+typedef struct Group
+{
+	Oid			role;
+	uint32		items;
+	uint64		length;
+} Group;
+
+/*
+ * The list of the current transaction; all zero when there is none.  Memory is
+ * TopTransactionContext's.
+ */
+static struct
+{
+	char	   *buffer;
+	uint64		length;
+	uint64		size;
+
+	Run		   *runs;
+	int			nruns;
+	int			max_runs;
+
+	Mark	   *marks;
+	int			nmarks;
+	int			max_marks;
+
+	PpLane	   *lane;
+	bool		sealed;			/* PRE_COMMIT is over: no more items */
+	Group	   *groups;			/* made at PRE_COMMIT */
+	int			ngroups;
+	uint64		reserved;		/* bytes of ring we have to use or to give back */
+} list;
+
+static void
+raise_unless_reserved(PpReserveResult result, uint64 bytes)
+{
+	if (result == PP_RING_CLOSED)
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("the ring of database \"%s\" is closed", get_database_name(MyDatabaseId)),
+				 errdetail("The persist_pipeline worker is shutting down."),
+				 errhint("Try the transaction again.")));
+	if (result == PP_RING_FULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
+				 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
+				 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
+}
+
+/* Room for n elements of an array that grows by doubling. */
+static void *
+grow(void *array, int *max, int n, Size element)
+{
+	if (n <= *max)
+		return array;
+	*max = Max(8, *max * 2);
+	if (array == NULL)
+		return MemoryContextAlloc(TopTransactionContext, *max * element);
+	return repalloc_huge(array, *max * element);
+}
+
+/* Remember the list as it is, if a new subtransaction is about to change it. */
+static void
+mark_savepoint(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	Mark	   *mark;
+
+	if (level == 1 || (list.nmarks > 0 && list.marks[list.nmarks - 1].nest_level == level))
+		return;
+
+	list.marks = grow(list.marks, &list.max_marks, list.nmarks + 1, sizeof(Mark));
+	mark = &list.marks[list.nmarks++];
+	mark->nest_level = level;
+	mark->nruns = list.nruns;
+	mark->length = list.length;
+	if (list.nruns > 0)
+		mark->last_run = list.runs[list.nruns - 1];
+}
+
+static void
+append(PpItem *item)
+{
+	Oid			role = GetUserId();
+	Run		   *run;
+
+	if (list.sealed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot enqueue an item while the transaction is being committed")));
+
+	if (list.length + item->size > list.lane->ring.size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the items of this transaction do not fit into the ring"),
+				 errdetail("They are more than %llu bytes.",
+						   (unsigned long long) list.lane->ring.size),
+				 errhint("Commit more often, or increase \"persist_pipeline.ring_size\".")));
+
+	mark_savepoint();
+
+	if (list.length + item->size > list.size)
+	{
+		uint64		size = Max(list.size * 2, 1024);
+
+		while (size < list.length + item->size)
+			size *= 2;
+		if (list.buffer == NULL)
+			list.buffer = MemoryContextAllocHuge(TopTransactionContext, size);
+		else
+			list.buffer = repalloc_huge(list.buffer, size);
+		list.size = size;
+	}
+	if (list.nruns == 0 || list.runs[list.nruns - 1].role != role)
+	{
+		list.runs = grow(list.runs, &list.max_runs, list.nruns + 1, sizeof(Run));
+		run = &list.runs[list.nruns++];
+		run->role = role;
+		run->items = 0;
+		run->start = list.length;
+		run->length = 0;
+	}
+
+	/* after the last thing that can fail */
+	run = &list.runs[list.nruns - 1];
+	memcpy(list.buffer + list.length, item, item->size);
+	list.length += item->size;
+	run->length += item->size;
+	run->items++;
+}
+
+/* Write one entry into room that was reserved.  Can't fail. */
+static void
+publish(PpLane *lane, const Group *group, const Run *runs, int nruns, const char *buffer)
+{
+	uint64		at = pp_ring_begin(&lane->ring, group->role, group->items, group->length,
+								   GetCurrentTimestamp());
+	uint64		offset = 0;
+
+	for (int i = 0; i < nruns; i++)
+	{
+		if (runs[i].role != group->role)
+			continue;
+		pp_ring_write(&lane->ring, at, offset, buffer + runs[i].start, runs[i].length);
+		offset += runs[i].length;
+	}
+
+	if (pp_ring_publish(&lane->ring, at))
+		pp_lane_wake(lane);
+}
+
+/* Hand an item over at once, whatever becomes of the transaction. */
+static void
+publish_now(PpLane *lane, PpItem *item)
+{
+	Group		group = {.role = GetUserId(), .items = 1, .length = item->size};
+	Run			run = {.role = group.role, .items = 1, .start = 0, .length = item->size};
+	uint64		bytes = pp_entry_bytes(item->size);
+
+	raise_unless_reserved(pp_ring_reserve(&lane->ring, bytes, pp_am_worker), bytes);
+	publish(lane, &group, &run, 1, (const char *) item);
+}
+
+/*
+ * The lane that takes this database's items.  53000 if all are in use by other
+ * databases.  Only where pp_shmem_ready().
+ */
+PpLane *
+pp_enqueue_lane(void)
+{
+	PpLane	   *lane = pp_claim_lane();
+
+	if (lane == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no ring is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("All %d rings are in use by other databases.", pp_max_databases),
+				 errhint("Increase \"persist_pipeline.max_databases\" and restart the server.")));
+	return lane;
+}
+
+/* 54000 if the item is larger than a quarter of the ring. */
+void
+pp_enqueue_check_size(PpLane *lane, const PpItem *item)
+{
+	if (item->size > lane->ring.size / 4)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the item for relation \"%s\" is too large", get_rel_name(item->target)),
+				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.",
+						   item->size, (unsigned long long) lane->ring.size / 4),
+				 errhint("Increase \"persist_pipeline.ring_size\", or set "
+						 "\"persist_pipeline.mode\" to \"direct\".")));
+}
+
+/*
+ * Enqueue the item as the current user and return its id.  Errors: 54000 too
+ * large; 55000 the transaction is past PRE_COMMIT; if not transactional also
+ * 53000 ring full, 57P01 ring closed, which else come at the commit.
+ */
+int64
+pp_enqueue(PpLane *lane, PpItem *item, bool transactional)
+{
+	pp_enqueue_check_size(lane, item);
+	item->id = pp_lease_next_id(lane);
+
+	if (!transactional)
+	{
+		publish_now(lane, item);
+		return item->id;
+	}
+
+	list.lane = lane;
+	append(item);
+	return item->id;
+}
+
+/* Does the current transaction hold items that wait for its commit? */
+bool
+pp_enqueue_is_pending(void)
+{
+	return list.length > 0;
+}
+
+/* ---- the life of a transaction ---- */
+
+static void
+group_runs(void)
+{
+	list.groups = MemoryContextAlloc(TopTransactionContext, list.nruns * sizeof(Group));
+	list.ngroups = 0;
+
+	for (int i = 0; i < list.nruns; i++)
+	{
+		Run		   *run = &list.runs[i];
+		int			g = 0;
+
+		while (g < list.ngroups && list.groups[g].role != run->role)
+			g++;
+		if (g == list.ngroups)
+			list.groups[list.ngroups++] = (Group) {.role = run->role};
+		list.groups[g].items += run->items;
+		list.groups[g].length += run->length;
+	}
+}
+
+static void
+before_commit(void)
+{
+	uint64		bytes = 0;
+
+	list.sealed = true;
+	if (list.length == 0)
+		return;
+
+	group_runs();
+	for (int i = 0; i < list.ngroups; i++)
+		bytes += pp_entry_bytes(list.groups[i].length);
+	raise_unless_reserved(pp_ring_reserve(&list.lane->ring, bytes, pp_am_worker), bytes);
+	list.reserved = bytes;
+}
+
+static void
+forget(void)
+{
+	memset(&list, 0, sizeof(list));
+}
+
+static void
+at_commit(void)
+{
+	for (int i = 0; i < list.ngroups; i++)
+		publish(list.lane, &list.groups[i], list.runs, list.nruns, list.buffer);
+	forget();
+}
+
+static void
+at_abort(void)
+{
+	PpLane	   *lane = list.lane;
+	uint64		reserved = list.reserved;
+
+	forget();
+	if (reserved > 0 && pp_ring_release(&lane->ring, reserved))
+		pp_lane_wake(lane);
+}
+
+static void
+xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+			at_commit();
+			break;
+		case XACT_EVENT_ABORT:
+			at_abort();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (list.length > 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has enqueued items")));
+			break;
+		case XACT_EVENT_PREPARE:
+			forget();
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;				/* parallel workers enqueue nothing */
+	}
+}
+
+/* The subtransaction's items now belong to its parent. */
+static void
+keep_items(int level)
+{
+	Mark	   *top = &list.marks[list.nmarks - 1];
+	bool		parent_marked = list.nmarks > 1 && top[-1].nest_level == level - 1;
+
+	if (level - 1 == 1 || parent_marked)
+		list.nmarks--;
+	else
+		top->nest_level = level - 1;
+}
+
+static void
+drop_items(void)
+{
+	Mark	   *top = &list.marks[--list.nmarks];
+
+	list.length = top->length;
+	list.nruns = top->nruns;
+	if (list.nruns > 0)
+		list.runs[list.nruns - 1] = top->last_run;
+}
+
+static void
+subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (list.nmarks == 0 || list.marks[list.nmarks - 1].nest_level != level)
+		return;
+
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		keep_items(level);
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		drop_items();
+}
+
+/* Called once, while the library is preloaded. */
+void
+pp_enqueue_init(void)
+{
+	RegisterXactCallback(xact_event, NULL);
+	RegisterSubXactCallback(subxact_event, NULL);
+}

@@ -1,0 +1,317 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *	  Settles items, and deals with those that can't be inserted; see failure.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "failure.h"
+#include "identity.h"
+
+volatile sig_atomic_t pp_stop_is_forced = false;
+
+/* What the transaction that is open settles when it commits */
+static struct
+{
+	PpLane	   *lane;			/* NULL: nothing */
+	const PpSpan *spans;
+	int			n;
+} committing;
+
+static bool committed;			/* the last transaction got as far as that */
+
+static uint64
+count_items(const PpSpan *spans, int n)
+{
+	uint64		items = 0;
+
+	for (int i = 0; i < n; i++)
+		items += spans[i].n;
+	return items;
+}
+
+/*
+ * Only here are items settled that were inserted: after this point no ERROR and
+ * no signal can undo the transaction, before it any could.
+ */
+static void
+at_commit(void)
+{
+	PpLane	   *lane = committing.lane;
+
+	for (int i = 0; i < committing.n; i++)
+		pp_ring_settle(&lane->ring, committing.spans[i].at, committing.spans[i].n);
+	pp_ring_free(&lane->ring, count_items(committing.spans, committing.n));
+
+	SpinLockAcquire(&lane->mutex);
+	lane->batches++;
+	lane->settled_lsn = XactLastCommitEnd;
+	SpinLockRelease(&lane->mutex);
+
+	committing.lane = NULL;
+	committed = true;
+}
+
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (committing.lane == NULL)
+		return;
+	if (event == XACT_EVENT_COMMIT)
+		at_commit();
+	else if (event == XACT_EVENT_ABORT)
+		committing.lane = NULL;
+}
+
+/* Called once, by the worker. */
+void
+pp_settle_init(void)
+{
+	RegisterXactCallback(xact_event, NULL);
+}
+
+/* Could the same items be accepted a moment later? */
+static bool
+is_transient(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+	}
+
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case ERRCODE_OBJECT_IN_USE:
+		case ERRCODE_ADMIN_SHUTDOWN:
+		case ERRCODE_CRASH_SHUTDOWN:
+		case ERRCODE_CANNOT_CONNECT_NOW:
+			return true;
+		case ERRCODE_QUERY_CANCELED:
+
+			/*
+			 * By the stop: nobody's fault.  By statement_timeout: fewer items
+			 * need less time, and one that alone needs too long is bad.
+			 */
+			return pp_stop_is_forced;
+		default:
+			return false;
+	}
+}
+
+/*
+ * One transaction for items of one role.  Returns NULL when it has committed,
+ * else what went wrong, and then nothing has changed.
+ */
+static ErrorData *
+try(PpLane *lane, const PpSpan *spans, int n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	uint64		nitems = count_items(spans, n);
+	const PpItem **items = palloc_extended(nitems * sizeof(PpItem *), MCXT_ALLOC_HUGE);
+	ErrorData  *volatile error = NULL;
+	uint64		next = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		memcpy(items + next, spans[i].items, spans[i].n * sizeof(PpItem *));
+		next += spans[i].n;
+	}
+
+	committed = false;
+	PG_TRY();
+	{
+		pp_identity_begin(spans[0].role);
+		pp_batch_insert(items, nitems);
+		committing.lane = lane;
+		committing.spans = spans;
+		committing.n = n;
+		pp_identity_commit();
+	}
+	PG_CATCH();
+	{
+		/* the items are settled: this error is not theirs */
+		if (committed)
+			PG_RE_THROW();
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		pp_identity_abort();
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(caller);
+	pfree(items);
+	return error;
+}
+
+/* Log an item that can't be inserted, without its values, and pass on. */
+static void
+give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
+{
+	const PpItem *item = span->items[0];
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *name;
+	char	   *schema;
+
+	StartTransactionCommand();
+	name = get_rel_name(item->target);
+	schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 schema ?
+			 errmsg("item %lld for relation \"%s.%s\" could not be inserted: SQLSTATE %s",
+					(long long) item->id, schema, name, unpack_sql_state(error->sqlerrcode)) :
+			 errmsg("item %lld for relation with OID %u could not be inserted: SQLSTATE %s",
+					(long long) item->id, item->target, unpack_sql_state(error->sqlerrcode)),
+			 error->constraint_name ?
+			 errdetail("Constraint \"%s\".", error->constraint_name) : 0));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	pp_ring_settle(&lane->ring, span->at, 1);
+	pp_ring_free(&lane->ring, 1);
+	SpinLockAcquire(&lane->mutex);
+	lane->failed++;
+	SpinLockRelease(&lane->mutex);
+}
+
+/* Settle items of one role, in order, as many at a time as will go together. */
+static PpOutcome
+settle_role(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
+{
+	ErrorData  *failure = try(lane, spans, n);
+	PpSpan		halves[2];
+	int			half = n / 2;
+
+	ConditionVariableBroadcast(&lane->settled);
+
+	if (failure == NULL)
+		return PP_SETTLED;
+	if (is_transient(failure))
+	{
+		*error = failure;
+		return PP_TRANSIENT;
+	}
+	if (n == 1 && spans[0].n == 1)
+	{
+		give_up(lane, &spans[0], failure);
+		ConditionVariableBroadcast(&lane->settled);
+		FreeErrorData(failure);
+		return PP_SETTLED;
+	}
+	FreeErrorData(failure);
+
+	if (n == 1)
+	{
+		halves[0] = halves[1] = spans[0];
+		halves[0].n = spans[0].n / 2;
+		halves[1].n = spans[0].n - halves[0].n;
+		halves[1].items += halves[0].n;
+		spans = halves;
+		half = 1;
+		n = 2;
+	}
+	if (settle_role(lane, spans, half, error) == PP_TRANSIENT)
+		return PP_TRANSIENT;
+	return settle_role(lane, spans + half, n - half, error);
+}
+
+/* The spans of one role, in their order. */
+static PpSpan *
+select_role(const PpSpan *spans, int n, Oid role, int *nselected)
+{
+	PpSpan	   *selected = palloc(n * sizeof(PpSpan));
+
+	*nselected = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (spans[i].role == role)
+			selected[(*nselected)++] = spans[i];
+	}
+	return selected;
+}
+
+/*
+ * Settle items of several roles.  First a transaction for each role; what fails
+ * is done again in the order of the ring, since one role's rows may need
+ * another's (a foreign key).
+ */
+static PpOutcome
+settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
+{
+	List	   *again = NIL;
+	PpOutcome	outcome = PP_SETTLED;
+	ListCell   *cell;
+
+	foreach(cell, roles)
+	{
+		int			nselected;
+		PpSpan	   *selected = select_role(spans, n, lfirst_oid(cell), &nselected);
+		ErrorData  *failure = try(lane, selected, nselected);
+
+		ConditionVariableBroadcast(&lane->settled);
+		if (failure == NULL)
+			continue;
+		if (is_transient(failure))
+		{
+			*error = failure;
+			outcome = PP_TRANSIENT;
+		}
+		else
+			again = lappend_oid(again, lfirst_oid(cell));
+	}
+
+	for (int i = 0; i < n && again != NIL;)
+	{
+		Oid			role = spans[i].role;
+		int			end = i + 1;
+
+		while (end < n && spans[end].role == role)
+			end++;
+		if (list_member_oid(again, role) &&
+			settle_role(lane, spans + i, end - i, error) == PP_TRANSIENT)
+		{
+			outcome = PP_TRANSIENT;
+			again = list_delete_oid(again, role);
+		}
+		i = end;
+	}
+
+	return outcome;
+}
+
+/*
+ * Settle the items: insert them, or find out which can't be.  PP_TRANSIENT: some
+ * are not settled, for the reason that *error tells; try again later.  Call it
+ * outside a transaction.
+ */
+PpOutcome
+pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
+{
+	List	   *roles = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || spans[i].role != spans[i - 1].role)
+			roles = list_append_unique_oid(roles, spans[i].role);
+	}
+
+	if (list_length(roles) == 1)
+		return settle_role(lane, spans, n, error);
+	return settle_roles(lane, spans, n, roles, error);
+}

@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity.c
+ *	  Run a transaction of the worker as another role; see identity.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+
+#include "config.h"
+#include "identity.h"
+
+/*
+ * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
+ * worker.  A setting that this major doesn't have is passed over.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			forced_settings[] = {
+	{"default_transaction_deferrable", "off"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"exit_on_error", "off"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"jit", "off"},				/* its INSERTs are too simple to gain */
+	{"row_security", "on"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},	/* ours is armed below; nobody can change it */
+	{"synchronous_commit", "off"},	/* persist_flush flushes for those who ask */
+	{"transaction_timeout", "0"},
+};
+
+static Oid	worker_role;
+static int	guc_level;
+
+/* Called once, when the worker has connected. */
+void
+pp_identity_init(void)
+{
+	worker_role = GetSessionUserId();
+
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
+			SetConfigOption(forced_settings[i].name, forced_settings[i].value,
+							PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+/* Start a transaction as this role.  42704 if the role is gone. */
+void
+pp_identity_begin(Oid role)
+{
+	char		lock_timeout[32];
+
+	StartTransactionCommand();
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", role)));
+
+	SetSessionAuthorization(role, superuser_arg(role));
+	guc_level = NewGUCNestLevel();
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", pp_lock_timeout);
+	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (pp_statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, pp_statement_timeout);
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/* Be the superuser again, in a session without traces of the role's code. */
+static void
+come_back(void)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+
+	SetUserIdAndSecContext(worker_role, 0);
+	SetSessionAuthorization(worker_role, true);
+
+	ResetAllOptions();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	DropAllPreparedStatements();
+	PortalHashTableDeleteAll();
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (OidIsValid(temp_namespace))
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ResetTempTableNamespace();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+}
+
+/*
+ * Check what was deferred, and commit.  On error the transaction is still open:
+ * pp_identity_abort() is due.
+ */
+void
+pp_identity_commit(void)
+{
+	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+
+	/* before the settings go back, so that deferred code sees what the rest saw */
+	AfterTriggerSetState(all_immediate);
+
+	Async_UnlistenAll();
+	AtEOXact_GUC(false, guc_level);
+	CommitTransactionCommand();
+
+	/* a cancel that came too late must not hit the next transaction */
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+	come_back();
+}
+
+/* Roll the transaction back, if one is open. */
+void
+pp_identity_abort(void)
+{
+	/* a trigger's code may have been cut off at any point */
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+
+	AbortCurrentTransaction();
+	come_back();
+}

@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * item.h
+ *	  One row as bytes, as it crosses from the producer to the worker.
+ *
+ *	offset	size			what
+ *	0		sizeof(PpItem)	the fixed part, below
+ *	..		bitmap_bytes	carried: the columns whose values are in the tuple
+ *	..		bitmap_bytes	given: those of them that the caller named; the rest
+ *							were filled from their DEFAULTs at the call
+ *	MAXALIGN ..				a MinimalTuple of the carried columns, by attnum
+ *	size					MAXALIGNed: the next item may follow
+ *
+ * Rules:
+ *	1. A bitmap has natts bits, bit (attnum - 1); bitmap_bytes = (natts + 7) / 8.
+ *	2. The tuple's columns have the *base* types of the target's columns, without
+ *	   type modifiers.  The INSERT casts them back, so that domains, varchar(n) and
+ *	   numeric(p,s) are checked there too.
+ *	3. Values are complete: no TOAST pointer, no expanded object.
+ *	4. The fingerprint covers attnum, type and modifier of every carried column,
+ *	   and the members of composite types, recursively.  Where the worker
+ *	   computes another one, the tuple must not be read.
+ *	5. An item with an unknown version must not be read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_ITEM_H
+#define PP_ITEM_H
+
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "nodes/pg_list.h"
+
+#define PP_ITEM_VERSION 1
+
+typedef struct PpItem
+{
+	uint32		size;			/* of the whole item */
+	uint16		version;
+	uint16		natts;			/* of the target at the call */
+	Oid			target;
+	uint32		tuple_offset;	/* of the MinimalTuple, from the start */
+	int64		id;				/* set when the item is enqueued */
+	uint64		fingerprint;
+} PpItem;
+
+#define PpBitmapBytes(natts) (((natts) + 7) / 8)
+#define PpBitmapHas(bitmap, attnum) \
+	(((bitmap)[((attnum) - 1) / 8] & (1 << (((attnum) - 1) % 8))) != 0)
+#define PpBitmapAdd(bitmap, attnum) \
+	((bitmap)[((attnum) - 1) / 8] |= (1 << (((attnum) - 1) % 8)))
+
+static inline const uint8 *
+pp_item_carried(const PpItem *item)
+{
+	return (const uint8 *) item + sizeof(PpItem);
+}
+
+static inline const uint8 *
+pp_item_given(const PpItem *item)
+{
+	return pp_item_carried(item) + PpBitmapBytes(item->natts);
+}
+
+static inline MinimalTuple
+pp_item_tuple(const PpItem *item)
+{
+	return (MinimalTuple) ((char *) item + item->tuple_offset);
+}
+
+extern uint64 pp_column_fingerprint(Form_pg_attribute att, List **composites);
+extern uint64 pp_fingerprint_add(uint64 fingerprint, uint64 column);
+extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
+extern PpItem *pp_item_form(Oid target, int natts, TupleDesc descriptor,
+							const uint8 *carried, const uint8 *given,
+							Datum *values, bool *nulls, uint64 fingerprint);
+extern bool pp_item_is_sound(const PpItem *item, uint64 available);
+extern bool pp_item_same_shape(const PpItem *a, const PpItem *b);
+
+#endif							/* PP_ITEM_H */

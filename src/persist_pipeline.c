@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * persist_pipeline.c
+ *	  Where the library is loaded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "compat.h"
+#include "config.h"
+#include "enqueue.h"
+#include "launcher.h"
+#include "shmem.h"
+
+PP_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Not preloaded, a session has the settings and the mode "direct", and nothing
+ * else.  A server in binary upgrade runs no processes of ours.
+ */
+void
+_PG_init(void)
+{
+	pp_config_define();
+
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	pp_shmem_request();
+	pp_shmem_startup();
+	pp_enqueue_init();
+	pp_launcher_register();
+}

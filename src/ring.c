@@ -1,0 +1,312 @@
+/*-------------------------------------------------------------------------
+ *
+ * ring.c
+ *	  Reserve, publish, take and free, on memory that is given.  The protocol
+ *	  is described in ring.h; nothing here allocates, waits or throws, since
+ *	  half of it runs inside a COMMIT callback.
+ *
+ * This file needs atomics, a spinlock and memcpy, and nothing else of the
+ * server: test/unit compiles it with a small shim, under sanitizers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "ring.h"
+
+StaticAssertDecl(sizeof(PpEntry) == PP_RING_ALIGN,
+				 "an entry's header fills one aligned unit");
+StaticAssertDecl(offsetof(PpRing, data) % PP_RING_ALIGN == 0,
+				 "headers are aligned if the ring is");
+
+/* Bytes of memory that a ring with room for `size` bytes needs. */
+size_t
+pp_ring_memory(uint64 size)
+{
+	return offsetof(PpRing, data) + size;
+}
+
+/* Make an empty, open ring; size is a multiple of PP_RING_ALIGN. */
+void
+pp_ring_init(PpRing *ring, uint64 size)
+{
+	Assert(size > 0 && size % PP_RING_ALIGN == 0);
+
+	memset(ring, 0, offsetof(PpRing, data));
+	SpinLockInit(&ring->mutex);
+	ring->size = size;
+	ring->wake_items = 1;		/* no worker yet: the first item calls for one */
+	ring->wake_tail = PG_UINT64_MAX;
+}
+
+/* Bytes of ring that an entry with so many bytes of payload takes. */
+uint64
+pp_entry_bytes(uint64 length)
+{
+	uint64		bytes = sizeof(PpEntry) + length;
+
+	return (bytes + PP_RING_ALIGN - 1) / PP_RING_ALIGN * PP_RING_ALIGN;
+}
+
+PpRingView
+pp_ring_view(PpRing *ring)
+{
+	PpRingView	view;
+
+	SpinLockAcquire(&ring->mutex);
+	view.closed = ring->closed;
+	view.head = ring->head;
+	view.tail = ring->tail;
+	view.reserved = ring->reserved;
+	view.peak = ring->peak;
+	view.published = ring->published;
+	view.settled = ring->settled;
+	SpinLockRelease(&ring->mutex);
+
+	return view;
+}
+
+/*
+ * Ask for room: the sum of pp_entry_bytes() of the entries to come.  The
+ * worker itself may still reserve in a ring that it has closed.
+ */
+PpReserveResult
+pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed)
+{
+	PpReserveResult result;
+
+	SpinLockAcquire(&ring->mutex);
+	if (ring->closed && !even_if_closed)
+		result = PP_RING_CLOSED;
+	else if (bytes > ring->size - ring->reserved - (ring->tail - ring->head))
+		result = PP_RING_FULL;
+	else
+	{
+		uint64		used;
+
+		ring->reserved += bytes;
+		used = ring->reserved + (ring->tail - ring->head);
+		if (used > ring->peak)
+			ring->peak = used;
+		result = PP_RESERVED;
+	}
+	SpinLockRelease(&ring->mutex);
+
+	return result;
+}
+
+/*
+ * Give back room that was reserved and not begun.  True: the worker has closed
+ * the ring, waits for reservations to resolve, and should be woken, because
+ * this was the last one.
+ */
+bool
+pp_ring_release(PpRing *ring, uint64 bytes)
+{
+	bool		wake;
+
+	SpinLockAcquire(&ring->mutex);
+	Assert(ring->reserved >= bytes);
+	ring->reserved -= bytes;
+	wake = ring->closed && ring->reserved == 0;
+	SpinLockRelease(&ring->mutex);
+
+	return wake;
+}
+
+/*
+ * Turn a reservation into an entry that is BUSY, and return its position.  The
+ * payload is written next, and then published, with nothing in between that
+ * can throw or wait: until then the worker stands before this entry.
+ */
+uint64
+pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
+{
+	uint64		bytes = pp_entry_bytes(length);
+	uint64		at;
+	PpEntry    *entry;
+
+	SpinLockAcquire(&ring->mutex);
+	Assert(ring->reserved >= bytes);
+	at = ring->tail;
+	entry = pp_ring_entry(ring, at);
+	pg_atomic_init_u32(&entry->state, PP_ENTRY_BUSY);
+	entry->role = role;
+	entry->bytes = bytes;
+	entry->length = length;
+	entry->items = items;
+	entry->settled = 0;
+	entry->published_at = now;
+	ring->tail += bytes;
+	ring->reserved -= bytes;
+	SpinLockRelease(&ring->mutex);
+
+	return at;
+}
+
+/* Copy a part of the payload, in two pieces where the ring wraps. */
+void
+pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length)
+{
+	uint64		start = (at + sizeof(PpEntry) + offset) % ring->size;
+	uint64		first = Min(length, ring->size - start);
+
+	memcpy(ring->data + start, src, first);
+	memcpy(ring->data, (const char *) src + first, length - first);
+}
+
+/*
+ * The payload is complete.  True: the caller should wake the worker.
+ *
+ * READY is set before `published` is counted, so a worker that has seen the
+ * count under the mutex finds the entry READY.
+ */
+bool
+pp_ring_publish(PpRing *ring, uint64 at)
+{
+	PpEntry    *entry = pp_ring_entry(ring, at);
+	uint32		items = entry->items;
+	bool		wake;
+
+	pg_write_barrier();			/* pairs with pp_ring_take */
+	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
+
+	SpinLockAcquire(&ring->mutex);
+	ring->published += items;
+	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
+	if (wake)
+	{
+		/* one call to wake is enough, until the worker arms again */
+		ring->wake_items = PG_UINT64_MAX;
+		ring->wake_tail = PG_UINT64_MAX;
+	}
+	SpinLockRelease(&ring->mutex);
+
+	return wake;
+}
+
+/* The header at a position. */
+PpEntry *
+pp_ring_entry(PpRing *ring, uint64 at)
+{
+	return (PpEntry *) (ring->data + at % ring->size);
+}
+
+/*
+ * The entry at a position, or NULL if there is none below `end` (a tail seen
+ * in a view) or it is still BUSY.
+ */
+PpEntry *
+pp_ring_take(PpRing *ring, uint64 at, uint64 end)
+{
+	PpEntry    *entry;
+
+	if (at >= end)
+		return NULL;
+	entry = pp_ring_entry(ring, at);
+	if (pg_atomic_read_u32(&entry->state) == PP_ENTRY_BUSY)
+		return NULL;
+	pg_read_barrier();			/* pairs with pp_ring_publish */
+	return entry;
+}
+
+/* The payload where it lies, or NULL if it wraps: then pp_ring_read it. */
+const char *
+pp_ring_contiguous(PpRing *ring, uint64 at)
+{
+	uint64		start = (at + sizeof(PpEntry)) % ring->size;
+
+	if (start + pp_ring_entry(ring, at)->length > ring->size)
+		return NULL;
+	return ring->data + start;
+}
+
+/* Copy the whole payload out. */
+void
+pp_ring_read(PpRing *ring, uint64 at, void *dst)
+{
+	uint64		length = pp_ring_entry(ring, at)->length;
+	uint64		start = (at + sizeof(PpEntry)) % ring->size;
+	uint64		first = Min(length, ring->size - start);
+
+	memcpy(dst, ring->data + start, first);
+	memcpy((char *) dst + first, ring->data, length - first);
+}
+
+/*
+ * So many more items of the entry, in their order, are settled.  Takes no lock:
+ * after READY only the worker writes these fields.
+ */
+void
+pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
+{
+	PpEntry    *entry = pp_ring_entry(ring, at);
+
+	Assert(entry->settled + items <= entry->items);
+	entry->settled += items;
+	if (entry->settled == entry->items)
+		pg_atomic_write_u32(&entry->state, PP_ENTRY_DONE);
+}
+
+/*
+ * Free the run of DONE entries at the head, and count so many items settled.
+ * Entries may have been settled in any order, so the run can be long: it is
+ * walked without the lock, which is safe since only the worker moves head.
+ */
+void
+pp_ring_free(PpRing *ring, uint64 items)
+{
+	PpRingView	view = pp_ring_view(ring);
+	uint64		head = view.head;
+
+	while (head < view.tail)
+	{
+		PpEntry    *entry = pp_ring_entry(ring, head);
+
+		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+			break;
+		head += entry->bytes;
+	}
+
+	/* the barrier in the lock keeps our reads of the bytes before their reuse */
+	SpinLockAcquire(&ring->mutex);
+	ring->head = head;
+	ring->settled += items;
+	SpinLockRelease(&ring->mutex);
+}
+
+/*
+ * Ask to be woken once so many items have ever been published, or the tail
+ * has come so far.  False, and nothing is armed, if that is so already: then
+ * there is no reason to sleep.
+ */
+bool
+pp_ring_arm(PpRing *ring, uint64 items, uint64 tail)
+{
+	bool		armed;
+
+	SpinLockAcquire(&ring->mutex);
+	armed = ring->published < items && ring->tail < tail;
+	ring->wake_items = armed ? items : PG_UINT64_MAX;
+	ring->wake_tail = armed ? tail : PG_UINT64_MAX;
+	SpinLockRelease(&ring->mutex);
+
+	return armed;
+}
+
+/* No new reservations from now on; those that exist still arrive. */
+void
+pp_ring_close(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->closed = true;
+	SpinLockRelease(&ring->mutex);
+}
+
+void
+pp_ring_open(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->closed = false;
+	SpinLockRelease(&ring->mutex);
+}

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * ring.h
+ *	  The queue of one database: a circular buffer of entries that many
+ *	  producers fill and one worker empties, in the memory it is given.
+ *
+ * An entry is what one transaction hands over for one role: a header of 64
+ * bytes, then the bytes of its items.  Positions are byte counts that only
+ * grow; a position modulo `size` is an offset into `data`.  Entries and the
+ * size are multiples of PP_RING_ALIGN, so a header never wraps, while a
+ * payload may.
+ *
+ *		0 ... head                tail              head + size
+ *		      [DONE|READY|BUSY|...)[ reserved ][ free )
+ *
+ * The life of an entry, and who takes each step:
+ *
+ *	producer, before commit	 pp_ring_reserve	credit: reserved += bytes
+ *	producer, at abort		 pp_ring_release	credit given back
+ *	producer, at commit		 pp_ring_begin		credit becomes [tail, tail+bytes),
+ *												header written, state BUSY
+ *							 pp_ring_write		payload copied, no lock held
+ *							 pp_ring_publish	state READY
+ *	worker					 pp_ring_take		reads READY entries, in order
+ *	worker, at its commit	 pp_ring_settle		state DONE once every item is
+ *												settled
+ *							 pp_ring_free		head moves over DONE entries
+ *
+ * Invariant: tail - head + reserved <= size.  Hence pp_ring_begin always finds
+ * room for what was reserved, and a commit can't fail for lack of it.
+ *
+ * Who may write what:
+ *	- every field of PpRing below `mutex`: only under `mutex`.  Nothing is
+ *	  called while it is held.
+ *	- a header: its producer while BUSY; afterwards only the worker, and only
+ *	  `state` and `settled`.
+ *	- payload bytes: the producer between begin and publish.  The worker may
+ *	  read them from READY until it settles the entry.
+ *
+ * Barriers: pp_ring_publish puts a write barrier between the payload and READY;
+ * its partner is the read barrier in pp_ring_take between READY and the
+ * payload.  BUSY is written under `mutex` before tail moves, and tail is read
+ * under `mutex`, so that the worker never sees an older state of that header.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_RING_H
+#define PP_RING_H
+
+#include "port/atomics.h"
+#include "storage/spin.h"
+
+#define PP_RING_ALIGN 64
+
+/* An entry's state */
+#define PP_ENTRY_BUSY 1			/* position taken, bytes still being copied */
+#define PP_ENTRY_READY 2		/* the worker may read it */
+#define PP_ENTRY_DONE 3			/* every item settled, to be freed */
+
+typedef struct PpEntry
+{
+	pg_atomic_uint32 state;
+	Oid			role;			/* the enqueuer */
+	uint64		bytes;			/* of header and payload, rounded up */
+	uint64		length;			/* of the payload alone */
+	uint32		items;			/* number of items in the payload */
+	uint32		settled;		/* how many of them, the first ones, are settled */
+	int64		published_at;	/* TimestampTz of the commit */
+	char		spare[PP_RING_ALIGN - 40];
+} PpEntry;
+
+typedef struct PpRing
+{
+	uint64		size;			/* of data; constant after pp_ring_init */
+
+	slock_t		mutex;
+	bool		closed;			/* refuses reservations: the worker is leaving */
+	uint64		head;			/* position of the oldest entry not freed */
+	uint64		tail;			/* position after the newest entry */
+	uint64		reserved;		/* bytes promised to transactions in commit */
+	uint64		peak;			/* highest tail - head + reserved so far */
+	uint64		published;		/* items ever made READY */
+	uint64		settled;		/* items ever settled */
+	uint64		wake_items;		/* wake the worker when published gets here ... */
+	uint64		wake_tail;		/* ... or tail gets here; UINT64_MAX: don't */
+
+	/* 64-aligned, size bytes */
+	char		data[FLEXIBLE_ARRAY_MEMBER] pg_attribute_aligned(PP_RING_ALIGN);
+} PpRing;
+
+/* The fields of a ring as they were at one moment */
+typedef struct PpRingView
+{
+	bool		closed;
+	uint64		head;
+	uint64		tail;
+	uint64		reserved;
+	uint64		peak;
+	uint64		published;
+	uint64		settled;
+} PpRingView;
+
+typedef enum PpReserveResult
+{
+	PP_RESERVED,
+	PP_RING_FULL,
+	PP_RING_CLOSED
+} PpReserveResult;
+
+/* Any process */
+extern size_t pp_ring_memory(uint64 size);
+extern void pp_ring_init(PpRing *ring, uint64 size);
+extern uint64 pp_entry_bytes(uint64 length);
+extern PpRingView pp_ring_view(PpRing *ring);
+
+/* Producers */
+extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed);
+extern bool pp_ring_release(PpRing *ring, uint64 bytes);
+extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
+extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);
+extern bool pp_ring_publish(PpRing *ring, uint64 at);
+
+/* The worker */
+extern PpEntry *pp_ring_entry(PpRing *ring, uint64 at);
+extern PpEntry *pp_ring_take(PpRing *ring, uint64 at, uint64 end);
+extern const char *pp_ring_contiguous(PpRing *ring, uint64 at);
+extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);
+extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
+extern void pp_ring_free(PpRing *ring, uint64 items);
+extern bool pp_ring_arm(PpRing *ring, uint64 items, uint64 tail);
+extern void pp_ring_close(PpRing *ring);
+extern void pp_ring_open(PpRing *ring);
+
+#endif							/* PP_RING_H */

@@ -1,0 +1,102 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  The one shared struct: a lane for each database in use, which is a ring,
+ *	  the worker that empties it, and the ids that are leased for it.
+ *
+ * Locks.  There are three kinds, all spinlocks, and no process ever holds two of
+ * them; so there is no order to keep.  Nothing is called while one is held, and
+ * each is held for a few dozen instructions:
+ *
+ *	PpShared.mutex	the launcher's latch, and which lane belongs to which database
+ *	PpLane.mutex	the fields of a lane that are listed under it
+ *	PpRing.mutex	the ring (ring.h)
+ *
+ * Who may write what, besides the locks:
+ *	PpShared.launcher_latch		the launcher
+ *	PpLane.database				a backend that claims a free lane, once
+ *	PpLane.worker_*, batches,
+ *	  failed, settled_lsn		the worker of the lane; worker_pid and worker_latch
+ *								are NULL exactly while no worker is attached
+ *	PpLane.starts, last_start,
+ *	  starting					the launcher; the worker that has shown that it
+ *								works sets `starts` to 0
+ *	PpLane.flush_to				anyone, upwards only
+ *	PpLane.ids, spare_ids		anyone, see lease.h
+ *
+ * A latch that was read here may belong to another process by the time it is
+ * set; every process has to bear a latch set for no reason, so that is harmless.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SHMEM_H
+#define PP_SHMEM_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+#include "ring.h"
+
+typedef enum PpWorkerState
+{
+	PP_WORKER_NONE,				/* no worker attached */
+	PP_WORKER_IDLE,				/* nothing to do, sleeps without a timeout */
+	PP_WORKER_GATHERING,		/* waits for flush_interval or batch_size */
+	PP_WORKER_WRITING,			/* a transaction is open */
+	PP_WORKER_RETRYING,			/* backs off after a transient error */
+	PP_WORKER_STOPPING			/* was told to stop, drains */
+} PpWorkerState;
+
+/* Ids [next, end) that nobody has used */
+typedef struct PpIdRange
+{
+	int64		next;
+	int64		end;
+} PpIdRange;
+
+typedef struct PpLane
+{
+	Oid			database;		/* InvalidOid: free; under PpShared.mutex */
+
+	slock_t		mutex;
+	pid_t		worker_pid;
+	Latch	   *worker_latch;
+	PpWorkerState worker_state;
+	bool		starting;		/* registered with the postmaster, not attached */
+	int			starts;			/* in a row that came to nothing */
+	TimestampTz last_start;
+	uint64		flush_to;		/* write without delay up to this ring position */
+	XLogRecPtr	settled_lsn;	/* end of the last commit that settled items */
+	uint64		batches;		/* transactions that settled items */
+	uint64		failed;			/* items that could not be inserted */
+	PpIdRange	ids;
+	PpIdRange	spare_ids;		/* follows `ids`, fetched ahead of time */
+
+	ConditionVariable settled;	/* broadcast after items are settled */
+
+	PpRing		ring;			/* last: its data follow */
+} PpLane;
+
+extern bool pp_am_worker;		/* this process is the worker of a lane */
+
+extern void pp_shmem_request(void);
+extern void pp_shmem_startup(void);
+extern bool pp_shmem_ready(void);
+
+extern int	pp_lane_count(void);
+extern PpLane *pp_lane(int number);
+extern PpLane *pp_my_lane(void);
+extern PpLane *pp_claim_lane(void);
+extern Oid	pp_lane_database(PpLane *lane);
+extern void pp_lane_wake(PpLane *lane);
+extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
+
+extern void pp_set_launcher_latch(Latch *latch);
+extern void pp_launcher_wake(void);
+
+#endif							/* PP_SHMEM_H */
