@@ -35,13 +35,10 @@ name_column(void *arg)
 {
 	Row		   *row = (Row *) arg;
 
-	if (row->column == NULL)
-		return;
-	err_generic_string(PG_DIAG_SCHEMA_NAME, row->target->schema_name);
-	err_generic_string(PG_DIAG_TABLE_NAME, row->target->name);
-	err_generic_string(PG_DIAG_COLUMN_NAME, NameStr(row->column->name));
-	errcontext("column \"%s\" of an item for relation \"%s\"",
-			   NameStr(row->column->name), row->target->name);
+	/* not in the fields of the error: they may name a domain already */
+	if (row->column != NULL)
+		errcontext("column \"%s\" of an item for relation \"%s\"",
+				   NameStr(row->column->name), row->target->name);
 }
 
 static void
