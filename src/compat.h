@@ -89,6 +89,17 @@ pp_extension_schema(Oid extension)
 #define pp_extension_schema(extension) get_extension_schema(extension)
 #endif
 
+/* 18: heap_form_minimal_tuple can leave room before the tuple */
+static inline MinimalTuple
+pp_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, nulls, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, nulls);
+#endif
+}
+
 /* 19: a descriptor that was built by hand has to be completed */
 static inline void
 pp_tupdesc_finalize(TupleDesc desc)

@@ -134,7 +134,7 @@ pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried,
 															  DatumGetPointer(values[i])));
 	}
 
-	tuple = heap_form_minimal_tuple(descriptor, values, nulls);
+	tuple = pp_form_minimal_tuple(descriptor, values, nulls);
 	size = MAXALIGN(tuple_offset + tuple->t_len);
 
 	item = palloc_extended(size, MCXT_ALLOC_HUGE);
