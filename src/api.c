@@ -44,9 +44,8 @@ static void
 refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
 {
 	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", name)));
 }
 
 /* What is the same for every call, before it looks at its arguments. */
@@ -58,10 +57,9 @@ check_call(void)
 	PreventCommandIfParallelMode("persist_enqueue()");
 
 	if (pp_mode == PP_MODE_REJECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("persist_pipeline does not accept items"),
-				 errdetail("\"persist_pipeline.mode\" is \"reject\".")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline does not accept items"),
+						errdetail("\"persist_pipeline.mode\" is \"reject\".")));
 	if (pp_mode == PP_MODE_ASYNC && !pp_shmem_ready())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -101,18 +99,18 @@ persist_enqueue(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 2, "transactional");
 	check_call();
 
-	PG_RETURN_INT64(hand_over(pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)),
-											   PG_GETARG_JSONB_P(1)),
-							  PG_GETARG_BOOL(2)));
+	PG_RETURN_INT64(
+		hand_over(pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)), PG_GETARG_JSONB_P(1)),
+				  PG_GETARG_BOOL(2)));
 }
 
 /* The same with text arguments, for drivers that send varchar. */
 Datum
 persist_enqueue_text(PG_FUNCTION_ARGS)
 {
-	RangeVar   *name;
-	Oid			relid;
-	Datum		item;
+	RangeVar *name;
+	Oid relid;
+	Datum item;
 
 	refuse_null(fcinfo, 0, "target");
 	refuse_null(fcinfo, 1, "item");
@@ -123,8 +121,8 @@ persist_enqueue_text(PG_FUNCTION_ARGS)
 	relid = RangeVarGetRelid(name, NoLock, false);
 	item = DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(1))));
 
-	PG_RETURN_INT64(hand_over(pp_convert_jsonb(pp_target_get(relid), DatumGetJsonbP(item)),
-							  PG_GETARG_BOOL(2)));
+	PG_RETURN_INT64(
+		hand_over(pp_convert_jsonb(pp_target_get(relid), DatumGetJsonbP(item)), PG_GETARG_BOOL(2)));
 }
 
 /* persist_enqueue(item record) returns bigint: a row of a table's own type. */
@@ -132,7 +130,7 @@ Datum
 persist_enqueue_record(PG_FUNCTION_ARGS)
 {
 	HeapTupleHeader record;
-	PpTarget   *target;
+	PpTarget *target;
 
 	refuse_null(fcinfo, 0, "item");
 	check_call();
@@ -147,9 +145,9 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 Datum
 persist_enqueue_many(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *array;
-	uint32		n;
-	Datum	   *ids;
+	Jsonb *array;
+	uint32 n;
+	Datum *ids;
 	MemoryContext one_item;
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -159,9 +157,8 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 
 	array = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"items\" must be a JSON array of objects")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"items\" must be a JSON array of objects")));
 
 	n = JB_ROOT_COUNT(array);
 	ids = palloc(Max(n, 1) * sizeof(Datum));
@@ -169,7 +166,7 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 	for (uint32 i = 0; i < n; i++)
 	{
 		JsonbValue *element;
-		PpItem	   *item;
+		PpItem *item;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(one_item);
@@ -180,8 +177,8 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 		MemoryContextReset(one_item);
 	}
 
-	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-										  TYPALIGN_DOUBLE));
+	PG_RETURN_ARRAYTYPE_P(
+		construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* When a wait of this length ends; an interval is longer than it looks. */
@@ -197,7 +194,7 @@ deadline_after(Interval *timeout)
 static bool
 wait_until_settled(PpLane *lane, uint64 position, TimestampTz deadline)
 {
-	bool		done = true;
+	bool done = true;
 
 	SpinLockAcquire(&lane->mutex);
 	lane->flush_to = Max(lane->flush_to, position);
@@ -207,7 +204,7 @@ wait_until_settled(PpLane *lane, uint64 position, TimestampTz deadline)
 	ConditionVariablePrepareToSleep(&lane->settled);
 	while (pp_ring_view(&lane->ring).head < position)
 	{
-		long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
 		if (ms <= 0)
 		{
@@ -230,9 +227,9 @@ wait_until_settled(PpLane *lane, uint64 position, TimestampTz deadline)
 Datum
 persist_flush(PG_FUNCTION_ARGS)
 {
-	PpLane	   *lane;
+	PpLane *lane;
 	TimestampTz deadline;
-	XLogRecPtr	lsn;
+	XLogRecPtr lsn;
 
 	refuse_null(fcinfo, 0, "timeout");
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending())
@@ -247,7 +244,7 @@ persist_flush(PG_FUNCTION_ARGS)
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_my_lane();
 	if (lane == NULL)
-		PG_RETURN_BOOL(true);	/* nothing was ever handed over */
+		PG_RETURN_BOOL(true); /* nothing was ever handed over */
 
 	if (!wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
 		PG_RETURN_BOOL(false);

@@ -33,25 +33,25 @@
 
 typedef struct PlanKey
 {
-	Oid			target;
-	Oid			role;			/* rights to a schema are checked by the parser alone */
-	uint64		shape;
+	Oid target;
+	Oid role; /* rights to a schema are checked by the parser alone */
+	uint64 shape;
 } PlanKey;
 
 typedef struct KeptPlan
 {
-	PlanKey		key;
-	char	   *sql;			/* as it was prepared; NULL: not prepared */
-	SPIPlanPtr	plan;
+	PlanKey key;
+	char *sql; /* as it was prepared; NULL: not prepared */
+	SPIPlanPtr plan;
 } KeptPlan;
 
 /* The rows that persist_batch() returns, and to whom */
 typedef struct Source
 {
-	const char *sql;			/* the statement's text, by address */
-	TupleDesc	descriptor;
+	const char *sql; /* the statement's text, by address */
+	TupleDesc descriptor;
 	const PpItem **items;
-	int			n;
+	int n;
 } Source;
 
 static HTAB *plans = NULL;
@@ -69,9 +69,9 @@ Datum
 persist_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	EState	   *estate;
+	EState *estate;
 	TupleTableSlot *slot;
-	bool		ours;
+	bool ours;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 
@@ -109,7 +109,7 @@ type_name(Oid type)
 static TupleDesc
 no_columns(void)
 {
-	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	TupleDesc desc = CreateTemplateTupleDesc(1);
 
 	TupleDescInitEntry(desc, 1, "none", BOOLOID, -1, 0);
 	pp_tupdesc_finalize(desc);
@@ -120,13 +120,13 @@ no_columns(void)
 static char *
 compose(Relation rel, const uint8 *carried, TupleDesc desc)
 {
-	Oid			schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
-	TupleDesc	rel_desc = RelationGetDescr(rel);
+	Oid schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
+	TupleDesc rel_desc = RelationGetDescr(rel);
 	StringInfoData into;
 	StringInfoData select;
 	StringInfoData columns;
-	bool		overriding = false;
-	int			n = 0;
+	bool overriding = false;
+	int n = 0;
 
 	initStringInfo(&into);
 	initStringInfo(&select);
@@ -145,27 +145,25 @@ compose(Relation rel, const uint8 *carried, TupleDesc desc)
 						 type_name(TupleDescAttr(desc, n - 1)->atttypid));
 
 		/* through a view it would let a user's value in */
-		if (att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS &&
-			rel->rd_rel->relkind != RELKIND_VIEW)
+		if (att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS && rel->rd_rel->relkind != RELKIND_VIEW)
 			overriding = true;
 	}
 
-	return psprintf("INSERT INTO %s%s%s%s%s SELECT %s FROM %s AS b (%s)",
-					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											   RelationGetRelationName(rel)),
-					n > 0 ? " (" : "", into.data, n > 0 ? ")" : "",
-					overriding ? " OVERRIDING SYSTEM VALUE" : "",
-					select.data,
-					psprintf("%s()", quote_qualified_identifier(get_namespace_name(schema),
-																"persist_batch")),
-					n > 0 ? columns.data : "c1 pg_catalog.bool");
+	return psprintf(
+		"INSERT INTO %s%s%s%s%s SELECT %s FROM %s AS b (%s)",
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+								   RelationGetRelationName(rel)),
+		n > 0 ? " (" : "", into.data, n > 0 ? ")" : "",
+		overriding ? " OVERRIDING SYSTEM VALUE" : "", select.data,
+		psprintf("%s()", quote_qualified_identifier(get_namespace_name(schema), "persist_batch")),
+		n > 0 ? columns.data : "c1 pg_catalog.bool");
 }
 
 static void
 forget_plans(void)
 {
 	HASH_SEQ_STATUS scan;
-	KeptPlan	   *plan;
+	KeptPlan *plan;
 
 	hash_seq_init(&scan, plans);
 	while ((plan = hash_seq_search(&scan)) != NULL)
@@ -180,20 +178,20 @@ forget_plans(void)
 static KeptPlan *
 lookup_plan(const PlanKey *key)
 {
-	KeptPlan	   *plan;
-	bool		found;
+	KeptPlan *plan;
+	bool found;
 
 	if (plans && hash_get_num_entries(plans) >= MAX_PLANS)
 		forget_plans();
 	if (plans == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(PlanKey), .entrysize = sizeof(KeptPlan)};
+		HASHCTL ctl = {.keysize = sizeof(PlanKey), .entrysize = sizeof(KeptPlan)};
 
-		plan_context = AllocSetContextCreate(TopMemoryContext, "persist_pipeline plans",
-											 ALLOCSET_SMALL_SIZES);
+		plan_context =
+			AllocSetContextCreate(TopMemoryContext, "persist_pipeline plans", ALLOCSET_SMALL_SIZES);
 		ctl.hcxt = plan_context;
-		plans = hash_create("persist_pipeline plans", 64, &ctl,
-							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		plans =
+			hash_create("persist_pipeline plans", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 
 	plan = hash_search(plans, key, HASH_ENTER, &found);
@@ -209,8 +207,8 @@ lookup_plan(const PlanKey *key)
 static KeptPlan *
 prepare(const PlanKey *key, const char *sql)
 {
-	KeptPlan	   *plan = lookup_plan(key);
-	SPIPlanPtr	prepared;
+	KeptPlan *plan = lookup_plan(key);
+	SPIPlanPtr prepared;
 
 	if (plan->sql && strcmp(plan->sql, sql) == 0)
 		return plan;
@@ -241,9 +239,9 @@ prepare(const PlanKey *key, const char *sql)
 static void
 execute(KeptPlan *plan, Source *rows, Oid target)
 {
-	Source	   *outer = source;
+	Source *outer = source;
 	CachedPlanSource *cached = linitial(SPI_plan_get_plan_sources(plan->plan));
-	int			result;
+	int result;
 
 	rows->sql = cached->query_string;
 	source = rows;
@@ -269,8 +267,8 @@ execute(KeptPlan *plan, Source *rows, Oid target)
 static bool
 fits(Relation rel, const PpItem *item)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-	uint64		fingerprint = 0;
+	TupleDesc desc = RelationGetDescr(rel);
+	uint64 fingerprint = 0;
 
 	if (item->natts > desc->natts)
 		return false;
@@ -291,7 +289,7 @@ fits(Relation rel, const PpItem *item)
 static uint8 *
 widen(const PpItem *item, int natts)
 {
-	uint8	   *carried = palloc0(PpBitmapBytes(natts) + 1);
+	uint8 *carried = palloc0(PpBitmapBytes(natts) + 1);
 
 	memcpy(carried, pp_item_carried(item), PpBitmapBytes(item->natts));
 	return carried;
@@ -302,26 +300,27 @@ static void
 insert_run(const PpItem **items, int n)
 {
 	const PpItem *first = items[0];
-	Relation	rel = try_relation_open(first->target, RowExclusiveLock);
-	PlanKey		key = {.target = first->target, .role = GetUserId()};
-	Source		rows = {.items = items, .n = n};
-	uint8	   *carried;
-	char	   *sql;
+	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	PlanKey key = {.target = first->target, .role = GetUserId()};
+	Source rows = {.items = items, .n = n};
+	uint8 *carried;
+	char *sql;
 
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", first->target)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", first->target)));
 	if (!fits(rel, first))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("relation \"%s\" has changed since the item was enqueued",
-						RelationGetRelationName(rel)),
-				 errdetail("A column that the item has a value for was dropped, or its type was changed.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("relation \"%s\" has changed since the item was enqueued",
+					RelationGetRelationName(rel)),
+			 errdetail(
+				 "A column that the item has a value for was dropped, or its type was changed.")));
 
 	carried = widen(first, RelationGetDescr(rel)->natts);
-	rows.descriptor = pp_item_descriptor(RelationGetDescr(rel), carried,
-										 RelationGetDescr(rel)->natts);
+	rows.descriptor =
+		pp_item_descriptor(RelationGetDescr(rel), carried, RelationGetDescr(rel)->natts);
 	sql = compose(rel, carried, rows.descriptor);
 	if (rows.descriptor->natts == 0)
 		rows.descriptor = no_columns();
@@ -337,25 +336,25 @@ insert_run(const PpItem **items, int n)
 /* Items of one target, as indexes into the batch */
 typedef struct Share
 {
-	Oid			target;
-	List	   *parents;		/* OIDs that its foreign keys refer to */
-	List	   *covers;			/* itself and the partitioned tables above it */
+	Oid target;
+	List *parents; /* OIDs that its foreign keys refer to */
+	List *covers;  /* itself and the partitioned tables above it */
 	const PpItem **items;
-	int			n;
-	bool		placed;
+	int n;
+	bool placed;
 } Share;
 
 /* What a target's foreign keys refer to; a view has none of its own. */
 static void
 find_relatives(Share *share)
 {
-	Relation	rel = try_relation_open(share->target, RowExclusiveLock);
-	ListCell   *cell;
+	Relation rel = try_relation_open(share->target, RowExclusiveLock);
+	ListCell *cell;
 
 	share->covers = list_make1_oid(share->target);
 	if (rel == NULL)
-		return;					/* insert_run says so */
-	foreach(cell, RelationGetFKeyList(rel))
+		return; /* insert_run says so */
+	foreach (cell, RelationGetFKeyList(rel))
 	{
 		ForeignKeyCacheInfo *fkey = lfirst(cell);
 
@@ -369,9 +368,9 @@ find_relatives(Share *share)
 static bool
 is_parent(const Share *parent, const Share *child)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, parent->covers)
+	foreach (cell, parent->covers)
 	{
 		if (list_member_oid(child->parents, lfirst_oid(cell)))
 			return true;
@@ -398,30 +397,27 @@ place(Share *shares, int nshares, int i, int *order, int *nplaced)
 
 typedef struct ShareEntry
 {
-	Oid			target;			/* hash key */
-	int			share;
+	Oid target; /* hash key */
+	int share;
 } ShareEntry;
 
 /* Sort the items by target, each target's in their own order. */
 static Share *
 divide(const PpItem **items, int n, int *nshares)
 {
-	HASHCTL		ctl = {
-		.keysize = sizeof(Oid),
-		.entrysize = sizeof(ShareEntry),
-		.hcxt = CurrentMemoryContext
-	};
-	HTAB	   *by_target = hash_create("persist_pipeline shares", 16, &ctl,
-										HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	int			max = 16;
-	Share	   *shares = palloc0(max * sizeof(Share));
-	int		   *share_of = palloc(n * sizeof(int));
+	HASHCTL ctl = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(ShareEntry), .hcxt = CurrentMemoryContext};
+	HTAB *by_target =
+		hash_create("persist_pipeline shares", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	int max = 16;
+	Share *shares = palloc0(max * sizeof(Share));
+	int *share_of = palloc(n * sizeof(int));
 
 	*nshares = 0;
 	for (int i = 0; i < n; i++)
 	{
 		ShareEntry *entry;
-		bool		found;
+		bool found;
 
 		if (i > 0 && items[i]->target == items[i - 1]->target)
 		{
@@ -452,7 +448,7 @@ divide(const PpItem **items, int n, int *nshares)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		Share	   *share = &shares[share_of[i]];
+		Share *share = &shares[share_of[i]];
 
 		share->items[share->n++] = items[i];
 	}
@@ -464,11 +460,11 @@ divide(const PpItem **items, int n, int *nshares)
 static void
 insert_share(Share *share)
 {
-	int			start = 0;
+	int start = 0;
 
 	while (start < share->n)
 	{
-		int			end = start + 1;
+		int end = start + 1;
 
 		while (end < share->n && pp_item_same_shape(share->items[start], share->items[end]))
 			end++;
@@ -487,10 +483,10 @@ insert_share(Share *share)
 void
 pp_batch_insert(const PpItem **items, int n)
 {
-	int			nshares;
-	Share	   *shares = divide(items, n, &nshares);
-	int		   *order = palloc(nshares * sizeof(int));
-	int			nplaced = 0;
+	int nshares;
+	Share *shares = divide(items, n, &nshares);
+	int *order = palloc(nshares * sizeof(int));
+	int nplaced = 0;
 
 	if (nshares > 1)
 	{

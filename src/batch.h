@@ -22,4 +22,4 @@
 
 extern void pp_batch_insert(const PpItem **items, int n);
 
-#endif							/* PP_BATCH_H */
+#endif /* PP_BATCH_H */

@@ -68,11 +68,11 @@ pp_namespace_aclcheck(Oid namespace_oid, Oid role, AclMode mode)
 static inline Oid
 pp_extension_schema(Oid extension)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			schema = InvalidOid;
+	HeapTuple tuple;
+	Oid schema = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
@@ -109,4 +109,4 @@ pp_tupdesc_finalize(TupleDesc desc)
 #endif
 }
 
-#endif							/* PP_COMPAT_H */
+#endif /* PP_COMPAT_H */

@@ -14,30 +14,27 @@
 
 #include "config.h"
 
-int			pp_ring_size = 8192;
-int			pp_max_databases = 4;
-int			pp_mode = PP_MODE_ASYNC;
-int			pp_flush_interval = 100;
-int			pp_batch_size = 10000;
-int			pp_lock_timeout = 1000;
-int			pp_statement_timeout = 30000;
-int			pp_shutdown_timeout = 5000;
+int pp_ring_size = 8192;
+int pp_max_databases = 4;
+int pp_mode = PP_MODE_ASYNC;
+int pp_flush_interval = 100;
+int pp_batch_size = 10000;
+int pp_lock_timeout = 1000;
+int pp_statement_timeout = 30000;
+int pp_shutdown_timeout = 5000;
 
-static const struct config_enum_entry mode_options[] = {
-	{"async", PP_MODE_ASYNC, false},
-	{"direct", PP_MODE_DIRECT, false},
-	{"reject", PP_MODE_REJECT, false},
-	{NULL, 0, false}
-};
+static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
+														{"direct", PP_MODE_DIRECT, false},
+														{"reject", PP_MODE_REJECT, false},
+														{NULL, 0, false}};
 
 /* A setting of milliseconds that a reload changes. */
 static void
-define_ms(const char *name, const char *description, const char *details,
-		  int *variable, int default_value, int minimum)
+define_ms(const char *name, const char *description, const char *details, int *variable,
+		  int default_value, int minimum)
 {
-	DefineCustomIntVariable(name, description, details, variable, default_value,
-							minimum, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	DefineCustomIntVariable(name, description, details, variable, default_value, minimum, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 void
@@ -46,43 +43,37 @@ pp_config_define(void)
 	/* The server refuses to let these be defined once it has started. */
 	if (process_shared_preload_libraries_in_progress)
 	{
-		DefineCustomIntVariable("persist_pipeline.ring_size",
-								"Sets the size of the ring of each database.",
-								"Shared memory of this size is reserved for each of "
-								"\"persist_pipeline.max_databases\" databases.",
-								&pp_ring_size, 8192, 64, MAX_KILOBYTES,
-								PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+		DefineCustomIntVariable(
+			"persist_pipeline.ring_size", "Sets the size of the ring of each database.",
+			"Shared memory of this size is reserved for each of "
+			"\"persist_pipeline.max_databases\" databases.",
+			&pp_ring_size, 8192, 64, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 		DefineCustomIntVariable("persist_pipeline.max_databases",
-								"Sets how many databases can have a ring at the same time.",
-								NULL,
-								&pp_max_databases, 4, 1, 256,
-								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+								"Sets how many databases can have a ring at the same time.", NULL,
+								&pp_max_databases, 4, 1, 256, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	}
 
-	DefineCustomEnumVariable("persist_pipeline.mode",
-							 "Sets what persist_enqueue does with a row.",
+	DefineCustomEnumVariable("persist_pipeline.mode", "Sets what persist_enqueue does with a row.",
 							 "\"async\" hands it to the worker, \"direct\" inserts it in the "
 							 "caller's transaction, \"reject\" raises an error.",
-							 &pp_mode, PP_MODE_ASYNC, mode_options,
-							 PGC_SUSET, 0, NULL, NULL, NULL);
+							 &pp_mode, PP_MODE_ASYNC, mode_options, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_ms("persist_pipeline.flush_interval",
-			  "Sets how long an item may wait before the worker writes it.",
-			  NULL, &pp_flush_interval, 100, 0);
+			  "Sets how long an item may wait before the worker writes it.", NULL,
+			  &pp_flush_interval, 100, 0);
 	DefineCustomIntVariable("persist_pipeline.batch_size",
 							"Sets how many waiting items make the worker write at once.",
 							"It also bounds the items of one batch, except that the items "
 							"of one transaction are not split.",
-							&pp_batch_size, 10000, 1, 1000000,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&pp_batch_size, 10000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_ms("persist_pipeline.lock_timeout",
 			  "Sets how long the worker waits for a lock before it tries again later.",
 			  "Zero turns the timeout off.", &pp_lock_timeout, 1000, 0);
 	define_ms("persist_pipeline.statement_timeout",
-			  "Sets how long one transaction of the worker may run.",
-			  "Zero turns the timeout off.", &pp_statement_timeout, 30000, 0);
+			  "Sets how long one transaction of the worker may run.", "Zero turns the timeout off.",
+			  &pp_statement_timeout, 30000, 0);
 	define_ms("persist_pipeline.shutdown_timeout",
-			  "Sets how long a worker that was told to stop may go on writing.",
-			  NULL, &pp_shutdown_timeout, 5000, 0);
+			  "Sets how long a worker that was told to stop may go on writing.", NULL,
+			  &pp_shutdown_timeout, 5000, 0);
 
 	MarkGUCPrefixReserved("persist_pipeline");
 }

@@ -13,23 +13,23 @@
 
 typedef enum PpMode
 {
-	PP_MODE_ASYNC,				/* items go to the worker */
-	PP_MODE_DIRECT,				/* each call is an INSERT by the caller */
-	PP_MODE_REJECT				/* each call is an error */
+	PP_MODE_ASYNC,	/* items go to the worker */
+	PP_MODE_DIRECT, /* each call is an INSERT by the caller */
+	PP_MODE_REJECT	/* each call is an error */
 } PpMode;
 
 /* (restart) */
-extern int	pp_ring_size;		/* kB for each ring */
-extern int	pp_max_databases;	/* number of rings */
+extern int pp_ring_size;	 /* kB for each ring */
+extern int pp_max_databases; /* number of rings */
 
 /* (reload; mode also per session, by superusers) */
-extern int	pp_mode;
-extern int	pp_flush_interval;	/* ms */
-extern int	pp_batch_size;		/* items */
-extern int	pp_lock_timeout;	/* ms, 0: none; of the worker */
-extern int	pp_statement_timeout;	/* ms, 0: none; of a transaction of the worker */
-extern int	pp_shutdown_timeout;	/* ms */
+extern int pp_mode;
+extern int pp_flush_interval;	 /* ms */
+extern int pp_batch_size;		 /* items */
+extern int pp_lock_timeout;		 /* ms, 0: none; of the worker */
+extern int pp_statement_timeout; /* ms, 0: none; of a transaction of the worker */
+extern int pp_shutdown_timeout;	 /* ms */
 
 extern void pp_config_define(void);
 
-#endif							/* PP_CONFIG_H */
+#endif /* PP_CONFIG_H */

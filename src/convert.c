@@ -22,29 +22,29 @@
 /* A row being decided.  Arrays are by attnum - 1. */
 typedef struct Row
 {
-	PpTarget   *target;
-	PpColumn   *column;			/* the one at work, for error messages */
-	uint8	   *given;
-	uint8	   *carried;
-	Datum	   *values;
-	bool	   *nulls;
+	PpTarget *target;
+	PpColumn *column; /* the one at work, for error messages */
+	uint8 *given;
+	uint8 *carried;
+	Datum *values;
+	bool *nulls;
 } Row;
 
 static void
 name_column(void *arg)
 {
-	Row		   *row = (Row *) arg;
+	Row *row = (Row *) arg;
 
 	/* not in the fields of the error: they may name a domain already */
 	if (row->column != NULL)
-		errcontext("column \"%s\" of an item for relation \"%s\"",
-				   NameStr(row->column->name), row->target->name);
+		errcontext("column \"%s\" of an item for relation \"%s\"", NameStr(row->column->name),
+				   row->target->name);
 }
 
 static void
 start_row(Row *row, PpTarget *target)
 {
-	Size		bitmap = PpBitmapBytes(target->natts) + 1;
+	Size bitmap = PpBitmapBytes(target->natts) + 1;
 
 	row->target = target;
 	row->column = NULL;
@@ -60,10 +60,9 @@ static void
 give(Row *row, PpColumn *column)
 {
 	if (!column->insertable)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot insert into column \"%s\" of view \"%s\"",
-						NameStr(column->name), row->target->name)));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot insert into column \"%s\" of view \"%s\"",
+							   NameStr(column->name), row->target->name)));
 	PpBitmapAdd(row->given, column->attnum);
 	PpBitmapAdd(row->carried, column->attnum);
 }
@@ -104,38 +103,39 @@ compare_key(const JsonbValue *key, const PpColumn *column)
 static void
 give_keys(Row *row, Jsonb *object)
 {
-	PpTarget   *target = row->target;
+	PpTarget *target = row->target;
 	JsonbIterator *it = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	int			next = 0;
+	JsonbValue key;
+	int next = 0;
 
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
-		PpColumn   *column;
+		PpColumn *column;
 
 		if (token != WJB_KEY)
 			continue;
 		while (next < target->nsorted && compare_key(&key, target->sorted[next]) > 0)
 			next++;
 		if (next == target->nsorted || compare_key(&key, target->sorted[next]) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("column \"%.*s\" of relation \"%s\" does not exist",
-							key.val.string.len, key.val.string.val, target->name),
-					 errdetail("The item has a key of that name.")));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%.*s\" of relation \"%s\" does not exist",
+								   key.val.string.len, key.val.string.val, target->name),
+							errdetail("The item has a key of that name.")));
 
 		column = target->sorted[next];
 		if (column->generated || column->identity_always)
-			ereport(ERROR,
-					(errcode(ERRCODE_GENERATED_ALWAYS),
-					 errmsg("cannot insert a non-DEFAULT value into column \"%s\"",
-							NameStr(column->name)),
-					 column->generated ?
-					 errdetail("Column \"%s\" of relation \"%s\" is a generated column.",
-							   NameStr(column->name), target->name) :
-					 errdetail("Column \"%s\" of relation \"%s\" is an identity column defined "
-							   "as GENERATED ALWAYS.", NameStr(column->name), target->name)));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("cannot insert a non-DEFAULT value into column \"%s\"",
+						NameStr(column->name)),
+				 column->generated
+					 ? errdetail("Column \"%s\" of relation \"%s\" is a generated column.",
+								 NameStr(column->name), target->name)
+					 : errdetail("Column \"%s\" of relation \"%s\" is an identity column defined "
+								 "as GENERATED ALWAYS.",
+								 NameStr(column->name), target->name)));
 		give(row, column);
 	}
 }
@@ -148,10 +148,9 @@ evaluate_defaults(Row *row)
 
 	for (int i = 0; i < row->target->natts; i++)
 	{
-		PpColumn   *column = &row->target->columns[i];
+		PpColumn *column = &row->target->columns[i];
 
-		if (column->default_state == NULL ||
-			!PpBitmapHas(row->carried, column->attnum) ||
+		if (column->default_state == NULL || !PpBitmapHas(row->carried, column->attnum) ||
 			PpBitmapHas(row->given, column->attnum))
 			continue;
 		row->column = column;
@@ -166,10 +165,7 @@ static void
 decide_values(Row *row, Datum object)
 {
 	ErrorContextCallback context = {
-		.previous = error_context_stack,
-		.callback = name_column,
-		.arg = row
-	};
+		.previous = error_context_stack, .callback = name_column, .arg = row};
 
 	error_context_stack = &context;
 	for (int i = 0; i < row->target->natts; i++)
@@ -187,11 +183,11 @@ decide_values(Row *row, Datum object)
 static PpItem *
 form(Row *row)
 {
-	PpTarget   *target = row->target;
-	Size		bitmap = PpBitmapBytes(target->natts);
-	TupleDesc	descriptor = target->all_descriptor;
-	uint64		fingerprint = target->all_fingerprint;
-	int			ncarried = 0;
+	PpTarget *target = row->target;
+	Size bitmap = PpBitmapBytes(target->natts);
+	TupleDesc descriptor = target->all_descriptor;
+	uint64 fingerprint = target->all_fingerprint;
+	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
 	{
@@ -226,15 +222,14 @@ form(Row *row)
 PpItem *
 pp_convert_jsonb(PpTarget *target, Jsonb *object)
 {
-	Row			row;
-	PpItem	   *volatile item = NULL;
+	Row row;
+	PpItem *volatile item = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(object))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an item for relation \"%s\" must be a JSON object", target->name),
-				 errdetail("The item is %s.",
-						   JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an item for relation \"%s\" must be a JSON object", target->name),
+						errdetail("The item is %s.",
+								  JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array")));
 
 	start_row(&row, target);
 	give_keys(&row, object);
@@ -264,13 +259,13 @@ pp_convert_jsonb(PpTarget *target, Jsonb *object)
 PpItem *
 pp_convert_record(PpTarget *target, HeapTupleHeader record)
 {
-	Row			row;
+	Row row;
 	HeapTupleData tuple;
 
 	start_row(&row, target);
 	for (int i = 0; i < target->natts; i++)
 	{
-		PpColumn   *column = &target->columns[i];
+		PpColumn *column = &target->columns[i];
 
 		if (!column->dropped && !column->generated)
 			give(&row, column);

@@ -18,4 +18,4 @@
 extern PpItem *pp_convert_jsonb(PpTarget *target, Jsonb *object);
 extern PpItem *pp_convert_record(PpTarget *target, HeapTupleHeader record);
 
-#endif							/* PP_CONVERT_H */
+#endif /* PP_CONVERT_H */

@@ -33,27 +33,27 @@
 /* A stretch of the buffer that one role enqueued */
 typedef struct Run
 {
-	Oid			role;
-	uint32		items;
-	uint64		start;
-	uint64		length;
+	Oid role;
+	uint32 items;
+	uint64 start;
+	uint64 length;
 } Run;
 
 /* The list as it was before the first item of a subtransaction */
 typedef struct Mark
 {
-	int			nest_level;
-	int			nruns;
-	Run			last_run;		/* valid if nruns > 0 */
-	uint64		length;
+	int nest_level;
+	int nruns;
+	Run last_run; /* valid if nruns > 0 */
+	uint64 length;
 } Mark;
 
 /* What one role's runs add up to */
 typedef struct Group
 {
-	Oid			role;
-	uint32		items;
-	uint64		length;
+	Oid role;
+	uint32 items;
+	uint64 length;
 } Group;
 
 /*
@@ -62,23 +62,23 @@ typedef struct Group
  */
 static struct
 {
-	char	   *buffer;
-	uint64		length;
-	uint64		size;
+	char *buffer;
+	uint64 length;
+	uint64 size;
 
-	Run		   *runs;
-	int			nruns;
-	int			max_runs;
+	Run *runs;
+	int nruns;
+	int max_runs;
 
-	Mark	   *marks;
-	int			nmarks;
-	int			max_marks;
+	Mark *marks;
+	int nmarks;
+	int max_marks;
 
-	PpLane	   *lane;
-	bool		sealed;			/* PRE_COMMIT is over: no more items */
-	Group	   *groups;			/* made at PRE_COMMIT */
-	int			ngroups;
-	uint64		reserved;		/* bytes of ring we have to use or to give back */
+	PpLane *lane;
+	bool sealed;   /* PRE_COMMIT is over: no more items */
+	Group *groups; /* made at PRE_COMMIT */
+	int ngroups;
+	uint64 reserved; /* bytes of ring we have to use or to give back */
 } list;
 
 static void
@@ -91,11 +91,12 @@ raise_unless_reserved(PpReserveResult result, uint64 bytes)
 				 errdetail("The persist_pipeline worker is shutting down."),
 				 errhint("Try the transaction again.")));
 	if (result == PP_RING_FULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
-				 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
-				 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
+			 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
+			 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
 }
 
 /* Room for n elements of an array that grows by doubling. */
@@ -114,8 +115,8 @@ grow(void *array, int *max, int n, Size element)
 static void
 mark_savepoint(void)
 {
-	int			level = GetCurrentTransactionNestLevel();
-	Mark	   *mark;
+	int level = GetCurrentTransactionNestLevel();
+	Mark *mark;
 
 	if (level == 1 || (list.nmarks > 0 && list.marks[list.nmarks - 1].nest_level == level))
 		return;
@@ -132,27 +133,25 @@ mark_savepoint(void)
 static void
 append(PpItem *item)
 {
-	Oid			role = GetUserId();
-	Run		   *run;
+	Oid role = GetUserId();
+	Run *run;
 
 	if (list.sealed)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot enqueue an item while the transaction is being committed")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot enqueue an item while the transaction is being committed")));
 
 	if (list.length + item->size > list.lane->ring.size)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the items of this transaction do not fit into the ring"),
-				 errdetail("They are more than %llu bytes.",
-						   (unsigned long long) list.lane->ring.size),
-				 errhint("Commit more often, or increase \"persist_pipeline.ring_size\".")));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the items of this transaction do not fit into the ring"),
+						errdetail("They are more than %llu bytes.",
+								  (unsigned long long) list.lane->ring.size),
+						errhint("Commit more often, or increase \"persist_pipeline.ring_size\".")));
 
 	mark_savepoint();
 
 	if (list.length + item->size > list.size)
 	{
-		uint64		size = Max(list.size * 2, 1024);
+		uint64 size = Max(list.size * 2, 1024);
 
 		while (size < list.length + item->size)
 			size *= 2;
@@ -184,9 +183,9 @@ append(PpItem *item)
 static void
 publish(PpLane *lane, const Group *group, const Run *runs, int nruns, const char *buffer)
 {
-	uint64		at = pp_ring_begin(&lane->ring, group->role, group->items, group->length,
-								   GetCurrentTimestamp());
-	uint64		offset = 0;
+	uint64 at =
+		pp_ring_begin(&lane->ring, group->role, group->items, group->length, GetCurrentTimestamp());
+	uint64 offset = 0;
 
 	for (int i = 0; i < nruns; i++)
 	{
@@ -204,9 +203,9 @@ publish(PpLane *lane, const Group *group, const Run *runs, int nruns, const char
 static void
 publish_now(PpLane *lane, PpItem *item)
 {
-	Group		group = {.role = GetUserId(), .items = 1, .length = item->size};
-	Run			run = {.role = group.role, .items = 1, .start = 0, .length = item->size};
-	uint64		bytes = pp_entry_bytes(item->size);
+	Group group = {.role = GetUserId(), .items = 1, .length = item->size};
+	Run run = {.role = group.role, .items = 1, .start = 0, .length = item->size};
+	uint64 bytes = pp_entry_bytes(item->size);
 
 	raise_unless_reserved(pp_ring_reserve(&lane->ring, bytes, pp_am_worker), bytes);
 	publish(lane, &group, &run, 1, (const char *) item);
@@ -219,7 +218,7 @@ publish_now(PpLane *lane, PpItem *item)
 PpLane *
 pp_enqueue_lane(void)
 {
-	PpLane	   *lane = pp_claim_lane();
+	PpLane *lane = pp_claim_lane();
 
 	if (lane == NULL)
 		ereport(ERROR,
@@ -238,8 +237,8 @@ pp_enqueue_check_size(PpLane *lane, const PpItem *item)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the item for relation \"%s\" is too large", get_rel_name(item->target)),
-				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.",
-						   item->size, (unsigned long long) lane->ring.size / 4),
+				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.", item->size,
+						   (unsigned long long) lane->ring.size / 4),
 				 errhint("Increase \"persist_pipeline.ring_size\", or set "
 						 "\"persist_pipeline.mode\" to \"direct\".")));
 }
@@ -283,13 +282,13 @@ group_runs(void)
 
 	for (int i = 0; i < list.nruns; i++)
 	{
-		Run		   *run = &list.runs[i];
-		int			g = 0;
+		Run *run = &list.runs[i];
+		int g = 0;
 
 		while (g < list.ngroups && list.groups[g].role != run->role)
 			g++;
 		if (g == list.ngroups)
-			list.groups[list.ngroups++] = (Group) {.role = run->role};
+			list.groups[list.ngroups++] = (Group){.role = run->role};
 		list.groups[g].items += run->items;
 		list.groups[g].length += run->length;
 	}
@@ -298,7 +297,7 @@ group_runs(void)
 static void
 before_commit(void)
 {
-	uint64		bytes = 0;
+	uint64 bytes = 0;
 
 	list.sealed = true;
 	if (list.length == 0)
@@ -328,8 +327,8 @@ at_commit(void)
 static void
 at_abort(void)
 {
-	PpLane	   *lane = list.lane;
-	uint64		reserved = list.reserved;
+	PpLane *lane = list.lane;
+	uint64 reserved = list.reserved;
 
 	forget();
 	if (reserved > 0 && pp_ring_release(&lane->ring, reserved))
@@ -352,9 +351,8 @@ xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (list.length > 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has enqueued items")));
+				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+								errmsg("cannot PREPARE a transaction that has enqueued items")));
 			break;
 		case XACT_EVENT_PREPARE:
 			forget();
@@ -362,7 +360,7 @@ xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_PARALLEL_ABORT:
-			break;				/* parallel workers enqueue nothing */
+			break; /* parallel workers enqueue nothing */
 	}
 }
 
@@ -370,8 +368,8 @@ xact_event(XactEvent event, void *arg)
 static void
 keep_items(int level)
 {
-	Mark	   *top = &list.marks[list.nmarks - 1];
-	bool		parent_marked = list.nmarks > 1 && top[-1].nest_level == level - 1;
+	Mark *top = &list.marks[list.nmarks - 1];
+	bool parent_marked = list.nmarks > 1 && top[-1].nest_level == level - 1;
 
 	if (level - 1 == 1 || parent_marked)
 		list.nmarks--;
@@ -382,7 +380,7 @@ keep_items(int level)
 static void
 drop_items(void)
 {
-	Mark	   *top = &list.marks[--list.nmarks];
+	Mark *top = &list.marks[--list.nmarks];
 
 	list.length = top->length;
 	list.nruns = top->nruns;
@@ -393,7 +391,7 @@ drop_items(void)
 static void
 subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
-	int			level = GetCurrentTransactionNestLevel();
+	int level = GetCurrentTransactionNestLevel();
 
 	if (list.nmarks == 0 || list.marks[list.nmarks - 1].nest_level != level)
 		return;

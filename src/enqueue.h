@@ -17,4 +17,4 @@ extern void pp_enqueue_check_size(PpLane *lane, const PpItem *item);
 extern int64 pp_enqueue(PpLane *lane, PpItem *item, bool transactional);
 extern bool pp_enqueue_is_pending(void);
 
-#endif							/* PP_ENQUEUE_H */
+#endif /* PP_ENQUEUE_H */

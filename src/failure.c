@@ -22,17 +22,17 @@ volatile sig_atomic_t pp_stop_is_forced = false;
 /* What the transaction that is open settles when it commits */
 static struct
 {
-	PpLane	   *lane;			/* NULL: nothing */
+	PpLane *lane; /* NULL: nothing */
 	const PpSpan *spans;
-	int			n;
+	int n;
 } committing;
 
-static bool committed;			/* the last transaction got as far as that */
+static bool committed; /* the last transaction got as far as that */
 
 static uint64
 count_items(const PpSpan *spans, int n)
 {
-	uint64		items = 0;
+	uint64 items = 0;
 
 	for (int i = 0; i < n; i++)
 		items += spans[i].n;
@@ -46,7 +46,7 @@ count_items(const PpSpan *spans, int n)
 static void
 at_commit(void)
 {
-	PpLane	   *lane = committing.lane;
+	PpLane *lane = committing.lane;
 
 	for (int i = 0; i < committing.n; i++)
 		pp_ring_settle(&lane->ring, committing.spans[i].at, committing.spans[i].n);
@@ -120,10 +120,10 @@ static ErrorData *
 try(PpLane *lane, const PpSpan *spans, int n)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	uint64		nitems = count_items(spans, n);
+	uint64 nitems = count_items(spans, n);
 	const PpItem **items = palloc_extended(nitems * sizeof(PpItem *), MCXT_ALLOC_HUGE);
-	ErrorData  *volatile error = NULL;
-	uint64		next = 0;
+	ErrorData *volatile error = NULL;
+	uint64 next = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -165,21 +165,20 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 {
 	const PpItem *item = span->items[0];
 	MemoryContext caller = CurrentMemoryContext;
-	char	   *name;
-	char	   *schema;
+	char *name;
+	char *schema;
 
 	StartTransactionCommand();
 	name = get_rel_name(item->target);
 	schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 schema ?
-			 errmsg("item %lld for relation \"%s.%s\" could not be inserted: SQLSTATE %s",
-					(long long) item->id, schema, name, unpack_sql_state(error->sqlerrcode)) :
-			 errmsg("item %lld for relation with OID %u could not be inserted: SQLSTATE %s",
-					(long long) item->id, item->target, unpack_sql_state(error->sqlerrcode)),
-			 error->constraint_name ?
-			 errdetail("Constraint \"%s\".", error->constraint_name) : 0));
+			 schema
+				 ? errmsg("item %lld for relation \"%s.%s\" could not be inserted: SQLSTATE %s",
+						  (long long) item->id, schema, name, unpack_sql_state(error->sqlerrcode))
+				 : errmsg("item %lld for relation with OID %u could not be inserted: SQLSTATE %s",
+						  (long long) item->id, item->target, unpack_sql_state(error->sqlerrcode)),
+			 error->constraint_name ? errdetail("Constraint \"%s\".", error->constraint_name) : 0));
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 
@@ -194,9 +193,9 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 static PpOutcome
 settle_role(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
 {
-	ErrorData  *failure = try(lane, spans, n);
-	PpSpan		halves[2];
-	int			half = n / 2;
+	ErrorData *failure = try(lane, spans, n);
+	PpSpan halves[2];
+	int half = n / 2;
 
 	ConditionVariableBroadcast(&lane->settled);
 
@@ -235,7 +234,7 @@ settle_role(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
 static PpSpan *
 select_role(const PpSpan *spans, int n, Oid role, int *nselected)
 {
-	PpSpan	   *selected = palloc(n * sizeof(PpSpan));
+	PpSpan *selected = palloc(n * sizeof(PpSpan));
 
 	*nselected = 0;
 	for (int i = 0; i < n; i++)
@@ -254,15 +253,15 @@ select_role(const PpSpan *spans, int n, Oid role, int *nselected)
 static PpOutcome
 settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 {
-	List	   *again = NIL;
-	PpOutcome	outcome = PP_SETTLED;
-	ListCell   *cell;
+	List *again = NIL;
+	PpOutcome outcome = PP_SETTLED;
+	ListCell *cell;
 
-	foreach(cell, roles)
+	foreach (cell, roles)
 	{
-		int			nselected;
-		PpSpan	   *selected = select_role(spans, n, lfirst_oid(cell), &nselected);
-		ErrorData  *failure = try(lane, selected, nselected);
+		int nselected;
+		PpSpan *selected = select_role(spans, n, lfirst_oid(cell), &nselected);
+		ErrorData *failure = try(lane, selected, nselected);
 
 		ConditionVariableBroadcast(&lane->settled);
 		if (failure == NULL)
@@ -278,8 +277,8 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 
 	for (int i = 0; i < n && again != NIL;)
 	{
-		Oid			role = spans[i].role;
-		int			end = i + 1;
+		Oid role = spans[i].role;
+		int end = i + 1;
 
 		while (end < n && spans[end].role == role)
 			end++;
@@ -303,7 +302,7 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 PpOutcome
 pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
 {
-	List	   *roles = NIL;
+	List *roles = NIL;
 
 	for (int i = 0; i < n; i++)
 	{

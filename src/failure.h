@@ -25,10 +25,10 @@
 /* Neighbouring items of one entry, the first ones that are not settled */
 typedef struct PpSpan
 {
-	uint64		at;				/* the entry */
-	Oid			role;
+	uint64 at; /* the entry */
+	Oid role;
 	const PpItem **items;
-	uint32		n;
+	uint32 n;
 } PpSpan;
 
 typedef enum PpOutcome
@@ -43,4 +43,4 @@ extern volatile sig_atomic_t pp_stop_is_forced;
 extern void pp_settle_init(void);
 extern PpOutcome pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error);
 
-#endif							/* PP_FAILURE_H */
+#endif /* PP_FAILURE_H */

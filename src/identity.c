@@ -33,23 +33,23 @@ static const struct
 {
 	const char *name;
 	const char *value;
-}			forced_settings[] = {
+} forced_settings[] = {
 	{"default_transaction_deferrable", "off"},
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"exit_on_error", "off"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
-	{"jit", "off"},				/* its INSERTs are too simple to gain */
+	{"jit", "off"}, /* its INSERTs are too simple to gain */
 	{"row_security", "on"},
 	{"session_replication_role", "origin"},
-	{"statement_timeout", "0"},	/* ours is armed below; nobody can change it */
-	{"synchronous_commit", "off"},	/* persist_flush flushes for those who ask */
+	{"statement_timeout", "0"},	   /* ours is armed below; nobody can change it */
+	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
 	{"transaction_timeout", "0"},
 };
 
-static Oid	worker_role;
-static int	guc_level;
+static Oid worker_role;
+static int guc_level;
 
 /* Called once, when the worker has connected. */
 void
@@ -60,8 +60,8 @@ pp_identity_init(void)
 	for (int i = 0; i < lengthof(forced_settings); i++)
 	{
 		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
-			SetConfigOption(forced_settings[i].name, forced_settings[i].value,
-							PGC_SUSET, PGC_S_OVERRIDE);
+			SetConfigOption(forced_settings[i].name, forced_settings[i].value, PGC_SUSET,
+							PGC_S_OVERRIDE);
 	}
 }
 
@@ -69,14 +69,13 @@ pp_identity_init(void)
 void
 pp_identity_begin(Oid role)
 {
-	char		lock_timeout[32];
+	char lock_timeout[32];
 
 	StartTransactionCommand();
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", role)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("role with OID %u does not exist", role)));
 
 	SetSessionAuthorization(role, superuser_arg(role));
 	guc_level = NewGUCNestLevel();
@@ -92,8 +91,8 @@ pp_identity_begin(Oid role)
 static void
 come_back(void)
 {
-	Oid			temp_namespace;
-	Oid			temp_toast_namespace;
+	Oid temp_namespace;
+	Oid temp_toast_namespace;
 
 	SetUserIdAndSecContext(worker_role, 0);
 	SetSessionAuthorization(worker_role, true);

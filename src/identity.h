@@ -32,4 +32,4 @@ extern void pp_identity_begin(Oid role);
 extern void pp_identity_commit(void);
 extern void pp_identity_abort(void);
 
-#endif							/* PP_IDENTITY_H */
+#endif /* PP_IDENTITY_H */

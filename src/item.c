@@ -31,13 +31,12 @@ add(uint64 fingerprint, uint64 value)
 static uint64
 type_fingerprint(Oid type, List **composites)
 {
-	Oid			base = getBaseType(type);
-	uint64		fingerprint = base;
-	Oid			inner;
-	Oid			relid;
+	Oid base = getBaseType(type);
+	uint64 fingerprint = base;
+	Oid inner;
+	Oid relid;
 
-	if (OidIsValid(inner = get_element_type(base)) ||
-		OidIsValid(inner = get_range_subtype(base)))
+	if (OidIsValid(inner = get_element_type(base)) || OidIsValid(inner = get_range_subtype(base)))
 		return add(fingerprint, type_fingerprint(inner, composites));
 	if (OidIsValid(inner = get_multirange_range(base)))
 		return add(fingerprint, type_fingerprint(inner, composites));
@@ -45,7 +44,7 @@ type_fingerprint(Oid type, List **composites)
 	relid = get_typ_typrelid(base);
 	if (OidIsValid(relid))
 	{
-		TupleDesc	desc = lookup_rowtype_tupdesc_copy(base, -1);
+		TupleDesc desc = lookup_rowtype_tupdesc_copy(base, -1);
 
 		if (composites)
 			*composites = list_append_unique_oid(*composites, relid);
@@ -69,7 +68,7 @@ type_fingerprint(Oid type, List **composites)
 uint64
 pp_column_fingerprint(Form_pg_attribute att, List **composites)
 {
-	uint64		fingerprint = att->attnum;
+	uint64 fingerprint = att->attnum;
 
 	fingerprint = add(fingerprint, (uint32) att->atttypmod);
 	return add(fingerprint, type_fingerprint(att->atttypid, composites));
@@ -86,9 +85,9 @@ pp_fingerprint_add(uint64 fingerprint, uint64 column)
 TupleDesc
 pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts)
 {
-	int			ncarried = 0;
-	TupleDesc	desc;
-	AttrNumber	column = 0;
+	int ncarried = 0;
+	TupleDesc desc;
+	AttrNumber column = 0;
 
 	for (int attnum = 1; attnum <= natts; attnum++)
 		ncarried += PpBitmapHas(carried, attnum) ? 1 : 0;
@@ -101,8 +100,8 @@ pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts)
 		if (!PpBitmapHas(carried, attnum))
 			continue;
 		column++;
-		TupleDescInitEntry(desc, column, NameStr(att->attname),
-						   getBaseType(att->atttypid), -1, att->attndims);
+		TupleDescInitEntry(desc, column, NameStr(att->attname), getBaseType(att->atttypid), -1,
+						   att->attndims);
 		TupleDescInitEntryCollation(desc, column, att->attcollation);
 	}
 	pp_tupdesc_finalize(desc);
@@ -115,23 +114,22 @@ pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts)
  * of the carried columns, in the order of the descriptor.  The id is left 0.
  */
 PpItem *
-pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried,
-			 const uint8 *given, Datum *values, bool *nulls, uint64 fingerprint)
+pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried, const uint8 *given,
+			 Datum *values, bool *nulls, uint64 fingerprint)
 {
-	int			bitmap = PpBitmapBytes(natts);
-	Size		tuple_offset = MAXALIGN(sizeof(PpItem) + 2 * bitmap);
+	int bitmap = PpBitmapBytes(natts);
+	Size tuple_offset = MAXALIGN(sizeof(PpItem) + 2 * bitmap);
 	MinimalTuple tuple;
-	Size		size;
-	PpItem     *item;
+	Size size;
+	PpItem *item;
 
 	for (int i = 0; i < descriptor->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(descriptor, i);
 
-		if (!nulls[i] && att->attlen == -1 &&
-			VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
-			values[i] = PointerGetDatum(detoast_external_attr((struct varlena *)
-															  DatumGetPointer(values[i])));
+		if (!nulls[i] && att->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
+			values[i] = PointerGetDatum(
+				detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
 	}
 
 	tuple = pp_form_minimal_tuple(descriptor, values, nulls);
@@ -148,8 +146,7 @@ pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried,
 	memcpy((char *) item + sizeof(PpItem), carried, bitmap);
 	memcpy((char *) item + sizeof(PpItem) + bitmap, given, bitmap);
 	memcpy((char *) item + tuple_offset, tuple, tuple->t_len);
-	memset((char *) item + tuple_offset + tuple->t_len, 0,
-		   size - tuple_offset - tuple->t_len);
+	memset((char *) item + tuple_offset + tuple->t_len, 0, size - tuple_offset - tuple->t_len);
 	heap_free_minimal_tuple(tuple);
 
 	return item;
@@ -159,21 +156,17 @@ pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried,
 bool
 pp_item_is_sound(const PpItem *item, uint64 available)
 {
-	return available >= sizeof(PpItem) &&
-		item->version == PP_ITEM_VERSION &&
-		item->size <= available &&
-		item->size == MAXALIGN(item->size) &&
-		item->tuple_offset == MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(item->natts)) &&
-		item->size >= item->tuple_offset + SizeofMinimalTupleHeader &&
-		pp_item_tuple(item)->t_len <= item->size - item->tuple_offset;
+	return available >= sizeof(PpItem) && item->version == PP_ITEM_VERSION &&
+		   item->size <= available && item->size == MAXALIGN(item->size) &&
+		   item->tuple_offset == MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(item->natts)) &&
+		   item->size >= item->tuple_offset + SizeofMinimalTupleHeader &&
+		   pp_item_tuple(item)->t_len <= item->size - item->tuple_offset;
 }
 
 /* Can both items be rows of the same INSERT? */
 bool
 pp_item_same_shape(const PpItem *a, const PpItem *b)
 {
-	return a->target == b->target &&
-		a->natts == b->natts &&
-		a->fingerprint == b->fingerprint &&
-		memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0;
+	return a->target == b->target && a->natts == b->natts && a->fingerprint == b->fingerprint &&
+		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0;
 }

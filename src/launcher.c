@@ -45,10 +45,9 @@ forget_latch(int code, Datum arg)
 static void
 check_start(PpLane *lane, int number)
 {
-	pid_t		pid;
+	pid_t pid;
 
-	if (handles[number] == NULL ||
-		GetBackgroundWorkerPid(handles[number], &pid) != BGWH_STOPPED)
+	if (handles[number] == NULL || GetBackgroundWorkerPid(handles[number], &pid) != BGWH_STOPPED)
 		return;
 	pfree(handles[number]);
 	handles[number] = NULL;
@@ -60,8 +59,8 @@ check_start(PpLane *lane, int number)
 static bool
 needs_worker(PpLane *lane)
 {
-	PpRingView	view;
-	bool		busy;
+	PpRingView view;
+	bool busy;
 
 	if (!OidIsValid(pp_lane_database(lane)))
 		return false;
@@ -80,7 +79,7 @@ restart_delay(PpLane *lane)
 {
 	TimestampTz last_start;
 	TimestampTz next_start;
-	int			starts;
+	int starts;
 
 	SpinLockAcquire(&lane->mutex);
 	last_start = lane->last_start;
@@ -89,24 +88,23 @@ restart_delay(PpLane *lane)
 
 	if (starts == 0)
 		return 0;
-	next_start = TimestampTzPlusMilliseconds(last_start,
-											 Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(starts - 1, 6)));
+	next_start = TimestampTzPlusMilliseconds(
+		last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(starts - 1, 6)));
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_start);
 }
 
 static void
 start_worker(PpLane *lane, int number)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_main_arg = Int32GetDatum(number),
-		.bgw_notify_pid = MyProcPid
-	};
+	BackgroundWorker worker = {.bgw_flags =
+								   BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
+							   .bgw_restart_time = BGW_NEVER_RESTART,
+							   .bgw_main_arg = Int32GetDatum(number),
+							   .bgw_notify_pid = MyProcPid};
 	TimestampTz now = GetCurrentTimestamp();
-	int			starts;
-	bool		registered;
+	int starts;
+	bool registered;
 
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "persist_pipeline");
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pp_worker_main");
@@ -131,23 +129,22 @@ start_worker(PpLane *lane, int number)
 	lane->starting = false;
 	SpinLockRelease(&lane->mutex);
 	if (starts == 0)
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no background worker slot is free for persist_pipeline"),
-				 errdetail("Items wait in the ring until one is."),
-				 errhint("Increase \"max_worker_processes\".")));
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("no background worker slot is free for persist_pipeline"),
+					  errdetail("Items wait in the ring until one is."),
+					  errhint("Increase \"max_worker_processes\".")));
 }
 
 /* Start what is due; returns the ms until the next start is, or -1. */
 static long
 start_workers(void)
 {
-	long		next = -1;
+	long next = -1;
 
 	for (int number = 0; number < pp_lane_count(); number++)
 	{
-		PpLane	   *lane = pp_lane(number);
-		long		delay;
+		PpLane *lane = pp_lane(number);
+		long delay;
 
 		check_start(lane, number);
 		if (!needs_worker(lane))
@@ -170,7 +167,7 @@ start_workers(void)
 void
 pp_launcher_main(Datum unused)
 {
-	uint32		wait_event;
+	uint32 wait_event;
 
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -183,10 +180,9 @@ pp_launcher_main(Datum unused)
 
 	while (!ShutdownRequestPending)
 	{
-		long		ms = start_workers();
+		long ms = start_workers();
 
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
 						 ms, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -206,11 +202,9 @@ pp_launcher_main(Datum unused)
 void
 pp_launcher_register(void)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = 1
-	};
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS,
+							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
+							   .bgw_restart_time = 1};
 
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "persist_pipeline");
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pp_launcher_main");

@@ -13,4 +13,4 @@
 extern void pp_launcher_register(void);
 extern PGDLLEXPORT void pp_launcher_main(Datum unused);
 
-#endif							/* PP_LAUNCHER_H */
+#endif /* PP_LAUNCHER_H */

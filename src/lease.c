@@ -32,8 +32,8 @@ static PpIdRange own_ids;
 static void
 flush_sequence(Oid sequence)
 {
-	Relation	rel = relation_open(sequence, AccessShareLock);
-	Buffer		buffer = ReadBuffer(rel, 0);
+	Relation rel = relation_open(sequence, AccessShareLock);
+	Buffer buffer = ReadBuffer(rel, 0);
 
 	XLogFlush(BufferGetLSNAtomic(buffer));
 	ReleaseBuffer(buffer);
@@ -43,15 +43,16 @@ flush_sequence(Oid sequence)
 static PpIdRange
 fetch_range(void)
 {
-	Oid			schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
-	Oid			sequence = get_relname_relid("persist_id_seq", schema);
-	PpIdRange	range;
+	Oid schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
+	Oid sequence = get_relname_relid("persist_id_seq", schema);
+	PpIdRange range;
 
 	if (!OidIsValid(sequence))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" does not exist"),
-				 errhint("Create the extension again.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" does not exist"),
+			 errhint("Create the extension again.")));
 
 	range.next = nextval_internal(sequence, false);
 	range.end = range.next + PP_LEASE_IDS;
@@ -67,7 +68,7 @@ fetch_range(void)
 int64
 pp_lease_next_id(PpLane *lane)
 {
-	int64		id = 0;
+	int64 id = 0;
 
 	if (lane)
 	{
@@ -108,7 +109,7 @@ pp_lease_next_id(PpLane *lane)
 bool
 pp_lease_is_low(PpLane *lane)
 {
-	bool		low;
+	bool low;
 
 	SpinLockAcquire(&lane->mutex);
 	low = lane->spare_ids.next >= lane->spare_ids.end;
@@ -121,7 +122,7 @@ pp_lease_is_low(PpLane *lane)
 void
 pp_lease_top_up(PpLane *lane)
 {
-	PpIdRange	range = fetch_range();
+	PpIdRange range = fetch_range();
 
 	SpinLockAcquire(&lane->mutex);
 	lane->spare_ids = range;

@@ -17,10 +17,10 @@
 
 #include "shmem.h"
 
-#define PP_LEASE_IDS 1000000	/* INCREMENT of persist_id_seq */
+#define PP_LEASE_IDS 1000000 /* INCREMENT of persist_id_seq */
 
 extern int64 pp_lease_next_id(PpLane *lane);
 extern bool pp_lease_is_low(PpLane *lane);
 extern void pp_lease_top_up(PpLane *lane);
 
-#endif							/* PP_LEASE_H */
+#endif /* PP_LEASE_H */

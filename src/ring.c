@@ -14,10 +14,8 @@
 
 #include "ring.h"
 
-StaticAssertDecl(sizeof(PpEntry) == PP_RING_ALIGN,
-				 "an entry's header fills one aligned unit");
-StaticAssertDecl(offsetof(PpRing, data) % PP_RING_ALIGN == 0,
-				 "headers are aligned if the ring is");
+StaticAssertDecl(sizeof(PpEntry) == PP_RING_ALIGN, "an entry's header fills one aligned unit");
+StaticAssertDecl(offsetof(PpRing, data) % PP_RING_ALIGN == 0, "headers are aligned if the ring is");
 
 /* Bytes of memory that a ring with room for `size` bytes needs. */
 size_t
@@ -35,7 +33,7 @@ pp_ring_init(PpRing *ring, uint64 size)
 	memset(ring, 0, offsetof(PpRing, data));
 	SpinLockInit(&ring->mutex);
 	ring->size = size;
-	ring->wake_items = 1;		/* no worker yet: the first item calls for one */
+	ring->wake_items = 1; /* no worker yet: the first item calls for one */
 	ring->wake_tail = PG_UINT64_MAX;
 }
 
@@ -43,7 +41,7 @@ pp_ring_init(PpRing *ring, uint64 size)
 uint64
 pp_entry_bytes(uint64 length)
 {
-	uint64		bytes = sizeof(PpEntry) + length;
+	uint64 bytes = sizeof(PpEntry) + length;
 
 	return (bytes + PP_RING_ALIGN - 1) / PP_RING_ALIGN * PP_RING_ALIGN;
 }
@@ -51,7 +49,7 @@ pp_entry_bytes(uint64 length)
 PpRingView
 pp_ring_view(PpRing *ring)
 {
-	PpRingView	view;
+	PpRingView view;
 
 	SpinLockAcquire(&ring->mutex);
 	view.closed = ring->closed;
@@ -82,7 +80,7 @@ pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed)
 		result = PP_RING_FULL;
 	else
 	{
-		uint64		used;
+		uint64 used;
 
 		ring->reserved += bytes;
 		used = ring->reserved + (ring->tail - ring->head);
@@ -103,7 +101,7 @@ pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed)
 bool
 pp_ring_release(PpRing *ring, uint64 bytes)
 {
-	bool		wake;
+	bool wake;
 
 	SpinLockAcquire(&ring->mutex);
 	Assert(ring->reserved >= bytes);
@@ -122,9 +120,9 @@ pp_ring_release(PpRing *ring, uint64 bytes)
 uint64
 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 {
-	uint64		bytes = pp_entry_bytes(length);
-	uint64		at;
-	PpEntry    *entry;
+	uint64 bytes = pp_entry_bytes(length);
+	uint64 at;
+	PpEntry *entry;
 
 	SpinLockAcquire(&ring->mutex);
 	Assert(ring->reserved >= bytes);
@@ -148,8 +146,8 @@ pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 void
 pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length)
 {
-	uint64		start = (at + sizeof(PpEntry) + offset) % ring->size;
-	uint64		first = Min(length, ring->size - start);
+	uint64 start = (at + sizeof(PpEntry) + offset) % ring->size;
+	uint64 first = Min(length, ring->size - start);
 
 	memcpy(ring->data + start, src, first);
 	memcpy(ring->data, (const char *) src + first, length - first);
@@ -164,11 +162,11 @@ pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 le
 bool
 pp_ring_publish(PpRing *ring, uint64 at)
 {
-	PpEntry    *entry = pp_ring_entry(ring, at);
-	uint32		items = entry->items;
-	bool		wake;
+	PpEntry *entry = pp_ring_entry(ring, at);
+	uint32 items = entry->items;
+	bool wake;
 
-	pg_write_barrier();			/* pairs with pp_ring_take */
+	pg_write_barrier(); /* pairs with pp_ring_take */
 	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
 
 	SpinLockAcquire(&ring->mutex);
@@ -199,14 +197,14 @@ pp_ring_entry(PpRing *ring, uint64 at)
 PpEntry *
 pp_ring_take(PpRing *ring, uint64 at, uint64 end)
 {
-	PpEntry    *entry;
+	PpEntry *entry;
 
 	if (at >= end)
 		return NULL;
 	entry = pp_ring_entry(ring, at);
 	if (pg_atomic_read_u32(&entry->state) == PP_ENTRY_BUSY)
 		return NULL;
-	pg_read_barrier();			/* pairs with pp_ring_publish */
+	pg_read_barrier(); /* pairs with pp_ring_publish */
 	return entry;
 }
 
@@ -214,7 +212,7 @@ pp_ring_take(PpRing *ring, uint64 at, uint64 end)
 const char *
 pp_ring_contiguous(PpRing *ring, uint64 at)
 {
-	uint64		start = (at + sizeof(PpEntry)) % ring->size;
+	uint64 start = (at + sizeof(PpEntry)) % ring->size;
 
 	if (start + pp_ring_entry(ring, at)->length > ring->size)
 		return NULL;
@@ -225,9 +223,9 @@ pp_ring_contiguous(PpRing *ring, uint64 at)
 void
 pp_ring_read(PpRing *ring, uint64 at, void *dst)
 {
-	uint64		length = pp_ring_entry(ring, at)->length;
-	uint64		start = (at + sizeof(PpEntry)) % ring->size;
-	uint64		first = Min(length, ring->size - start);
+	uint64 length = pp_ring_entry(ring, at)->length;
+	uint64 start = (at + sizeof(PpEntry)) % ring->size;
+	uint64 first = Min(length, ring->size - start);
 
 	memcpy(dst, ring->data + start, first);
 	memcpy((char *) dst + first, ring->data, length - first);
@@ -240,7 +238,7 @@ pp_ring_read(PpRing *ring, uint64 at, void *dst)
 void
 pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 {
-	PpEntry    *entry = pp_ring_entry(ring, at);
+	PpEntry *entry = pp_ring_entry(ring, at);
 
 	Assert(entry->settled + items <= entry->items);
 	entry->settled += items;
@@ -256,12 +254,12 @@ pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 void
 pp_ring_free(PpRing *ring, uint64 items)
 {
-	PpRingView	view = pp_ring_view(ring);
-	uint64		head = view.head;
+	PpRingView view = pp_ring_view(ring);
+	uint64 head = view.head;
 
 	while (head < view.tail)
 	{
-		PpEntry    *entry = pp_ring_entry(ring, head);
+		PpEntry *entry = pp_ring_entry(ring, head);
 
 		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 			break;
@@ -283,7 +281,7 @@ pp_ring_free(PpRing *ring, uint64 items)
 bool
 pp_ring_arm(PpRing *ring, uint64 items, uint64 tail)
 {
-	bool		armed;
+	bool armed;
 
 	SpinLockAcquire(&ring->mutex);
 	armed = ring->published < items && ring->tail < tail;

@@ -53,51 +53,51 @@
 #define PP_RING_ALIGN 64
 
 /* An entry's state */
-#define PP_ENTRY_BUSY 1			/* position taken, bytes still being copied */
-#define PP_ENTRY_READY 2		/* the worker may read it */
-#define PP_ENTRY_DONE 3			/* every item settled, to be freed */
+#define PP_ENTRY_BUSY 1	 /* position taken, bytes still being copied */
+#define PP_ENTRY_READY 2 /* the worker may read it */
+#define PP_ENTRY_DONE 3	 /* every item settled, to be freed */
 
 typedef struct PpEntry
 {
 	pg_atomic_uint32 state;
-	Oid			role;			/* the enqueuer */
-	uint64		bytes;			/* of header and payload, rounded up */
-	uint64		length;			/* of the payload alone */
-	uint32		items;			/* number of items in the payload */
-	uint32		settled;		/* how many of them, the first ones, are settled */
-	int64		published_at;	/* TimestampTz of the commit */
-	char		spare[PP_RING_ALIGN - 40];
+	Oid role;			/* the enqueuer */
+	uint64 bytes;		/* of header and payload, rounded up */
+	uint64 length;		/* of the payload alone */
+	uint32 items;		/* number of items in the payload */
+	uint32 settled;		/* how many of them, the first ones, are settled */
+	int64 published_at; /* TimestampTz of the commit */
+	char spare[PP_RING_ALIGN - 40];
 } PpEntry;
 
 typedef struct PpRing
 {
-	uint64		size;			/* of data; constant after pp_ring_init */
+	uint64 size; /* of data; constant after pp_ring_init */
 
-	slock_t		mutex;
-	bool		closed;			/* refuses reservations: the worker is leaving */
-	uint64		head;			/* position of the oldest entry not freed */
-	uint64		tail;			/* position after the newest entry */
-	uint64		reserved;		/* bytes promised to transactions in commit */
-	uint64		peak;			/* highest tail - head + reserved so far */
-	uint64		published;		/* items ever made READY */
-	uint64		settled;		/* items ever settled */
-	uint64		wake_items;		/* wake the worker when published gets here ... */
-	uint64		wake_tail;		/* ... or tail gets here; UINT64_MAX: don't */
+	slock_t mutex;
+	bool closed;	   /* refuses reservations: the worker is leaving */
+	uint64 head;	   /* position of the oldest entry not freed */
+	uint64 tail;	   /* position after the newest entry */
+	uint64 reserved;   /* bytes promised to transactions in commit */
+	uint64 peak;	   /* highest tail - head + reserved so far */
+	uint64 published;  /* items ever made READY */
+	uint64 settled;	   /* items ever settled */
+	uint64 wake_items; /* wake the worker when published gets here ... */
+	uint64 wake_tail;  /* ... or tail gets here; UINT64_MAX: don't */
 
 	/* 64-aligned, size bytes */
-	char		data[FLEXIBLE_ARRAY_MEMBER] pg_attribute_aligned(PP_RING_ALIGN);
+	char data[FLEXIBLE_ARRAY_MEMBER] pg_attribute_aligned(PP_RING_ALIGN);
 } PpRing;
 
 /* The fields of a ring as they were at one moment */
 typedef struct PpRingView
 {
-	bool		closed;
-	uint64		head;
-	uint64		tail;
-	uint64		reserved;
-	uint64		peak;
-	uint64		published;
-	uint64		settled;
+	bool closed;
+	uint64 head;
+	uint64 tail;
+	uint64 reserved;
+	uint64 peak;
+	uint64 published;
+	uint64 settled;
 } PpRingView;
 
 typedef enum PpReserveResult
@@ -131,4 +131,4 @@ extern bool pp_ring_arm(PpRing *ring, uint64 items, uint64 tail);
 extern void pp_ring_close(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);
 
-#endif							/* PP_RING_H */
+#endif /* PP_RING_H */

@@ -17,12 +17,12 @@
 
 typedef struct PpShared
 {
-	slock_t		mutex;
-	Latch	   *launcher_latch; /* NULL: no launcher */
-	/* followed by pp_max_databases lanes, each aligned for its ring */
+	slock_t mutex;
+	Latch *launcher_latch; /* NULL: no launcher */
+						   /* followed by pp_max_databases lanes, each aligned for its ring */
 } PpShared;
 
-bool		pp_am_worker = false;
+bool pp_am_worker = false;
 
 static PpShared *shared = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
@@ -31,7 +31,7 @@ static shmem_startup_hook_type previous_startup_hook = NULL;
 static Size
 lane_stride(void)
 {
-	Size		bytes = offsetof(PpLane, ring) + pp_ring_memory((uint64) pp_ring_size * 1024);
+	Size bytes = offsetof(PpLane, ring) + pp_ring_memory((uint64) pp_ring_size * 1024);
 
 	return TYPEALIGN(PP_RING_ALIGN, bytes);
 }
@@ -55,7 +55,7 @@ request(void)
 static void
 startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (previous_startup_hook)
 		previous_startup_hook();
@@ -68,7 +68,7 @@ startup(void)
 		shared->launcher_latch = NULL;
 		for (int i = 0; i < pp_max_databases; i++)
 		{
-			PpLane     *lane = pp_lane(i);
+			PpLane *lane = pp_lane(i);
 
 			memset(lane, 0, offsetof(PpLane, ring));
 			SpinLockInit(&lane->mutex);
@@ -110,7 +110,7 @@ pp_lane_count(void)
 PpLane *
 pp_lane(int number)
 {
-	char	   *first = (char *) TYPEALIGN(PP_RING_ALIGN, (char *) shared + sizeof(PpShared));
+	char *first = (char *) TYPEALIGN(PP_RING_ALIGN, (char *) shared + sizeof(PpShared));
 
 	return (PpLane *) (first + number * lane_stride());
 }
@@ -118,7 +118,7 @@ pp_lane(int number)
 Oid
 pp_lane_database(PpLane *lane)
 {
-	Oid			database;
+	Oid database;
 
 	SpinLockAcquire(&shared->mutex);
 	database = lane->database;
@@ -149,8 +149,8 @@ pp_my_lane(void)
 PpLane *
 pp_claim_lane(void)
 {
-	PpLane     *lane = pp_my_lane();
-	PpLane     *free_lane = NULL;
+	PpLane *lane = pp_my_lane();
+	PpLane *free_lane = NULL;
 
 	if (lane != NULL || shared == NULL)
 		return lane;
@@ -158,7 +158,7 @@ pp_claim_lane(void)
 	SpinLockAcquire(&shared->mutex);
 	for (int i = 0; i < pp_max_databases && lane == NULL; i++)
 	{
-		PpLane     *candidate = pp_lane(i);
+		PpLane *candidate = pp_lane(i);
 
 		if (candidate->database == MyDatabaseId)
 			lane = candidate;
@@ -179,7 +179,7 @@ pp_claim_lane(void)
 void
 pp_lane_wake(PpLane *lane)
 {
-	Latch	   *latch;
+	Latch *latch;
 
 	SpinLockAcquire(&lane->mutex);
 	latch = lane->worker_latch;
@@ -210,7 +210,7 @@ pp_set_launcher_latch(Latch *latch)
 void
 pp_launcher_wake(void)
 {
-	Latch	   *latch;
+	Latch *latch;
 
 	SpinLockAcquire(&shared->mutex);
 	latch = shared->launcher_latch;

@@ -44,59 +44,59 @@
 
 typedef enum PpWorkerState
 {
-	PP_WORKER_NONE,				/* no worker attached */
-	PP_WORKER_IDLE,				/* nothing to do, sleeps without a timeout */
-	PP_WORKER_GATHERING,		/* waits for flush_interval or batch_size */
-	PP_WORKER_WRITING,			/* a transaction is open */
-	PP_WORKER_RETRYING,			/* backs off after a transient error */
-	PP_WORKER_STOPPING			/* was told to stop, drains */
+	PP_WORKER_NONE,		 /* no worker attached */
+	PP_WORKER_IDLE,		 /* nothing to do, sleeps without a timeout */
+	PP_WORKER_GATHERING, /* waits for flush_interval or batch_size */
+	PP_WORKER_WRITING,	 /* a transaction is open */
+	PP_WORKER_RETRYING,	 /* backs off after a transient error */
+	PP_WORKER_STOPPING	 /* was told to stop, drains */
 } PpWorkerState;
 
 /* Ids [next, end) that nobody has used */
 typedef struct PpIdRange
 {
-	int64		next;
-	int64		end;
+	int64 next;
+	int64 end;
 } PpIdRange;
 
 typedef struct PpLane
 {
-	Oid			database;		/* InvalidOid: free; under PpShared.mutex */
+	Oid database; /* InvalidOid: free; under PpShared.mutex */
 
-	slock_t		mutex;
-	pid_t		worker_pid;
-	Latch	   *worker_latch;
+	slock_t mutex;
+	pid_t worker_pid;
+	Latch *worker_latch;
 	PpWorkerState worker_state;
-	bool		starting;		/* registered with the postmaster, not attached */
-	int			starts;			/* in a row that came to nothing */
+	bool starting; /* registered with the postmaster, not attached */
+	int starts;	   /* in a row that came to nothing */
 	TimestampTz last_start;
-	uint64		flush_to;		/* write without delay up to this ring position */
-	XLogRecPtr	settled_lsn;	/* end of the last commit that settled items */
-	uint64		batches;		/* transactions that settled items */
-	uint64		failed;			/* items that could not be inserted */
-	PpIdRange	ids;
-	PpIdRange	spare_ids;		/* follows `ids`, fetched ahead of time */
+	uint64 flush_to;		/* write without delay up to this ring position */
+	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
+	uint64 batches;			/* transactions that settled items */
+	uint64 failed;			/* items that could not be inserted */
+	PpIdRange ids;
+	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
-	ConditionVariable settled;	/* broadcast after items are settled */
+	ConditionVariable settled; /* broadcast after items are settled */
 
-	PpRing		ring;			/* last: its data follow */
+	PpRing ring; /* last: its data follow */
 } PpLane;
 
-extern bool pp_am_worker;		/* this process is the worker of a lane */
+extern bool pp_am_worker; /* this process is the worker of a lane */
 
 extern void pp_shmem_request(void);
 extern void pp_shmem_startup(void);
 extern bool pp_shmem_ready(void);
 
-extern int	pp_lane_count(void);
+extern int pp_lane_count(void);
 extern PpLane *pp_lane(int number);
 extern PpLane *pp_my_lane(void);
 extern PpLane *pp_claim_lane(void);
-extern Oid	pp_lane_database(PpLane *lane);
+extern Oid pp_lane_database(PpLane *lane);
 extern void pp_lane_wake(PpLane *lane);
 extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
 
 extern void pp_set_launcher_latch(Latch *latch);
 extern void pp_launcher_wake(void);
 
-#endif							/* PP_SHMEM_H */
+#endif /* PP_SHMEM_H */

@@ -32,8 +32,8 @@
 
 typedef struct KnownTarget
 {
-	Oid			relid;			/* hash key */
-	PpTarget   *target;			/* NULL: not known */
+	Oid relid;		  /* hash key */
+	PpTarget *target; /* NULL: not known */
 } KnownTarget;
 
 static HTAB *targets = NULL;
@@ -63,11 +63,11 @@ static KnownTarget *
 lookup(Oid relid)
 {
 	KnownTarget *entry;
-	bool		found;
+	bool found;
 
 	if (targets == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(KnownTarget)};
+		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(KnownTarget)};
 
 		targets = hash_create("persist_pipeline targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
@@ -90,7 +90,7 @@ free_expression(void *expression)
 static void
 forget(KnownTarget *entry)
 {
-	PpTarget   *target = entry->target;
+	PpTarget *target = entry->target;
 
 	entry->target = NULL;
 	if (target == NULL)
@@ -113,7 +113,7 @@ is_current(PpTarget *target)
 		return false;
 	for (int i = 0; i < target->natts; i++)
 	{
-		PpColumn   *column = &target->columns[i];
+		PpColumn *column = &target->columns[i];
 
 		if (column->default_expression && !column->default_expression->is_valid)
 			return false;
@@ -127,8 +127,7 @@ refuse(Relation rel, const char *what, const char *hint)
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("cannot enqueue into \"%s\"", RelationGetRelationName(rel)),
-			 errdetail("\"%s\" is %s.", RelationGetRelationName(rel), what),
-			 errhint("%s", hint)));
+			 errdetail("\"%s\" is %s.", RelationGetRelationName(rel), what), errhint("%s", hint)));
 }
 
 /* ERRCODE_WRONG_OBJECT_TYPE unless rows of the relation can be enqueued. */
@@ -178,13 +177,13 @@ check_kind(Relation rel)
 static bool
 is_insertable(Relation rel, AttrNumber attnum)
 {
-	Bitmapset  *column;
+	Bitmapset *column;
 
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 		return true;
 	column = bms_make_singleton(attnum - FirstLowInvalidHeapAttributeNumber);
-	return (relation_is_updatable(RelationGetRelid(rel), NIL, true, column) &
-			(1 << CMD_INSERT)) != 0;
+	return (relation_is_updatable(RelationGetRelid(rel), NIL, true, column) & (1 << CMD_INSERT)) !=
+		   0;
 }
 
 /*
@@ -194,9 +193,9 @@ is_insertable(Relation rel, AttrNumber attnum)
 static Node *
 default_expression(Relation rel, Form_pg_attribute att)
 {
-	Node	   *expression = build_column_default(rel, att->attnum);
-	Oid			base;
-	int32		base_typmod = att->atttypmod;
+	Node *expression = build_column_default(rel, att->attnum);
+	Oid base;
+	int32 base_typmod = att->atttypmod;
 
 	if (expression != NULL || rel->rd_rel->relkind == RELKIND_VIEW)
 		return expression;
@@ -205,9 +204,9 @@ default_expression(Relation rel, Form_pg_attribute att)
 	base = getBaseTypeAndTypmod(att->atttypid, &base_typmod);
 	if (base == att->atttypid)
 		return NULL;
-	return coerce_to_domain((Node *) makeNullConst(base, base_typmod, att->attcollation),
-							base, base_typmod, att->atttypid, COERCION_IMPLICIT,
-							COERCE_IMPLICIT_CAST, -1, false);
+	return coerce_to_domain((Node *) makeNullConst(base, base_typmod, att->attcollation), base,
+							base_typmod, att->atttypid, COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1,
+							false);
 }
 
 /*
@@ -217,34 +216,34 @@ default_expression(Relation rel, Form_pg_attribute att)
 static void
 prepare_populate(PpColumn *column, Form_pg_attribute att, MemoryContext context)
 {
-	Datum		value = (Datum) 0;
-	bool		null = true;
-	Node	   *row;
+	Datum value = (Datum) 0;
+	bool null = true;
+	Node *row;
 
 	column->row_descriptor = CreateTemplateTupleDesc(1);
-	TupleDescInitEntry(column->row_descriptor, 1, NameStr(att->attname),
-					   att->atttypid, att->atttypmod, att->attndims);
+	TupleDescInitEntry(column->row_descriptor, 1, NameStr(att->attname), att->atttypid,
+					   att->atttypmod, att->attndims);
 	TupleDescInitEntryCollation(column->row_descriptor, 1, att->attcollation);
 	pp_tupdesc_finalize(column->row_descriptor);
 	column->row_descriptor = BlessTupleDesc(column->row_descriptor);
-	column->empty_row =
-		heap_copy_tuple_as_datum(heap_form_tuple(column->row_descriptor, &value, &null),
-								 column->row_descriptor);
+	column->empty_row = heap_copy_tuple_as_datum(
+		heap_form_tuple(column->row_descriptor, &value, &null), column->row_descriptor);
 
 	/* the function finds out the row type by the type of its first argument */
 	row = (Node *) makeNullConst(RECORDOID, -1, InvalidOid);
 	fmgr_info_cxt(F_JSONB_POPULATE_RECORD, &column->populate, context);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_JSONB_POPULATE_RECORD, RECORDOID,
-											 list_make2(row, makeNullConst(JSONBOID, -1, InvalidOid)),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &column->populate);
+	fmgr_info_set_expr(
+		(Node *) makeFuncExpr(F_JSONB_POPULATE_RECORD, RECORDOID,
+							  list_make2(row, makeNullConst(JSONBOID, -1, InvalidOid)), InvalidOid,
+							  InvalidOid, COERCE_EXPLICIT_CALL),
+		&column->populate);
 }
 
 static void
 fill_column(PpTarget *target, Relation rel, Form_pg_attribute att)
 {
-	PpColumn   *column = &target->columns[att->attnum - 1];
-	Node	   *expression;
+	PpColumn *column = &target->columns[att->attnum - 1];
+	Node *expression;
 
 	column->attnum = att->attnum;
 	column->dropped = att->attisdropped;
@@ -290,7 +289,7 @@ compare_names(const void *a, const void *b)
 static void
 fill(PpTarget *target, Relation rel)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc desc = RelationGetDescr(rel);
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
@@ -307,7 +306,7 @@ fill(PpTarget *target, Relation rel)
 
 	for (int i = 0; i < desc->natts; i++)
 	{
-		PpColumn   *column = &target->columns[i];
+		PpColumn *column = &target->columns[i];
 
 		fill_column(target, rel, TupleDescAttr(desc, i));
 		if (column->dropped)
@@ -320,8 +319,7 @@ fill(PpTarget *target, Relation rel)
 		if (target->kind == RELKIND_VIEW && column->default_state == NULL)
 			continue;
 		PpBitmapAdd(target->all_carried, column->attnum);
-		target->all_fingerprint = pp_fingerprint_add(target->all_fingerprint,
-													 column->fingerprint);
+		target->all_fingerprint = pp_fingerprint_add(target->all_fingerprint, column->fingerprint);
 	}
 	qsort(target->sorted, target->nsorted, sizeof(PpColumn *), compare_names);
 	target->all_descriptor = pp_item_descriptor(desc, target->all_carried, target->natts);
@@ -333,7 +331,7 @@ make(Relation rel)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline target",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	PpTarget   *target = palloc0(sizeof(PpTarget));
+	PpTarget *target = palloc0(sizeof(PpTarget));
 
 	target->context = context;
 	target->valid = true;
@@ -357,8 +355,8 @@ PpTarget *
 pp_target_get(Oid relid)
 {
 	KnownTarget *entry;
-	PpTarget   *target;
-	Relation	rel;
+	PpTarget *target;
+	Relation rel;
 
 	/* nothing below takes a lock, so ask for the news here */
 	AcceptInvalidationMessages();
@@ -370,9 +368,8 @@ pp_target_get(Oid relid)
 
 	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", relid)));
 	check_kind(rel);
 	target = make(rel);
 	relation_close(rel, AccessShareLock);
@@ -410,12 +407,11 @@ pp_target_release(PpTarget *target, bool failed)
 PpTarget *
 pp_target_get_by_row_type(Oid row_type)
 {
-	Oid			relid = OidIsValid(row_type) ? get_typ_typrelid(getBaseType(row_type)) : InvalidOid;
+	Oid relid = OidIsValid(row_type) ? get_typ_typrelid(getBaseType(row_type)) : InvalidOid;
 
 	if (row_type == RECORDOID || !OidIsValid(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("the item is not a row of a table"),
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("the item is not a row of a table"),
 				 errdetail("Its type is %s.", format_type_be(row_type)),
 				 errhint("Cast it to the row type of a table: ROW(...)::my_table.")));
 
@@ -430,8 +426,8 @@ pp_target_get_by_row_type(Oid row_type)
 void
 pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried)
 {
-	Oid			role = GetUserId();
-	bool		any = false;
+	Oid role = GetUserId();
+	bool any = false;
 
 	if (pp_namespace_aclcheck(target->schema, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, target->schema_name);
@@ -441,8 +437,8 @@ pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried)
 
 	for (int attnum = 1; attnum <= target->natts; attnum++)
 	{
-		bool		may = !target->columns[attnum - 1].dropped &&
-			pg_attribute_aclcheck(target->relid, attnum, role, ACL_INSERT) == ACLCHECK_OK;
+		bool may = !target->columns[attnum - 1].dropped &&
+				   pg_attribute_aclcheck(target->relid, attnum, role, ACL_INSERT) == ACLCHECK_OK;
 
 		any |= may;
 		if (may)

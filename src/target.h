@@ -23,49 +23,49 @@
 
 typedef struct PpColumn
 {
-	AttrNumber	attnum;
-	bool		dropped;
-	bool		generated;
-	bool		identity_always;
-	bool		insertable;		/* false: an expression in a view's column */
-	int			name_length;
-	NameData	name;
-	uint64		fingerprint;
+	AttrNumber attnum;
+	bool dropped;
+	bool generated;
+	bool identity_always;
+	bool insertable; /* false: an expression in a view's column */
+	int name_length;
+	NameData name;
+	uint64 fingerprint;
 
 	/* jsonb_populate_record for a row of this column alone */
-	FmgrInfo	populate;
-	TupleDesc	row_descriptor;
-	Datum		empty_row;
+	FmgrInfo populate;
+	TupleDesc row_descriptor;
+	Datum empty_row;
 
 	/* NULL: no default */
 	CachedExpression *default_expression;
-	ExprState  *default_state;
+	ExprState *default_state;
 } PpColumn;
 
 typedef struct PpTarget
 {
-	Oid			relid;
-	MemoryContext context;		/* of this struct and all that it points to */
-	bool		valid;			/* cleared by invalidation, and by a failed conversion */
-	bool		forgotten;		/* to be freed by its last user */
-	int			users;			/* conversions that run, at most one unless forgotten */
-	char		kind;			/* pg_class.relkind */
-	Oid			schema;
-	char	   *name;
-	char	   *schema_name;
-	Oid			row_type;
-	int			natts;
-	PpColumn   *columns;		/* by attnum - 1 */
-	int			nsorted;
-	PpColumn  **sorted;			/* those not dropped, in the order of jsonb keys */
-	List	   *composites;		/* pg_class OIDs of composite types inside */
-	TupleDesc	descriptor;		/* copy of the relation's */
+	Oid relid;
+	MemoryContext context; /* of this struct and all that it points to */
+	bool valid;			   /* cleared by invalidation, and by a failed conversion */
+	bool forgotten;		   /* to be freed by its last user */
+	int users;			   /* conversions that run, at most one unless forgotten */
+	char kind;			   /* pg_class.relkind */
+	Oid schema;
+	char *name;
+	char *schema_name;
+	Oid row_type;
+	int natts;
+	PpColumn *columns; /* by attnum - 1 */
+	int nsorted;
+	PpColumn **sorted;	  /* those not dropped, in the order of jsonb keys */
+	List *composites;	  /* pg_class OIDs of composite types inside */
+	TupleDesc descriptor; /* copy of the relation's */
 	ExprContext *econtext;
 
 	/* The usual shape: what a row of all columns that can be carried looks like */
-	uint8	   *all_carried;
-	TupleDesc	all_descriptor;
-	uint64		all_fingerprint;
+	uint8 *all_carried;
+	TupleDesc all_descriptor;
+	uint64 all_fingerprint;
 } PpTarget;
 
 extern PpTarget *pp_target_get(Oid relid);
@@ -74,4 +74,4 @@ extern void pp_target_use(PpTarget *target);
 extern void pp_target_release(PpTarget *target, bool failed);
 extern void pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried);
 
-#endif							/* PP_TARGET_H */
+#endif /* PP_TARGET_H */

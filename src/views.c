@@ -38,20 +38,20 @@ state_name(PpWorkerState state)
 		case PP_WORKER_STOPPING:
 			return "stopping";
 	}
-	return "unknown";			/* not reached */
+	return "unknown"; /* not reached */
 }
 
 static void
 put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 {
-	Datum		values[QUEUE_COLUMNS];
-	bool		nulls[QUEUE_COLUMNS] = {false};
-	PpRingView	view = pp_ring_view(&lane->ring);
-	pid_t		pid;
+	Datum values[QUEUE_COLUMNS];
+	bool nulls[QUEUE_COLUMNS] = {false};
+	PpRingView view = pp_ring_view(&lane->ring);
+	pid_t pid;
 	PpWorkerState state;
-	uint64		batches;
-	uint64		failed;
-	int			i = 0;
+	uint64 batches;
+	uint64 failed;
+	int i = 0;
 
 	SpinLockAcquire(&lane->mutex);
 	pid = lane->worker_pid;
@@ -89,7 +89,7 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < pp_lane_count(); i++)
 	{
-		Oid			database = pp_lane_database(pp_lane(i));
+		Oid database = pp_lane_database(pp_lane(i));
 
 		if (OidIsValid(database))
 			put_lane(rsinfo, pp_lane(i), database);

@@ -37,8 +37,8 @@
 #include "shmem.h"
 #include "worker.h"
 
-#define STOP_CHECK_MS 50		/* how often a stop looks at a running statement */
-#define STOP_GRACE_MS 1000		/* from its cancellation to the end of the process */
+#define STOP_CHECK_MS 50   /* how often a stop looks at a running statement */
+#define STOP_GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
 
@@ -51,12 +51,12 @@ static TimeoutId stop_timeout;
 /* Of the stop.  Written by signal handlers. */
 static volatile TimestampTz stop_requested_at = 0;
 
-static int	failures = 0;		/* transient ones in a row */
+static int failures = 0; /* transient ones in a row */
 
 static void
 request_stop(SIGNAL_ARGS)
 {
-	int			save_errno = errno;
+	int save_errno = errno;
 
 	if (stop_requested_at == 0)
 		stop_requested_at = GetCurrentTimestamp();
@@ -69,8 +69,8 @@ static bool
 deadline_has_passed(int grace_ms)
 {
 	return stop_requested_at != 0 &&
-		TimestampDifferenceExceeds(stop_requested_at, GetCurrentTimestamp(),
-								   pp_shutdown_timeout + grace_ms);
+		   TimestampDifferenceExceeds(stop_requested_at, GetCurrentTimestamp(),
+									  pp_shutdown_timeout + grace_ms);
 }
 
 /*
@@ -113,7 +113,7 @@ detach(int code, Datum arg)
 static void
 attach(void)
 {
-	bool		taken;
+	bool taken;
 
 	before_shmem_exit(detach, (Datum) 0);
 
@@ -150,8 +150,8 @@ top_up_ids(void)
 static void
 start(int lane_number)
 {
-	char		application[NAMEDATALEN];
-	bool		installed;
+	char application[NAMEDATALEN];
+	bool installed;
 
 	lane = pp_lane(lane_number);
 	pp_am_worker = true;
@@ -165,8 +165,8 @@ start(int lane_number)
 	pp_settle_init();
 	stop_timeout = RegisterTimeout(USER_TIMEOUT, check_stop);
 	wait_event = pp_wait_event("PersistPipelineWorker");
-	batch_context = AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch",
-										  ALLOCSET_DEFAULT_SIZES);
+	batch_context =
+		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
 
 	StartTransactionCommand();
 	database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
@@ -186,8 +186,7 @@ start(int lane_number)
 				 errhint("Items that wait for it stay in the ring until it is created again.")));
 
 	pp_ring_open(&lane->ring);
-	ereport(LOG,
-			(errmsg("persist_pipeline worker for database \"%s\" started", database_name)));
+	ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" started", database_name)));
 }
 
 /* Sleep until the latch is set, or for so many ms (-1: no limit). */
@@ -195,9 +194,8 @@ static void
 nap(PpWorkerState state, long ms)
 {
 	pp_lane_set_state(lane, state);
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
-					 ms, wait_event);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
+					 wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -226,13 +224,13 @@ sleep_idle(PpRingView view)
 static PpSpan
 open_entry(uint64 at, PpEntry *entry)
 {
-	PpSpan		span = {.at = at, .role = entry->role, .n = entry->items - entry->settled};
+	PpSpan span = {.at = at, .role = entry->role, .n = entry->items - entry->settled};
 	const char *payload = pp_ring_contiguous(&lane->ring, at);
-	uint64		offset = 0;
+	uint64 offset = 0;
 
 	if (payload == NULL)
 	{
-		char	   *copy = MemoryContextAllocHuge(batch_context, entry->length);
+		char *copy = MemoryContextAllocHuge(batch_context, entry->length);
 
 		pp_ring_read(&lane->ring, at, copy);
 		payload = copy;
@@ -259,10 +257,10 @@ open_entry(uint64 at, PpEntry *entry)
 static PpSpan *
 take(PpRingView view, int *nspans, uint64 *nitems)
 {
-	int			max = 64;
-	PpSpan	   *spans = palloc(max * sizeof(PpSpan));
-	uint64		at = view.head;
-	PpEntry    *entry;
+	int max = 64;
+	PpSpan *spans = palloc(max * sizeof(PpSpan));
+	uint64 at = view.head;
+	PpEntry *entry;
 
 	*nspans = 0;
 	*nitems = 0;
@@ -290,7 +288,7 @@ take(PpRingView view, int *nspans, uint64 *nitems)
 static void
 back_off(const ErrorData *error)
 {
-	long		ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(failures, 10));
+	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(failures, 10));
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 
 	if (failures++ == 0 && !pp_stop_is_forced)
@@ -302,7 +300,7 @@ back_off(const ErrorData *error)
 
 	while (!pp_stop_is_forced && !deadline_has_passed(0))
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (left <= 0)
 			break;
@@ -318,11 +316,11 @@ back_off(const ErrorData *error)
 static bool
 write_batch(PpRingView view)
 {
-	ErrorData  *error = NULL;
-	int			nspans;
-	uint64		nitems;
-	PpSpan	   *spans;
-	PpOutcome	outcome = PP_SETTLED;
+	ErrorData *error = NULL;
+	int nspans;
+	uint64 nitems;
+	PpSpan *spans;
+	PpOutcome outcome = PP_SETTLED;
 
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
@@ -345,7 +343,7 @@ write_batch(PpRingView view)
 	{
 		failures = 0;
 		SpinLockAcquire(&lane->mutex);
-		lane->starts = 0;		/* this worker works */
+		lane->starts = 0; /* this worker works */
 		SpinLockRelease(&lane->mutex);
 	}
 
@@ -357,7 +355,7 @@ static bool
 is_due(PpRingView view, long *ms)
 {
 	TimestampTz oldest;
-	uint64		flush_to;
+	uint64 flush_to;
 
 	SpinLockAcquire(&lane->mutex);
 	flush_to = lane->flush_to;
@@ -367,25 +365,23 @@ is_due(PpRingView view, long *ms)
 	*ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 										  TimestampTzPlusMilliseconds(oldest, pp_flush_interval));
 
-	return *ms <= 0 ||
-		view.head < flush_to ||
-		view.published - view.settled >= (uint64) pp_batch_size ||
-		view.tail - view.head >= lane->ring.size / 2;
+	return *ms <= 0 || view.head < flush_to ||
+		   view.published - view.settled >= (uint64) pp_batch_size ||
+		   view.tail - view.head >= lane->ring.size / 2;
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */
 static void
 take_turn(void)
 {
-	PpRingView	view = pp_ring_view(&lane->ring);
-	long		ms;
+	PpRingView view = pp_ring_view(&lane->ring);
+	long ms;
 
 	if (view.head == view.tail)
 		sleep_idle(view);
 	else if (!is_due(view, &ms))
 	{
-		if (pp_ring_arm(&lane->ring, view.settled + pp_batch_size,
-						view.head + lane->ring.size / 2))
+		if (pp_ring_arm(&lane->ring, view.settled + pp_batch_size, view.head + lane->ring.size / 2))
 			nap(PP_WORKER_GATHERING, ms);
 	}
 	else if (!write_batch(view))
@@ -402,10 +398,10 @@ take_turn(void)
 static void
 stop(void)
 {
-	PpRingView	view;
-	uint64		settled_before;
-	uint64		left;
-	double		seconds;
+	PpRingView view;
+	uint64 settled_before;
+	uint64 left;
+	double seconds;
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
@@ -426,20 +422,19 @@ stop(void)
 	seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
 	pgstat_report_stat(true);
 	if (view.head == view.tail && view.reserved == 0)
-		ereport(LOG,
-				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
-						"%llu items drained, none left",
-						database_name, seconds,
-						(unsigned long long) (view.settled - settled_before))));
+		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
+							 "%llu items drained, none left",
+							 database_name, seconds,
+							 (unsigned long long) (view.settled - settled_before))));
 	else
-		ereport(WARNING,
-				(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
-						"%llu items drained, %llu left, %llu bytes in commit",
-						database_name, seconds,
-						(unsigned long long) (view.settled - settled_before),
-						(unsigned long long) left, (unsigned long long) view.reserved),
-				 errdetail("Items that are left stay in the ring; they are lost if the server stops."),
-				 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+		ereport(
+			WARNING,
+			(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
+					"%llu items drained, %llu left, %llu bytes in commit",
+					database_name, seconds, (unsigned long long) (view.settled - settled_before),
+					(unsigned long long) left, (unsigned long long) view.reserved),
+			 errdetail("Items that are left stay in the ring; they are lost if the server stops."),
+			 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
 }
 
 void

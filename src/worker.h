@@ -18,4 +18,4 @@
 /* Main function of the background worker; argument: the lane's number. */
 extern PGDLLEXPORT void pp_worker_main(Datum lane_number);
 
-#endif							/* PP_WORKER_H */
+#endif /* PP_WORKER_H */
