@@ -9,6 +9,12 @@
  * has written anything is started again after a second, then two, and so on up
  * to a minute; one that left in good order, at once.
  *
+ * When the server stops, the postmaster starts no worker any more.  So the
+ * launcher then closes the rings that have none, and if one holds items, becomes
+ * its worker.  (It has room for one: a process connects to one database.  Two
+ * databases whose workers are both just starting when the server stops would be
+ * one too many; it says so.)
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -28,6 +34,7 @@
 #include "config.h"
 #include "launcher.h"
 #include "shmem.h"
+#include "worker.h"
 
 #define RESTART_MIN_MS 1000
 #define RESTART_MAX_MS 60000
@@ -164,6 +171,53 @@ start_workers(void)
 	return next;
 }
 
+/* A ring that was closed for a stop that didn't come is opened again. */
+static void
+open_free_rings(void)
+{
+	for (int number = 0; number < pp_lane_count(); number++)
+	{
+		if (!OidIsValid(pp_lane_database(pp_lane(number))))
+			pp_ring_open(&pp_lane(number)->ring);
+	}
+}
+
+/* Nothing may get into a ring that no worker will empty. */
+static void
+close_lanes(void)
+{
+	int rescue = -1;
+
+	for (int number = 0; number < pp_lane_count(); number++)
+	{
+		PpLane *lane = pp_lane(number);
+		PpRingView view;
+		bool attached;
+
+		SpinLockAcquire(&lane->mutex);
+		attached = lane->worker_pid != 0;
+		SpinLockRelease(&lane->mutex);
+		if (attached)
+			continue;
+
+		pp_ring_close(&lane->ring);
+		view = pp_ring_view(&lane->ring);
+		if (view.head == view.tail && view.reserved == 0)
+			continue;
+		if (rescue < 0)
+			rescue = number;
+		else
+			ereport(WARNING,
+					(errmsg("no persist_pipeline worker is left for database %u",
+							pp_lane_database(lane)),
+					 errdetail("%llu items stay in the ring; they are lost if the server stops.",
+							   (unsigned long long) (view.published - view.settled))));
+	}
+
+	if (rescue >= 0)
+		pp_worker_rescue(rescue);
+}
+
 void
 pp_launcher_main(Datum unused)
 {
@@ -176,6 +230,7 @@ pp_launcher_main(Datum unused)
 	wait_event = pp_wait_event("PersistPipelineLauncher");
 	handles = MemoryContextAllocZero(TopMemoryContext, pp_lane_count() * sizeof(*handles));
 	before_shmem_exit(forget_latch, (Datum) 0);
+	open_free_rings();
 	pp_set_launcher_latch(MyLatch);
 
 	while (!ShutdownRequestPending)
@@ -194,6 +249,8 @@ pp_launcher_main(Datum unused)
 		}
 	}
 
+	close_lanes();
+
 	/* not 0: the postmaster starts it again, unless the server is stopping */
 	proc_exit(1);
 }
@@ -202,7 +259,9 @@ pp_launcher_main(Datum unused)
 void
 pp_launcher_register(void)
 {
-	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS,
+	/* the connection is for close_lanes */
+	BackgroundWorker worker = {.bgw_flags =
+								   BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
 							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
 							   .bgw_restart_time = 1};
 

@@ -453,3 +453,16 @@ pp_worker_main(Datum lane_number)
 	stop();
 	proc_exit(0);
 }
+
+/*
+ * For the launcher: the server is stopping, the lane has items and no worker, and
+ * the postmaster starts none any more.
+ */
+void
+pp_worker_rescue(int lane_number)
+{
+	stop_requested_at = GetCurrentTimestamp();
+	start(lane_number);
+	stop();
+	proc_exit(1); /* as the launcher does */
+}
