@@ -1,11 +1,23 @@
 # persist_pipeline: asynchronous batched inserts inside PostgreSQL
+#
+#	make && sudo make install	build and install, for the server of PG_CONFIG
+#	make installcheck			test against a running server that preloads it
+#
+# These need nothing but make, and root or sudo; they install what they lack and
+# leave nothing running:
+#
+#	make test					every test, on throw-away servers
+#	make demo					real data through the pipeline, to look at
+#	make bench					calls per second beside plain INSERTs
+#
+# For developers: make setup, floors, unit, format.
 
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 
-# by floor: see doc/house.md
+# by floor: see tools/floors
 OBJS = \
 	src/config.o \
 	src/item.o \
@@ -18,12 +30,68 @@ OBJS = \
 	src/identity.o \
 	src/batch.o \
 	src/failure.o \
+	src/history.o \
 	src/worker.o \
 	src/launcher.o \
 	src/api.o \
 	src/views.o \
 	src/persist_pipeline.o
 
+# test/sql/NAME.sql, expected/NAME.out
+REGRESS =
+
+# test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names
+# begin with iso_.
+ISOLATION =
+
+# test/t/NAME.pl
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+# pg_regress looks for expected/ in the current directory, before and after 16;
+# the isolation tester, too, if it writes its output there.
+REGRESS_OPTS = --inputdir=test
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+
+EXTRA_CLEAN = test/unit/build
+
+# What works before there is a PostgreSQL.
+TOOLS = setup test demo bench floors unit format
+.PHONY: $(TOOLS)
+.DEFAULT_GOAL = all
+
 PG_CONFIG ?= pg_config
+ifneq ($(filter-out $(TOOLS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(PGXS),)
+$(error "$(PG_CONFIG) --pgxs" gives nothing: set PG_CONFIG, or install what is missing with "make setup")
+endif
 include $(PGXS)
+
+# Debian's server is not configured to track these.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
+endif
+
+setup:
+	@tools/setup
+
+test:
+	@tools/setup
+	@tools/sandbox tools/run-tests
+
+demo:
+	@tools/setup --index
+	@tools/sandbox demo/demo
+
+bench:
+	@tools/setup
+	@tools/sandbox bench/calls
+
+floors:
+	@tools/floors
+
+unit:
+	$(MAKE) -C test/unit check
+
+format:
+	clang-format -i src/*.[ch]

@@ -91,6 +91,22 @@ REVOKE ALL ON persist_queue FROM PUBLIC;
 GRANT SELECT ON persist_queue TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_queue_rows() TO pg_monitor;
 
+CREATE TABLE persist_shutdowns (
+	stopped_at timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	drained bigint NOT NULL,
+	remaining bigint NOT NULL,
+	forced boolean NOT NULL
+);
+COMMENT ON TABLE persist_shutdowns IS
+'A row for each stop of this database''s worker, the last 1000 of them.';
+COMMENT ON COLUMN persist_shutdowns.seconds IS 'from the signal until everything was written, or the time was up';
+COMMENT ON COLUMN persist_shutdowns.drained IS 'items settled in that time';
+COMMENT ON COLUMN persist_shutdowns.remaining IS 'items left in the ring';
+COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not enough';
+REVOKE ALL ON persist_shutdowns FROM PUBLIC;
+GRANT SELECT ON persist_shutdowns TO pg_monitor;
+
 -- Internal ----------------------------------------------------------------
 
 CREATE FUNCTION persist_batch()

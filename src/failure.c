@@ -79,10 +79,14 @@ pp_settle_init(void)
 	RegisterXactCallback(xact_event, NULL);
 }
 
-/* Could the same items be accepted a moment later? */
+/* Could the same items be accepted a moment later?  `alone`: there is one of them. */
 static bool
-is_transient(const ErrorData *error)
+is_transient(const ErrorData *error, bool alone)
 {
+	/* a full ring: triggers on targets enqueue, and those of fewer items less */
+	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES)
+		return alone;
+
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
 		case ERRCODE_CONNECTION_EXCEPTION:
@@ -196,17 +200,18 @@ settle_role(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
 	ErrorData *failure = try(lane, spans, n);
 	PpSpan halves[2];
 	int half = n / 2;
+	bool alone = n == 1 && spans[0].n == 1;
 
 	ConditionVariableBroadcast(&lane->settled);
 
 	if (failure == NULL)
 		return PP_SETTLED;
-	if (is_transient(failure))
+	if (is_transient(failure, alone))
 	{
 		*error = failure;
 		return PP_TRANSIENT;
 	}
-	if (n == 1 && spans[0].n == 1)
+	if (alone)
 	{
 		give_up(lane, &spans[0], failure);
 		ConditionVariableBroadcast(&lane->settled);
@@ -266,7 +271,7 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 		ConditionVariableBroadcast(&lane->settled);
 		if (failure == NULL)
 			continue;
-		if (is_transient(failure))
+		if (is_transient(failure, nselected == 1 && selected[0].n == 1))
 		{
 			*error = failure;
 			outcome = PP_TRANSIENT;

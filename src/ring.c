@@ -24,15 +24,20 @@ pp_ring_memory(uint64 size)
 	return offsetof(PpRing, data) + size;
 }
 
-/* Make an empty, open ring; size is a multiple of PP_RING_ALIGN. */
+/*
+ * Make an empty, open ring.  The ring is aligned to, and size is a multiple of,
+ * PP_RING_ALIGN.
+ */
 void
-pp_ring_init(PpRing *ring, uint64 size)
+pp_ring_init(PpRing *ring, uint64 size, uint64 kept)
 {
-	Assert(size > 0 && size % PP_RING_ALIGN == 0);
+	Assert((uintptr_t) ring % PP_RING_ALIGN == 0);
+	Assert(size > 0 && size % PP_RING_ALIGN == 0 && kept < size);
 
 	memset(ring, 0, offsetof(PpRing, data));
 	SpinLockInit(&ring->mutex);
 	ring->size = size;
+	ring->kept = kept;
 	ring->wake_items = 1; /* no worker yet: the first item calls for one */
 	ring->wake_tail = PG_UINT64_MAX;
 }
@@ -66,26 +71,28 @@ pp_ring_view(PpRing *ring)
 
 /*
  * Ask for room: the sum of pp_entry_bytes() of the entries to come.  The
- * worker itself may still reserve in a ring that it has closed.
+ * worker itself may still reserve in a ring that it has closed, and the bytes that
+ * are kept for it.
  */
 PpReserveResult
-pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed)
+pp_ring_reserve(PpRing *ring, uint64 bytes, bool by_worker)
 {
+	uint64 room = by_worker ? ring->size : ring->size - ring->kept;
 	PpReserveResult result;
+	uint64 used;
 
+	Assert(bytes % PP_RING_ALIGN == 0);
 	SpinLockAcquire(&ring->mutex);
-	if (ring->closed && !even_if_closed)
+	used = ring->reserved + (ring->tail - ring->head);
+	if (ring->closed && !by_worker)
 		result = PP_RING_CLOSED;
-	else if (bytes > ring->size - ring->reserved - (ring->tail - ring->head))
+	else if (used > room || bytes > room - used)
 		result = PP_RING_FULL;
 	else
 	{
-		uint64 used;
-
 		ring->reserved += bytes;
-		used = ring->reserved + (ring->tail - ring->head);
-		if (used > ring->peak)
-			ring->peak = used;
+		if (used + bytes > ring->peak)
+			ring->peak = used + bytes;
 		result = PP_RESERVED;
 	}
 	SpinLockRelease(&ring->mutex);
@@ -124,6 +131,7 @@ pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 	uint64 at;
 	PpEntry *entry;
 
+	Assert(items > 0);
 	SpinLockAcquire(&ring->mutex);
 	Assert(ring->reserved >= bytes);
 	at = ring->tail;
@@ -149,6 +157,7 @@ pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 le
 	uint64 start = (at + sizeof(PpEntry) + offset) % ring->size;
 	uint64 first = Min(length, ring->size - start);
 
+	Assert(offset + length <= pp_ring_entry(ring, at)->length);
 	memcpy(ring->data + start, src, first);
 	memcpy(ring->data, (const char *) src + first, length - first);
 }
@@ -156,8 +165,8 @@ pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 le
 /*
  * The payload is complete.  True: the caller should wake the worker.
  *
- * READY is set before `published` is counted, so a worker that has seen the
- * count under the mutex finds the entry READY.
+ * READY is set under the mutex together with the count: a worker that has seen
+ * the count finds the entry READY, and can't settle items that aren't counted.
  */
 bool
 pp_ring_publish(PpRing *ring, uint64 at)
@@ -167,9 +176,8 @@ pp_ring_publish(PpRing *ring, uint64 at)
 	bool wake;
 
 	pg_write_barrier(); /* pairs with pp_ring_take */
-	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
-
 	SpinLockAcquire(&ring->mutex);
+	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
 	ring->published += items;
 	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
 	if (wake)
@@ -240,6 +248,7 @@ pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 {
 	PpEntry *entry = pp_ring_entry(ring, at);
 
+	Assert(pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY);
 	Assert(entry->settled + items <= entry->items);
 	entry->settled += items;
 	if (entry->settled == entry->items)

@@ -21,13 +21,24 @@
  *												header written, state BUSY
  *							 pp_ring_write		payload copied, no lock held
  *							 pp_ring_publish	state READY
- *	worker					 pp_ring_take		reads READY entries, in order
+ *	worker					 pp_ring_take		walks over READY and DONE entries, in order
  *	worker, at its commit	 pp_ring_settle		state DONE once every item is
  *												settled
  *							 pp_ring_free		head moves over DONE entries
  *
  * Invariant: tail - head + reserved <= size.  Hence pp_ring_begin always finds
  * room for what was reserved, and a commit can't fail for lack of it.
+ *
+ * The last `kept` bytes are the worker's: a trigger on a target may enqueue, and
+ * if other producers could fill the ring to the brim, the worker could not commit
+ * what would empty it.
+ *
+ * Sleeping.  The worker arms the ring with what it waits for, and the publish that
+ * brings it about returns true: its caller wakes the worker, once.  A tail and a
+ * count say nothing of the entry at the head, which may be BUSY while READY ones
+ * stand behind it; a worker that found nothing to take arms with `published + 1`
+ * of the view that it had *before* it looked.  The same does in a closed ring,
+ * where the last reservation may resolve by a publish as well as by a release.
  *
  * Who may write what:
  *	- every field of PpRing below `mutex`: only under `mutex`.  Nothing is
@@ -72,6 +83,7 @@ typedef struct PpEntry
 typedef struct PpRing
 {
 	uint64 size; /* of data; constant after pp_ring_init */
+	uint64 kept; /* bytes that only the worker may reserve; constant, too */
 
 	slock_t mutex;
 	bool closed;	   /* refuses reservations: the worker is leaving */
@@ -109,12 +121,12 @@ typedef enum PpReserveResult
 
 /* Any process */
 extern size_t pp_ring_memory(uint64 size);
-extern void pp_ring_init(PpRing *ring, uint64 size);
+extern void pp_ring_init(PpRing *ring, uint64 size, uint64 kept);
 extern uint64 pp_entry_bytes(uint64 length);
 extern PpRingView pp_ring_view(PpRing *ring);
 
 /* Producers */
-extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 bytes, bool even_if_closed);
+extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 bytes, bool by_worker);
 extern bool pp_ring_release(PpRing *ring, uint64 bytes);
 extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
 extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);

@@ -22,16 +22,24 @@ typedef struct PpShared
 						   /* followed by pp_max_databases lanes, each aligned for its ring */
 } PpShared;
 
+#define WORKERS_SHARE 16 /* this part of a ring is kept for its worker */
+
 bool pp_am_worker = false;
 
 static PpShared *shared = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
+static uint64
+ring_bytes(void)
+{
+	return (uint64) pp_ring_size * 1024;
+}
+
 static Size
 lane_stride(void)
 {
-	Size bytes = offsetof(PpLane, ring) + pp_ring_memory((uint64) pp_ring_size * 1024);
+	Size bytes = offsetof(PpLane, ring) + pp_ring_memory(ring_bytes());
 
 	return TYPEALIGN(PP_RING_ALIGN, bytes);
 }
@@ -73,7 +81,7 @@ startup(void)
 			memset(lane, 0, offsetof(PpLane, ring));
 			SpinLockInit(&lane->mutex);
 			ConditionVariableInit(&lane->settled);
-			pp_ring_init(&lane->ring, (uint64) pp_ring_size * 1024);
+			pp_ring_init(&lane->ring, ring_bytes(), ring_bytes() / WORKERS_SHARE);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);

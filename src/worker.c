@@ -32,6 +32,7 @@
 #include "compat.h"
 #include "config.h"
 #include "failure.h"
+#include "history.h"
 #include "identity.h"
 #include "lease.h"
 #include "shmem.h"
@@ -391,6 +392,25 @@ take_turn(void)
 	}
 }
 
+static void
+log_stop(const PpStop *report, uint64 reserved)
+{
+	if (!report->forced)
+		ereport(LOG,
+				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
+						"%llu items drained, none left",
+						database_name, report->seconds, (unsigned long long) report->drained)));
+	else
+		ereport(
+			WARNING,
+			(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
+					"%llu items drained, %llu left, %llu bytes in commit",
+					database_name, report->seconds, (unsigned long long) report->drained,
+					(unsigned long long) report->remaining, (unsigned long long) reserved),
+			 errdetail("Items that are left stay in the ring; they are lost if the server stops."),
+			 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+}
+
 /*
  * The way out: nobody gets in any more, those in commit come through, what is
  * there is written, as far as the time allows.
@@ -400,8 +420,7 @@ stop(void)
 {
 	PpRingView view;
 	uint64 settled_before;
-	uint64 left;
-	double seconds;
+	PpStop report;
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
@@ -418,23 +437,13 @@ stop(void)
 		view = pp_ring_view(&lane->ring);
 	}
 
-	left = view.published - view.settled;
-	seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
+	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
+	report.drained = view.settled - settled_before;
+	report.remaining = view.published - view.settled;
+	report.forced = view.head < view.tail || view.reserved > 0;
+	pp_history_record(&report);
 	pgstat_report_stat(true);
-	if (view.head == view.tail && view.reserved == 0)
-		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
-							 "%llu items drained, none left",
-							 database_name, seconds,
-							 (unsigned long long) (view.settled - settled_before))));
-	else
-		ereport(
-			WARNING,
-			(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
-					"%llu items drained, %llu left, %llu bytes in commit",
-					database_name, seconds, (unsigned long long) (view.settled - settled_before),
-					(unsigned long long) left, (unsigned long long) view.reserved),
-			 errdetail("Items that are left stay in the ring; they are lost if the server stops."),
-			 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+	log_stop(&report, view.reserved);
 }
 
 void

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.h
+ *	  What outlives the processes: a row of persist_shutdowns for each stop.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_HISTORY_H
+#define PP_HISTORY_H
+
+#include "postgres.h"
+
+typedef struct PpStop
+{
+	double seconds;	  /* from the signal to the last commit */
+	uint64 drained;	  /* items settled in that time */
+	uint64 remaining; /* items left in the ring */
+	bool forced;	  /* shutdown_timeout was not enough */
+} PpStop;
+
+extern void pp_history_record(const PpStop *stop);
+
+#endif /* PP_HISTORY_H */
