@@ -168,7 +168,7 @@ forget_plans(void)
 	hash_seq_init(&scan, plans);
 	while ((plan = hash_seq_search(&scan)) != NULL)
 	{
-		if (plan->plan)
+		if (plan->sql)
 			SPI_freeplan(plan->plan);
 	}
 	MemoryContextDelete(plan_context);
@@ -181,8 +181,6 @@ lookup_plan(const PlanKey *key)
 	KeptPlan *plan;
 	bool found;
 
-	if (plans && hash_get_num_entries(plans) >= MAX_PLANS)
-		forget_plans();
 	if (plans == NULL)
 	{
 		HASHCTL ctl = {.keysize = sizeof(PlanKey), .entrysize = sizeof(KeptPlan)};
@@ -203,30 +201,53 @@ lookup_plan(const PlanKey *key)
 	return plan;
 }
 
-/* The kept plan for this text, within SPI_connect. */
-static KeptPlan *
+static SPIPlanPtr
+prepare_once(const char *sql)
+{
+	SPIPlanPtr plan = SPI_prepare(sql, 0, NULL);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare an INSERT: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/*
+ * A plan for this text, within SPI_connect.  It is kept, unless that would need a
+ * plan to be freed that may be running: where a trigger inserts too, in direct
+ * mode, plans further up the stack are in use.
+ */
+static SPIPlanPtr
 prepare(const PlanKey *key, const char *sql)
 {
-	KeptPlan *plan = lookup_plan(key);
-	SPIPlanPtr prepared;
+	bool nested = source != NULL;
+	KeptPlan *kept;
+	SPIPlanPtr plan;
 
-	if (plan->sql && strcmp(plan->sql, sql) == 0)
-		return plan;
+	if (plans && hash_get_num_entries(plans) >= MAX_PLANS)
+	{
+		if (nested)
+			return prepare_once(sql);
+		forget_plans();
+	}
 
-	/* a name has changed */
-	if (plan->plan)
-		SPI_freeplan(plan->plan);
-	if (plan->sql)
-		pfree(plan->sql);
-	plan->plan = NULL;
-	plan->sql = NULL;
+	kept = lookup_plan(key);
+	if (kept->sql && strcmp(kept->sql, sql) == 0)
+		return kept->plan;
 
-	prepared = SPI_prepare(sql, 0, NULL);
-	if (prepared == NULL)
-		elog(ERROR, "could not prepare an INSERT: %s", SPI_result_code_string(SPI_result));
-	SPI_keepplan(prepared);
-	plan->plan = prepared;
-	plan->sql = MemoryContextStrdup(plan_context, sql);
+	if (kept->sql)
+	{
+		/* a name has changed */
+		if (nested)
+			return prepare_once(sql);
+		SPI_freeplan(kept->plan);
+		pfree(kept->sql);
+		kept->sql = NULL;
+	}
+
+	plan = prepare_once(sql);
+	SPI_keepplan(plan);
+	kept->plan = plan;
+	kept->sql = MemoryContextStrdup(plan_context, sql);
 
 	return plan;
 }
@@ -237,17 +258,17 @@ prepare(const PlanKey *key, const char *sql)
  * right table in the end.
  */
 static void
-execute(KeptPlan *plan, Source *rows, Oid target)
+execute(SPIPlanPtr plan, Source *rows, Oid target)
 {
 	Source *outer = source;
-	CachedPlanSource *cached = linitial(SPI_plan_get_plan_sources(plan->plan));
+	CachedPlanSource *cached = linitial(SPI_plan_get_plan_sources(plan));
 	int result;
 
 	rows->sql = cached->query_string;
 	source = rows;
 	PG_TRY();
 	{
-		result = SPI_execute_plan(plan->plan, NULL, NULL, false, 0);
+		result = SPI_execute_plan(plan, NULL, NULL, false, 0);
 	}
 	PG_FINALLY();
 	{
