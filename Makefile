@@ -28,6 +28,7 @@ OBJS = \
 	src/convert.o \
 	src/enqueue.o \
 	src/identity.o \
+	src/statement.o \
 	src/batch.o \
 	src/failure.o \
 	src/history.o \
@@ -38,11 +39,71 @@ OBJS = \
 	src/persist_pipeline.o
 
 # test/sql/NAME.sql, expected/NAME.out
-REGRESS =
+REGRESS = \
+	surface \
+	item_numbers \
+	item_text \
+	item_unicode \
+	item_times \
+	item_arrays \
+	item_composites \
+	item_domains \
+	item_enums_ranges \
+	item_json \
+	item_defaults \
+	item_generated \
+	item_record \
+	errors_item \
+	errors_target \
+	errors_privileges \
+	errors_read_only \
+	errors_size \
+	enqueue_text \
+	enqueue_many \
+	target_names \
+	target_shapes \
+	target_partitioned \
+	target_foreign \
+	target_view \
+	target_view_generated \
+	target_fkeys \
+	target_columns \
+	target_hidden_types \
+	target_changed \
+	target_moved \
+	target_batch_function \
+	xact_commit \
+	xact_savepoints \
+	xact_prepare \
+	xact_immediate \
+	xact_contexts \
+	xact_definer \
+	xact_hanging_commit \
+	identity_who \
+	identity_refused \
+	identity_leftovers \
+	identity_rls \
+	failing_rows \
+	failing_fkeys \
+	mode_direct \
+	mode_direct_nested \
+	mode_reject \
+	flush \
+	queue \
+	relocate \
+	worker_enqueues \
+	worker_statement_timeout \
+	worker_enqueues_much \
+	worker_fatal \
+	target_rule
 
 # test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names
 # begin with iso_.
-ISOLATION =
+ISOLATION = \
+	iso_commit_order \
+	iso_ddl \
+	iso_hanging_commit \
+	iso_locked_target
 
 # test/t/NAME.pl
 TAP_TESTS = 1

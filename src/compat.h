@@ -19,6 +19,8 @@
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
 #include "fmgr.h"
+#include "tcop/dest.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/wait_event.h"
@@ -97,6 +99,17 @@ pp_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
 	return heap_form_minimal_tuple(desc, values, nulls, 0);
 #else
 	return heap_form_minimal_tuple(desc, values, nulls);
+#endif
+}
+
+/* 18: PortalRun no longer asks whether the portal runs only once */
+static inline void
+pp_portal_run(Portal portal)
+{
+#if PG_VERSION_NUM >= 180000
+	PortalRun(portal, FETCH_ALL, false, None_Receiver, None_Receiver, NULL);
+#else
+	PortalRun(portal, FETCH_ALL, false, true, None_Receiver, None_Receiver, NULL);
 #endif
 }
 

@@ -17,7 +17,7 @@
 #include "failure.h"
 #include "identity.h"
 
-volatile sig_atomic_t pp_stop_is_forced = false;
+volatile sig_atomic_t pp_cut = PP_CUT_NONE;
 
 /* What the transaction that is open settles when it commits */
 static struct
@@ -72,11 +72,41 @@ xact_event(XactEvent event, void *arg)
 		committing.lane = NULL;
 }
 
-/* Called once, by the worker. */
+/*
+ * Called once, by the worker that has attached to the lane.  If the last one ended
+ * in the middle of a transaction, be careful with the items of that.
+ */
 void
-pp_settle_init(void)
+pp_settle_init(PpLane *lane)
 {
 	RegisterXactCallback(xact_event, NULL);
+
+	SpinLockAcquire(&lane->mutex);
+	if (lane->tried_items > 0)
+		lane->careful_end = lane->tried_end;
+	SpinLockRelease(&lane->mutex);
+}
+
+/* Must items from this ring position on be tried one at a time? */
+bool
+pp_settle_carefully(PpLane *lane, uint64 head)
+{
+	bool careful;
+
+	SpinLockAcquire(&lane->mutex);
+	careful = head < lane->careful_end;
+	SpinLockRelease(&lane->mutex);
+
+	return careful;
+}
+
+/* This process is about to end, and it isn't the fault of what it tries. */
+void
+pp_settle_excuse(PpLane *lane)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->tried_items = 0;
+	SpinLockRelease(&lane->mutex);
 }
 
 /* Could the same items be accepted a moment later?  `alone`: there is one of them. */
@@ -110,10 +140,26 @@ is_transient(const ErrorData *error, bool alone)
 			 * By the stop: nobody's fault.  By statement_timeout: fewer items
 			 * need less time, and one that alone needs too long is bad.
 			 */
-			return pp_stop_is_forced;
+			return pp_cut == PP_CUT_STOP;
 		default:
 			return false;
 	}
+}
+
+/*
+ * Note what is being tried, in case that its code ends this process; nitems = 0:
+ * we have come through.
+ */
+static void
+note_attempt(PpLane *lane, uint64 nitems, const PpSpan *first, const PpSpan *last)
+{
+	uint64 end = last ? last->at + pp_ring_entry(&lane->ring, last->at)->bytes : 0;
+
+	SpinLockAcquire(&lane->mutex);
+	lane->tried_items = nitems;
+	lane->tried_at = first ? first->at : 0;
+	lane->tried_end = end;
+	SpinLockRelease(&lane->mutex);
 }
 
 /*
@@ -135,11 +181,17 @@ try(PpLane *lane, const PpSpan *spans, int n)
 		next += spans[i].n;
 	}
 
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	note_attempt(lane, nitems, &spans[0], &spans[n - 1]);
 	committed = false;
 	PG_TRY();
 	{
 		pp_identity_begin(spans[0].role);
 		pp_batch_insert(items, nitems);
+		if (pp_cut != PP_CUT_NONE)
+			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+							errmsg("a trigger went on after its cancellation")));
 		committing.lane = lane;
 		committing.spans = spans;
 		committing.n = n;
@@ -158,6 +210,7 @@ try(PpLane *lane, const PpSpan *spans, int n)
 	}
 	PG_END_TRY();
 
+	note_attempt(lane, 0, NULL, NULL);
 	MemoryContextSwitchTo(caller);
 	pfree(items);
 	return error;
@@ -299,6 +352,20 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 	return outcome;
 }
 
+/* Did the first item of this entry, tried alone, end the worker before us? */
+static bool
+ended_its_worker(PpLane *lane, uint64 at)
+{
+	bool ended;
+
+	SpinLockAcquire(&lane->mutex);
+	ended = lane->tried_items == 1 && lane->tried_at == at;
+	lane->tried_items = 0;
+	SpinLockRelease(&lane->mutex);
+
+	return ended;
+}
+
 /*
  * Settle the items: insert them, or find out which can't be.  PP_TRANSIENT: some
  * are not settled, for the reason that *error tells; try again later.  Call it
@@ -308,6 +375,17 @@ PpOutcome
 pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
 {
 	List *roles = NIL;
+
+	if (ended_its_worker(lane, spans[0].at))
+	{
+		ErrorData fatal = {.sqlerrcode = ERRCODE_INTERNAL_ERROR};
+
+		/* carefully, so the first span has that one item */
+		Assert(n == 1 && spans[0].n == 1);
+		give_up(lane, &spans[0], &fatal);
+		ConditionVariableBroadcast(&lane->settled);
+		return PP_SETTLED;
+	}
 
 	for (int i = 0; i < n; i++)
 	{

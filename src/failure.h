@@ -9,6 +9,10 @@
  *	transient	(a lock, a deadlock, no memory) the items stay in the ring, and the
  *				worker tries again later
  *
+ *	fatal		(code that ends the process) the next worker finds in the lane what
+ *				was being tried, and tries that again item by item; the one that
+ *				ended its worker when it was alone is bad
+ *
  * An item is settled by its transaction's COMMIT callback, and by nothing else;
  * a bad one, after its transaction has rolled back.
  *
@@ -37,10 +41,19 @@ typedef enum PpOutcome
 	PP_TRANSIENT
 } PpOutcome;
 
-/* Set in a signal handler: the time to stop is up, a cancel is no item's fault */
-extern volatile sig_atomic_t pp_stop_is_forced;
+/* Why the worker's statement is being cancelled; set in a signal handler */
+typedef enum PpCut
+{
+	PP_CUT_NONE,
+	PP_CUT_TIMEOUT, /* statement_timeout: its items' own fault */
+	PP_CUT_STOP		/* the time to stop is up: nobody's fault; stays */
+} PpCut;
 
-extern void pp_settle_init(void);
+extern volatile sig_atomic_t pp_cut;
+
+extern void pp_settle_init(PpLane *lane);
+extern bool pp_settle_carefully(PpLane *lane, uint64 head);
+extern void pp_settle_excuse(PpLane *lane);
 extern PpOutcome pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error);
 
 #endif /* PP_FAILURE_H */

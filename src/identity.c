@@ -43,7 +43,7 @@ static const struct
 	{"jit", "off"}, /* its INSERTs are too simple to gain */
 	{"row_security", "on"},
 	{"session_replication_role", "origin"},
-	{"statement_timeout", "0"},	   /* ours is armed below; nobody can change it */
+	{"statement_timeout", "0"},	   /* the worker keeps its own */
 	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
 	{"transaction_timeout", "0"},
 };
@@ -82,8 +82,6 @@ pp_identity_begin(Oid role)
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", pp_lock_timeout);
 	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	if (pp_statement_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, pp_statement_timeout);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 }
 
@@ -130,7 +128,6 @@ pp_identity_commit(void)
 	CommitTransactionCommand();
 
 	/* a cancel that came too late must not hit the next transaction */
-	disable_timeout(STATEMENT_TIMEOUT, false);
 	QueryCancelPending = false;
 	come_back();
 }

@@ -15,7 +15,8 @@
  * Who may write what, besides the locks:
  *	PpShared.launcher_latch		the launcher
  *	PpLane.database				a backend that claims a free lane, once
- *	PpLane.worker_*, batches,
+ *	PpLane.worker_*, tried_*,
+ *	  careful_end, batches,
  *	  failed, settled_lsn		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.starts, last_start,
@@ -70,6 +71,10 @@ typedef struct PpLane
 	bool starting; /* registered with the postmaster, not attached */
 	int starts;	   /* in a row that came to nothing */
 	TimestampTz last_start;
+	uint64 tried_items;		/* in the transaction that is open; 0: none */
+	uint64 tried_at;		/* ring position of the first one's entry */
+	uint64 tried_end;		/* ring position after the last one's */
+	uint64 careful_end;		/* up to here, one item at a time */
 	uint64 flush_to;		/* write without delay up to this ring position */
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 batches;			/* transactions that settled items */

@@ -38,8 +38,8 @@
 #include "shmem.h"
 #include "worker.h"
 
-#define STOP_CHECK_MS 50   /* how often a stop looks at a running statement */
-#define STOP_GRACE_MS 1000 /* from its cancellation to the end of the process */
+#define CLOCK_MS 50	  /* how often a running statement is looked at */
+#define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
 
@@ -47,7 +47,7 @@ static PpLane *lane;
 static char *database_name;
 static MemoryContext batch_context;
 static uint32 wait_event;
-static TimeoutId stop_timeout;
+static TimeoutId clock_timeout;
 
 /* Of the stop.  Written by signal handlers. */
 static volatile TimestampTz stop_requested_at = 0;
@@ -74,28 +74,48 @@ deadline_has_passed(int grace_ms)
 									  pp_shutdown_timeout + grace_ms);
 }
 
-/*
- * Runs every STOP_CHECK_MS while a transaction is open.  SIGTERM alone doesn't
- * end a statement (it should finish); this does, when the time is up.  Code that
- * catches the cancellation is ended together with the process.
- */
+/* Cancel the statement; if its code catches that, end it with the process. */
 static void
-check_stop(void)
+cut_off(PpCut why, bool for_good)
 {
-	if (!deadline_has_passed(0))
-		return;
-	pp_stop_is_forced = true;
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = why;
 	QueryCancelPending = true;
-	if (deadline_has_passed(STOP_GRACE_MS))
+	if (for_good)
 		ProcDiePending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
+}
+
+/*
+ * Runs every CLOCK_MS while items are written, in a signal handler.  SIGTERM alone
+ * doesn't end a statement (it should finish); this does, when the time is up.  And
+ * it keeps statement_timeout, which code must not be able to change.
+ */
+static void
+look_at_clock(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz start;
+
+	if (deadline_has_passed(0))
+		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
+
+	if (pp_statement_timeout == 0 || !IsTransactionState())
+		return;
+	start = GetCurrentTransactionStartTimestamp();
+	if (TimestampDifferenceExceeds(start, now, pp_statement_timeout))
+		cut_off(PP_CUT_TIMEOUT,
+				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
 }
 
 /* Leave the lane, whatever ended this process. */
 static void
 detach(int code, Datum arg)
 {
+	if (pp_cut == PP_CUT_STOP)
+		pp_settle_excuse(lane);
+
 	SpinLockAcquire(&lane->mutex);
 	lane->worker_pid = 0;
 	lane->worker_latch = NULL;
@@ -163,8 +183,8 @@ start(int lane_number)
 
 	BackgroundWorkerInitializeConnectionByOid(pp_lane_database(lane), InvalidOid, 0);
 	pp_identity_init();
-	pp_settle_init();
-	stop_timeout = RegisterTimeout(USER_TIMEOUT, check_stop);
+	pp_settle_init(lane);
+	clock_timeout = RegisterTimeout(USER_TIMEOUT, look_at_clock);
 	wait_event = pp_wait_event("PersistPipelineWorker");
 	batch_context =
 		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
@@ -254,7 +274,10 @@ open_entry(uint64 at, PpEntry *entry)
 	return span;
 }
 
-/* Take whole entries from the head, until there are batch_size items. */
+/*
+ * Take whole entries from the head, until there are batch_size items; a single
+ * item where care is needed.
+ */
 static PpSpan *
 take(PpRingView view, int *nspans, uint64 *nitems)
 {
@@ -262,6 +285,7 @@ take(PpRingView view, int *nspans, uint64 *nitems)
 	PpSpan *spans = palloc(max * sizeof(PpSpan));
 	uint64 at = view.head;
 	PpEntry *entry;
+	bool careful = pp_settle_carefully(lane, view.head);
 
 	*nspans = 0;
 	*nitems = 0;
@@ -276,9 +300,13 @@ take(PpRingView view, int *nspans, uint64 *nitems)
 				spans = repalloc_huge(spans, max * sizeof(PpSpan));
 			}
 			spans[*nspans] = open_entry(at, entry);
+			if (careful)
+				spans[*nspans].n = 1;
 			*nitems += spans[*nspans].n;
 			(*nspans)++;
 		}
+		if (careful && *nspans > 0)
+			break;
 		at += entry->bytes;
 	}
 
@@ -292,21 +320,21 @@ back_off(const ErrorData *error)
 	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(failures, 10));
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 
-	if (failures++ == 0 && !pp_stop_is_forced)
+	if (failures++ == 0 && pp_cut != PP_CUT_STOP)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("persist_pipeline worker for database \"%s\" will try again: SQLSTATE %s",
 						database_name, unpack_sql_state(error->sqlerrcode)),
 				 errdetail("Its items stay in the ring.")));
 
-	while (!pp_stop_is_forced && !deadline_has_passed(0))
+	while (!deadline_has_passed(0))
 	{
 		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (left <= 0)
 			break;
 		nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING,
-			Min(left, ShutdownRequestPending ? STOP_CHECK_MS : left));
+			Min(left, ShutdownRequestPending ? CLOCK_MS : left));
 	}
 }
 
@@ -331,11 +359,10 @@ write_batch(PpRingView view)
 
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
-	enable_timeout_every(stop_timeout,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_CHECK_MS),
-						 STOP_CHECK_MS);
+	enable_timeout_every(clock_timeout,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLOCK_MS), CLOCK_MS);
 	outcome = pp_settle(lane, spans, nspans, &error);
-	disable_timeout(stop_timeout, false);
+	disable_timeout(clock_timeout, false);
 	pgstat_report_stat(false);
 
 	if (outcome == PP_TRANSIENT)
@@ -432,7 +459,7 @@ stop(void)
 		if (view.head == view.tail || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, view.published + 1, PG_UINT64_MAX))
-				nap(PP_WORKER_STOPPING, STOP_CHECK_MS);
+				nap(PP_WORKER_STOPPING, CLOCK_MS);
 		}
 		view = pp_ring_view(&lane->ring);
 	}

@@ -19,6 +19,6 @@
 extern PGDLLEXPORT void pp_worker_main(Datum lane_number);
 
 /* Become the lane's worker for the time of a stop.  Doesn't return. */
-extern void pp_worker_rescue(int lane_number) pg_attribute_noreturn();
+extern void pp_worker_rescue(int lane_number);
 
 #endif /* PP_WORKER_H */
