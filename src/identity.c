@@ -20,7 +20,6 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 
 #include "config.h"
 #include "identity.h"
@@ -136,10 +135,7 @@ pp_identity_commit(void)
 void
 pp_identity_abort(void)
 {
-	/* a trigger's code may have been cut off at any point */
-	disable_all_timeouts(false);
 	QueryCancelPending = false;
-
 	AbortCurrentTransaction();
 	come_back();
 }
