@@ -1,0 +1,107 @@
+-- persist_flush: true when all that came before is in its table.
+
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persist_pipeline;
+CREATE SCHEMA flush;
+SET search_path = flush, public;
+
+CREATE TABLE t (a int);
+CREATE TABLE u (a int);
+-- nothing to wait for
+SELECT persist_flush();
+SELECT persist_flush();
+SELECT persist_flush('0');
+SELECT persist_flush('-1 s');
+SELECT persist_flush(timeout => '1 s', target => 't');
+SELECT persist_flush(target => 't');
+-- after work
+SELECT count(persist_enqueue('t', '{"a": 1}'));
+SELECT persist_flush();
+TABLE t;
+SELECT count(persist_enqueue('t', '{"a": 2}'));
+SELECT count(persist_enqueue('u', '{"a": 2}'));
+SELECT persist_flush(target => 'u');
+TABLE u;
+SELECT persist_flush('1 year', 't');
+SELECT * FROM t ORDER BY a;
+-- while the worker waits for a lock of ours: false, and the item comes in the end
+CREATE TABLE locked (a int);
+CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1886413932);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER take_lock BEFORE INSERT ON locked FOR EACH ROW EXECUTE FUNCTION take_lock();
+SELECT pg_advisory_lock(1886413932);
+SELECT count(persist_enqueue('locked', '{"a": 1}'));
+SELECT persist_flush('0');
+SELECT persist_flush('-1 day');
+SELECT persist_flush('200 ms');
+SELECT persist_flush(timeout => '200 ms', target => 'locked');
+TABLE locked;
+-- cancelled while it waits
+SET statement_timeout = '500 ms';
+SELECT persist_flush('1 h');
+RESET statement_timeout;
+SELECT pg_advisory_unlock(1886413932);
+SELECT persist_flush('5 min');
+TABLE locked;
+
+-- it would wait for itself
+BEGIN;
+INSERT INTO t VALUES (0);
+SELECT persist_flush();
+ROLLBACK;
+BEGIN;
+SELECT count(persist_enqueue('t', '{"a": 3}'));
+SELECT persist_flush();
+ROLLBACK;
+\set VERBOSITY sqlstate
+BEGIN;
+SELECT count(persist_enqueue('t', '{"a": 3}'));
+SELECT persist_flush();
+ROLLBACK;
+BEGIN;
+CREATE TABLE v (a int);
+SELECT persist_flush();
+ROLLBACK;
+SELECT persist_flush(), persist_enqueue('t', '{"a": -1}') > 0 FROM generate_series(1, 2);
+SELECT persist_flush(NULL);
+SELECT persist_flush(NULL, 't');
+SELECT persist_flush(target => 'flush');
+\set VERBOSITY default
+-- it wouldn't
+BEGIN;
+SELECT count(*) FROM t WHERE a = 0;
+SELECT persist_flush();
+SAVEPOINT s;
+SELECT persist_flush();
+COMMIT;
+BEGIN;
+SAVEPOINT s;
+SELECT count(persist_enqueue('t', '{"a": 4}'));
+ROLLBACK TO s;
+SELECT persist_flush();
+COMMIT;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT persist_flush();
+COMMIT;
+-- in a procedure, between its transactions
+CREATE PROCEDURE step() LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM persist_enqueue('flush.t', '{"a": 100}');
+	COMMIT;
+	IF NOT persist_flush() THEN
+		RAISE 'not settled';
+	END IF;
+	IF NOT EXISTS (SELECT FROM flush.t WHERE a = 100) THEN
+		RAISE 'not there';
+	END IF;
+END $$;
+CALL step();
+-- many, from one that comes after
+SELECT count(persist_enqueue('u', jsonb_build_object('a', i))) FROM generate_series(1, 30000) AS i;
+SELECT persist_flush('5 min');
+SELECT count(*) FROM u;
+
+DROP SCHEMA flush CASCADE;

@@ -1,0 +1,74 @@
+-- The view persist_queue.
+
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persist_pipeline;
+CREATE SCHEMA queue;
+SET search_path = queue, public;
+
+CREATE TABLE t (a int CHECK (a <> 13));
+SELECT count(persist_enqueue('t', '{"a": 0}'));
+SELECT persist_flush();
+SELECT count(*) FROM persist_queue WHERE datname = current_database();
+SELECT q.datid = d.oid AS datid, q.ring_size = s.setting::bigint * 1024 AS ring_size, ring_peak BETWEEN 1 AND ring_size AS ring_peak,
+	ring_used, ring_closed, items_pending, items_persisted > 0 AS items_persisted, batches > 0 AS batches
+FROM persist_queue AS q JOIN pg_database AS d USING (datname), pg_settings AS s
+WHERE datname = current_database() AND s.name = 'persist_pipeline.ring_size';
+-- its worker is a process of this database
+SELECT a.backend_type, a.datname = current_database() AS here FROM persist_queue AS q JOIN pg_stat_activity AS a ON a.pid = q.worker_pid WHERE q.datname = current_database();
+DO $$
+BEGIN
+	FOR i IN 1..6000 LOOP
+		EXIT WHEN (SELECT worker_state FROM public.persist_queue WHERE datname = current_database()) = 'idle';
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+SELECT worker_state FROM persist_queue WHERE datname = current_database();
+
+-- the counters
+SELECT items_persisted AS persisted, items_failed AS failed, batches FROM persist_queue WHERE datname = current_database() \gset
+BEGIN;
+SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_series(1, 20) AS i;
+COMMIT;
+BEGIN;
+SELECT count(persist_enqueue('t', '{"a": 100}'));
+ROLLBACK;
+SELECT persist_flush();
+SELECT items_persisted - :persisted AS persisted, items_failed - :failed AS failed, batches > :batches AS more_batches, items_pending, ring_used
+FROM persist_queue WHERE datname = current_database();
+
+-- while items wait
+CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1886413932);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER take_lock BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION take_lock();
+SELECT pg_advisory_lock(1886413932);
+BEGIN;
+SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_series(21, 30) AS i;
+COMMIT;
+SELECT count(persist_enqueue('t', '{"a": 31}'));
+SELECT items_pending, ring_used > 0 AS ring_used, ring_used % 64 AS aligned, items_persisted - :persisted AS persisted FROM persist_queue WHERE datname = current_database();
+DO $$
+BEGIN
+	FOR i IN 1..6000 LOOP
+		IF (SELECT worker_state FROM public.persist_queue WHERE datname = current_database()) = 'retrying' THEN
+			RETURN;
+		END IF;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RAISE 'never seen';
+END $$;
+SELECT pg_advisory_unlock(1886413932);
+SELECT persist_flush('5 min');
+SELECT items_pending, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+
+-- who may look
+CREATE ROLE pp_looker;
+GRANT pg_monitor TO pp_looker;
+SET ROLE pp_looker;
+SELECT items_pending FROM persist_queue WHERE datname = current_database();
+RESET ROLE;
+DROP ROLE pp_looker;
+
+DROP SCHEMA queue CASCADE;

@@ -1,0 +1,86 @@
+-- The SQL surface: functions, relations, settings; signatures, comments, privileges.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persist_pipeline;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT extnamespace::regnamespace AS schema FROM pg_extension WHERE extname = 'persist_pipeline' \gset
+\t on
+\pset format unaligned
+BEGIN;
+SELECT no_plan();
+
+-- all that belongs to the extension
+CREATE TEMP VIEW member AS
+SELECT d.classid, d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'persist_pipeline';
+CREATE TEMP VIEW member_function AS
+SELECT p.* FROM member JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass;
+CREATE TEMP VIEW member_relation AS
+SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_class'::regclass;
+
+SELECT is((SELECT extversion || ', ' || CASE WHEN extrelocatable THEN 'relocatable' END FROM pg_extension WHERE extname = 'persist_pipeline'),
+	'1.0, relocatable', 'the extension');
+SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
+	'persist_batch() persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_queue_rows()',
+	'its functions');
+SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation),
+	'S persist_id_seq, v persist_queue, r persist_shutdowns', 'its relations');
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)$$, 'and nothing else');
+
+-- functions
+SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
+SELECT is(pg_get_function_arguments('persist_enqueue(text,text,boolean)'::regprocedure), 'target text, item text, transactional boolean DEFAULT true', 'arguments of persist_enqueue(text, text, boolean)');
+SELECT is(pg_get_function_arguments('persist_enqueue(record)'::regprocedure), 'item record', 'arguments of persist_enqueue(record)');
+SELECT is(pg_get_function_arguments('persist_enqueue_many(regclass,jsonb)'::regprocedure), 'target regclass, items jsonb', 'arguments of persist_enqueue_many');
+SELECT is(pg_get_function_arguments('persist_flush(interval,regclass)'::regprocedure), 'timeout interval DEFAULT ''@ 30 secs''::interval, target regclass DEFAULT NULL::regclass', 'arguments of persist_flush');
+SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
+SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');
+SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
+SELECT function_returns(:'schema', 'persist_enqueue_many', ARRAY['regclass', 'jsonb'], 'bigint[]');
+SELECT function_returns(:'schema', 'persist_flush', ARRAY['interval', 'regclass'], 'boolean');
+SELECT function_returns(:'schema', 'persist_batch', ARRAY[]::text[], 'setof record');
+SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.proparallel::text, CASE p.proname WHEN 'persist_queue_rows' THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 ORDER BY p.oid::regprocedure::text COLLATE "C";
+
+-- columns
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
+	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint',
+	'columns of persist_queue');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
+	'stopped_at timestamp with time zone, seconds double precision, drained bigint, remaining bigint, forced boolean',
+	'columns of persist_shutdowns');
+
+-- comments
+SELECT ok(obj_description(oid, 'pg_extension') IS NOT NULL, 'the extension has a comment') FROM pg_extension WHERE extname = 'persist_pipeline';
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE obj_description(objid, classid::regclass::name) IS NULL$$, 'every object has a comment');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0 AND attname NOT IN ('datid', 'datname') AND col_description(attrelid, attnum) IS NULL$$,
+	'and the columns of persist_queue');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
+	'and those of persist_shutdowns');
+SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
+	'what users call says what errors it raises');
+
+-- privileges
+CREATE ROLE pp_surface;
+SELECT is((SELECT string_agg(oid::regprocedure::text, ' ') FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
+	'persist_batch()', 'PUBLIC may execute persist_batch() alone');
+SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
+	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege)$$, 'PUBLIC may do nothing with a relation');
+SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
+	WHERE relkind = 'S' AND has_sequence_privilege('pp_surface', oid, privilege)$$, 'nor with a sequence');
+SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');
+SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
+SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
+	'persist_batch() persist_queue_rows()', 'and execute what that needs');
+
+-- settings
+SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
+	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, mode superuser enum async, '
+	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, statement_timeout sighup integer 30000 ms 0',
+	'settings: who may change them, type, default, unit, minimum');
+SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
+SELECT * FROM finish();
+ROLLBACK;
+DROP EXTENSION pgtap;

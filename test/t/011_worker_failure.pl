@@ -1,0 +1,198 @@
+
+# What keeps a worker from working: a lock, a cancelled statement, a database
+# that lets nobody in, no free worker slot.  It comes back, with longer and
+# longer pauses, says so once, and the items arrive, each once.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = pp_node(
+	'failure',
+	'persist_pipeline.flush_interval' => 0,
+	'persist_pipeline.lock_timeout' => "'50ms'",
+	'persist_pipeline.shutdown_timeout' => "'5s'",
+	log_line_prefix => "'%n [%p] %b %e '",    # %n: seconds, to compare
+	max_logical_replication_workers => 0,
+	max_worker_processes => 3);
+my $everything_from = log_position($node);
+
+$node->safe_psql('postgres', "CREATE TABLE t (n int)");
+my $enqueue = "SELECT persist_enqueue('t', jsonb_build_object('n', %d))";
+my $summary = "SELECT count(*), count(DISTINCT n), max(n) FROM t";
+my $locker = connect_to($node);
+my $from;
+
+# ---- a lock: transient
+
+$from = log_position($node);
+$locker->begin_work;
+$locker->do("LOCK TABLE t IN SHARE MODE");
+$node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
+ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3"),
+	'the worker backs off from a lock');
+is($node->safe_psql('postgres', "SELECT persist_flush('10 ms')"), 'f', 'persist_flush gives up in time');
+my $pid = worker_pid($node);
+
+# terminated while it backs off
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+ok(wait_for_queue($node, "worker_state = 'stopping' AND ring_closed"),
+	'told to stop, it closes the ring and goes on trying');
+$locker->commit;
+$pid = wait_for_new_worker($node, $pid);
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', $summary), '3|3|3', 'every item once');
+is(scalar(log_since($node, $from, qr/persist_pipeline worker 55P03 LOG:  .* will try again: SQLSTATE 55P03/)),
+	1, 'one line for all the attempts');
+
+# ---- someone cancels the worker's statement: no item's fault
+
+$node->append_conf('postgresql.conf', "persist_pipeline.lock_timeout = 0");
+$node->reload;
+$locker->begin_work;
+$locker->do("LOCK TABLE t IN SHARE MODE");
+$node->safe_psql('postgres', sprintf($enqueue, 4));
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $pid AND wait_event_type = 'Lock'"),
+	'the worker waits for a lock');
+$from = log_position($node);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+
+# whichever way it takes it: the item is settled or tried again
+$node->poll_query_until('postgres',
+	"SELECT items_pending = 0 OR worker_state = 'retrying' OR worker_pid IS DISTINCT FROM $pid"
+	  . " FROM persist_queue");
+$locker->commit;
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', $summary), '4|4|4', 'a cancelled statement costs no item');
+is_deeply([ complaints($node, $from) ], [], 'and is nothing to warn of');
+
+# ---- an item that alone takes longer than statement_timeout harms only itself
+
+$node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '200ms'");
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE slow (n int);
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN PERFORM pg_sleep(60) WHERE NEW.n = 2; RETURN NEW; END $$;
+	CREATE TRIGGER slow BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION slow();
+});
+$from = log_position($node);
+$node->safe_psql('postgres', "SELECT persist_enqueue('slow', jsonb_build_object('n', i)) FROM generate_series(1, 3) AS i");
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM slow"), '{1,3}', 'items around a slow one arrive');
+is(scalar(log_since($node, $from, qr/57014 WARNING:  item \d+ for relation "public.slow"/)), 1, 'it alone does not');
+
+# ---- even if it doesn't let itself be cancelled, and its worker has to end for it
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE dodging (n int);
+	CREATE FUNCTION dodge() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE NEW.n = 2 LOOP
+			BEGIN
+				PERFORM pg_sleep(60);
+			EXCEPTION WHEN query_canceled THEN
+				-- once more
+			END;
+		END LOOP;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER dodge BEFORE INSERT ON dodging FOR EACH ROW EXECUTE FUNCTION dodge();
+});
+$from = log_position($node);
+$node->safe_psql('postgres', "SELECT persist_enqueue('dodging', jsonb_build_object('n', i)) FROM generate_series(1, 3) AS i");
+is($node->safe_psql('postgres', "SELECT persist_flush('60 s')"), 't', 'flushed');
+is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM dodging"), '{1,3}', 'items around such a one arrive');
+is(scalar(log_since($node, $from, qr/WARNING:  item \d+ for relation "public.dodging"/)), 1, 'it alone does not');
+$node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '30s'");
+$node->restart;    # by force, if it hangs
+
+# ---- a worker that dies at its start: back-off
+
+$node->safe_psql('postgres', "CREATE DATABASE shut");
+$node->safe_psql('shut', "CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int)");
+my $inside = connect_to($node, 'shut');
+$node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS false");
+$from = log_position($node);
+$inside->do(sprintf($enqueue, $_)) foreach 1 .. 3;
+
+my @starts;
+my $tries = 0;
+while ((@starts = log_since($node, $from, qr/persist_pipeline worker \w+ FATAL:  .*not currently accepting/)) < 3)
+{
+	die "the worker is not started again" if $tries++ > 1200;
+	usleep(100_000);
+}
+my @at = map { /^([\d.]+)/ ? $1 : die "no time in \"$_\"" } @starts;
+cmp_ok($at[1] - $at[0], '>=', 0.9, 'a worker that fails is started again after a second');
+cmp_ok($at[2] - $at[1], '>=', 1.9, 'then after two');
+
+$node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS true");
+ok(flush($node, 'shut'), 'it starts once it can');
+is($node->safe_psql('shut', $summary), '3|3|3', 'its items have waited for it');
+
+# having worked, it is started at once
+$pid = worker_pid($node, 'shut');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+wait_for_new_worker($node, $pid, 'shut');
+$inside->do(sprintf($enqueue, 4));
+ok(flush($node, 'shut'), 'flushed');
+is($node->safe_psql('shut', $summary), '4|4|4', 'and has forgotten the failures');
+$inside->disconnect;
+
+# ---- no worker slot: the launcher holds one, the rest go to a parallel query
+
+$node->append_conf('postgresql.conf', "max_parallel_workers_per_gather = 2");
+$locker = undef;
+$node->restart;
+$from = log_position($node);
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE big AS SELECT i FROM generate_series(1, 20000) AS i;
+	ALTER TABLE big SET (parallel_workers = 2);
+	ANALYZE big;
+});
+my $parallel = connect_to($node);
+$parallel->do("SET parallel_setup_cost = 0");
+$parallel->do("SET parallel_tuple_cost = 0");
+start_sql($parallel, "SELECT count(pg_sleep(0.1)) FROM big");
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'parallel worker'"),
+	'all slots are taken');
+
+$node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 5 .. 7;
+$node->wait_for_log(qr/no background worker slot is free/, $from);
+is($node->safe_psql('postgres', "SELECT persist_flush('3 s')"), 'f', 'no worker');
+is($node->safe_psql('postgres', "SELECT worker_state, items_pending FROM persist_queue"),
+	'not running|3', 'the items wait');
+is(scalar(log_since($node, $from, qr/no background worker slot is free/)),
+	1, 'one line for all the attempts');
+
+$parallel->pg_cancel;
+ok(flush($node), 'a slot is free: the worker starts');
+is($node->safe_psql('postgres', "$summary WHERE n > 4"), '3|3|7', 'every item once');
+$parallel->disconnect;
+
+is_deeply(
+	[
+		complaints($node, $everything_from,
+			qr/persist_pipeline worker \w+ FATAL:  .*not currently accepting/,
+			qr/client backend 57014 ERROR/,
+			qr/(parallel|client).*57P01 FATAL:  terminating/,
+			qr/(WARNING|FATAL).*dodging/,
+			qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,
+			qr/57014 WARNING/)    # tested above
+	],
+	[],
+	'the log holds no WARNING or ERROR that was not provoked');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,83 @@
+
+# Where the library isn't preloaded, the extension can be created and direct
+# mode works, so that applications and dumps keep working; async says what to do.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use Test::More;
+
+my $node = pp_node('notpreloaded', shared_preload_libraries => "''");
+my $everything_from = log_position($node);
+
+$node->safe_psql('postgres', "CREATE TABLE t (n int PRIMARY KEY, id bigint)");
+is(launcher_pid($node), undef, 'no process');
+
+my $dbh = connect_to($node);
+foreach my $call (
+	"persist_enqueue('t', '{\"n\": 1}')",
+	"persist_enqueue('t'::text, '{\"n\": 1}'::text)",
+	"persist_enqueue(ROW(1, 1)::t)",
+	"persist_enqueue('t', '{\"n\": 1}', false)",
+	"persist_enqueue_many('t', '[{\"n\": 1}]')")
+{
+	is(try_sql($dbh, "SELECT $call"), '55000', "$call in async mode");
+	like($dbh->errstr, qr/HINT:  .*"shared_preload_libraries"/, 'the hint names the setting');
+}
+is($node->safe_psql('postgres', "SELECT persist_flush()"), 't', 'there is nothing to flush');
+is($node->safe_psql('postgres', "SELECT count(*) FROM persist_queue"), '0', 'nor to see');
+
+# ids increase, in a session and from one to the next
+my $last = 0;
+foreach my $session (1 .. 3)
+{
+	my $direct = connect_to($node);
+
+	$direct->do("SET persist_pipeline.mode = 'direct'");
+	foreach my $n (1 .. 3)
+	{
+		my ($id) = $direct->selectrow_array(
+			"SELECT persist_enqueue('t', jsonb_build_object('n', ?::int))",
+			undef, $session * 10 + $n);
+
+		cmp_ok($id, '>', $last, "session $session, row $n: the id is greater than the one before");
+		$last = $id;
+	}
+	$direct->disconnect;
+}
+is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t"),
+	'{11,12,13,21,22,23,31,32,33}', 'the rows are there at once');
+
+# direct: it is the caller's INSERT, with its errors and in its transaction
+$dbh->do("SET persist_pipeline.mode = 'direct'");
+is(try_sql($dbh, "SELECT persist_enqueue('t', '{\"n\": 11}')"), '23505', 'a duplicate key is the caller\'s error');
+is(try_sql($dbh, "SELECT persist_enqueue('t', '{\"m\": 11}')"), '42703', 'so is an unknown key');
+$dbh->do("BEGIN");
+$dbh->do("SELECT persist_enqueue('t', '{\"n\": 41}')");
+$dbh->do("ROLLBACK");
+is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 41"), '0', 'ROLLBACK takes it back');
+
+# set for the database, the way an administrator would
+$node->safe_psql('postgres', "ALTER DATABASE postgres SET persist_pipeline.mode = 'direct'");
+$node->safe_psql('postgres', "SELECT persist_enqueue('t', '{\"n\": 51}')");
+is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 51"), '1',
+	'the mode can be set before the library is loaded');
+$dbh->disconnect;
+
+is_deeply([ complaints($node, $everything_from, qr/client backend (55000|23505|42703) ERROR/) ],
+	[], 'the log holds no WARNING or ERROR that was not provoked');
+
+# preloaded later: ids go on from there
+$node->safe_psql('postgres', "ALTER DATABASE postgres RESET persist_pipeline.mode");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'persist_pipeline'");
+$node->restart;
+cmp_ok($node->safe_psql('postgres', "SELECT persist_enqueue('t', '{\"n\": 61}')"),
+	'>', $last, 'preloaded: ids go on increasing');
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 61"), '1', 'and the pipeline works');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,110 @@
+
+# What the server log says: two lines in a worker's life and none for a batch;
+# one WARNING for a row that can't be inserted, without its values.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = pp_node('log', 'persist_pipeline.flush_interval' => 0);
+my $from = log_position($node);
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA "Some Schema";
+	CREATE TABLE "Some Schema"."A table" (n int PRIMARY KEY CHECK (n < 1000), note text NOT NULL);
+	CREATE VIEW v AS SELECT n, note FROM "Some Schema"."A table" WHERE n > 0 WITH CHECK OPTION;
+	CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+	INSERT INTO late VALUES (4711);
+	CREATE TABLE raising (n int);
+	CREATE FUNCTION raise() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		RAISE 'the secret is %', NEW.n
+			USING ERRCODE = 'P1234', DETAIL = 'secret', HINT = 'secret', CONSTRAINT = 'c';
+	END $$;
+	CREATE TRIGGER raise BEFORE INSERT ON raising FOR EACH ROW EXECUTE FUNCTION raise();
+});
+my $dbh = connect_to($node);
+
+# ---- a healthy run
+
+foreach my $n (1 .. 100)
+{
+	$dbh->do("SELECT persist_enqueue('\"Some Schema\".\"A table\"'::regclass, jsonb_build_object('n', ?::int, 'note', 'secret'))",
+		undef, $n);
+}
+ok(flush($node), 'flushed');
+cmp_ok($node->safe_psql('postgres', "SELECT batches FROM persist_queue"), '>', 1, 'several batches');
+is(scalar(log_since($node, $from, qr/persist_pipeline/)), 1, 'one line so far');
+like(
+	(log_since($node, $from, qr/persist_pipeline/))[0],
+	qr/persist_pipeline worker 00000 LOG:  persist_pipeline worker for database "postgres" started/,
+	'when the worker started');
+
+my $old = worker_pid($node);
+$dbh->do("SELECT pg_terminate_backend($old)");
+wait_for_new_worker($node, $old);
+my @lines = log_since($node, $from, qr/persist_pipeline/);
+is(scalar(@lines), 3, 'two lines for the life of a worker, and the next one\'s first');
+like(
+	$lines[1],
+	qr/00000 LOG:  persist_pipeline worker for database "postgres" stopped: \d+\.\d{3} s, 0 items drained, none left/,
+	'one when it stopped');
+is_deeply([ complaints($node, $from) ], [], 'nothing above LOG in a healthy run');
+
+# ---- rows that can't be inserted
+
+# Enqueue one; check the line and everything that goes with it.
+sub fails_with
+{
+	my ($what, $target, $item, $relation, $state, $constraint) = @_;
+	my $position = log_position($node);
+	my ($id) = $dbh->selectrow_array("SELECT persist_enqueue(?::regclass, ?::jsonb)", undef, $target, $item);
+
+	ok(flush($node), "$what: flushed");
+
+	my @own = log_since($node, $position, qr/\] persist_pipeline worker /);
+	my @expected = ("$state WARNING:  item $id for relation \"$relation\" could not be inserted: SQLSTATE $state");
+
+	push @expected, "$state DETAIL:  Constraint \"$constraint\"." if $constraint;
+	is_deeply([ map { /persist_pipeline worker (.*)/ } @own ], \@expected, "$what: one WARNING, and no values");
+	return;
+}
+
+my $table = '"Some Schema"."A table"';
+fails_with('duplicate key', $table, '{"n": 1, "note": "secret"}', 'Some Schema.A table', '23505', 'A table_pkey');
+fails_with('check', $table, '{"n": 4711, "note": "secret"}', 'Some Schema.A table', '23514', 'A table_n_check');
+fails_with('null', $table, '{"n": 200, "note": null}', 'Some Schema.A table', '23502');
+fails_with('check option', 'v', '{"n": -1, "note": "secret"}', 'public.v', '44000');
+fails_with('trigger', 'raising', '{"n": 4711}', 'public.raising', 'P1234', 'c');
+fails_with('deferred', 'late', '{"n": 4711}', 'public.late', '23505', 'late_n_key');
+is($node->safe_psql('postgres', "SELECT items_failed, items_persisted, items_pending FROM persist_queue"),
+	'6|100|0', 'they are counted');
+
+# Many of them with good ones between: a line for each bad one, no more.
+my $position = log_position($node);
+$dbh->do("SELECT persist_enqueue('\"Some Schema\".\"A table\"'::regclass,"
+	  . " jsonb_build_object('n', CASE WHEN i % 10 = 0 THEN 4711 ELSE 200 + i END, 'note', 'secret'))"
+	  . " FROM generate_series(1, 100) AS i");
+ok(flush($node), 'flushed');
+is(scalar(log_since($node, $position, qr/persist_pipeline worker 23514 WARNING:/)), 10, 'a line for each bad row');
+is(scalar(complaints($node, $position)), 10, 'and no more');
+is($node->safe_psql('postgres', "SELECT count(*) FROM \"Some Schema\".\"A table\" WHERE n > 200"),
+	'90', 'the good ones are there');
+
+# ---- the end
+
+$dbh->disconnect;
+$node->stop;
+my $log = slurp_file($node->logfile, $from);
+unlike($log, qr/secret|4711/, 'no value of an item is anywhere in the log');
+is( scalar(my @started = $log =~ /persist_pipeline worker for database "postgres" started/g),
+	scalar(my @stopped = $log =~ /persist_pipeline worker for database "postgres" stopped: .* none left/g),
+	'every worker that started said that it stopped');
+
+done_testing();

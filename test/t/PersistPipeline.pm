@@ -1,0 +1,326 @@
+
+=pod
+
+=head1 NAME
+
+PersistPipeline - what the TAP tests share: a server with the library
+preloaded, sessions whose SQLSTATEs can be seen, processes, and the log.
+
+Tests wait for a condition (poll_query_until, persist_flush, wait_for_log),
+never for a length of time, except where a stretch of time is what is tested.
+
+=cut
+
+package PersistPipeline;
+
+use strict;
+use warnings;
+
+use DBI;
+use DBD::Pg qw(:async);
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(
+  pp_node connect_to try_sql start_sql finish_sql is_running
+  worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
+  flush hang_commits release_commits log_position log_since complaints
+  in_children wait_for_children children_succeeded);
+
+# A server with the library preloaded and the extension in database postgres.
+# %settings go to postgresql.conf; init => [...] goes to Cluster::init;
+# no_start => 1 leaves it stopped and empty.
+sub pp_node
+{
+	my ($name, %settings) = @_;
+	my $init = delete $settings{init} || [];
+	my $no_start = delete $settings{no_start};
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(@$init);
+
+	# %b and %e let a test say whose line it is, and why.  Statements would
+	# repeat the values of the items.
+	%settings = (
+		log_line_prefix => "'%m [%p] %b %e '",
+		log_statement => "'none'",
+		max_connections => 50,
+		shared_preload_libraries => "'persist_pipeline'",
+		%settings);
+	$node->append_conf('postgresql.conf',
+		join("\n", map { "$_ = $settings{$_}" } sort keys %settings));
+	return $node if $no_start;
+
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION persist_pipeline');
+	return $node;
+}
+
+# A session.  Errors die, with their SQLSTATE in $dbh->state; see try_sql.
+sub connect_to
+{
+	my ($node, $database, %option) = @_;
+	my $host = $option{host} || $node->host;
+	my $port = $option{port} || $node->port;
+
+	return DBI->connect(
+		'dbi:Pg:host=' . $host . ';port=' . $port . ';dbname=' . ($database || 'postgres'),
+		$option{user} || scalar getpwuid($<),
+		'',
+		{
+			AutoCommit => 1,
+			AutoInactiveDestroy => 1,
+			PrintError => 0,
+			PrintWarn => 0,
+			RaiseError => defined $option{raise} ? $option{raise} : 1,
+			pg_server_prepare => 0,
+		});
+}
+
+# Run a statement; returns its SQLSTATE, '00000' if it went well.
+sub try_sql
+{
+	my ($dbh, $sql, @values) = @_;
+	local $dbh->{RaiseError} = 0;
+
+	return defined $dbh->do($sql, undef, @values) ? '00000' : $dbh->state;
+}
+
+# Run a statement that is expected to hang: start it, ask whether it still
+# runs, and wait for its end (returns the SQLSTATE).
+sub start_sql
+{
+	my ($dbh, $sql) = @_;
+
+	$dbh->do($sql, { pg_async => PG_ASYNC });
+	return;
+}
+
+sub is_running
+{
+	my ($dbh) = @_;
+
+	return !$dbh->pg_ready;
+}
+
+sub finish_sql
+{
+	my ($dbh) = @_;
+	local $dbh->{RaiseError} = 0;
+
+	return defined $dbh->pg_result ? '00000' : $dbh->state;
+}
+
+# ---- processes ----
+
+sub worker_pid
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'"
+		  . " AND datname = '" . ($database || 'postgres') . "'");
+}
+
+# The launcher is connected to no database, so the server doesn't list it: look
+# among the postmaster's children.  Undefined if it isn't there.
+sub launcher_pid
+{
+	my ($node) = @_;
+	my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+
+	foreach my $entry (glob '/proc/[0-9]*')
+	{
+		my ($pid) = $entry =~ /(\d+)$/;
+		my $stat = eval { slurp_file("$entry/stat") } || '';
+		my $name = eval { slurp_file("$entry/cmdline") } || '';
+
+		return $pid if $name =~ /persist_pipeline launcher/ && $stat =~ /^\d+ \(.*\) \w $postmaster /;
+	}
+	return;
+}
+
+# Wait until the launcher is another process than this one; its pid.
+sub wait_for_launcher
+{
+	my ($node, $old) = @_;
+
+	foreach my $try (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my $pid = launcher_pid($node);
+
+		return $pid if defined $pid && $pid != ($old || 0);
+		usleep(100_000);
+	}
+	die "no launcher";
+}
+
+# Wait until the database's worker is another process than this one; its pid.
+sub wait_for_new_worker
+{
+	my ($node, $old, $database) = @_;
+
+	$database ||= 'postgres';
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM persist_queue WHERE datname = '$database'"
+		  . " AND worker_pid <> $old AND NOT ring_closed")
+	  or die "no new worker for database \"$database\"";
+	return $node->safe_psql('postgres',
+		"SELECT worker_pid FROM persist_queue WHERE datname = '$database'");
+}
+
+# A column of persist_queue for this database.
+sub queue_value
+{
+	my ($node, $column, $database) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT $column FROM persist_queue WHERE datname = '" . ($database || 'postgres') . "'");
+}
+
+# Wait until a condition on persist_queue holds for this database.
+sub wait_for_queue
+{
+	my ($node, $condition, $database) = @_;
+
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM persist_queue WHERE datname = '"
+		  . ($database || 'postgres') . "' AND ($condition)");
+}
+
+sub flush
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('120 s')") eq 't';
+}
+
+# Commits that write WAL wait for a standby that doesn't exist, from when this
+# returns.  It returns the session of the one that has shown it, hanging.  The
+# server needs wal_level and max_wal_senders for it.
+sub hang_commits
+{
+	my ($node) = @_;
+
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+	$node->reload;
+	while (1)
+	{
+		my $dbh = connect_to($node);
+
+		start_sql($dbh, "SELECT pg_logical_emit_message(true, 'test', '')");
+		while (is_running($dbh))
+		{
+			return $dbh if is_hanging_in_commit($node, $dbh);
+			usleep(10_000);
+		}
+		finish_sql($dbh);
+		$dbh->disconnect;
+	}
+}
+
+sub is_hanging_in_commit
+{
+	my ($node, $dbh) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $dbh->{pg_pid}") eq '1';
+}
+
+# Let them go.
+sub release_commits
+{
+	my ($node, @hanging) = @_;
+
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+	$node->reload;
+	foreach my $dbh (@hanging)
+	{
+		finish_sql($dbh);
+		$dbh->disconnect;
+	}
+	return;
+}
+
+# ---- the log ----
+
+sub log_position
+{
+	my ($node) = @_;
+
+	return -s $node->logfile;
+}
+
+# Lines of the log from a position on that match.
+sub log_since
+{
+	my ($node, $position, $pattern) = @_;
+
+	return grep { /$pattern/ } split /\n/, slurp_file($node->logfile, $position);
+}
+
+# What is above LOG from a position on, except lines that match one of these.
+sub complaints
+{
+	my ($node, $position, @provoked) = @_;
+
+	return grep {
+		my $line = $_;
+		!grep { $line =~ $_ } @provoked
+	} log_since($node, $position, qr/\b(?:WARNING|ERROR|FATAL|PANIC):  /);
+}
+
+# ---- clients ----
+
+# Fork so many processes and run the code in each, with its number from 1 on.
+# Returns their pids; a child that dies has said why on stderr.
+sub in_children
+{
+	my ($n, $code) = @_;
+	my @pids;
+
+	foreach my $number (1 .. $n)
+	{
+		my $pid = fork;
+
+		die "could not fork: $!" if !defined $pid;
+		if ($pid == 0)
+		{
+			my $ok = eval { $code->($number); 1 };
+
+			print STDERR "client $number: $@" if !$ok;
+
+			# not exit: the END blocks belong to the parent
+			POSIX::_exit($ok ? 0 : 1);
+		}
+		push @pids, $pid;
+	}
+	return @pids;
+}
+
+# Wait for them; how many failed.
+sub wait_for_children
+{
+	my $failed = 0;
+
+	foreach my $pid (@_)
+	{
+		waitpid($pid, 0);
+		$failed++ if $? != 0;
+	}
+	return $failed;
+}
+
+sub children_succeeded
+{
+	my ($name, @pids) = @_;
+
+	is(wait_for_children(@pids), 0, $name);
+	return;
+}
+
+1;
