@@ -93,8 +93,8 @@ REGRESS = \
 	relocate \
 	worker_enqueues \
 	worker_statement_timeout \
-	worker_enqueues_much \
 	worker_fatal \
+	worker_enqueues_much \
 	target_rule
 
 # test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names

@@ -155,6 +155,7 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 1, "items");
 	check_call();
 
+	(void) pp_target_get(PG_GETARG_OID(0)); /* wrong is wrong, of no items too */
 	array = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -232,7 +233,7 @@ persist_flush(PG_FUNCTION_ARGS)
 	XLogRecPtr lsn;
 
 	refuse_null(fcinfo, 0, "timeout");
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending())
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending() || pp_am_worker)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("persist_flush cannot run in a transaction that has written or enqueued"),

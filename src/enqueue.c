@@ -8,7 +8,7 @@
  * item came; to roll back to it is to cut the list there.
  *
  *	call		 append
- *	PRE_COMMIT	 reserve room in the ring for one entry per role; may fail
+ *	PRE_COMMIT	 reserve room in the ring for one entry per run; may fail
  *	COMMIT		 write the entries; can't fail
  *	ABORT		 give the room back
  *
@@ -48,14 +48,6 @@ typedef struct Mark
 	uint64 length;
 } Mark;
 
-/* What one role's runs add up to */
-typedef struct Group
-{
-	Oid role;
-	uint32 items;
-	uint64 length;
-} Group;
-
 /*
  * The list of the current transaction; all zero when there is none.  Memory is
  * TopTransactionContext's.
@@ -75,9 +67,7 @@ static struct
 	int max_marks;
 
 	PpLane *lane;
-	bool sealed;   /* PRE_COMMIT is over: no more items */
-	Group *groups; /* made at PRE_COMMIT */
-	int ngroups;
+	bool sealed;	 /* PRE_COMMIT is over: no more items */
 	uint64 reserved; /* bytes of ring we have to use or to give back */
 } list;
 
@@ -134,17 +124,17 @@ static void
 append(PpItem *item)
 {
 	Oid role = GetUserId();
+	uint64 limit = list.lane->ring.size - list.lane->ring.kept;
 	Run *run;
 
 	if (list.sealed)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cannot enqueue an item while the transaction is being committed")));
 
-	if (list.length + item->size > list.lane->ring.size)
+	if (list.length + item->size + (list.nruns + 1) * sizeof(PpEntry) > limit)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the items of this transaction do not fit into the ring"),
-						errdetail("They are more than %llu bytes.",
-								  (unsigned long long) list.lane->ring.size),
+						errdetail("They are more than %llu bytes.", (unsigned long long) limit),
 						errhint("Commit more often, or increase \"persist_pipeline.ring_size\".")));
 
 	mark_savepoint();
@@ -179,22 +169,17 @@ append(PpItem *item)
 	run->items++;
 }
 
-/* Write one entry into room that was reserved.  Can't fail. */
+/* Write a run, one of so many, into room that was reserved.  Can't fail. */
 static void
-publish(PpLane *lane, const Group *group, const Run *runs, int nruns, const char *buffer)
+publish(PpLane *lane, const Run *run, int part, int parts, const char *buffer)
 {
 	uint64 at =
-		pp_ring_begin(&lane->ring, group->role, group->items, group->length, GetCurrentTimestamp());
-	uint64 offset = 0;
+		pp_ring_begin(&lane->ring, run->role, run->items, run->length, GetCurrentTimestamp());
+	PpEntry *entry = pp_ring_entry(&lane->ring, at);
 
-	for (int i = 0; i < nruns; i++)
-	{
-		if (runs[i].role != group->role)
-			continue;
-		pp_ring_write(&lane->ring, at, offset, buffer + runs[i].start, runs[i].length);
-		offset += runs[i].length;
-	}
-
+	entry->part = part;
+	entry->parts = parts;
+	pp_ring_write(&lane->ring, at, 0, buffer + run->start, run->length);
 	if (pp_ring_publish(&lane->ring, at))
 		pp_lane_wake(lane);
 }
@@ -203,12 +188,11 @@ publish(PpLane *lane, const Group *group, const Run *runs, int nruns, const char
 static void
 publish_now(PpLane *lane, PpItem *item)
 {
-	Group group = {.role = GetUserId(), .items = 1, .length = item->size};
-	Run run = {.role = group.role, .items = 1, .start = 0, .length = item->size};
+	Run run = {.role = GetUserId(), .items = 1, .start = 0, .length = item->size};
 	uint64 bytes = pp_entry_bytes(item->size);
 
 	raise_unless_reserved(pp_ring_reserve(&lane->ring, bytes, pp_am_worker), bytes);
-	publish(lane, &group, &run, 1, (const char *) item);
+	publish(lane, &run, 0, 1, (const char *) item);
 }
 
 /*
@@ -233,12 +217,14 @@ pp_enqueue_lane(void)
 void
 pp_enqueue_check_size(PpLane *lane, const PpItem *item)
 {
-	if (item->size > lane->ring.size / 4)
+	uint64 limit = pp_item_limit(lane->ring.size);
+
+	if (item->size > limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the item for relation \"%s\" is too large", get_rel_name(item->target)),
 				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.", item->size,
-						   (unsigned long long) lane->ring.size / 4),
+						   (unsigned long long) limit),
 				 errhint("Increase \"persist_pipeline.ring_size\", or set "
 						 "\"persist_pipeline.mode\" to \"direct\".")));
 }
@@ -275,26 +261,6 @@ pp_enqueue_is_pending(void)
 /* ---- the life of a transaction ---- */
 
 static void
-group_runs(void)
-{
-	list.groups = MemoryContextAlloc(TopTransactionContext, list.nruns * sizeof(Group));
-	list.ngroups = 0;
-
-	for (int i = 0; i < list.nruns; i++)
-	{
-		Run *run = &list.runs[i];
-		int g = 0;
-
-		while (g < list.ngroups && list.groups[g].role != run->role)
-			g++;
-		if (g == list.ngroups)
-			list.groups[list.ngroups++] = (Group){.role = run->role};
-		list.groups[g].items += run->items;
-		list.groups[g].length += run->length;
-	}
-}
-
-static void
 before_commit(void)
 {
 	uint64 bytes = 0;
@@ -303,9 +269,8 @@ before_commit(void)
 	if (list.length == 0)
 		return;
 
-	group_runs();
-	for (int i = 0; i < list.ngroups; i++)
-		bytes += pp_entry_bytes(list.groups[i].length);
+	for (int i = 0; i < list.nruns; i++)
+		bytes += pp_entry_bytes(list.runs[i].length);
 	raise_unless_reserved(pp_ring_reserve(&list.lane->ring, bytes, pp_am_worker), bytes);
 	list.reserved = bytes;
 }
@@ -319,8 +284,8 @@ forget(void)
 static void
 at_commit(void)
 {
-	for (int i = 0; i < list.ngroups; i++)
-		publish(list.lane, &list.groups[i], list.runs, list.nruns, list.buffer);
+	for (int i = 0; i < list.nruns; i++)
+		publish(list.lane, &list.runs[i], i, list.nruns, list.buffer);
 	forget();
 }
 

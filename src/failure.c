@@ -27,6 +27,9 @@ static struct
 	int n;
 } committing;
 
+#define FULL_TRIES 3
+static int full_in_a_row = 0; /* times that one item found the ring full */
+
 static bool committed; /* the last transaction got as far as that */
 
 static uint64
@@ -59,6 +62,7 @@ at_commit(void)
 
 	committing.lane = NULL;
 	committed = true;
+	full_in_a_row = 0;
 }
 
 static void
@@ -113,9 +117,12 @@ pp_settle_excuse(PpLane *lane)
 static bool
 is_transient(const ErrorData *error, bool alone)
 {
-	/* a full ring: triggers on targets enqueue, and those of fewer items less */
+	/*
+	 * A full ring: triggers on targets enqueue, and those of fewer items less.
+	 * Only the worker makes room, so with one item there is little to hope for.
+	 */
 	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES)
-		return alone;
+		return alone && ++full_in_a_row < FULL_TRIES;
 
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -137,10 +144,11 @@ is_transient(const ErrorData *error, bool alone)
 		case ERRCODE_QUERY_CANCELED:
 
 			/*
-			 * By the stop: nobody's fault.  By statement_timeout: fewer items
-			 * need less time, and one that alone needs too long is bad.
+			 * By statement_timeout: fewer items need less time, and one that
+			 * alone needs too long is bad.  By the stop, or by a person who
+			 * cancelled it: nobody's fault.
 			 */
-			return pp_cut == PP_CUT_STOP;
+			return pp_cut != PP_CUT_TIMEOUT;
 		default:
 			return false;
 	}

@@ -171,14 +171,22 @@ start_workers(void)
 	return next;
 }
 
-/* A ring that was closed for a stop that didn't come is opened again. */
+/*
+ * What a launcher before us has left: a ring that it closed for a stop that didn't
+ * come, a start whose end it didn't live to see.
+ */
 static void
-open_free_rings(void)
+take_over(void)
 {
 	for (int number = 0; number < pp_lane_count(); number++)
 	{
-		if (!OidIsValid(pp_lane_database(pp_lane(number))))
-			pp_ring_open(&pp_lane(number)->ring);
+		PpLane *lane = pp_lane(number);
+
+		SpinLockAcquire(&lane->mutex);
+		lane->starting = false;
+		SpinLockRelease(&lane->mutex);
+		if (!OidIsValid(pp_lane_database(lane)))
+			pp_ring_open(&lane->ring);
 	}
 }
 
@@ -230,7 +238,7 @@ pp_launcher_main(Datum unused)
 	wait_event = pp_wait_event("PersistPipelineLauncher");
 	handles = MemoryContextAllocZero(TopMemoryContext, pp_lane_count() * sizeof(*handles));
 	before_shmem_exit(forget_latch, (Datum) 0);
-	open_free_rings();
+	take_over();
 	pp_set_launcher_latch(MyLatch);
 
 	while (!ShutdownRequestPending)

@@ -143,6 +143,8 @@ pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 	entry->items = items;
 	entry->settled = 0;
 	entry->published_at = now;
+	entry->part = 0;
+	entry->parts = 1;
 	ring->tail += bytes;
 	ring->reserved -= bytes;
 	SpinLockRelease(&ring->mutex);
@@ -308,6 +310,17 @@ pp_ring_close(PpRing *ring)
 	SpinLockAcquire(&ring->mutex);
 	ring->closed = true;
 	SpinLockRelease(&ring->mutex);
+}
+
+/*
+ * The same from a signal handler, which must not wait for a lock that its own
+ * process may hold.  Whoever holds it may still reserve; the worker that has
+ * closed the ring closes it again before it counts on that.
+ */
+void
+pp_ring_close_at_once(PpRing *ring)
+{
+	*(volatile bool *) &ring->closed = true;
 }
 
 void

@@ -4,11 +4,10 @@
  *	  The queue of one database: a circular buffer of entries that many
  *	  producers fill and one worker empties, in the memory it is given.
  *
- * An entry is what one transaction hands over for one role: a header of 64
- * bytes, then the bytes of its items.  Positions are byte counts that only
- * grow; a position modulo `size` is an offset into `data`.  Entries and the
- * size are multiples of PP_RING_ALIGN, so a header never wraps, while a
- * payload may.
+ * An entry is what one transaction hands over as one role, without another role
+ * in between: a header of 64 bytes, then the bytes of its items.  Positions are byte counts that
+ *only grow; a position modulo `size` is an offset into `data`.  Entries and the size are multiples
+ *of PP_RING_ALIGN, so a header never wraps, while a payload may.
  *
  *		0 ... head                tail              head + size
  *		      [DONE|READY|BUSY|...)[ reserved ][ free )
@@ -77,7 +76,9 @@ typedef struct PpEntry
 	uint32 items;		/* number of items in the payload */
 	uint32 settled;		/* how many of them, the first ones, are settled */
 	int64 published_at; /* TimestampTz of the commit */
-	char spare[PP_RING_ALIGN - 40];
+	uint32 part;		/* which of its transaction's entries, from 0 */
+	uint32 parts;		/* how many its transaction has: one for each run of a role */
+	char spare[PP_RING_ALIGN - 48];
 } PpEntry;
 
 typedef struct PpRing
@@ -141,6 +142,7 @@ extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
 extern void pp_ring_free(PpRing *ring, uint64 items);
 extern bool pp_ring_arm(PpRing *ring, uint64 items, uint64 tail);
 extern void pp_ring_close(PpRing *ring);
+extern void pp_ring_close_at_once(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);
 
 #endif /* PP_RING_H */

@@ -22,8 +22,6 @@ typedef struct PpShared
 						   /* followed by pp_max_databases lanes, each aligned for its ring */
 } PpShared;
 
-#define WORKERS_SHARE 16 /* this part of a ring is kept for its worker */
-
 bool pp_am_worker = false;
 
 static PpShared *shared = NULL;
@@ -34,6 +32,13 @@ static uint64
 ring_bytes(void)
 {
 	return (uint64) pp_ring_size * 1024;
+}
+
+/* The most bytes that one item may have. */
+uint64
+pp_item_limit(uint64 ring_size)
+{
+	return ring_size / 4;
 }
 
 static Size
@@ -81,7 +86,8 @@ startup(void)
 			memset(lane, 0, offsetof(PpLane, ring));
 			SpinLockInit(&lane->mutex);
 			ConditionVariableInit(&lane->settled);
-			pp_ring_init(&lane->ring, ring_bytes(), ring_bytes() / WORKERS_SHARE);
+			/* its worker keeps room for the largest item that a trigger may enqueue */
+			pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);

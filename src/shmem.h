@@ -93,6 +93,7 @@ extern void pp_shmem_request(void);
 extern void pp_shmem_startup(void);
 extern bool pp_shmem_ready(void);
 
+extern uint64 pp_item_limit(uint64 ring_size);
 extern int pp_lane_count(void);
 extern PpLane *pp_lane(int number);
 extern PpLane *pp_my_lane(void);

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_coerce.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -186,6 +187,48 @@ is_insertable(Relation rel, AttrNumber attnum)
 		   0;
 }
 
+/* Does somebody else's code stand between an INSERT and the view's base table? */
+static bool
+has_instead(Relation view)
+{
+	if (view->trigdesc && view->trigdesc->trig_insert_instead_row)
+		return true;
+	for (int i = 0; view->rd_rules && i < view->rd_rules->numLocks; i++)
+	{
+		RewriteRule *rule = view->rd_rules->rules[i];
+
+		if (rule->event == CMD_INSERT && rule->isInstead)
+			return true;
+	}
+	return false;
+}
+
+/* Is the column generated or identity-always, in the end, if it is a view's? */
+static void
+find_generated(Oid relid, AttrNumber attnum, PpColumn *column)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+
+	if (rel->rd_rel->relkind != RELKIND_VIEW)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+
+		column->generated = att->attgenerated != '\0';
+		column->identity_always = att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+	}
+	else if (!has_instead(rel))
+	{
+		Query *query = get_view_query(rel);
+		TargetEntry *entry = get_tle_by_resno(query->targetList, attnum);
+		Var *var = entry && IsA(entry->expr, Var) ? (Var *) entry->expr : NULL;
+
+		if (var && var->varattno > 0 &&
+			rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
+			find_generated(rt_fetch(var->varno, query->rtable)->relid, var->varattno, column);
+	}
+	relation_close(rel, AccessShareLock);
+}
+
 /*
  * What an INSERT that omits the column would put there, or NULL where that is
  * nothing: a plain NULL, or, in a view, whatever its base table says.
@@ -252,8 +295,7 @@ fill_column(PpTarget *target, Relation rel, Form_pg_attribute att)
 
 	column->name = att->attname;
 	column->name_length = strlen(NameStr(att->attname));
-	column->generated = att->attgenerated != '\0';
-	column->identity_always = att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+	find_generated(RelationGetRelid(rel), att->attnum, column);
 	column->insertable = is_insertable(rel, att->attnum);
 	column->fingerprint = pp_column_fingerprint(att, &target->composites);
 	prepare_populate(column, att, target->context);

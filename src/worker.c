@@ -62,6 +62,8 @@ request_stop(SIGNAL_ARGS)
 	if (stop_requested_at == 0)
 		stop_requested_at = GetCurrentTimestamp();
 	ShutdownRequestPending = true;
+	if (lane)
+		pp_ring_close_at_once(&lane->ring);
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
@@ -275,8 +277,8 @@ open_entry(uint64 at, PpEntry *entry)
 }
 
 /*
- * Take whole entries from the head, until there are batch_size items; a single
- * item where care is needed.
+ * Take entries from the head, all those of a transaction, until there are
+ * batch_size items; a single item where care is needed.
  */
 static PpSpan *
 take(PpRingView view, int *nspans, uint64 *nitems)
@@ -286,12 +288,18 @@ take(PpRingView view, int *nspans, uint64 *nitems)
 	uint64 at = view.head;
 	PpEntry *entry;
 	bool careful = pp_settle_carefully(lane, view.head);
+	uint64 outstanding = 0; /* entries of transactions that have begun here */
 
 	*nspans = 0;
 	*nitems = 0;
-	while (*nitems < (uint64) pp_batch_size &&
+	while ((*nitems < (uint64) pp_batch_size || outstanding > 0) &&
 		   (entry = pp_ring_take(&lane->ring, at, view.tail)) != NULL)
 	{
+		if (entry->part == 0)
+			outstanding += entry->parts - 1;
+		else if (outstanding > 0)
+			outstanding--;
+
 		if (entry->settled < entry->items)
 		{
 			if (*nspans == max)

@@ -38,22 +38,6 @@ SET search_path = relocate, "relocate to";
 SELECT count(persist_enqueue('t', '{"n": 8}'));
 SELECT persist_flush();
 
--- a role that may not use the schema, through a function that was made for it
-CREATE ROLE pp_relocate;
-GRANT USAGE ON SCHEMA relocate TO pp_relocate;
-GRANT INSERT ON t TO pp_relocate;
-GRANT USAGE ON SEQUENCE t_ser_seq TO pp_relocate;
-GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO pp_relocate;
-CREATE FUNCTION log_it(n int) RETURNS boolean LANGUAGE sql BEGIN ATOMIC SELECT persist_enqueue('relocate.t'::regclass, jsonb_build_object('n', n)) > 0; END;
-SET ROLE pp_relocate;
-SELECT relocate.log_it(9);
-RESET ROLE;
-SELECT persist_flush();
-SELECT n FROM t WHERE n >= 8 ORDER BY n;
-DROP OWNED BY pp_relocate;
-DROP ROLE pp_relocate;
-
-DROP FUNCTION log_it;
 ALTER EXTENSION persist_pipeline SET SCHEMA :home;
 SET search_path = relocate, public;
 SELECT count(persist_enqueue('t', '{"n": 10}'));
