@@ -27,8 +27,8 @@ static struct
 	int n;
 } committing;
 
-#define FULL_TRIES 3
-static int full_in_a_row = 0; /* times that one item found the ring full */
+#define DOUBTS 3
+static int doubts_in_a_row = 0; /* tries of one item that may be bad */
 
 static bool committed; /* the last transaction got as far as that */
 
@@ -62,7 +62,7 @@ at_commit(void)
 
 	committing.lane = NULL;
 	committed = true;
-	full_in_a_row = 0;
+	doubts_in_a_row = 0;
 }
 
 static void
@@ -118,11 +118,18 @@ static bool
 is_transient(const ErrorData *error, bool alone)
 {
 	/*
-	 * A full ring: triggers on targets enqueue, and those of fewer items less.
-	 * Only the worker makes room, so with one item there is little to hope for.
+	 * A full ring: triggers on targets enqueue, and those of fewer items less;
+	 * only the worker makes room, so with one item there is little to hope for.
+	 * A cancellation: by the stop or a person, nobody's fault; but a trigger can
+	 * raise that error, too, and statement_timeout's is its item's own.
 	 */
-	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES)
-		return alone && ++full_in_a_row < FULL_TRIES;
+	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES ||
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		if (pp_cut == PP_CUT_STOP)
+			return true;
+		return pp_cut == PP_CUT_NONE && alone && ++doubts_in_a_row < DOUBTS;
+	}
 
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -141,14 +148,6 @@ is_transient(const ErrorData *error, bool alone)
 		case ERRCODE_CRASH_SHUTDOWN:
 		case ERRCODE_CANNOT_CONNECT_NOW:
 			return true;
-		case ERRCODE_QUERY_CANCELED:
-
-			/*
-			 * By statement_timeout: fewer items need less time, and one that
-			 * alone needs too long is bad.  By the stop, or by a person who
-			 * cancelled it: nobody's fault.
-			 */
-			return pp_cut != PP_CUT_TIMEOUT;
 		default:
 			return false;
 	}
@@ -252,6 +251,7 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 	SpinLockAcquire(&lane->mutex);
 	lane->failed++;
 	SpinLockRelease(&lane->mutex);
+	doubts_in_a_row = 0;
 }
 
 /* Settle items of one role, in order, as many at a time as will go together. */

@@ -227,6 +227,16 @@ analyze(const char *sql, TupleDesc desc)
 }
 
 /*
+ * Would a change of the target invalidate the plan?  Where a rule says DO INSTEAD
+ * NOTHING, the plan is empty and depends on nothing: it must not be kept.
+ */
+static bool
+depends_on(CachedPlanSource *plan, Oid target)
+{
+	return list_member_oid(plan->relationOids, target);
+}
+
+/*
  * A plan for this text.  It is kept, unless that would need a plan to be freed
  * that may be running: where a trigger inserts too, in direct mode, plans further
  * up the stack are in use.
@@ -246,12 +256,13 @@ prepare(const PlanKey *key, const char *sql, TupleDesc desc)
 	}
 
 	kept = lookup_plan(key);
-	if (kept->source && strcmp(kept->source->query_string, sql) == 0)
+	if (kept->source && strcmp(kept->source->query_string, sql) == 0 &&
+		depends_on(kept->source, key->target))
 		return kept->source;
 
 	/* new, or a name has changed */
 	plan = analyze(sql, desc);
-	if (kept->source && nested)
+	if ((kept->source && nested) || !depends_on(plan, key->target))
 		return plan;
 	if (kept->source)
 		DropCachedPlan(kept->source);
@@ -297,7 +308,7 @@ execute(CachedPlanSource *plan, Source *rows, Oid target)
 	PG_END_TRY();
 
 	/* a rule DO INSTEAD NOTHING leaves nothing to go wrong */
-	if (plan->query_list != NIL && !list_member_oid(plan->relationOids, target))
+	if (plan->query_list != NIL && !depends_on(plan, target))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("relation with OID %u was renamed while it was written to", target)));

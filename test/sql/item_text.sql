@@ -32,12 +32,12 @@ SELECT * FROM got ORDER BY n;
 TRUNCATE items, got, expected;
 INSERT INTO items
 SELECT jsonb_build_object('n', i, 't', (SELECT string_agg(md5((i * j)::text), '') FROM generate_series(1, 1000 * i) AS j))
-FROM generate_series(1, 20) AS i;
+FROM generate_series(1, 15) AS i;
 SELECT count(persist_enqueue('got', item)) FROM items;
 INSERT INTO expected SELECT (jsonb_populate_record(NULL::expected, item)).* FROM items;
 SELECT persist_flush();
 SELECT n, length(t), t = (SELECT t FROM expected WHERE expected.n = got.n) AS same
-FROM got WHERE n IN (1, 10, 20) ORDER BY n;
+FROM got WHERE n IN (1, 10, 15) ORDER BY n;
 SELECT count(*) FROM got JOIN expected USING (n, t);
 
 -- compressible, and taken from a stored row: a TOAST pointer must not get into the item
