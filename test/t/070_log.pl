@@ -37,6 +37,7 @@ foreach my $n (1 .. 100)
 {
 	$dbh->do("SELECT persist_enqueue('\"Some Schema\".\"A table\"'::regclass, jsonb_build_object('n', ?::int, 'note', 'secret'))",
 		undef, $n);
+	flush($node) if $n == 50;
 }
 ok(flush($node), 'flushed');
 cmp_ok($node->safe_psql('postgres', "SELECT batches FROM persist_queue"), '>', 1, 'several batches');
