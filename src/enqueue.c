@@ -131,7 +131,7 @@ append(PpItem *item)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cannot enqueue an item while the transaction is being committed")));
 
-	if (list.length + item->size + (list.nruns + 1) * sizeof(PpEntry) > limit)
+	if (list.length + item->size + (list.nruns + 1) * 2 * PP_RING_ALIGN > limit)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the items of this transaction do not fit into the ring"),
 						errdetail("They are more than %llu bytes.", (unsigned long long) limit),

@@ -57,6 +57,7 @@ at_commit(void)
 
 	SpinLockAcquire(&lane->mutex);
 	lane->batches++;
+	lane->tried_items = 0; /* whatever ends this process now is not their fault */
 	lane->settled_lsn = XactLastCommitEnd;
 	SpinLockRelease(&lane->mutex);
 
@@ -213,6 +214,7 @@ try(PpLane *lane, const PpSpan *spans, int n)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
+		note_attempt(lane, 0, NULL, NULL);
 		pp_identity_abort();
 	}
 	PG_END_TRY();
@@ -232,6 +234,9 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 	char *name;
 	char *schema;
 
+	/* not to be cut short by the clock: logged is settled */
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	name = get_rel_name(item->target);
 	schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
@@ -252,6 +257,7 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 	lane->failed++;
 	SpinLockRelease(&lane->mutex);
 	doubts_in_a_row = 0;
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /* Settle items of one role, in order, as many at a time as will go together. */
@@ -341,6 +347,10 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 			again = lappend_oid(again, lfirst_oid(cell));
 	}
 
+	/* what waits may be what the others need: nothing is bad before it is there */
+	if (outcome == PP_TRANSIENT)
+		return outcome;
+
 	for (int i = 0; i < n && again != NIL;)
 	{
 		Oid role = spans[i].role;
@@ -350,14 +360,11 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 			end++;
 		if (list_member_oid(again, role) &&
 			settle_role(lane, spans + i, end - i, error) == PP_TRANSIENT)
-		{
-			outcome = PP_TRANSIENT;
-			again = list_delete_oid(again, role);
-		}
+			return PP_TRANSIENT;
 		i = end;
 	}
 
-	return outcome;
+	return PP_SETTLED;
 }
 
 /* Did the first item of this entry, tried alone, end the worker before us? */

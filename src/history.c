@@ -75,6 +75,7 @@ pp_history_record(const PpStop *stop)
 	{
 		Oid table;
 
+		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		table = lock_table();

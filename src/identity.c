@@ -39,7 +39,8 @@ static const struct
 	{"exit_on_error", "off"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
-	{"jit", "off"}, /* its INSERTs are too simple to gain */
+	{"lock_timeout", "1s"}, /* for what we do ourselves; below for the role */
+	{"jit", "off"},			/* its INSERTs are too simple to gain */
 	{"row_security", "on"},
 	{"session_replication_role", "origin"},
 	{"statement_timeout", "0"},	   /* the worker keeps its own */
@@ -70,6 +71,7 @@ pp_identity_begin(Oid role)
 {
 	char lock_timeout[32];
 
+	SetCurrentStatementStartTimestamp(); /* a transaction's now() is this */
 	StartTransactionCommand();
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
@@ -91,6 +93,9 @@ come_back(void)
 	Oid temp_namespace;
 	Oid temp_toast_namespace;
 
+	/* a cancellation that came too late must not hit this */
+	HOLD_CANCEL_INTERRUPTS();
+
 	SetUserIdAndSecContext(worker_role, 0);
 	SetSessionAuthorization(worker_role, true);
 
@@ -102,12 +107,16 @@ come_back(void)
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	if (OidIsValid(temp_namespace))
 	{
+		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		ResetTempTableNamespace();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
+
+	QueryCancelPending = false;
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /*
@@ -126,8 +135,6 @@ pp_identity_commit(void)
 	AtEOXact_GUC(false, guc_level);
 	CommitTransactionCommand();
 
-	/* a cancel that came too late must not hit the next transaction */
-	QueryCancelPending = false;
 	come_back();
 }
 

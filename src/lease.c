@@ -12,6 +12,7 @@
 #include "commands/extension.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -40,12 +41,11 @@ flush_sequence(Oid sequence)
 	relation_close(rel, AccessShareLock);
 }
 
-static PpIdRange
-fetch_range(void)
+static Oid
+find_sequence(void)
 {
 	Oid schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
 	Oid sequence = get_relname_relid("persist_id_seq", schema);
-	PpIdRange range;
 
 	if (!OidIsValid(sequence))
 		ereport(
@@ -53,6 +53,14 @@ fetch_range(void)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" does not exist"),
 			 errhint("Create the extension again.")));
+
+	return sequence;
+}
+
+static PpIdRange
+fetch_range(Oid sequence)
+{
+	PpIdRange range;
 
 	range.next = nextval_internal(sequence, false);
 	range.end = range.next + PP_LEASE_IDS;
@@ -86,7 +94,7 @@ pp_lease_next_id(PpLane *lane)
 	if (id <= last_id)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
-			own_ids = fetch_range();
+			own_ids = fetch_range(find_sequence());
 		id = own_ids.next++;
 		if (lane)
 		{
@@ -118,11 +126,19 @@ pp_lease_is_low(PpLane *lane)
 	return low;
 }
 
-/* Called by the worker, in a transaction. */
+/*
+ * Called by the worker, in a transaction.  It can wait for another time, but not
+ * for a lock (somebody is dropping the extension).
+ */
 void
 pp_lease_top_up(PpLane *lane)
 {
-	PpIdRange range = fetch_range();
+	Oid sequence = find_sequence();
+	PpIdRange range;
+
+	if (!ConditionalLockRelationOid(sequence, RowExclusiveLock))
+		return;
+	range = fetch_range(sequence);
 
 	SpinLockAcquire(&lane->mutex);
 	lane->spare_ids = range;

@@ -5,9 +5,10 @@
  *	  producers fill and one worker empties, in the memory it is given.
  *
  * An entry is what one transaction hands over as one role, without another role
- * in between: a header of 64 bytes, then the bytes of its items.  Positions are byte counts that
- *only grow; a position modulo `size` is an offset into `data`.  Entries and the size are multiples
- *of PP_RING_ALIGN, so a header never wraps, while a payload may.
+ * in between: a header of 64 bytes, then the bytes of its items.  Positions are
+ * counts of bytes; they never decrease, and modulo `size` they are offsets into
+ * `data`.  Entries and the size are multiples of PP_RING_ALIGN, so that a header
+ * never wraps, while a payload may.
  *
  *		0 ... head                tail              head + size
  *		      [DONE|READY|BUSY|...)[ reserved ][ free )

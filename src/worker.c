@@ -52,6 +52,9 @@ static TimeoutId clock_timeout;
 /* Of the stop.  Written by signal handlers. */
 static volatile TimestampTz stop_requested_at = 0;
 
+/* The ring to close at SIGTERM: ours, once we are its lane's worker */
+static PpRing *volatile stop_closes = NULL;
+
 static int failures = 0; /* transient ones in a row */
 
 static void
@@ -62,8 +65,8 @@ request_stop(SIGNAL_ARGS)
 	if (stop_requested_at == 0)
 		stop_requested_at = GetCurrentTimestamp();
 	ShutdownRequestPending = true;
-	if (lane)
-		pp_ring_close_at_once(&lane->ring);
+	if (stop_closes)
+		pp_ring_close_at_once(stop_closes);
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
@@ -154,8 +157,9 @@ attach(void)
 	if (taken)
 	{
 		cancel_before_shmem_exit(detach, (Datum) 0);
-		proc_exit(0);
+		proc_exit(1); /* if this is the launcher, it has to be started again */
 	}
+	stop_closes = &lane->ring;
 }
 
 /* The sequence is read in a transaction of the superuser's own. */
@@ -164,6 +168,7 @@ top_up_ids(void)
 {
 	if (!pp_lease_is_low(lane))
 		return;
+	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pp_lease_top_up(lane);
 	CommitTransactionCommand();
@@ -212,6 +217,14 @@ start(int lane_number)
 	ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" started", database_name)));
 }
 
+/* Between transactions there is nothing that a cancellation could mean. */
+static void
+check_interrupts(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* Sleep until the latch is set, or for so many ms (-1: no limit). */
 static void
 nap(PpWorkerState state, long ms)
@@ -220,7 +233,7 @@ nap(PpWorkerState state, long ms)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
 					 wait_event);
 	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	check_interrupts();
 }
 
 static void
@@ -327,6 +340,7 @@ back_off(const ErrorData *error)
 {
 	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(failures, 10));
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	long left;
 
 	if (failures++ == 0 && pp_cut != PP_CUT_STOP)
 		ereport(LOG,
@@ -335,14 +349,14 @@ back_off(const ErrorData *error)
 						database_name, unpack_sql_state(error->sqlerrcode)),
 				 errdetail("Its items stay in the ring.")));
 
-	while (!deadline_has_passed(0))
+	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
 	{
-		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-
-		if (left <= 0)
+		/* a stop may have ended who was in the way, and there is little time */
+		if (ShutdownRequestPending)
+			left = Min(left, CLOCK_MS);
+		nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		if (ShutdownRequestPending)
 			break;
-		nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING,
-			Min(left, ShutdownRequestPending ? CLOCK_MS : left));
 	}
 }
 
@@ -488,7 +502,7 @@ pp_worker_main(Datum lane_number)
 
 	while (!ShutdownRequestPending)
 	{
-		CHECK_FOR_INTERRUPTS();
+		check_interrupts();
 		reload_settings();
 		top_up_ids();
 		take_turn();
