@@ -72,6 +72,7 @@ REGRESS = \
 	target_changed \
 	target_moved \
 	target_batch_function \
+	target_triggers \
 	xact_commit \
 	xact_savepoints \
 	xact_prepare \
