@@ -39,6 +39,8 @@ SELECT persist_enqueue('got', '{"n": 9, "p": {"label": "too long"}}');
 SELECT persist_enqueue('got', '{"n": 9, "pa": {"points": [{"y": 12345}]}}');
 
 -- the session learns of a change to a type
+SELECT count(persist_enqueue('got', '{"n": 8, "p": {"x": 1}, "ps": [{"x": 2}]}'));
+SELECT persist_flush();
 ALTER TYPE point3 ADD ATTRIBUTE z int CASCADE;
 ALTER TYPE point3 RENAME ATTRIBUTE label TO tag CASCADE;
 SELECT count(persist_enqueue('got', '{"n": 10, "p": {"x": 1, "tag": "t", "z": 3}, "pa": {"origin": {"z": 4}}}'));
