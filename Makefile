@@ -23,6 +23,8 @@ OBJS = \
 	src/item.o \
 	src/ring.o \
 	src/shmem.o \
+	src/extension.o \
+	src/lane.o \
 	src/lease.o \
 	src/target.o \
 	src/convert.o \
@@ -36,6 +38,7 @@ OBJS = \
 	src/launcher.o \
 	src/api.o \
 	src/views.o \
+	src/utility.o \
 	src/persist_pipeline.o
 
 # test/sql/NAME.sql, expected/NAME.out

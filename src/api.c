@@ -30,6 +30,7 @@
 #include "config.h"
 #include "convert.h"
 #include "enqueue.h"
+#include "extension.h"
 #include "lease.h"
 #include "target.h"
 
@@ -60,7 +61,11 @@ check_call(void)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("persist_pipeline does not accept items"),
 						errdetail("\"persist_pipeline.mode\" is \"reject\".")));
-	if (pp_mode == PP_MODE_ASYNC && !pp_shmem_ready())
+	if (pp_mode == PP_MODE_ASYNC && pp_shared && !IsUnderPostmaster)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline has no worker in single-user mode"),
+						errhint("Set \"persist_pipeline.mode\" to \"direct\".")));
+	if (pp_mode == PP_MODE_ASYNC && pp_shared == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("persist_pipeline was not loaded when the server started"),
@@ -73,8 +78,9 @@ static int64
 insert_directly(PpItem *item)
 {
 	const PpItem *items[1] = {item};
+	const PpClaim *claim = pp_shared ? pp_lane_claimed() : NULL;
 
-	item->id = pp_lease_next_id(pp_shmem_ready() ? pp_my_lane() : NULL);
+	item->id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
 	pp_batch_insert(items, 1);
 	return item->id;
 }
@@ -84,7 +90,7 @@ hand_over(PpItem *item, bool transactional)
 {
 	if (pp_mode == PP_MODE_DIRECT)
 		return insert_directly(item);
-	return pp_enqueue(pp_enqueue_lane(), item, transactional);
+	return pp_enqueue(item, transactional);
 }
 
 /*
@@ -243,9 +249,9 @@ persist_flush(PG_FUNCTION_ARGS)
 		(void) pp_target_get(PG_GETARG_OID(1));
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
-	lane = pp_my_lane();
+	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
 	if (lane == NULL)
-		PG_RETURN_BOOL(true); /* nothing was ever handed over */
+		PG_RETURN_BOOL(true); /* nothing is in the works */
 
 	if (!wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
 		PG_RETURN_BOOL(false);

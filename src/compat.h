@@ -122,4 +122,22 @@ pp_tupdesc_finalize(TupleDesc desc)
 #endif
 }
 
+/* 19: a database command may end such a worker; before, only our hook sends it away */
+#if PG_VERSION_NUM >= 190000
+#define PP_BGWORKER_INTERRUPTIBLE BGWORKER_INTERRUPTIBLE
+#else
+#define PP_BGWORKER_INTERRUPTIBLE 0
+#endif
+
+/* 16: one function checks whose an object is, and the rights to a tablespace */
+#if PG_VERSION_NUM < 160000
+#define pp_owns_database(database, role) pg_database_ownercheck(database, role)
+#define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
+	pg_tablespace_aclcheck(tablespace, role, mode)
+#else
+#define pp_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
+	object_aclcheck(TableSpaceRelationId, tablespace, role, mode)
+#endif
+
 #endif /* PP_COMPAT_H */

@@ -16,12 +16,14 @@
 
 int pp_ring_size = 8192;
 int pp_max_databases = 4;
+int pp_max_workers = 2;
 int pp_mode = PP_MODE_ASYNC;
 int pp_flush_interval = 100;
 int pp_batch_size = 10000;
 int pp_lock_timeout = 1000;
 int pp_statement_timeout = 30000;
 int pp_shutdown_timeout = 5000;
+int pp_worker_idle_timeout = 60000;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -51,6 +53,11 @@ pp_config_define(void)
 		DefineCustomIntVariable("persist_pipeline.max_databases",
 								"Sets how many databases can have a ring at the same time.", NULL,
 								&pp_max_databases, 4, 1, 256, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+		DefineCustomIntVariable(
+			"persist_pipeline.max_workers", "Sets how many workers can run at the same time.",
+			"Each takes one of \"max_worker_processes\".  When more databases have items, the "
+			"workers take turns.",
+			&pp_max_workers, 2, 1, 256, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	}
 
 	DefineCustomEnumVariable("persist_pipeline.mode", "Sets what persist_enqueue does with a row.",
@@ -74,6 +81,10 @@ pp_config_define(void)
 	define_ms("persist_pipeline.shutdown_timeout",
 			  "Sets how long a worker that was told to stop may go on writing.", NULL,
 			  &pp_shutdown_timeout, 5000, 0);
+	define_ms("persist_pipeline.worker_idle_timeout",
+			  "Sets how long a worker may have nothing to do before it leaves and its database "
+			  "gives its ring back.",
+			  "Zero turns the timeout off.", &pp_worker_idle_timeout, 60000, 0);
 
 	MarkGUCPrefixReserved("persist_pipeline");
 }

@@ -21,14 +21,16 @@ typedef enum PpMode
 /* (restart) */
 extern int pp_ring_size;	 /* kB for each ring */
 extern int pp_max_databases; /* number of rings */
+extern int pp_max_workers;	 /* at the same time */
 
 /* (reload; mode also per session, by superusers) */
 extern int pp_mode;
-extern int pp_flush_interval;	 /* ms */
-extern int pp_batch_size;		 /* items */
-extern int pp_lock_timeout;		 /* ms, 0: none; of the worker */
-extern int pp_statement_timeout; /* ms, 0: none; of a transaction of the worker */
-extern int pp_shutdown_timeout;	 /* ms */
+extern int pp_flush_interval;	   /* ms */
+extern int pp_batch_size;		   /* items */
+extern int pp_lock_timeout;		   /* ms, 0: none; of the worker */
+extern int pp_statement_timeout;   /* ms, 0: none; of a transaction of the worker */
+extern int pp_shutdown_timeout;	   /* ms */
+extern int pp_worker_idle_timeout; /* ms, 0: none */
 
 extern void pp_config_define(void);
 

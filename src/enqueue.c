@@ -28,12 +28,14 @@
 
 #include "config.h"
 #include "enqueue.h"
+#include "extension.h"
 #include "lease.h"
 
-/* A stretch of the buffer that one role enqueued */
+/* A stretch of the buffer that one role enqueued, with one installation */
 typedef struct Run
 {
 	Oid role;
+	Oid extension;
 	uint32 items;
 	uint64 start;
 	uint64 length;
@@ -66,14 +68,48 @@ static struct
 	int nmarks;
 	int max_marks;
 
-	PpLane *lane;
-	bool sealed;	 /* PRE_COMMIT is over: no more items */
-	uint64 reserved; /* bytes of ring we have to use or to give back */
+	bool sealed;  /* PRE_COMMIT is over: no more items */
+	bool dropped; /* this transaction has dropped an installation */
+
+	PpLane *lane;	 /* in which we have to use or to give back ... */
+	uint64 reserved; /* ... so many bytes */
 } list;
 
-static void
-raise_unless_reserved(PpReserveResult result, uint64 bytes)
+/*
+ * The claim to the lane that takes this database's items.  53000 if all are in use
+ * by other databases; the errors of pp_extension_get().  Only where there is
+ * shared memory.
+ */
+const PpClaim *
+pp_enqueue_claim(void)
 {
+	const PpClaim *claim = pp_lane_claim();
+
+	if (claim == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no ring is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("All %d rings hold items of other databases.", pp_max_databases),
+				 errhint("Try again, or increase \"persist_pipeline.max_databases\".")));
+	return claim;
+}
+
+/*
+ * Reserve so many bytes of the ring.  Returns the claim under which they are.
+ * Errors: those of pp_enqueue_claim(); 53000 full, 57P01 closed.
+ */
+static const PpClaim *
+reserve(uint64 bytes)
+{
+	const PpClaim *claim;
+	PpReserveResult result;
+
+	do
+	{
+		claim = pp_enqueue_claim();
+		result = pp_ring_reserve(&claim->lane->ring, claim->generation, bytes, pp_am_worker);
+	} while (result == PP_RING_STALE);
+
 	if (result == PP_RING_CLOSED)
 		ereport(ERROR,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
@@ -87,6 +123,8 @@ raise_unless_reserved(PpReserveResult result, uint64 bytes)
 			 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
 			 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
 			 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
+
+	return claim;
 }
 
 /* Room for n elements of an array that grows by doubling. */
@@ -121,10 +159,10 @@ mark_savepoint(void)
 }
 
 static void
-append(PpItem *item)
+append(const PpClaim *claim, const PpItem *item)
 {
 	Oid role = GetUserId();
-	uint64 limit = list.lane->ring.size - list.lane->ring.kept;
+	uint64 limit = claim->lane->ring.size - claim->lane->ring.kept;
 	Run *run;
 
 	if (list.sealed)
@@ -151,11 +189,13 @@ append(PpItem *item)
 			list.buffer = repalloc_huge(list.buffer, size);
 		list.size = size;
 	}
-	if (list.nruns == 0 || list.runs[list.nruns - 1].role != role)
+	if (list.nruns == 0 || list.runs[list.nruns - 1].role != role ||
+		list.runs[list.nruns - 1].extension != claim->extension)
 	{
 		list.runs = grow(list.runs, &list.max_runs, list.nruns + 1, sizeof(Run));
 		run = &list.runs[list.nruns++];
 		run->role = role;
+		run->extension = claim->extension;
 		run->items = 0;
 		run->start = list.length;
 		run->length = 0;
@@ -177,6 +217,7 @@ publish(PpLane *lane, const Run *run, int part, int parts, const char *buffer)
 		pp_ring_begin(&lane->ring, run->role, run->items, run->length, GetCurrentTimestamp());
 	PpEntry *entry = pp_ring_entry(&lane->ring, at);
 
+	entry->extension = run->extension;
 	entry->part = part;
 	entry->parts = parts;
 	pp_ring_write(&lane->ring, at, 0, buffer + run->start, run->length);
@@ -186,36 +227,18 @@ publish(PpLane *lane, const Run *run, int part, int parts, const char *buffer)
 
 /* Hand an item over at once, whatever becomes of the transaction. */
 static void
-publish_now(PpLane *lane, PpItem *item)
+publish_now(const PpItem *item)
 {
-	Run run = {.role = GetUserId(), .items = 1, .start = 0, .length = item->size};
-	uint64 bytes = pp_entry_bytes(item->size);
+	const PpClaim *claim = reserve(pp_entry_bytes(item->size));
+	Run run = {
+		.role = GetUserId(), .extension = claim->extension, .items = 1, .length = item->size};
 
-	raise_unless_reserved(pp_ring_reserve(&lane->ring, bytes, pp_am_worker), bytes);
-	publish(lane, &run, 0, 1, (const char *) item);
-}
-
-/*
- * The lane that takes this database's items.  53000 if all are in use by other
- * databases.  Only where pp_shmem_ready().
- */
-PpLane *
-pp_enqueue_lane(void)
-{
-	PpLane *lane = pp_claim_lane();
-
-	if (lane == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no ring is free for database \"%s\"", get_database_name(MyDatabaseId)),
-				 errdetail("All %d rings are in use by other databases.", pp_max_databases),
-				 errhint("Increase \"persist_pipeline.max_databases\" and restart the server.")));
-	return lane;
+	publish(claim->lane, &run, 0, 1, (const char *) item);
 }
 
 /* 54000 if the item is larger than a quarter of the ring. */
-void
-pp_enqueue_check_size(PpLane *lane, const PpItem *item)
+static void
+check_size(const PpLane *lane, const PpItem *item)
 {
 	uint64 limit = pp_item_limit(lane->ring.size);
 
@@ -230,24 +253,23 @@ pp_enqueue_check_size(PpLane *lane, const PpItem *item)
 }
 
 /*
- * Enqueue the item as the current user and return its id.  Errors: 54000 too
- * large; 55000 the transaction is past PRE_COMMIT; if not transactional also
- * 53000 ring full, 57P01 ring closed, which else come at the commit.
+ * Enqueue the item as the current user and return its id.  Errors: those of
+ * pp_enqueue_claim(); 54000 too large; 55000 the transaction is past PRE_COMMIT;
+ * if not transactional also 53000 ring full, 57P01 ring closed, which else come at
+ * the commit.
  */
 int64
-pp_enqueue(PpLane *lane, PpItem *item, bool transactional)
+pp_enqueue(PpItem *item, bool transactional)
 {
-	pp_enqueue_check_size(lane, item);
-	item->id = pp_lease_next_id(lane);
+	const PpClaim *claim = pp_enqueue_claim();
 
-	if (!transactional)
-	{
-		publish_now(lane, item);
-		return item->id;
-	}
+	check_size(claim->lane, item);
+	item->id = pp_lease_next_id(claim, claim->extension);
 
-	list.lane = lane;
-	append(item);
+	if (transactional)
+		append(claim, item);
+	else
+		publish_now(item);
 	return item->id;
 }
 
@@ -258,21 +280,76 @@ pp_enqueue_is_pending(void)
 	return list.length > 0;
 }
 
+/*
+ * This transaction drops the installation that its items were handed to: they go
+ * with it, if it commits.  Returns how many there are.
+ */
+uint64
+pp_enqueue_drop(Oid extension)
+{
+	uint64 items = 0;
+
+	list.dropped = true;
+	for (int i = 0; i < list.nruns; i++)
+	{
+		if (list.runs[i].extension == extension)
+			items += list.runs[i].items;
+	}
+	return items;
+}
+
 /* ---- the life of a transaction ---- */
+
+/* Keep only the runs of one installation. */
+static void
+keep_runs_of(Oid extension)
+{
+	int kept = 0;
+
+	for (int i = 0; i < list.nruns; i++)
+	{
+		if (list.runs[i].extension == extension)
+			list.runs[kept++] = list.runs[i];
+	}
+	list.nruns = kept;
+}
+
+/*
+ * The items of an installation that is no more, or not this one, have nowhere to
+ * go.  Where this very transaction has dropped it, that was meant.
+ */
+static void
+check_runs(Oid extension)
+{
+	for (int i = 0; i < list.nruns; i++)
+	{
+		if (list.runs[i].extension != extension)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("extension \"persist_pipeline\" was dropped while the transaction's "
+							"items waited for its commit"),
+					 errhint("Try the transaction again.")));
+	}
+}
 
 static void
 before_commit(void)
 {
+	const PpClaim *claim;
 	uint64 bytes = 0;
 
 	list.sealed = true;
-	if (list.length == 0)
+	if (list.dropped)
+		keep_runs_of(pp_extension_oid());
+	if (list.nruns == 0)
 		return;
 
 	for (int i = 0; i < list.nruns; i++)
 		bytes += pp_entry_bytes(list.runs[i].length);
-	raise_unless_reserved(pp_ring_reserve(&list.lane->ring, bytes, pp_am_worker), bytes);
+	claim = reserve(bytes);
+	list.lane = claim->lane;
 	list.reserved = bytes;
+	check_runs(claim->extension);
 }
 
 static void
@@ -315,9 +392,13 @@ xact_event(XactEvent event, void *arg)
 			at_abort();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (list.length > 0)
-				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-								errmsg("cannot PREPARE a transaction that has enqueued items")));
+			if (list.length > 0 || list.dropped)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg(list.dropped
+									? "cannot PREPARE a transaction that has dropped extension "
+									  "\"persist_pipeline\""
+									: "cannot PREPARE a transaction that has enqueued items")));
 			break;
 		case XACT_EVENT_PREPARE:
 			forget();

@@ -9,12 +9,12 @@
 #define PP_ENQUEUE_H
 
 #include "item.h"
-#include "shmem.h"
+#include "lane.h"
 
 extern void pp_enqueue_init(void);
-extern PpLane *pp_enqueue_lane(void);
-extern void pp_enqueue_check_size(PpLane *lane, const PpItem *item);
-extern int64 pp_enqueue(PpLane *lane, PpItem *item, bool transactional);
+extern const PpClaim *pp_enqueue_claim(void);
+extern int64 pp_enqueue(PpItem *item, bool transactional);
+extern uint64 pp_enqueue_drop(Oid extension);
 extern bool pp_enqueue_is_pending(void);
 
 #endif /* PP_ENQUEUE_H */

@@ -127,7 +127,7 @@ is_transient(const ErrorData *error, bool alone)
 	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES ||
 		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 	{
-		if (pp_cut == PP_CUT_STOP)
+		if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 			return true;
 		return pp_cut == PP_CUT_NONE && alone && ++doubts_in_a_row < DOUBTS;
 	}

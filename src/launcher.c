@@ -4,16 +4,22 @@
  *	  Starts a worker for each lane that has work and none.
  *
  * Connected to no database, asleep without a timeout.  It is woken by the first
- * item of a lane without a worker, by a worker that leaves, and by the
- * postmaster when a worker could not be started.  A worker that fails before it
- * has written anything is started again after a second, then two, and so on up
- * to a minute; one that left in good order, at once.
+ * item of a lane without a worker, by a worker that leaves, and by the postmaster
+ * when a worker has started or ended.
+ *
+ * At most max_workers run.  When more lanes have work, the one that has waited
+ * longest is next; the workers see that the place is crowded, and leave when their
+ * turn is over (worker.c).
+ *
+ * A worker that fails before it has written anything is started again after a
+ * second, then four, and so on up to a minute; one that left in good order, at
+ * once.  If the server has no slot for another process, the log says so once, and
+ * the launcher tries again, with pauses.
  *
  * When the server stops, the postmaster starts no worker any more.  So the
  * launcher then closes the rings that have none, and if one holds items, becomes
- * its worker.  (It has room for one: a process connects to one database.  Two
- * databases whose workers are both just starting when the server stops would be
- * one too many; it says so.)
+ * its worker.  (It has room for one: a process connects to one database.  The
+ * items of a second such database are lost; it says so.)
  *
  *-------------------------------------------------------------------------
  */
@@ -32,15 +38,28 @@
 
 #include "compat.h"
 #include "config.h"
+#include "lane.h"
 #include "launcher.h"
-#include "shmem.h"
 #include "worker.h"
 
 #define RESTART_MIN_MS 1000
 #define RESTART_MAX_MS 60000
+#define SLOT_MIN_MS 1000 /* from one look for a free slot to the next */
+#define SLOT_MAX_MS 15000
 
-/* Workers that were registered and have not attached yet; by lane */
-static BackgroundWorkerHandle **handles;
+/* What we know of a lane's worker */
+typedef struct Post
+{
+	BackgroundWorkerHandle *handle; /* registered, and not known to have ended */
+	TimestampTz waiting_since;		/* 0: the lane doesn't need one */
+	bool was_stopped;				/* its worker was told to stop, alone */
+} Post;
+
+static Post *posts; /* by lane */
+
+/* Of the server's slots */
+static int refusals = 0; /* in a row */
+static TimestampTz refused_at = 0;
 
 static void
 forget_latch(int code, Datum arg)
@@ -48,36 +67,50 @@ forget_latch(int code, Datum arg)
 	pp_set_launcher_latch(NULL);
 }
 
-/* A worker that died before it attached must not be waited for. */
-static void
-check_start(PpLane *lane, int number)
+/* Has the lane a worker, or one that is being started? */
+static bool
+has_worker(PpLane *lane, Post *post)
 {
 	pid_t pid;
+	bool attached;
 
-	if (handles[number] == NULL || GetBackgroundWorkerPid(handles[number], &pid) != BGWH_STOPPED)
-		return;
-	pfree(handles[number]);
-	handles[number] = NULL;
+	if (post->handle && GetBackgroundWorkerPid(post->handle, &pid) == BGWH_STOPPED)
+	{
+		pfree(post->handle);
+		post->handle = NULL;
+		refused_at = 0; /* so there is a slot */
+	}
+
 	SpinLockAcquire(&lane->mutex);
-	lane->starting = false;
+	attached = lane->worker_pid != 0;
 	SpinLockRelease(&lane->mutex);
+
+	return attached || post->handle != NULL;
 }
 
+/*
+ * Does the lane need a worker, and may it have one?  A worker that was told to stop
+ * while the server goes on is replaced, work or not; until then items may come.
+ */
 static bool
-needs_worker(PpLane *lane)
+needs_worker(PpLane *lane, Post *post)
 {
-	PpRingView view;
-	bool busy;
+	PpRingView view = pp_ring_view(&lane->ring);
+	bool open_to_us;
 
-	if (!OidIsValid(pp_lane_database(lane)))
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	open_to_us = OidIsValid(lane->database) && !lane->leave;
+	LWLockRelease(pp_shared->lock);
+
+	if (!open_to_us)
 		return false;
-	SpinLockAcquire(&lane->mutex);
-	busy = lane->worker_pid != 0 || lane->starting;
-	SpinLockRelease(&lane->mutex);
-	view = pp_ring_view(&lane->ring);
 
-	/* a closed ring refuses items until a worker opens it */
-	return !busy && (view.head < view.tail || view.reserved > 0 || view.closed);
+	if (view.closed)
+	{
+		pp_ring_open(&lane->ring);
+		post->was_stopped = true;
+	}
+	return post->was_stopped || view.head < view.tail || view.reserved > 0;
 }
 
 /* How long the lane's next start has to wait, in ms. */
@@ -85,7 +118,6 @@ static long
 restart_delay(PpLane *lane)
 {
 	TimestampTz last_start;
-	TimestampTz next_start;
 	int starts;
 
 	SpinLockAcquire(&lane->mutex);
@@ -95,99 +127,167 @@ restart_delay(PpLane *lane)
 
 	if (starts == 0)
 		return 0;
-	next_start = TimestampTzPlusMilliseconds(
-		last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << Min(starts - 1, 6)));
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_start);
+	return TimestampDifferenceMilliseconds(
+		GetCurrentTimestamp(),
+		TimestampTzPlusMilliseconds(
+			last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3)))));
+}
+
+/* How long to wait until the server may have a slot again, in ms. */
+static long
+slot_delay(void)
+{
+	if (refusals == 0)
+		return 0;
+	return TimestampDifferenceMilliseconds(
+		GetCurrentTimestamp(),
+		TimestampTzPlusMilliseconds(refused_at,
+									Min(SLOT_MAX_MS, SLOT_MIN_MS << Min(refusals - 1, 4))));
 }
 
 static void
-start_worker(PpLane *lane, int number)
+note_refusal(void)
 {
-	BackgroundWorker worker = {.bgw_flags =
-								   BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
-							   .bgw_restart_time = BGW_NEVER_RESTART,
-							   .bgw_main_arg = Int32GetDatum(number),
-							   .bgw_notify_pid = MyProcPid};
-	TimestampTz now = GetCurrentTimestamp();
-	int starts;
-	bool registered;
-
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "persist_pipeline");
-	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pp_worker_main");
-	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "persist_pipeline worker");
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "persist_pipeline worker for database %u",
-			 pp_lane_database(lane));
-
-	SpinLockAcquire(&lane->mutex);
-	lane->starting = true;
-	lane->last_start = now;
-	starts = lane->starts++;
-	SpinLockRelease(&lane->mutex);
-
-	if (handles[number])
-		pfree(handles[number]);
-	handles[number] = NULL;
-	registered = RegisterDynamicBackgroundWorker(&worker, &handles[number]);
-	if (registered)
-		return;
-
-	SpinLockAcquire(&lane->mutex);
-	lane->starting = false;
-	SpinLockRelease(&lane->mutex);
-	if (starts == 0)
+	refused_at = GetCurrentTimestamp();
+	if (refusals++ == 0)
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					  errmsg("no background worker slot is free for persist_pipeline"),
 					  errdetail("Items wait in the ring until one is."),
 					  errhint("Increase \"max_worker_processes\".")));
 }
 
+/* False: the server has no slot. */
+static bool
+start_worker(int number)
+{
+	PpLane *lane = pp_lane(number);
+	Oid database = pp_lane_database(lane);
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS |
+											BGWORKER_BACKEND_DATABASE_CONNECTION |
+											PP_BGWORKER_INTERRUPTIBLE,
+							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
+							   .bgw_restart_time = BGW_NEVER_RESTART,
+							   .bgw_main_arg = Int32GetDatum(number),
+							   .bgw_notify_pid = MyProcPid};
+	TimestampTz now = GetCurrentTimestamp();
+
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "persist_pipeline");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pp_worker_main");
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "persist_pipeline worker");
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "persist_pipeline worker for database %u",
+			 database);
+	memcpy(worker.bgw_extra, &database, sizeof(database));
+
+	if (!RegisterDynamicBackgroundWorker(&worker, &posts[number].handle))
+	{
+		posts[number].handle = NULL;
+		note_refusal();
+		return false;
+	}
+
+	refusals = 0;
+	posts[number].waiting_since = 0;
+	posts[number].was_stopped = false;
+	SpinLockAcquire(&lane->mutex);
+	lane->last_start = now;
+	lane->starts++;
+	SpinLockRelease(&lane->mutex);
+	return true;
+}
+
+/* Tell the workers whether others wait, so that they take turns. */
+static void
+set_crowded(bool crowded)
+{
+	bool was_crowded = pp_shared->crowded;
+
+	pp_shared->crowded = crowded;
+	if (!crowded || was_crowded)
+		return;
+	for (int number = 0; number < pp_max_databases; number++)
+	{
+		PpLane *lane = pp_lane(number);
+		Latch *latch;
+
+		SpinLockAcquire(&lane->mutex);
+		latch = lane->worker_latch;
+		SpinLockRelease(&lane->mutex);
+		if (latch)
+			SetLatch(latch);
+	}
+}
+
+/* The sooner of two waits, of which -1 is none. */
+static long
+sooner(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
+/* What a lane needs; returns the ms until its start is due, 0: now, -1: none is. */
+static long
+look_at(int number, int *running)
+{
+	PpLane *lane = pp_lane(number);
+	Post *post = &posts[number];
+	long delay = -1;
+
+	if (has_worker(lane, post))
+		(*running)++;
+	else if (needs_worker(lane, post))
+		delay = Max(restart_delay(lane), 0);
+
+	if (delay < 0)
+		post->waiting_since = 0;
+	else if (post->waiting_since == 0)
+		post->waiting_since = GetCurrentTimestamp();
+	return delay;
+}
+
+/* The lane that has waited longest among those that are due, or -1. */
+static int
+next_in_line(const long *delays)
+{
+	int next = -1;
+
+	for (int number = 0; number < pp_max_databases; number++)
+	{
+		if (delays[number] == 0 && posts[number].waiting_since != 0 &&
+			(next < 0 || posts[number].waiting_since < posts[next].waiting_since))
+			next = number;
+	}
+	return next;
+}
+
 /* Start what is due; returns the ms until the next start is, or -1. */
 static long
 start_workers(void)
 {
-	long next = -1;
+	long *delays = palloc(pp_max_databases * sizeof(long));
+	long next_start = -1;
+	int running = 0;
+	int number;
 
-	for (int number = 0; number < pp_lane_count(); number++)
+	for (number = 0; number < pp_max_databases; number++)
 	{
-		PpLane *lane = pp_lane(number);
-		long delay;
-
-		check_start(lane, number);
-		if (!needs_worker(lane))
-			continue;
-		delay = restart_delay(lane);
-		if (delay <= 0)
-		{
-			start_worker(lane, number);
-			if (!needs_worker(lane))
-				continue;
-			delay = restart_delay(lane);
-		}
-		if (next < 0 || delay < next)
-			next = delay;
+		delays[number] = look_at(number, &running);
+		if (delays[number] > 0)
+			next_start = sooner(next_start, delays[number]);
 	}
 
-	return next;
-}
+	while ((number = next_in_line(delays)) >= 0 && running < pp_max_workers && slot_delay() <= 0 &&
+		   start_worker(number))
+		running++;
 
-/*
- * What a launcher before us has left: a ring that it closed for a stop that didn't
- * come, a start whose end it didn't live to see.
- */
-static void
-take_over(void)
-{
-	for (int number = 0; number < pp_lane_count(); number++)
-	{
-		PpLane *lane = pp_lane(number);
+	/* whoever makes room wakes us */
+	set_crowded(number >= 0);
+	if (number < 0)
+		refusals = 0;
+	else if (running < pp_max_workers)
+		next_start = sooner(next_start, Max(slot_delay(), 1));
 
-		SpinLockAcquire(&lane->mutex);
-		lane->starting = false;
-		SpinLockRelease(&lane->mutex);
-		if (!OidIsValid(pp_lane_database(lane)))
-			pp_ring_open(&lane->ring);
-	}
+	pfree(delays);
+	return next_start;
 }
 
 /* Nothing may get into a ring that no worker will empty. */
@@ -196,7 +296,7 @@ close_lanes(void)
 {
 	int rescue = -1;
 
-	for (int number = 0; number < pp_lane_count(); number++)
+	for (int number = 0; number < pp_max_databases; number++)
 	{
 		PpLane *lane = pp_lane(number);
 		PpRingView view;
@@ -236,9 +336,8 @@ pp_launcher_main(Datum unused)
 	BackgroundWorkerUnblockSignals();
 
 	wait_event = pp_wait_event("PersistPipelineLauncher");
-	handles = MemoryContextAllocZero(TopMemoryContext, pp_lane_count() * sizeof(*handles));
+	posts = MemoryContextAllocZero(TopMemoryContext, pp_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
-	take_over();
 	pp_set_launcher_latch(MyLatch);
 
 	while (!ShutdownRequestPending)

@@ -9,18 +9,18 @@
 
 #include "access/relation.h"
 #include "access/xlog.h"
-#include "commands/extension.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "extension.h"
 #include "lease.h"
 
-/* The last id that this session got: the next one has to be greater. */
-static int64 last_id = 0;
+/* What this session got from the current installation */
+static Oid used_extension = InvalidOid;
+static int64 last_id = 0; /* the next one has to be greater */
 
 /* A range of this backend's own, where the lane has none or only lower ones. */
 static PpIdRange own_ids;
@@ -42,10 +42,9 @@ flush_sequence(Oid sequence)
 }
 
 static Oid
-find_sequence(void)
+find_sequence(Oid extension)
 {
-	Oid schema = pp_extension_schema(get_extension_oid("persist_pipeline", false));
-	Oid sequence = get_relname_relid("persist_id_seq", schema);
+	Oid sequence = pp_extension_relation(extension, "persist_id_seq");
 
 	if (!OidIsValid(sequence))
 		ereport(
@@ -69,18 +68,23 @@ fetch_range(Oid sequence)
 	return range;
 }
 
-/*
- * The next id.  lane may be NULL, where there is no shared memory.  May assign
- * an xid to the transaction, when no range is at hand.
- */
-int64
-pp_lease_next_id(PpLane *lane)
+/* Are the lane's ids still those of the claim?  Under the lane's mutex. */
+static bool
+is_ours(const PpClaim *claim)
 {
+	return !pp_ring_is_stale(&claim->lane->ring, claim->generation);
+}
+
+/* An id from the lane's ranges, or 0. */
+static int64
+take_from_lane(const PpClaim *claim)
+{
+	PpLane *lane = claim->lane;
 	int64 id = 0;
 
-	if (lane)
+	SpinLockAcquire(&lane->mutex);
+	if (is_ours(claim))
 	{
-		SpinLockAcquire(&lane->mutex);
 		if (lane->ids.next >= lane->ids.end)
 		{
 			lane->ids = lane->spare_ids;
@@ -88,25 +92,52 @@ pp_lease_next_id(PpLane *lane)
 		}
 		if (lane->ids.next < lane->ids.end)
 			id = lane->ids.next++;
-		SpinLockRelease(&lane->mutex);
+	}
+	SpinLockRelease(&lane->mutex);
+
+	return id;
+}
+
+/* Give what is left of our own range to the lane, if nobody was faster. */
+static void
+share_own_ids(const PpClaim *claim)
+{
+	PpLane *lane = claim->lane;
+
+	SpinLockAcquire(&lane->mutex);
+	if (is_ours(claim) && lane->ids.next >= lane->ids.end &&
+		lane->spare_ids.next >= lane->spare_ids.end)
+	{
+		lane->ids = own_ids;
+		own_ids.next = own_ids.end = 0;
+	}
+	SpinLockRelease(&lane->mutex);
+}
+
+/*
+ * The next id of this installation.  claim may be NULL: there is no lane.  May
+ * assign an xid to the transaction, when no range is at hand.
+ */
+int64
+pp_lease_next_id(const PpClaim *claim, Oid extension)
+{
+	int64 id;
+
+	if (extension != used_extension)
+	{
+		used_extension = extension;
+		last_id = 0;
+		own_ids.next = own_ids.end = 0;
 	}
 
+	id = claim ? take_from_lane(claim) : 0;
 	if (id <= last_id)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
-			own_ids = fetch_range(find_sequence());
+			own_ids = fetch_range(find_sequence(extension));
 		id = own_ids.next++;
-		if (lane)
-		{
-			/* share the rest, if nobody was faster */
-			SpinLockAcquire(&lane->mutex);
-			if (lane->ids.next >= lane->ids.end && lane->spare_ids.next >= lane->spare_ids.end)
-			{
-				lane->ids = own_ids;
-				own_ids.next = own_ids.end = 0;
-			}
-			SpinLockRelease(&lane->mutex);
-		}
+		if (claim)
+			share_own_ids(claim);
 	}
 
 	last_id = id;
@@ -115,8 +146,9 @@ pp_lease_next_id(PpLane *lane)
 
 /* Should the worker fetch a range? */
 bool
-pp_lease_is_low(PpLane *lane)
+pp_lease_is_low(const PpClaim *claim)
 {
+	PpLane *lane = claim->lane;
 	bool low;
 
 	SpinLockAcquire(&lane->mutex);
@@ -131,9 +163,10 @@ pp_lease_is_low(PpLane *lane)
  * for a lock (somebody is dropping the extension).
  */
 void
-pp_lease_top_up(PpLane *lane)
+pp_lease_top_up(const PpClaim *claim)
 {
-	Oid sequence = find_sequence();
+	PpLane *lane = claim->lane;
+	Oid sequence = find_sequence(claim->extension);
 	PpIdRange range;
 
 	if (!ConditionalLockRelationOid(sequence, RowExclusiveLock))
@@ -141,6 +174,7 @@ pp_lease_top_up(PpLane *lane)
 	range = fetch_range(sequence);
 
 	SpinLockAcquire(&lane->mutex);
-	lane->spare_ids = range;
+	if (is_ours(claim))
+		lane->spare_ids = range;
 	SpinLockRelease(&lane->mutex);
 }

@@ -8,19 +8,20 @@
  * an xid and without WAL.  The worker fetches the next range ahead of time; a
  * backend that finds none fetches one itself.  The sequence's WAL record is
  * flushed before an id of its range is handed out.  What is left of a range at a
- * restart is never used.
+ * restart, or when the lane changes hands, is never used.  Another installation of
+ * the extension has another sequence, and begins again.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_LEASE_H
 #define PP_LEASE_H
 
-#include "shmem.h"
+#include "lane.h"
 
 #define PP_LEASE_IDS 1000000 /* INCREMENT of persist_id_seq */
 
-extern int64 pp_lease_next_id(PpLane *lane);
-extern bool pp_lease_is_low(PpLane *lane);
-extern void pp_lease_top_up(PpLane *lane);
+extern int64 pp_lease_next_id(const PpClaim *claim, Oid extension);
+extern bool pp_lease_is_low(const PpClaim *claim);
+extern void pp_lease_top_up(const PpClaim *claim);
 
 #endif /* PP_LEASE_H */

@@ -15,6 +15,7 @@
 #include "enqueue.h"
 #include "launcher.h"
 #include "shmem.h"
+#include "utility.h"
 
 PP_MODULE_MAGIC;
 
@@ -32,8 +33,8 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
-	pp_shmem_request();
-	pp_shmem_startup();
+	pp_shmem_init();
 	pp_enqueue_init();
+	pp_utility_init();
 	pp_launcher_register();
 }

@@ -38,6 +38,7 @@ pp_ring_init(PpRing *ring, uint64 size, uint64 kept)
 	SpinLockInit(&ring->mutex);
 	ring->size = size;
 	ring->kept = kept;
+	ring->generation = 1;
 	ring->wake_items = 1; /* no worker yet: the first item calls for one */
 	ring->wake_tail = PG_UINT64_MAX;
 }
@@ -58,6 +59,7 @@ pp_ring_view(PpRing *ring)
 
 	SpinLockAcquire(&ring->mutex);
 	view.closed = ring->closed;
+	view.generation = ring->generation;
 	view.head = ring->head;
 	view.tail = ring->tail;
 	view.reserved = ring->reserved;
@@ -69,13 +71,20 @@ pp_ring_view(PpRing *ring)
 	return view;
 }
 
+/* Has the ring moved on?  A guess without the lock; pp_ring_reserve knows. */
+bool
+pp_ring_is_stale(PpRing *ring, uint64 generation)
+{
+	return *(volatile uint64 *) &ring->generation != generation;
+}
+
 /*
  * Ask for room: the sum of pp_entry_bytes() of the entries to come.  The
  * worker itself may still reserve in a ring that it has closed, and the bytes that
  * are kept for it.
  */
 PpReserveResult
-pp_ring_reserve(PpRing *ring, uint64 bytes, bool by_worker)
+pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
 {
 	uint64 room = by_worker ? ring->size : ring->size - ring->kept;
 	PpReserveResult result;
@@ -84,7 +93,9 @@ pp_ring_reserve(PpRing *ring, uint64 bytes, bool by_worker)
 	Assert(bytes % PP_RING_ALIGN == 0);
 	SpinLockAcquire(&ring->mutex);
 	used = ring->reserved + (ring->tail - ring->head);
-	if (ring->closed && !by_worker)
+	if (ring->generation != generation)
+		result = PP_RING_STALE;
+	else if (ring->closed && !by_worker)
 		result = PP_RING_CLOSED;
 	else if (used > room || bytes > room - used)
 		result = PP_RING_FULL;
@@ -145,6 +156,7 @@ pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 	entry->published_at = now;
 	entry->part = 0;
 	entry->parts = 1;
+	entry->extension = InvalidOid;
 	ring->tail += bytes;
 	ring->reserved -= bytes;
 	SpinLockRelease(&ring->mutex);
@@ -286,18 +298,21 @@ pp_ring_free(PpRing *ring, uint64 items)
 
 /*
  * Ask to be woken once so many items have ever been published, or the tail
- * has come so far.  False, and nothing is armed, if that is so already: then
- * there is no reason to sleep.
+ * has come so far.  False, and nothing is armed, if that is so already or the ring
+ * has moved on: then there is no reason to sleep.
  */
 bool
-pp_ring_arm(PpRing *ring, uint64 items, uint64 tail)
+pp_ring_arm(PpRing *ring, uint64 generation, uint64 items, uint64 tail)
 {
-	bool armed;
+	bool armed = false;
 
 	SpinLockAcquire(&ring->mutex);
-	armed = ring->published < items && ring->tail < tail;
-	ring->wake_items = armed ? items : PG_UINT64_MAX;
-	ring->wake_tail = armed ? tail : PG_UINT64_MAX;
+	if (ring->generation == generation)
+	{
+		armed = ring->published < items && ring->tail < tail;
+		ring->wake_items = armed ? items : PG_UINT64_MAX;
+		ring->wake_tail = armed ? tail : PG_UINT64_MAX;
+	}
 	SpinLockRelease(&ring->mutex);
 
 	return armed;
@@ -329,4 +344,88 @@ pp_ring_open(PpRing *ring)
 	SpinLockAcquire(&ring->mutex);
 	ring->closed = false;
 	SpinLockRelease(&ring->mutex);
+}
+
+/* Under the mutex, of a ring that is empty: as new, but for its positions. */
+static void
+start_anew(PpRing *ring)
+{
+	ring->generation++;
+	ring->closed = false;
+	ring->peak = 0;
+	ring->published = 0;
+	ring->settled = 0;
+	ring->wake_items = 1;
+	ring->wake_tail = PG_UINT64_MAX;
+}
+
+/* Take the ring from whoever has it, if nothing is in it or about to be. */
+bool
+pp_ring_disown(PpRing *ring)
+{
+	bool empty;
+
+	SpinLockAcquire(&ring->mutex);
+	empty = ring->head == ring->tail && ring->reserved == 0;
+	if (empty)
+		start_anew(ring);
+	SpinLockRelease(&ring->mutex);
+
+	return empty;
+}
+
+/* What producers know of their database is no longer true: let them look again. */
+void
+pp_ring_renew(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->generation++;
+	SpinLockRelease(&ring->mutex);
+}
+
+/*
+ * Take the ring of a database that is gone, and with it its producers and its
+ * worker.  Returns how many items were in it.
+ */
+uint64
+pp_ring_clear(PpRing *ring)
+{
+	uint64 items;
+
+	SpinLockAcquire(&ring->mutex);
+	items = ring->published - ring->settled;
+	ring->head = ring->tail;
+	ring->reserved = 0;
+	start_anew(ring);
+	SpinLockRelease(&ring->mutex);
+
+	return items;
+}
+
+/*
+ * Settle the items of an installation, up to the first entry that is BUSY, and
+ * return their number.  For the worker, or where there is none and none can come.
+ */
+uint64
+pp_ring_discard(PpRing *ring, Oid extension)
+{
+	PpRingView view = pp_ring_view(ring);
+	uint64 items = 0;
+	uint64 at = view.head;
+	PpEntry *entry;
+
+	while ((entry = pp_ring_take(ring, at, view.tail)) != NULL)
+	{
+		uint32 left = entry->items - entry->settled;
+
+		if (entry->extension == extension && left > 0)
+		{
+			pp_ring_settle(ring, at, left);
+			items += left;
+		}
+		at += entry->bytes;
+	}
+	pp_ring_free(ring, items);
+
+	return items;
 }

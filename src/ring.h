@@ -33,6 +33,11 @@
  * if other producers could fill the ring to the brim, the worker could not commit
  * what would empty it.
  *
+ * Whose ring.  A ring changes hands: when it is empty it can be given to another
+ * database.  Its generation then moves on, and also when something that producers
+ * have found out about their database is no longer true.  A reservation or an arm
+ * under an older generation is refused; what was reserved before still arrives.
+ *
  * Sleeping.  The worker arms the ring with what it waits for, and the publish that
  * brings it about returns true: its caller wakes the worker, once.  A tail and a
  * count say nothing of the entry at the head, which may be BUSY while READY ones
@@ -79,7 +84,8 @@ typedef struct PpEntry
 	int64 published_at; /* TimestampTz of the commit */
 	uint32 part;		/* which of its transaction's entries, from 0 */
 	uint32 parts;		/* how many its transaction has: one for each run of a role */
-	char spare[PP_RING_ALIGN - 48];
+	Oid extension;		/* the installation that its items were handed to */
+	char spare[PP_RING_ALIGN - 52];
 } PpEntry;
 
 typedef struct PpRing
@@ -89,6 +95,7 @@ typedef struct PpRing
 
 	slock_t mutex;
 	bool closed;	   /* refuses reservations: the worker is leaving */
+	uint64 generation; /* from 1 on; see above */
 	uint64 head;	   /* position of the oldest entry not freed */
 	uint64 tail;	   /* position after the newest entry */
 	uint64 reserved;   /* bytes promised to transactions in commit */
@@ -106,6 +113,7 @@ typedef struct PpRing
 typedef struct PpRingView
 {
 	bool closed;
+	uint64 generation;
 	uint64 head;
 	uint64 tail;
 	uint64 reserved;
@@ -118,7 +126,8 @@ typedef enum PpReserveResult
 {
 	PP_RESERVED,
 	PP_RING_FULL,
-	PP_RING_CLOSED
+	PP_RING_CLOSED,
+	PP_RING_STALE /* the ring is not what it was: look again */
 } PpReserveResult;
 
 /* Any process */
@@ -126,9 +135,11 @@ extern size_t pp_ring_memory(uint64 size);
 extern void pp_ring_init(PpRing *ring, uint64 size, uint64 kept);
 extern uint64 pp_entry_bytes(uint64 length);
 extern PpRingView pp_ring_view(PpRing *ring);
+extern bool pp_ring_is_stale(PpRing *ring, uint64 generation);
 
 /* Producers */
-extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 bytes, bool by_worker);
+extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes,
+									   bool by_worker);
 extern bool pp_ring_release(PpRing *ring, uint64 bytes);
 extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
 extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);
@@ -141,9 +152,15 @@ extern const char *pp_ring_contiguous(PpRing *ring, uint64 at);
 extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);
 extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
 extern void pp_ring_free(PpRing *ring, uint64 items);
-extern bool pp_ring_arm(PpRing *ring, uint64 items, uint64 tail);
+extern bool pp_ring_arm(PpRing *ring, uint64 generation, uint64 items, uint64 tail);
 extern void pp_ring_close(PpRing *ring);
 extern void pp_ring_close_at_once(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);
+
+/* Whoever gives it to another database, or finds that it has no worker */
+extern bool pp_ring_disown(PpRing *ring);
+extern void pp_ring_renew(PpRing *ring);
+extern uint64 pp_ring_clear(PpRing *ring);
+extern uint64 pp_ring_discard(PpRing *ring, Oid extension);
 
 #endif /* PP_RING_H */

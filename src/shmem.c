@@ -15,16 +15,13 @@
 #include "config.h"
 #include "shmem.h"
 
-typedef struct PpShared
-{
-	slock_t mutex;
-	Latch *launcher_latch; /* NULL: no launcher */
-						   /* followed by pp_max_databases lanes, each aligned for its ring */
-} PpShared;
+#define TRANCHE "persist_pipeline"
 
+PpShared *pp_shared = NULL;
 bool pp_am_worker = false;
 
-static PpShared *shared = NULL;
+static char *first_lane;
+
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
@@ -49,12 +46,19 @@ lane_stride(void)
 	return TYPEALIGN(PP_RING_ALIGN, bytes);
 }
 
+/* What comes before the lanes; any backend may hold a database. */
+static Size
+header_bytes(void)
+{
+	return TYPEALIGN(PP_RING_ALIGN,
+					 add_size(offsetof(PpShared, holds), mul_size(MaxBackends, sizeof(Oid))));
+}
+
 static Size
 shared_bytes(void)
 {
 	/* one unit more, since ShmemInitStruct may align for less than a ring */
-	return add_size(TYPEALIGN(PP_RING_ALIGN, sizeof(PpShared)) + PP_RING_ALIGN,
-					mul_size(lane_stride(), pp_max_databases));
+	return add_size(header_bytes() + PP_RING_ALIGN, mul_size(lane_stride(), pp_max_databases));
 }
 
 static void
@@ -63,6 +67,17 @@ request(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_bytes());
+	RequestNamedLWLockTranche(TRANCHE, 1);
+}
+
+static void
+init_lane(PpLane *lane)
+{
+	memset(lane, 0, offsetof(PpLane, ring));
+	SpinLockInit(&lane->mutex);
+	ConditionVariableInit(&lane->settled);
+	/* its worker keeps room for the largest item that a trigger may enqueue */
+	pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 }
 
 static void
@@ -74,119 +89,34 @@ startup(void)
 		previous_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("persist_pipeline", shared_bytes(), &found);
+	pp_shared = ShmemInitStruct(TRANCHE, shared_bytes(), &found);
+	first_lane = (char *) TYPEALIGN(PP_RING_ALIGN, (char *) pp_shared + header_bytes());
 	if (!found)
 	{
-		SpinLockInit(&shared->mutex);
-		shared->launcher_latch = NULL;
+		memset(pp_shared, 0, offsetof(PpShared, holds));
+		pp_shared->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+		SpinLockInit(&pp_shared->mutex);
 		for (int i = 0; i < pp_max_databases; i++)
-		{
-			PpLane *lane = pp_lane(i);
-
-			memset(lane, 0, offsetof(PpLane, ring));
-			SpinLockInit(&lane->mutex);
-			ConditionVariableInit(&lane->settled);
-			/* its worker keeps room for the largest item that a trigger may enqueue */
-			pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
-		}
+			init_lane(pp_lane(i));
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
 
 /* Called while the library is preloaded. */
 void
-pp_shmem_request(void)
+pp_shmem_init(void)
 {
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request;
-}
-
-void
-pp_shmem_startup(void)
-{
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup;
 }
 
-/* Is there shared memory, that is: was the library preloaded? */
-bool
-pp_shmem_ready(void)
-{
-	return shared != NULL;
-}
-
-int
-pp_lane_count(void)
-{
-	return pp_max_databases;
-}
-
+/* One of pp_max_databases. */
 PpLane *
 pp_lane(int number)
 {
-	char *first = (char *) TYPEALIGN(PP_RING_ALIGN, (char *) shared + sizeof(PpShared));
-
-	return (PpLane *) (first + number * lane_stride());
-}
-
-Oid
-pp_lane_database(PpLane *lane)
-{
-	Oid database;
-
-	SpinLockAcquire(&shared->mutex);
-	database = lane->database;
-	SpinLockRelease(&shared->mutex);
-
-	return database;
-}
-
-/* The lane of the current database, or NULL. */
-PpLane *
-pp_my_lane(void)
-{
-	static PpLane *mine = NULL;
-
-	if (mine == NULL && shared != NULL)
-	{
-		for (int i = 0; i < pp_max_databases && mine == NULL; i++)
-		{
-			if (pp_lane_database(pp_lane(i)) == MyDatabaseId)
-				mine = pp_lane(i);
-		}
-	}
-
-	return mine;
-}
-
-/* The lane of the current database; a free one if it has none; else NULL. */
-PpLane *
-pp_claim_lane(void)
-{
-	PpLane *lane = pp_my_lane();
-	PpLane *free_lane = NULL;
-
-	if (lane != NULL || shared == NULL)
-		return lane;
-
-	SpinLockAcquire(&shared->mutex);
-	for (int i = 0; i < pp_max_databases && lane == NULL; i++)
-	{
-		PpLane *candidate = pp_lane(i);
-
-		if (candidate->database == MyDatabaseId)
-			lane = candidate;
-		else if (!OidIsValid(candidate->database) && free_lane == NULL)
-			free_lane = candidate;
-	}
-	if (lane == NULL && free_lane != NULL)
-	{
-		free_lane->database = MyDatabaseId;
-		lane = free_lane;
-	}
-	SpinLockRelease(&shared->mutex);
-
-	return lane;
+	return (PpLane *) (first_lane + number * lane_stride());
 }
 
 /* Wake the worker of a lane, or else the launcher, which starts one. */
@@ -216,9 +146,9 @@ pp_lane_set_state(PpLane *lane, PpWorkerState state)
 void
 pp_set_launcher_latch(Latch *latch)
 {
-	SpinLockAcquire(&shared->mutex);
-	shared->launcher_latch = latch;
-	SpinLockRelease(&shared->mutex);
+	SpinLockAcquire(&pp_shared->mutex);
+	pp_shared->launcher_latch = latch;
+	SpinLockRelease(&pp_shared->mutex);
 }
 
 void
@@ -226,9 +156,9 @@ pp_launcher_wake(void)
 {
 	Latch *latch;
 
-	SpinLockAcquire(&shared->mutex);
-	latch = shared->launcher_latch;
-	SpinLockRelease(&shared->mutex);
+	SpinLockAcquire(&pp_shared->mutex);
+	latch = pp_shared->launcher_latch;
+	SpinLockRelease(&pp_shared->mutex);
 
 	if (latch)
 		SetLatch(latch);

@@ -4,26 +4,35 @@
  *	  The one shared struct: a lane for each database in use, which is a ring,
  *	  the worker that empties it, and the ids that are leased for it.
  *
- * Locks.  There are three kinds, all spinlocks, and no process ever holds two of
- * them; so there is no order to keep.  Nothing is called while one is held, and
- * each is held for a few dozen instructions:
+ * Locks, in the order in which they may be taken:
  *
- *	PpShared.mutex	the launcher's latch, and which lane belongs to which database
- *	PpLane.mutex	the fields of a lane that are listed under it
- *	PpRing.mutex	the ring (ring.h)
+ *	1 PpShared.lock		LWLock: which lane is whose, and which databases are held
+ *	2 a spinlock		of one of three kinds; no process ever holds two of them,
+ *						nothing is called while one is held, and each is held for a
+ *						few dozen instructions:
+ *		PpShared.mutex	the launcher's latch
+ *		PpLane.mutex	the fields of a lane that are listed under it
+ *		PpRing.mutex	the ring (ring.h)
  *
  * Who may write what, besides the locks:
  *	PpShared.launcher_latch		the launcher
- *	PpLane.database				a backend that claims a free lane, once
+ *	PpShared.crowded			the launcher; anyone may read it without a lock
+ *	PpShared.holds				whoever holds a database (lane.h)
+ *	PpLane.database				whoever claims the lane or gives it back (lane.h)
+ *	PpLane.leave				whoever holds its database; anyone may read it
+ *								without a lock, a signal handler too
  *	PpLane.worker_*, tried_*,
  *	  careful_end, batches,
- *	  failed, settled_lsn		the worker of the lane; worker_pid and worker_latch
+ *	  failed, settled_lsn,
+ *	  idle_since				the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
- *	PpLane.starts, last_start,
- *	  starting					the launcher; the worker that has shown that it
+ *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
  *	PpLane.flush_to				anyone, upwards only
  *	PpLane.ids, spare_ids		anyone, see lease.h
+ * A lane that changes hands has its counters, ids and starts set to 0 by whoever
+ * claims it, under PpShared.lock.  A worker that it was taken from while it was
+ * idle may still be attached; it sees the ring's generation, and leaves.
  *
  * A latch that was read here may belong to another process by the time it is
  * set; every process has to bear a latch set for no reason, so that is harmless.
@@ -39,6 +48,7 @@
 #include "datatype/timestamp.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/spin.h"
 
 #include "ring.h"
@@ -62,14 +72,15 @@ typedef struct PpIdRange
 
 typedef struct PpLane
 {
-	Oid database; /* InvalidOid: free; under PpShared.mutex */
+	Oid database; /* InvalidOid: free; under PpShared.lock */
+	bool leave;	  /* its database is held; written under PpShared.lock */
 
 	slock_t mutex;
 	pid_t worker_pid;
+	Oid worker_database; /* that it is connected to */
 	Latch *worker_latch;
 	PpWorkerState worker_state;
-	bool starting; /* registered with the postmaster, not attached */
-	int starts;	   /* in a row that came to nothing */
+	int starts; /* in a row that came to nothing */
 	TimestampTz last_start;
 	uint64 tried_items;		/* in the transaction that is open; 0: none */
 	uint64 tried_at;		/* ring position of the first one's entry */
@@ -79,6 +90,8 @@ typedef struct PpLane
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 batches;			/* transactions that settled items */
 	uint64 failed;			/* items that could not be inserted */
+	uint64 discarded;		/* items that went with their extension */
+	TimestampTz idle_since; /* when the worker last found nothing to do */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
@@ -87,18 +100,30 @@ typedef struct PpLane
 	PpRing ring; /* last: its data follow */
 } PpLane;
 
-extern bool pp_am_worker; /* this process is the worker of a lane */
+typedef struct PpShared
+{
+	LWLock *lock;
 
-extern void pp_shmem_request(void);
-extern void pp_shmem_startup(void);
-extern bool pp_shmem_ready(void);
+	slock_t mutex;
+	Latch *launcher_latch; /* NULL: no launcher */
+
+	bool crowded; /* lanes with work wait for a worker: take turns */
+
+	/*
+	 * Databases whose workers have to stay out; each backend holds one at most,
+	 * several may hold the same one.
+	 */
+	int nholds;
+	Oid holds[FLEXIBLE_ARRAY_MEMBER]; /* max_holds; then the lanes, aligned for their rings */
+} PpShared;
+
+extern PpShared *pp_shared; /* NULL: the library was not preloaded */
+extern bool pp_am_worker;	/* this process is the worker of a lane */
+
+extern void pp_shmem_init(void);
 
 extern uint64 pp_item_limit(uint64 ring_size);
-extern int pp_lane_count(void);
 extern PpLane *pp_lane(int number);
-extern PpLane *pp_my_lane(void);
-extern PpLane *pp_claim_lane(void);
-extern Oid pp_lane_database(PpLane *lane);
 extern void pp_lane_wake(PpLane *lane);
 extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
 

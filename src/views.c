@@ -14,7 +14,8 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
-#include "shmem.h"
+#include "config.h"
+#include "lane.h"
 
 #define QUEUE_COLUMNS 11
 
@@ -51,6 +52,7 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	PpWorkerState state;
 	uint64 batches;
 	uint64 failed;
+	uint64 discarded;
 	int i = 0;
 
 	SpinLockAcquire(&lane->mutex);
@@ -58,6 +60,7 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	state = lane->worker_state;
 	batches = lane->batches;
 	failed = lane->failed;
+	discarded = lane->discarded;
 	SpinLockRelease(&lane->mutex);
 
 	values[i++] = ObjectIdGetDatum(database);
@@ -69,7 +72,7 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	values[i++] = Int64GetDatum(view.peak);
 	values[i++] = BoolGetDatum(view.closed);
 	values[i++] = Int64GetDatum(view.published - view.settled);
-	values[i++] = Int64GetDatum(view.settled - failed);
+	values[i++] = Int64GetDatum(view.settled - failed - discarded);
 	values[i++] = Int64GetDatum(failed);
 	values[i++] = Int64GetDatum(batches);
 	Assert(i == QUEUE_COLUMNS);
@@ -84,10 +87,10 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (!pp_shmem_ready())
+	if (pp_shared == NULL)
 		return (Datum) 0;
 
-	for (int i = 0; i < pp_lane_count(); i++)
+	for (int i = 0; i < pp_max_databases; i++)
 	{
 		Oid database = pp_lane_database(pp_lane(i));
 

@@ -3,9 +3,15 @@
  * worker.c
  *	  The process that empties one lane's ring; see worker.h.
  *
- * It sleeps without a timeout while the ring is empty.  It writes when the oldest
- * item is flush_interval old, when batch_size items wait, when the ring is half
- * full, or when persist_flush asks; and then until there is nothing to write.
+ * It sleeps while the ring is empty; after worker_idle_timeout it gives the lane
+ * back and leaves.  It writes when the oldest item is flush_interval old, when
+ * batch_size items wait, when the ring is half full, or when persist_flush asks; and
+ * then until there is nothing to write.
+ *
+ * Where more databases have items than there are workers, a worker writes at once
+ * what there is, and leaves when there is nothing or its turn is over.  It also
+ * leaves, at once and in the middle of a batch, when a command holds its database.
+ * To leave is not to stop: the ring stays open, and nothing is recorded.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,7 +19,6 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -31,9 +36,11 @@
 
 #include "compat.h"
 #include "config.h"
+#include "extension.h"
 #include "failure.h"
 #include "history.h"
 #include "identity.h"
+#include "lane.h"
 #include "lease.h"
 #include "shmem.h"
 #include "worker.h"
@@ -42,8 +49,11 @@
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
+#define TURN_MS 1000 /* of a worker for which others wait */
+#define LEAVE_GRACE_MS 250
 
 static PpLane *lane;
+static PpClaim claim; /* to the lane; stale: it is another database's now */
 static char *database_name;
 static MemoryContext batch_context;
 static uint32 wait_event;
@@ -57,6 +67,11 @@ static PpRing *volatile stop_closes = NULL;
 
 static int failures = 0; /* transient ones in a row */
 
+static bool am_rescuer = false; /* the launcher, in the middle of a stop */
+static TimestampTz started_at;
+static bool given_back = false; /* the lane isn't ours any more */
+static TimestampTz hold_seen_at = 0;
+
 static void
 request_stop(SIGNAL_ARGS)
 {
@@ -65,7 +80,7 @@ request_stop(SIGNAL_ARGS)
 	if (stop_requested_at == 0)
 		stop_requested_at = GetCurrentTimestamp();
 	ShutdownRequestPending = true;
-	if (stop_closes)
+	if (stop_closes && !pp_ring_is_stale(stop_closes, claim.generation))
 		pp_ring_close_at_once(stop_closes);
 	SetLatch(MyLatch);
 	errno = save_errno;
@@ -77,6 +92,13 @@ deadline_has_passed(int grace_ms)
 	return stop_requested_at != 0 &&
 		   TimestampDifferenceExceeds(stop_requested_at, GetCurrentTimestamp(),
 									  pp_shutdown_timeout + grace_ms);
+}
+
+/* Does a command want us out of the database?  Also called by a signal handler. */
+static bool
+is_held(void)
+{
+	return *(volatile bool *) &lane->leave;
 }
 
 /* Cancel the statement; if its code catches that, end it with the process. */
@@ -105,6 +127,12 @@ look_at_clock(void)
 
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
+	else if (is_held())
+	{
+		if (hold_seen_at == 0)
+			hold_seen_at = now;
+		cut_off(PP_CUT_HOLD, TimestampDifferenceExceeds(hold_seen_at, now, LEAVE_GRACE_MS));
+	}
 
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
@@ -118,47 +146,33 @@ look_at_clock(void)
 static void
 detach(int code, Datum arg)
 {
-	if (pp_cut == PP_CUT_STOP)
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 		pp_settle_excuse(lane);
 
 	SpinLockAcquire(&lane->mutex);
 	lane->worker_pid = 0;
+	lane->worker_database = InvalidOid;
 	lane->worker_latch = NULL;
 	lane->worker_state = PP_WORKER_NONE;
-	if (code == 0)
+	if (code == 0 && failures == 0)
 		lane->starts = 0;
 	SpinLockRelease(&lane->mutex);
 
 	/* from now on the next item calls the launcher, which looks for old ones too */
-	(void) pp_ring_arm(&lane->ring, pp_ring_view(&lane->ring).published + 1, PG_UINT64_MAX);
+	(void) pp_ring_arm(&lane->ring, claim.generation, pp_ring_view(&lane->ring).published + 1,
+					   PG_UINT64_MAX);
 	pp_launcher_wake();
 	ConditionVariableBroadcast(&lane->settled);
 }
 
-/* Become the lane's worker; leave at once if it has one. */
+/* Become the lane's worker; leave at once if that isn't wanted any more. */
 static void
-attach(void)
+attach(Oid database)
 {
-	bool taken;
-
+	claim.lane = lane;
+	if (!pp_lane_attach(lane, database, &claim.generation))
+		proc_exit(am_rescuer ? 1 : 0);
 	before_shmem_exit(detach, (Datum) 0);
-
-	SpinLockAcquire(&lane->mutex);
-	lane->starting = false;
-	taken = lane->worker_pid != 0;
-	if (!taken)
-	{
-		lane->worker_pid = MyProcPid;
-		lane->worker_latch = MyLatch;
-		lane->worker_state = PP_WORKER_WRITING;
-	}
-	SpinLockRelease(&lane->mutex);
-
-	if (taken)
-	{
-		cancel_before_shmem_exit(detach, (Datum) 0);
-		proc_exit(1); /* if this is the launcher, it has to be started again */
-	}
 	stop_closes = &lane->ring;
 }
 
@@ -166,29 +180,48 @@ attach(void)
 static void
 top_up_ids(void)
 {
-	if (!pp_lease_is_low(lane))
+	if (!OidIsValid(claim.extension) || !pp_lease_is_low(&claim))
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pp_lease_top_up(lane);
+	pp_lease_top_up(&claim);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(batch_context);
+}
+
+/* What is installed in the database?  FATAL if it can't be used. */
+static void
+find_extension(void)
+{
+	const char *fault;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	claim.extension = pp_extension_oid();
+	fault = OidIsValid(claim.extension) ? pp_extension_fault(claim.extension) : NULL;
+	if (fault)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   database_name, fault)));
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(batch_context);
 }
 
 static void
-start(int lane_number)
+start(int lane_number, Oid database)
 {
 	char application[NAMEDATALEN];
-	bool installed;
 
 	lane = pp_lane(lane_number);
 	pp_am_worker = true;
+	started_at = GetCurrentTimestamp();
 	pqsignal(SIGTERM, request_stop);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	attach();
+	attach(database);
 
-	BackgroundWorkerInitializeConnectionByOid(pp_lane_database(lane), InvalidOid, 0);
+	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pp_identity_init();
 	pp_settle_init(lane);
 	clock_timeout = RegisterTimeout(USER_TIMEOUT, look_at_clock);
@@ -198,23 +231,16 @@ start(int lane_number)
 
 	StartTransactionCommand();
 	database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
-	installed = OidIsValid(get_extension_oid("persist_pipeline", true));
 	CommitTransactionCommand();
-	MemoryContextSwitchTo(batch_context);
 
 	snprintf(application, sizeof(application), "persist_pipeline worker");
 	SetConfigOption("application_name", application, PGC_USERSET, PGC_S_OVERRIDE);
 	pgstat_report_appname(application);
 
-	if (!installed)
-		ereport(FATAL,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"persist_pipeline\" does not exist in database \"%s\"",
-						database_name),
-				 errhint("Items that wait for it stay in the ring until it is created again.")));
-
+	find_extension();
 	pp_ring_open(&lane->ring);
-	ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" started", database_name)));
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
+									 database_name)));
 }
 
 /* Between transactions there is nothing that a cancellation could mean. */
@@ -225,15 +251,47 @@ check_interrupts(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Sleep until the latch is set, or for so many ms (-1: no limit). */
-static void
+/* Sleep until the latch is set (true), or for so many ms (-1: no limit). */
+static bool
 nap(PpWorkerState state, long ms)
 {
+	int events;
+
 	pp_lane_set_state(lane, state);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
-					 wait_event);
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
+					   wait_event);
 	ResetLatch(MyLatch);
 	check_interrupts();
+
+	return (events & WL_LATCH_SET) != 0;
+}
+
+/* Has the lane been taken from us?  Only an empty one can be. */
+static bool
+has_lost_lane(void)
+{
+	return given_back || pp_ring_is_stale(&lane->ring, claim.generation);
+}
+
+static bool
+others_wait(void)
+{
+	return *(volatile bool *) &pp_shared->crowded;
+}
+
+/* Is it time to go, in good order and without a stop? */
+static bool
+has_to_leave(void)
+{
+	PpRingView view;
+
+	if (is_held() || has_lost_lane())
+		return true;
+	if (!others_wait())
+		return false;
+	view = pp_ring_view(&lane->ring);
+	return (view.head == view.tail && view.reserved == 0) ||
+		   TimestampDifferenceExceeds(started_at, GetCurrentTimestamp(), TURN_MS);
 }
 
 static void
@@ -245,15 +303,27 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
-/* Nothing to do for now: let the statistics out, and sleep until called. */
+/*
+ * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
+ * has called for long enough, or nobody can, give the lane back.
+ */
 static void
 sleep_idle(PpRingView view)
 {
-	if (!pp_ring_arm(&lane->ring, view.published + 1, PG_UINT64_MAX))
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
 		return;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
-	nap(PP_WORKER_IDLE, -1);
+
+	SpinLockAcquire(&lane->mutex);
+	lane->idle_since = now;
+	SpinLockRelease(&lane->mutex);
+
+	if (!OidIsValid(claim.extension) ||
+		!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
+		given_back = pp_lane_give_back(lane, claim.generation);
 }
 
 /* The items of an entry that are not settled. */
@@ -287,6 +357,39 @@ open_entry(uint64 at, PpEntry *entry)
 	}
 
 	return span;
+}
+
+/*
+ * Items of an installation that has been dropped since must not reach this one.
+ * Most are gone with it; these were in the middle of their commit.  True: there
+ * were some.
+ */
+static bool
+discard_old(PpRingView view)
+{
+	uint64 items = 0;
+	PpEntry *entry;
+
+	for (uint64 at = view.head; (entry = pp_ring_take(&lane->ring, at, view.tail)) != NULL;
+		 at += entry->bytes)
+	{
+		if (entry->extension == claim.extension || entry->settled == entry->items)
+			continue;
+		find_extension(); /* it may be ours that is old */
+		if (entry->extension != claim.extension)
+			items += pp_ring_discard(&lane->ring, entry->extension);
+	}
+	if (items == 0)
+		return false;
+
+	SpinLockAcquire(&lane->mutex);
+	lane->discarded += items;
+	SpinLockRelease(&lane->mutex);
+	ConditionVariableBroadcast(&lane->settled);
+	ereport(LOG, (errmsg("%llu items of database \"%s\" are gone with extension \"%s\", which was "
+						 "dropped before they were written",
+						 (unsigned long long) items, database_name, "persist_pipeline")));
+	return true;
 }
 
 /*
@@ -342,6 +445,8 @@ back_off(const ErrorData *error)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	long left;
 
+	if (pp_cut == PP_CUT_HOLD)
+		return;
 	if (failures++ == 0 && pp_cut != PP_CUT_STOP)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
@@ -349,7 +454,8 @@ back_off(const ErrorData *error)
 						database_name, unpack_sql_state(error->sqlerrcode)),
 				 errdetail("Its items stay in the ring.")));
 
-	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
+	while (!has_to_leave() &&
+		   (left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
 	{
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
@@ -375,6 +481,8 @@ write_batch(PpRingView view)
 
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
+	if (discard_old(view))
+		return true;
 	spans = take(view, &nspans, &nitems);
 	if (nspans == 0)
 		return false;
@@ -415,7 +523,7 @@ is_due(PpRingView view, long *ms)
 	*ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 										  TimestampTzPlusMilliseconds(oldest, pp_flush_interval));
 
-	return *ms <= 0 || view.head < flush_to ||
+	return *ms <= 0 || others_wait() || view.head < flush_to ||
 		   view.published - view.settled >= (uint64) pp_batch_size ||
 		   view.tail - view.head >= lane->ring.size / 2;
 }
@@ -431,12 +539,13 @@ take_turn(void)
 		sleep_idle(view);
 	else if (!is_due(view, &ms))
 	{
-		if (pp_ring_arm(&lane->ring, view.settled + pp_batch_size, view.head + lane->ring.size / 2))
+		if (pp_ring_arm(&lane->ring, claim.generation, view.settled + pp_batch_size,
+						view.head + lane->ring.size / 2))
 			nap(PP_WORKER_GATHERING, ms);
 	}
 	else if (!write_batch(view))
 	{
-		if (pp_ring_arm(&lane->ring, view.published + 1, PG_UINT64_MAX))
+		if (pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
 			nap(PP_WORKER_GATHERING, -1);
 	}
 }
@@ -476,15 +585,17 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 	settled_before = view.settled;
 
-	while ((view.head < view.tail || view.reserved > 0) && !deadline_has_passed(0))
+	while ((view.head < view.tail || view.reserved > 0) && !deadline_has_passed(0) && !is_held())
 	{
 		if (view.head == view.tail || !write_batch(view))
 		{
-			if (pp_ring_arm(&lane->ring, view.published + 1, PG_UINT64_MAX))
+			if (pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
 				nap(PP_WORKER_STOPPING, CLOCK_MS);
 		}
 		view = pp_ring_view(&lane->ring);
 	}
+	if (is_held())
+		return; /* this is no longer a stop */
 
 	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
 	report.drained = view.settled - settled_before;
@@ -498,9 +609,12 @@ stop(void)
 void
 pp_worker_main(Datum lane_number)
 {
-	start(DatumGetInt32(lane_number));
+	Oid database;
 
-	while (!ShutdownRequestPending)
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	start(DatumGetInt32(lane_number), database);
+
+	while (!ShutdownRequestPending && !has_to_leave())
 	{
 		check_interrupts();
 		reload_settings();
@@ -508,7 +622,12 @@ pp_worker_main(Datum lane_number)
 		take_turn();
 	}
 
-	stop();
+	if (ShutdownRequestPending && !has_lost_lane())
+		stop();
+	else
+		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
+										 database_name)));
+	pgstat_report_stat(true);
 	proc_exit(0);
 }
 
@@ -519,8 +638,9 @@ pp_worker_main(Datum lane_number)
 void
 pp_worker_rescue(int lane_number)
 {
+	am_rescuer = true;
 	stop_requested_at = GetCurrentTimestamp();
-	start(lane_number);
+	start(lane_number, pp_lane_database(pp_lane(lane_number)));
 	stop();
 	proc_exit(1); /* as the launcher does */
 }

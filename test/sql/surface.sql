@@ -77,8 +77,8 @@ SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regproce
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
-	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, mode superuser enum async, '
-	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, statement_timeout sighup integer 30000 ms 0',
+	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
+	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, statement_timeout sighup integer 30000 ms 0, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();

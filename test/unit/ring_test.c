@@ -27,7 +27,7 @@ ring_new_at(uint64 size, uint64 position)
 {
 	PpRing *ring = ring_new(size);
 
-	CHECK(pp_ring_arm(ring, NEVER, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, NEVER, NEVER));
 
 	ring->head = position;
 	ring->tail = position;
@@ -38,7 +38,7 @@ ring_new_at(uint64 size, uint64 position)
 static uint64
 begin_units(PpRing *ring, uint64 units, uint32 items)
 {
-	CHECK(pp_ring_reserve(ring, units * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, units * UNIT, false) == PP_RESERVED);
 	return pp_ring_begin(ring, 1, items, (units - 1) * UNIT, 0);
 }
 
@@ -170,7 +170,7 @@ test_header(void)
 	PpEntry *entry;
 
 	publish_units(ring, 2, 1);
-	CHECK(pp_ring_reserve(ring, 4 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 4 * UNIT, false) == PP_RESERVED);
 	before = ring_check(ring);
 	at = pp_ring_begin(ring, 4000000001u, 7, 2 * UNIT - 3, INT64_C(-8000000000000000));
 	after = ring_check(ring);
@@ -233,7 +233,7 @@ one_payload(PpRing *ring, uint64 position, uint64 length, uint64 split)
 	for (uint64 i = 0; i < length; i++)
 		image[(start + i) % ring->size] = payload[i];
 
-	CHECK(pp_ring_reserve(ring, pp_entry_bytes(length), false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, pp_entry_bytes(length), false) == PP_RESERVED);
 	CHECK(pp_ring_begin(ring, 1, 1, length, 0) == position);
 	pp_ring_write(ring, position, split, payload + split, length - split);
 	pp_ring_write(ring, position, 0, payload, split);
@@ -322,33 +322,33 @@ fill(uint64 size, uint64 offset, uint64 taken, uint64 promised)
 	if (taken > 0)
 		at = publish_units(ring, taken / UNIT, 1);
 	if (promised > 0)
-		CHECK(pp_ring_reserve(ring, promised, false) == PP_RESERVED);
+		CHECK(pp_ring_reserve(ring, GENERATION, promised, false) == PP_RESERVED);
 
 	before = ring_check(ring);
-	CHECK(pp_ring_reserve(ring, room + UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, room + UNIT, true) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, size + UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, PG_UINT64_MAX / UNIT * UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, room + UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, room + UNIT, true) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, size + UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, PG_UINT64_MAX / UNIT * UNIT, false) == PP_RING_FULL);
 	CHECK(views_equal(ring_check(ring), before));
 
-	CHECK(pp_ring_reserve(ring, room, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, room, false) == PP_RESERVED);
 	CHECK(ring_check(ring).reserved == promised + room);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 
 	/* what isn't used is there again */
 	CHECK(!pp_ring_release(ring, room));
-	CHECK(pp_ring_reserve(ring, room + UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, room, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, room + UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, room, false) == PP_RESERVED);
 
 	/* and so is what was freed, but not what is merely settled */
 	if (taken > 0)
 	{
 		pp_ring_settle(ring, at, 1);
-		CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 		pp_ring_free(ring, 1);
-		CHECK(pp_ring_reserve(ring, taken + UNIT, false) == PP_RING_FULL);
-		CHECK(pp_ring_reserve(ring, taken, false) == PP_RESERVED);
-		CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(ring, GENERATION, taken + UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(ring, GENERATION, taken, false) == PP_RESERVED);
+		CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 	}
 
 	/* all of that promise can be kept */
@@ -386,7 +386,7 @@ test_full_laps(void)
 		publish_units(ring, 2, 1);
 	for (int i = 0; i < 1000; i++)
 	{
-		CHECK(pp_ring_reserve(ring, 2 * UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, false) == PP_RING_FULL);
 		CHECK(pp_ring_take(ring, oldest, ring_check(ring).tail) != NULL);
 		pp_ring_settle(ring, oldest, 1);
 		pp_ring_free(ring, 1);
@@ -406,9 +406,9 @@ test_credits(void)
 	PpRing *ring = ring_new_at(10 * UNIT, 0);
 
 	/* two transactions; one aborts, one uses less than it asked for */
-	CHECK(pp_ring_reserve(ring, 4 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, 6 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 4 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 	CHECK(!pp_ring_release(ring, 4 * UNIT));
 	CHECK(ring_check(ring).reserved == 6 * UNIT);
 	CHECK(ring_check(ring).tail == 0);
@@ -422,14 +422,14 @@ test_credits(void)
 	CHECK(ring_check(ring).tail == 5 * UNIT);
 
 	/* exactly what isn't taken is there */
-	CHECK(pp_ring_reserve(ring, 6 * UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, 5 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
 	CHECK(!pp_ring_release(ring, 5 * UNIT));
 
 	/* credits that come and go leave nothing behind */
 	for (int i = 0; i < 1000; i++)
 	{
-		CHECK(pp_ring_reserve(ring, 5 * UNIT, false) == PP_RESERVED);
+		CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
 		ring_check(ring);
 		CHECK(!pp_ring_release(ring, 2 * UNIT));
 		CHECK(!pp_ring_release(ring, 3 * UNIT));
@@ -444,7 +444,7 @@ test_peak(void)
 	PpRing *ring = ring_new_at(10 * UNIT, 0);
 	uint64 at;
 
-	CHECK(pp_ring_reserve(ring, 3 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 3 * UNIT);
 	CHECK(!pp_ring_release(ring, 3 * UNIT));
 	CHECK(ring_check(ring).peak == 3 * UNIT);
@@ -452,18 +452,18 @@ test_peak(void)
 	/* a credit that becomes an entry isn't counted twice */
 	at = publish_units(ring, 2, 1);
 	CHECK(ring_check(ring).peak == 3 * UNIT);
-	CHECK(pp_ring_reserve(ring, 9 * UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 9 * UNIT, false) == PP_RING_FULL);
 	CHECK(ring_check(ring).peak == 3 * UNIT);
-	CHECK(pp_ring_reserve(ring, 5 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 7 * UNIT);
 	CHECK(!pp_ring_release(ring, 5 * UNIT));
 	pp_ring_settle(ring, at, 1);
 	pp_ring_free(ring, 1);
 	CHECK(ring_check(ring).peak == 7 * UNIT);
 
-	CHECK(pp_ring_reserve(ring, 7 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 7 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 7 * UNIT);
-	CHECK(pp_ring_reserve(ring, 3 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 10 * UNIT);
 	free(ring);
 }
@@ -475,17 +475,17 @@ test_closed(void)
 	uint64 at;
 
 	/* two transactions in commit, when the worker closes */
-	CHECK(pp_ring_reserve(ring, 3 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, 2 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, false) == PP_RESERVED);
 	pp_ring_close(ring);
 	CHECK(ring_check(ring).closed);
 	CHECK(ring_check(ring).reserved == 5 * UNIT);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_CLOSED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_CLOSED);
 	CHECK(ring_check(ring).reserved == 5 * UNIT);
 
 	/* the worker itself may, but there must be room for it, too */
-	CHECK(pp_ring_reserve(ring, 6 * UNIT, true) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, 2 * UNIT, true) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, true) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, true) == PP_RESERVED);
 	at = pp_ring_begin(ring, 1, 1, UNIT, 0);
 	CHECK(!pp_ring_publish(ring, at));
 	CHECK(walk(ring, at) == 1);
@@ -507,12 +507,12 @@ test_closed(void)
 	pp_ring_settle(ring, at, 4);
 	pp_ring_free(ring, 5);
 	CHECK(ring_check(ring).head == ring_check(ring).tail);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_CLOSED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_CLOSED);
 
 	/* open again: as before, and nobody waits for the last release */
 	pp_ring_open(ring);
 	CHECK(!ring_check(ring).closed);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
 	CHECK(!pp_ring_release(ring, UNIT));
 	CHECK(publish_units(ring, 1, 1) == 5 * UNIT);
 	free(ring);
@@ -529,11 +529,11 @@ test_closed_last_arrives(void)
 	PpRingView view;
 	uint64 at;
 
-	CHECK(pp_ring_reserve(ring, 3 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
 	pp_ring_close(ring);
 	view = ring_check(ring);
-	CHECK(pp_ring_arm(ring, view.published + 1, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, view.published + 1, NEVER));
 	CHECK(!pp_ring_release(ring, UNIT));
 	at = pp_ring_begin(ring, 1, 2, 2 * UNIT, 0);
 	CHECK(ring_check(ring).reserved == 0);
@@ -648,8 +648,10 @@ test_done_out_of_order(void)
 			CHECK(ring_check(ring).settled == (uint64) i + 1);
 
 			/* exactly the room of those is there again */
-			CHECK(pp_ring_reserve(ring, UNIT + UNIT + at[first] - at[0], false) == PP_RING_FULL);
-			CHECK(pp_ring_reserve(ring, UNIT + at[first] - at[0], false) == PP_RESERVED);
+			CHECK(pp_ring_reserve(ring, GENERATION, UNIT + UNIT + at[first] - at[0], false) ==
+				  PP_RING_FULL);
+			CHECK(pp_ring_reserve(ring, GENERATION, UNIT + at[first] - at[0], false) ==
+				  PP_RESERVED);
 			CHECK(!pp_ring_release(ring, UNIT + at[first] - at[0]));
 		}
 		CHECK(ring_check(ring).head == at[COUNT]);
@@ -733,7 +735,7 @@ test_arm(void)
 				for (int i = 0; i < before; i++)
 					publish_units(ring, 1, 2);
 				reached = 2 * (uint64) before >= want_items || (uint64) before * UNIT >= want_tail;
-				CHECK(pp_ring_arm(ring, want_items, want_tail) == !reached);
+				CHECK(pp_ring_arm(ring, GENERATION, want_items, want_tail) == !reached);
 
 				for (int i = before + 1; i <= COUNT; i++)
 				{
@@ -755,29 +757,29 @@ test_arm_again(void)
 	PpRing *ring = ring_new_at(16 * UNIT, 0);
 
 	/* the last arm counts */
-	CHECK(pp_ring_arm(ring, 1, NEVER));
-	CHECK(pp_ring_arm(ring, 3, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 1, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 3, NEVER));
 	publish_units(ring, 1, 1);
 	publish_units(ring, 1, 1);
 	CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 
 	/* one that is refused undoes the one before */
-	CHECK(pp_ring_arm(ring, 4, NEVER));
-	CHECK(!pp_ring_arm(ring, 3, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 4, NEVER));
+	CHECK(!pp_ring_arm(ring, GENERATION, 3, NEVER));
 	publish_units(ring, 1, 1);
-	CHECK(pp_ring_arm(ring, NEVER, 5 * UNIT));
-	CHECK(!pp_ring_arm(ring, NEVER, 4 * UNIT));
+	CHECK(pp_ring_arm(ring, GENERATION, NEVER, 5 * UNIT));
+	CHECK(!pp_ring_arm(ring, GENERATION, NEVER, 4 * UNIT));
 	publish_units(ring, 1, 1);
 
 	/* and so does one for nothing */
-	CHECK(pp_ring_arm(ring, 6, 6 * UNIT));
-	CHECK(pp_ring_arm(ring, NEVER, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 6, 6 * UNIT));
+	CHECK(pp_ring_arm(ring, GENERATION, NEVER, NEVER));
 	publish_units(ring, 1, 1);
 
 	/* once per arm */
 	for (uint64 i = 6; i < 9; i++)
 	{
-		CHECK(pp_ring_arm(ring, i + 1, NEVER));
+		CHECK(pp_ring_arm(ring, GENERATION, i + 1, NEVER));
 		CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 	}
 	publish_units(ring, 1, 1);
@@ -786,8 +788,8 @@ test_arm_again(void)
 	for (uint64 at = 0; at < 10 * UNIT; at += UNIT)
 		pp_ring_settle(ring, at, 1);
 	pp_ring_free(ring, 10);
-	CHECK(!pp_ring_arm(ring, 10, NEVER));
-	CHECK(pp_ring_arm(ring, 11, NEVER));
+	CHECK(!pp_ring_arm(ring, GENERATION, 10, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 11, NEVER));
 	CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 	free(ring);
 }
@@ -801,14 +803,14 @@ test_arm_busy(void)
 	uint64 second;
 
 	first = begin_units(ring, 2, 1);
-	CHECK(!pp_ring_arm(ring, NEVER, 2 * UNIT));
-	CHECK(pp_ring_arm(ring, NEVER, 3 * UNIT));
+	CHECK(!pp_ring_arm(ring, GENERATION, NEVER, 2 * UNIT));
+	CHECK(pp_ring_arm(ring, GENERATION, NEVER, 3 * UNIT));
 	second = begin_units(ring, 2, 1);
 	CHECK(pp_ring_publish(ring, second));
 
 	/* the worker finds nothing, since the first is BUSY; its publish wakes */
 	CHECK(walk(ring, 0) == 0);
-	CHECK(pp_ring_arm(ring, 2, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 2, NEVER));
 	CHECK(pp_ring_publish(ring, first));
 	CHECK(walk(ring, 0) == 2);
 	free(ring);
@@ -856,7 +858,7 @@ test_publish_then_gone(void)
 	hook_ring = ring;
 	hook_at = begin_units(ring, 2, 3);
 	hook_done = false;
-	CHECK(pp_ring_arm(ring, 3, NEVER));
+	CHECK(pp_ring_arm(ring, GENERATION, 3, NEVER));
 
 	shim_spin_hook = hook_worker;
 	CHECK(pp_ring_publish(ring, hook_at));
@@ -937,7 +939,7 @@ hook_begin_seen(ShimSpinEvent event)
 		CHECK(pg_atomic_read_u32(&pp_ring_entry(hook_ring, hook_at)->state) == PP_ENTRY_BUSY);
 	CHECK(walk(hook_ring, hook_at) == 0);
 	ring_check(hook_ring);
-	CHECK(pp_ring_reserve(hook_ring, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(hook_ring, GENERATION, UNIT, false) == PP_RING_FULL);
 }
 
 /*
@@ -953,7 +955,7 @@ test_tail_means_busy(void)
 	pp_ring_free(ring, 1);
 	pg_atomic_init_u32(&pp_ring_entry(ring, 0)->state, PP_ENTRY_READY);
 
-	CHECK(pp_ring_reserve(ring, 2 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, false) == PP_RESERVED);
 	hook_ring = ring;
 	hook_calls = 0;
 	hook_at = 2 * UNIT;
@@ -971,9 +973,9 @@ hook_new_entry(ShimSpinEvent event)
 	if (event == SHIM_AFTER_RELEASE && hook_calls == 2)
 	{
 		/* the room of the entry about to be freed isn't there yet */
-		CHECK(pp_ring_reserve(hook_ring, 2 * UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(hook_ring, GENERATION, 2 * UNIT, false) == PP_RING_FULL);
 		publish_units(hook_ring, 1, 1);
-		CHECK(pp_ring_reserve(hook_ring, UNIT, false) == PP_RING_FULL);
+		CHECK(pp_ring_reserve(hook_ring, GENERATION, UNIT, false) == PP_RING_FULL);
 	}
 }
 
@@ -994,8 +996,8 @@ test_free_while_publishing(void)
 	CHECK(ring_check(ring).tail == 3 * UNIT);
 	CHECK(ring_check(ring).published == 2);
 	CHECK(walk(ring, 2 * UNIT) == 1);
-	CHECK(pp_ring_reserve(ring, 2 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 	free(ring);
 }
 
@@ -1048,7 +1050,7 @@ model_reserve(Model *model)
 		expected = PP_RING_CLOSED;
 	else if (model_used(model) + bytes > model->ring->size)
 		expected = PP_RING_FULL;
-	CHECK(pp_ring_reserve(model->ring, bytes, even_if_closed) == expected);
+	CHECK(pp_ring_reserve(model->ring, GENERATION, bytes, even_if_closed) == expected);
 	if (expected == PP_RESERVED)
 		model->view.reserved += bytes;
 	if (model->view.peak < model_used(model))
@@ -1155,7 +1157,7 @@ model_arm(Model *model)
 	armed = model->view.published < items && model->view.tail < tail;
 	model->wake_items = armed ? items : NEVER;
 	model->wake_tail = armed ? tail : NEVER;
-	CHECK(pp_ring_arm(model->ring, items, tail) == armed);
+	CHECK(pp_ring_arm(model->ring, GENERATION, items, tail) == armed);
 }
 
 /* All that can be seen of the ring is as in the model. */
@@ -1279,14 +1281,14 @@ test_kept(void)
 	PpRing *ring = ring_new(16 * UNIT);
 
 	pp_ring_init(ring, 16 * UNIT, 2 * UNIT);
-	CHECK(pp_ring_reserve(ring, 15 * UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, 14 * UNIT, false) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, 3 * UNIT, true) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, UNIT, true) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, false) == PP_RING_FULL);
-	CHECK(pp_ring_reserve(ring, UNIT, true) == PP_RESERVED);
-	CHECK(pp_ring_reserve(ring, UNIT, true) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 15 * UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 14 * UNIT, false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, true) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, true) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, true) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, true) == PP_RING_FULL);
 	ring_check(ring);
 	free(ring);
 }

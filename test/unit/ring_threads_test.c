@@ -177,7 +177,8 @@ wake_producer(void *arg)
 			uint64 at;
 
 			/* the ring is large enough for what a sleeping worker leaves */
-			if (!CHECK(pp_ring_reserve(test->ring, pp_entry_bytes(length), false) == PP_RESERVED))
+			if (!CHECK(pp_ring_reserve(test->ring, GENERATION, pp_entry_bytes(length), false) ==
+					   PP_RESERVED))
 				break;
 			at = pp_ring_begin(test->ring, 1, items, length, 0);
 			if (pick(&random, 4) == 0)
@@ -226,7 +227,7 @@ wake_worker(void *arg)
 			if (pick(&random, 2) == 0)
 				test->armed_tail = view.tail + pick(&random, 10) * UNIT;
 		}
-		if (pp_ring_arm(test->ring, test->armed_items, test->armed_tail))
+		if (pp_ring_arm(test->ring, GENERATION, test->armed_items, test->armed_tail))
 		{
 			test->arms++;
 			latch_wait(&test->sleeper);
@@ -267,7 +268,7 @@ wake_rounds(bool lazily, int rounds)
 	pthread_t worker;
 
 	test.ring = ring_new(256 * UNIT);
-	pp_ring_arm(test.ring, NEVER, NEVER); /* as if the worker had been started */
+	pp_ring_arm(test.ring, GENERATION, NEVER, NEVER); /* as if the worker had been started */
 	pthread_barrier_init(&test.start, NULL, WAKE_PRODUCERS + 1);
 	pthread_barrier_init(&test.end, NULL, WAKE_PRODUCERS + 1);
 	pthread_create(&worker, NULL, wake_worker, &test);
@@ -338,7 +339,7 @@ close_producer(void *arg)
 	pthread_barrier_wait(&test->start);
 	for (;;)
 	{
-		PpReserveResult result = pp_ring_reserve(test->ring, 2 * UNIT, false);
+		PpReserveResult result = pp_ring_reserve(test->ring, GENERATION, 2 * UNIT, false);
 
 		if (result == PP_RING_CLOSED)
 			return NULL;
@@ -397,7 +398,7 @@ close_worker(void *arg)
 			break;
 		if (__atomic_load_n(&test->leave, __ATOMIC_SEQ_CST))
 			break;
-		if (pp_ring_arm(test->ring, view.published + 1, NEVER))
+		if (pp_ring_arm(test->ring, GENERATION, view.published + 1, NEVER))
 			latch_wait(&test->sleeper);
 	}
 	worker_gone(&test->sleeper);
@@ -568,7 +569,7 @@ flood_reserve(Flood *flood, uint64 bytes)
 {
 	PpReserveResult result;
 
-	while ((result = pp_ring_reserve(flood->ring, bytes, false)) != PP_RESERVED)
+	while ((result = pp_ring_reserve(flood->ring, GENERATION, bytes, false)) != PP_RESERVED)
 	{
 		if (!CHECK(result == PP_RING_FULL))
 			give_up(flood);
@@ -757,7 +758,7 @@ flood_worker(void *arg)
 		}
 
 		if (nwindow == 0 && at == view.tail && flood->consumed < total &&
-			pp_ring_arm(flood->ring, view.published + 1, NEVER))
+			pp_ring_arm(flood->ring, GENERATION, view.published + 1, NEVER))
 		{
 			flood->sleeps++;
 			latch_wait(&flood->sleeper);
@@ -791,7 +792,7 @@ test_flood(void)
 
 	flood.ring = ring_new(RING_BYTES);
 	flood.per_producer = (uint32) (items / PRODUCERS);
-	pp_ring_arm(flood.ring, NEVER, NEVER);
+	pp_ring_arm(flood.ring, GENERATION, NEVER, NEVER);
 	pthread_create(&worker, NULL, flood_worker, &flood);
 	for (uint32 i = 0; i < PRODUCERS; i++)
 	{

@@ -11,6 +11,8 @@
 #include "ring.h"
 #include "tap.h"
 
+#define GENERATION 1 /* of a new ring */
+
 /* What memory holds before anybody has written it */
 #define GARBAGE 0xA5
 

@@ -25,6 +25,7 @@ typedef uint8_t uint8;
 typedef uint32_t uint32;
 typedef uint64_t uint64;
 typedef unsigned int Oid;
+#define InvalidOid ((Oid) 0)
 
 #define PG_UINT64_MAX UINT64_MAX
 

@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * extension.c
+ *	  Finds the installation of the extension; see extension.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "extension.h"
+
+#define EXTENSION_NAME "persist_pipeline"
+
+/* The versions of the SQL script that this library serves */
+static const char *const served_versions[] = {"1.0"};
+
+/* The current installation; InvalidOid if there is none. */
+Oid
+pp_extension_oid(void)
+{
+	return get_extension_oid(EXTENSION_NAME, true);
+}
+
+/* The version that pg_extension names; "" if the row has just gone. */
+static char *
+installed_version(Oid extension)
+{
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	char *version = "";
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool is_null;
+		Datum value =
+			heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &is_null);
+
+		version = is_null ? "" : TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	return version;
+}
+
+/* A relation of the installation, by its name; InvalidOid if it isn't there. */
+Oid
+pp_extension_relation(Oid extension, const char *name)
+{
+	return get_relname_relid(name, pp_extension_schema(extension));
+}
+
+static bool
+has_batch_function(Oid extension)
+{
+	oidvector *no_arguments = buildoidvector(NULL, 0);
+
+	return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum("persist_batch"),
+								 PointerGetDatum(no_arguments),
+								 ObjectIdGetDatum(pp_extension_schema(extension)));
+}
+
+static bool
+is_served(const char *version)
+{
+	for (int i = 0; i < lengthof(served_versions); i++)
+	{
+		if (strcmp(version, served_versions[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What keeps the installation from working, as a sentence; NULL: nothing. */
+const char *
+pp_extension_fault(Oid extension)
+{
+	char *version = installed_version(extension);
+
+	if (!is_served(version))
+		return psprintf("Its SQL has version \"%s\", and the library that the server has loaded "
+						"serves version \"%s\".",
+						version, served_versions[lengthof(served_versions) - 1]);
+	if (!OidIsValid(pp_extension_relation(extension, "persist_id_seq")))
+		return "Its sequence \"persist_id_seq\" does not exist.";
+	if (!has_batch_function(extension))
+		return "Its function \"persist_batch\" does not exist.";
+	return NULL;
+}
+
+/*
+ * The current installation, which works.  Errors: 42704 there is none; 55000 it
+ * is not whole, or of another version than the library.
+ */
+Oid
+pp_extension_get(void)
+{
+	Oid extension = pp_extension_oid();
+	const char *fault;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("extension \"%s\" does not exist in database \"%s\"", EXTENSION_NAME,
+							   get_database_name(MyDatabaseId)),
+						errhint("Create it with CREATE EXTENSION.")));
+
+	fault = pp_extension_fault(extension);
+	if (fault)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" in database \"%s\" cannot be used as it is",
+						EXTENSION_NAME, get_database_name(MyDatabaseId)),
+				 errdetail("%s", fault),
+				 errhint("Run ALTER EXTENSION %s UPDATE; or restart the server, if it has not "
+						 "been restarted since the library was replaced; or create the extension "
+						 "again.",
+						 EXTENSION_NAME)));
+
+	return extension;
+}

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * extension.h
+ *	  The installation of the extension in the current database: is it there, is
+ *	  it whole, and does its SQL fit this library?
+ *
+ * An installation is named by the OID of its pg_extension row: DROP and CREATE
+ * EXTENSION make another one.  Items belong to the installation that they were
+ * handed to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_EXTENSION_H
+#define PP_EXTENSION_H
+
+#include "postgres.h"
+
+extern Oid pp_extension_oid(void);
+extern const char *pp_extension_fault(Oid extension);
+extern Oid pp_extension_get(void);
+extern Oid pp_extension_relation(Oid extension, const char *name);
+
+#endif /* PP_EXTENSION_H */

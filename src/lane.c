@@ -1,0 +1,435 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.c
+ *	  Claims lanes, gives them back, and holds databases; see lane.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "config.h"
+#include "extension.h"
+#include "lane.h"
+
+#define HOLD_WAIT_MS 5000 /* for a worker to leave; as long as the server's own commands wait */
+#define HOLD_LOOK_MS 5
+
+static PpClaim mine = {NULL, 0, InvalidOid};
+static Oid my_hold = InvalidOid;
+
+/* ---- under PpShared.lock ---- */
+
+static PpLane *
+find(Oid database)
+{
+	for (int i = 0; i < pp_max_databases; i++)
+	{
+		if (pp_lane(i)->database == database)
+			return pp_lane(i);
+	}
+	return NULL;
+}
+
+static bool
+is_held(Oid database)
+{
+	for (int i = 0; i < pp_shared->nholds; i++)
+	{
+		if (pp_shared->holds[i] == database)
+			return true;
+	}
+	return false;
+}
+
+/* The lane that has been empty for longest, taken from its database; or NULL. */
+static PpLane *
+evict(void)
+{
+	/* one that gets an item between a look at it and the next is passed over */
+	for (int tries = 0; tries < pp_max_databases; tries++)
+	{
+		PpLane *idlest = NULL;
+		TimestampTz idle_since = 0;
+
+		for (int i = 0; i < pp_max_databases; i++)
+		{
+			PpLane *lane = pp_lane(i);
+			PpRingView view = pp_ring_view(&lane->ring);
+			TimestampTz since;
+
+			SpinLockAcquire(&lane->mutex);
+			since = lane->idle_since;
+			SpinLockRelease(&lane->mutex);
+			if (view.head == view.tail && view.reserved == 0 &&
+				(idlest == NULL || since < idle_since))
+			{
+				idlest = lane;
+				idle_since = since;
+			}
+		}
+		if (idlest == NULL || pp_ring_disown(&idlest->ring))
+			return idlest;
+	}
+	return NULL;
+}
+
+/* Let a lane begin anew; its ring has moved on already. */
+static void
+assign(PpLane *lane, Oid database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	lane->database = database;
+	lane->leave = is_held(database);
+
+	SpinLockAcquire(&lane->mutex);
+	lane->starts = 0;
+	lane->last_start = 0;
+	lane->tried_items = 0;
+	lane->careful_end = 0;
+	lane->batches = 0;
+	lane->failed = 0;
+	lane->discarded = 0;
+	lane->idle_since = now;
+	memset(&lane->ids, 0, sizeof(PpIdRange));
+	memset(&lane->spare_ids, 0, sizeof(PpIdRange));
+	SpinLockRelease(&lane->mutex);
+}
+
+/* ---- claims ---- */
+
+PpLane *
+pp_lane_find(Oid database)
+{
+	PpLane *lane;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	lane = find(database);
+	LWLockRelease(pp_shared->lock);
+
+	return lane;
+}
+
+Oid
+pp_lane_database(PpLane *lane)
+{
+	Oid database;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	database = lane->database;
+	LWLockRelease(pp_shared->lock);
+
+	return database;
+}
+
+static bool
+is_good(const PpClaim *claim)
+{
+	return claim->lane != NULL && !pp_ring_is_stale(&claim->lane->ring, claim->generation);
+}
+
+/* The current database's lane; `create`: a free or idle one, if it has none. */
+static PpClaim
+look(bool create)
+{
+	PpClaim claim = {NULL, 0, InvalidOid};
+	bool taken = false;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	claim.lane = find(MyDatabaseId);
+	if (claim.lane == NULL && create)
+	{
+		claim.lane = find(InvalidOid);
+		if (claim.lane == NULL)
+		{
+			claim.lane = evict();
+			taken = claim.lane != NULL;
+		}
+		if (claim.lane)
+			assign(claim.lane, MyDatabaseId);
+	}
+	if (claim.lane)
+		claim.generation = pp_ring_view(&claim.lane->ring).generation;
+	LWLockRelease(pp_shared->lock);
+
+	/* its worker, if it has one, sees that the ring has moved on */
+	if (taken)
+		pp_lane_wake(claim.lane);
+
+	return claim;
+}
+
+/*
+ * The claim to the current database's lane.  NULL: all lanes have items of other
+ * databases.  The errors of pp_extension_get().
+ */
+const PpClaim *
+pp_lane_claim(void)
+{
+	while (!is_good(&mine))
+	{
+		PpClaim claim;
+
+		/* who can't use it shall not take it from another database */
+		(void) pp_extension_get();
+
+		claim = look(true);
+		if (claim.lane == NULL)
+			return NULL;
+
+		/* after the generation: if it changes from now on, so does that */
+		claim.extension = pp_extension_oid();
+		mine = claim;
+	}
+	return &mine;
+}
+
+/* The same, but NULL if the database has no lane. */
+const PpClaim *
+pp_lane_claimed(void)
+{
+	if (!is_good(&mine) && look(false).lane == NULL)
+		return NULL;
+	return pp_lane_claim();
+}
+
+/*
+ * This process becomes the lane's worker, for that database.  False: the lane is
+ * another's by now, has a worker, or its database is held.
+ */
+bool
+pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
+{
+	bool attached = false;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&lane->mutex);
+	if (lane->database == database && !lane->leave && lane->worker_pid == 0)
+	{
+		lane->worker_pid = MyProcPid;
+		lane->worker_database = database;
+		lane->worker_latch = MyLatch;
+		lane->worker_state = PP_WORKER_WRITING;
+		attached = true;
+	}
+	else
+		lane->starts = 0; /* that start came to nothing, but through no fault */
+	SpinLockRelease(&lane->mutex);
+	*generation = pp_ring_view(&lane->ring).generation;
+	LWLockRelease(pp_shared->lock);
+
+	return attached;
+}
+
+/* Free the lane, if nothing is in it; called by its idle worker. */
+bool
+pp_lane_give_back(PpLane *lane, uint64 generation)
+{
+	bool given = false;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	if (!pp_ring_is_stale(&lane->ring, generation) && pp_ring_disown(&lane->ring))
+	{
+		lane->database = InvalidOid;
+		lane->leave = false;
+		given = true;
+	}
+	LWLockRelease(pp_shared->lock);
+
+	return given;
+}
+
+/* ---- holds ---- */
+
+static void
+unhold_at_exit(int code, Datum arg)
+{
+	pp_unhold();
+}
+
+/* A process of ours that is connected to the database, or 0. */
+static pid_t
+find_worker(Oid database, Latch **latch)
+{
+	pid_t pid = 0;
+
+	for (int i = 0; i < pp_max_databases && pid == 0; i++)
+	{
+		PpLane *lane = pp_lane(i);
+
+		SpinLockAcquire(&lane->mutex);
+		if (lane->worker_pid != 0 && lane->worker_database == database)
+		{
+			pid = lane->worker_pid;
+			*latch = lane->worker_latch;
+		}
+		SpinLockRelease(&lane->mutex);
+	}
+	return pid;
+}
+
+/* Wait until no process of ours is connected to the database; false: it takes too long. */
+static bool
+wait_for_departure(Oid database)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	uint32 wait_event = pp_wait_event("PersistPipelineHold");
+	pid_t seen = 0;
+
+	for (;;)
+	{
+		Latch *latch = NULL;
+		pid_t pid = find_worker(database, &latch);
+
+		if (pid != 0 && pid != seen)
+		{
+			SetLatch(latch);
+			seen = pid;
+		}
+		/* it detaches a moment before it is no longer seen as connected */
+		if (pid == 0 && (seen == 0 || BackendPidGetProc(seen) == NULL))
+			return true;
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HOLD_WAIT_MS))
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_LOOK_MS,
+						 wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Send our processes away from the database, and keep them away until pp_unhold().
+ * False: one is still there, in code that can't be interrupted.  A process holds
+ * one database at a time.
+ */
+bool
+pp_hold(Oid database)
+{
+	static bool registered = false;
+	PpLane *lane;
+
+	if (!registered)
+	{
+		before_shmem_exit(unhold_at_exit, (Datum) 0);
+		registered = true;
+	}
+
+	if (my_hold != database)
+	{
+		pp_unhold();
+		LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+		Assert(pp_shared->nholds < MaxBackends);
+		pp_shared->holds[pp_shared->nholds++] = database;
+		my_hold = database;
+		lane = find(database);
+		if (lane)
+			lane->leave = true;
+		LWLockRelease(pp_shared->lock);
+	}
+
+	return wait_for_departure(database);
+}
+
+/* Let them in again, as far as this process is concerned. */
+void
+pp_unhold(void)
+{
+	PpLane *lane;
+	int i = 0;
+
+	if (!OidIsValid(my_hold))
+		return;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	while (pp_shared->holds[i] != my_hold)
+		i++;
+	pp_shared->holds[i] = pp_shared->holds[--pp_shared->nholds];
+	lane = find(my_hold);
+	if (lane)
+		lane->leave = is_held(my_hold);
+	my_hold = InvalidOid;
+	LWLockRelease(pp_shared->lock);
+
+	pp_launcher_wake();
+}
+
+/*
+ * Is the database held?  A process that asks before it connects may see a hold
+ * come while it does: the holder then waits for it.
+ */
+bool
+pp_is_held(Oid database)
+{
+	bool held;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	held = is_held(database);
+	LWLockRelease(pp_shared->lock);
+
+	return held;
+}
+
+/*
+ * The database, which we hold, has been dropped: free its lane.  Returns how many
+ * items were in it.
+ */
+uint64
+pp_lane_drop(Oid database)
+{
+	PpLane *lane;
+	uint64 items = 0;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	lane = find(database);
+	if (lane)
+	{
+		items = pp_ring_clear(&lane->ring);
+		lane->database = InvalidOid;
+		lane->leave = false;
+	}
+	LWLockRelease(pp_shared->lock);
+
+	return items;
+}
+
+/*
+ * The extension in the database, which we hold, has been dropped or altered: make
+ * everybody look at it again.  Items of the installation that is `gone` (or
+ * InvalidOid) are discarded; returns how many.  Can't fail.
+ */
+uint64
+pp_lane_renew(Oid database, Oid gone)
+{
+	PpLane *lane;
+	uint64 items = 0;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	lane = find(database);
+	if (lane)
+	{
+		pp_ring_renew(&lane->ring);
+		if (OidIsValid(gone))
+		{
+			items = pp_ring_discard(&lane->ring, gone);
+			SpinLockAcquire(&lane->mutex);
+			lane->discarded += items;
+			memset(&lane->ids, 0, sizeof(PpIdRange)); /* of a sequence that is gone, too */
+			memset(&lane->spare_ids, 0, sizeof(PpIdRange));
+			SpinLockRelease(&lane->mutex);
+		}
+	}
+	LWLockRelease(pp_shared->lock);
+	if (items > 0)
+		ConditionVariableBroadcast(&lane->settled);
+
+	return items;
+}

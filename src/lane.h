@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.h
+ *	  Which database has which lane, and which databases our processes have to
+ *	  stay out of.
+ *
+ * A database gets a lane at its first item.  It loses it when the worker has been
+ * idle for worker_idle_timeout, when the database is dropped, or when another
+ * database needs one and this one is the longest idle.  So what a process knows of
+ * its lane is a claim, of the ring's generation: it is looked at again before each
+ * use, and pp_ring_reserve refuses one that is stale.
+ *
+ * A hold keeps our processes out of a database while a command needs it for
+ * itself (DROP DATABASE, DROP EXTENSION, ...).  The worker leaves in the middle of a
+ * batch, whose items stay in the ring; the launcher starts no other; and after the
+ * last hold is gone, things go on.  All is under PpShared.lock, and a worker that
+ * attaches looks for a hold under that lock, so that none can slip in.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_LANE_H
+#define PP_LANE_H
+
+#include "shmem.h"
+
+/* What this process knows of its database's lane */
+typedef struct PpClaim
+{
+	PpLane *lane;
+	uint64 generation; /* of the lane's ring */
+	Oid extension;	   /* the installation in this database */
+} PpClaim;
+
+/* Producers */
+extern const PpClaim *pp_lane_claim(void);
+extern const PpClaim *pp_lane_claimed(void);
+extern PpLane *pp_lane_find(Oid database);
+extern Oid pp_lane_database(PpLane *lane);
+
+/* The lane's worker */
+extern bool pp_lane_attach(PpLane *lane, Oid database, uint64 *generation);
+extern bool pp_lane_give_back(PpLane *lane, uint64 generation);
+
+/* Commands */
+extern bool pp_hold(Oid database);
+extern void pp_unhold(void);
+extern bool pp_is_held(Oid database);
+extern uint64 pp_lane_drop(Oid database);
+extern uint64 pp_lane_renew(Oid database, Oid gone);
+
+#endif /* PP_LANE_H */

@@ -1,0 +1,284 @@
+/*-------------------------------------------------------------------------
+ *
+ * utility.c
+ *	  Makes way for commands that concern a database or the extension as a whole.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, and CREATE DATABASE
+ * with that template need the database for themselves: a worker that is connected to
+ * it makes them fail.  So it is sent away first, if the caller has the right to the
+ * command, and kept away until the command has ended, well or not.
+ *
+ * DROP EXTENSION (whatever statement it comes from) and ALTER EXTENSION keep it away
+ * until the end of their transaction: what they change must not be in use, and what
+ * is dropped has to be counted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_tablespace.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/tablespace.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "enqueue.h"
+#include "extension.h"
+#include "lane.h"
+#include "utility.h"
+
+static ProcessUtility_hook_type previous_utility_hook = NULL;
+static object_access_hook_type previous_access_hook = NULL;
+
+/* The extension that the current transaction drops or alters */
+static bool extension_held = false;
+static Oid extension_dropped = InvalidOid;
+
+/* ---- database commands ---- */
+
+static bool
+may_create_databases(void)
+{
+	HeapTuple tuple;
+	bool may = superuser();
+
+	if (may)
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return may;
+}
+
+static bool
+is_template(Oid database)
+{
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool template = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return template;
+}
+
+static char *
+string_option(List *options, const char *name, char *default_value)
+{
+	ListCell *cell;
+
+	foreach (cell, options)
+	{
+		DefElem *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg)
+			return defGetString(option);
+	}
+	return default_value;
+}
+
+static Oid
+database_to_drop(DropdbStmt *stmt)
+{
+	Oid database = get_database_oid(stmt->dbname, true);
+
+	return OidIsValid(database) && pp_owns_database(database, GetUserId()) && !is_template(database)
+			   ? database
+			   : InvalidOid;
+}
+
+static Oid
+database_to_rename(RenameStmt *stmt)
+{
+	Oid database =
+		stmt->renameType == OBJECT_DATABASE ? get_database_oid(stmt->subname, true) : InvalidOid;
+
+	return OidIsValid(database) && pp_owns_database(database, GetUserId()) && may_create_databases()
+			   ? database
+			   : InvalidOid;
+}
+
+static Oid
+database_to_move(AlterDatabaseStmt *stmt)
+{
+	char *name = string_option(stmt->options, "tablespace", NULL);
+	Oid database = name ? get_database_oid(stmt->dbname, true) : InvalidOid;
+	Oid tablespace = name ? get_tablespace_oid(name, true) : InvalidOid;
+
+	return OidIsValid(database) && OidIsValid(tablespace) &&
+				   pp_owns_database(database, GetUserId()) &&
+				   pp_tablespace_aclcheck(tablespace, GetUserId(), ACL_CREATE) == ACLCHECK_OK
+			   ? database
+			   : InvalidOid;
+}
+
+static Oid
+database_to_copy(CreatedbStmt *stmt)
+{
+	Oid database = get_database_oid(string_option(stmt->options, "template", "template1"), true);
+
+	return OidIsValid(database) && may_create_databases() &&
+				   (is_template(database) || pp_owns_database(database, GetUserId())) &&
+				   !OidIsValid(get_database_oid(stmt->dbname, true))
+			   ? database
+			   : InvalidOid;
+}
+
+/* The database that the command needs for itself and may have; else InvalidOid. */
+static Oid
+needed_database(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			return database_to_drop((DropdbStmt *) stmt);
+		case T_RenameStmt:
+			return database_to_rename((RenameStmt *) stmt);
+		case T_AlterDatabaseStmt:
+			return database_to_move((AlterDatabaseStmt *) stmt);
+		case T_CreatedbStmt:
+			return database_to_copy((CreatedbStmt *) stmt);
+		default:
+			return InvalidOid;
+	}
+}
+
+static void
+forget_database(Oid database, const char *name)
+{
+	uint64 items = pp_lane_drop(database);
+
+	if (items > 0)
+		ereport(LOG, (errmsg("database \"%s\" was dropped, and with it %llu items that had not "
+							 "been written",
+							 name, (unsigned long long) items)));
+}
+
+static void
+process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				DestReceiver *receiver, QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next =
+		previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
+	Node *stmt = planned->utilityStmt;
+	Oid database = InvalidOid;
+
+	/* elsewhere these commands are refused, and so is the one for our own database */
+	if (context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock() && IsTransactionState())
+		database = needed_database(stmt);
+	if (!OidIsValid(database) || database == MyDatabaseId)
+	{
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		return;
+	}
+
+	PG_TRY();
+	{
+		(void) pp_hold(database); /* if it won't go, the command says so */
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		if (IsA(stmt, DropdbStmt))
+			forget_database(database, ((DropdbStmt *) stmt)->dbname);
+	}
+	PG_FINALLY();
+	{
+		pp_unhold();
+	}
+	PG_END_TRY();
+}
+
+/* ---- extension commands ---- */
+
+/* Nobody uses the extension until the end of this transaction. */
+static void
+hold_extension(void)
+{
+	if (pp_am_worker)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot change extension \"persist_pipeline\" while it writes a batch")));
+
+	extension_held = true;
+	if (!pp_hold(MyDatabaseId))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("extension \"persist_pipeline\" is in use by its worker"),
+						errdetail("The worker runs code that can't be interrupted."),
+						errhint("Try again.")));
+}
+
+/* What waits for the extension goes with it, and who drops it is told. */
+static void
+announce_drop(Oid extension)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+	uint64 items = pp_enqueue_drop(extension);
+
+	if (lane)
+	{
+		PpRingView view = pp_ring_view(&lane->ring);
+
+		items += view.published - view.settled;
+	}
+	extension_dropped = extension;
+	if (items > 0)
+		ereport(NOTICE, (errmsg("%llu items that have not been written are dropped with extension "
+								"\"persist_pipeline\"",
+								(unsigned long long) items)));
+}
+
+static void
+access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, sub, arg);
+
+	if (class != ExtensionRelationId || (access != OAT_DROP && access != OAT_POST_ALTER) ||
+		object != pp_extension_oid())
+		return;
+
+	hold_extension();
+	if (access == OAT_DROP)
+		announce_drop(object);
+}
+
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (!extension_held)
+		return;
+
+	if (event == XACT_EVENT_COMMIT)
+		(void) pp_lane_renew(MyDatabaseId, extension_dropped);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	{
+		pp_unhold();
+		extension_held = false;
+		extension_dropped = InvalidOid;
+	}
+}
+
+/* Called once, while the library is preloaded. */
+void
+pp_utility_init(void)
+{
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	previous_access_hook = object_access_hook;
+	object_access_hook = access_object;
+	RegisterXactCallback(xact_event, NULL);
+}
