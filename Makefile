@@ -35,6 +35,7 @@ OBJS = \
 	src/failure.o \
 	src/history.o \
 	src/worker.o \
+	src/probe.o \
 	src/launcher.o \
 	src/api.o \
 	src/views.o \

@@ -255,11 +255,15 @@ unhold_at_exit(int code, Datum arg)
 	pp_unhold();
 }
 
-/* A process of ours that is connected to the database, or 0. */
+/* A process of ours that is connected to the database, or 0; its latch, if it has one. */
 static pid_t
-find_worker(Oid database, Latch **latch)
+find_process(Oid database, Latch **latch)
 {
-	pid_t pid = 0;
+	pid_t pid;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	pid = pp_shared->probe.connected_to == database ? pp_shared->probe.pid : 0;
+	LWLockRelease(pp_shared->lock);
 
 	for (int i = 0; i < pp_max_databases && pid == 0; i++)
 	{
@@ -287,11 +291,12 @@ wait_for_departure(Oid database)
 	for (;;)
 	{
 		Latch *latch = NULL;
-		pid_t pid = find_worker(database, &latch);
+		pid_t pid = find_process(database, &latch);
 
 		if (pid != 0 && pid != seen)
 		{
-			SetLatch(latch);
+			if (latch)
+				SetLatch(latch);
 			seen = pid;
 		}
 		/* it detaches a moment before it is no longer seen as connected */
@@ -396,6 +401,8 @@ pp_lane_drop(Oid database)
 		lane->database = InvalidOid;
 		lane->leave = false;
 	}
+	if (pp_shared->probe.database == database)
+		pp_shared->probe.database = InvalidOid;
 	LWLockRelease(pp_shared->lock);
 
 	return items;

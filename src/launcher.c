@@ -57,6 +57,10 @@ typedef struct Post
 
 static Post *posts; /* by lane */
 
+static BackgroundWorkerHandle *probe; /* that looks into a database now */
+static Oid probed_after;			  /* how far they had got when it was started */
+static TimestampTz probed_at;
+
 /* Of the server's slots */
 static int refusals = 0; /* in a row */
 static TimestampTz refused_at = 0;
@@ -67,19 +71,26 @@ forget_latch(int code, Datum arg)
 	pp_set_launcher_latch(NULL);
 }
 
+static void
+forget_if_ended(BackgroundWorkerHandle **handle)
+{
+	pid_t pid;
+
+	if (*handle && GetBackgroundWorkerPid(*handle, &pid) == BGWH_STOPPED)
+	{
+		pfree(*handle);
+		*handle = NULL;
+		refused_at = 0; /* so there is a slot */
+	}
+}
+
 /* Has the lane a worker, or one that is being started? */
 static bool
 has_worker(PpLane *lane, Post *post)
 {
-	pid_t pid;
 	bool attached;
 
-	if (post->handle && GetBackgroundWorkerPid(post->handle, &pid) == BGWH_STOPPED)
-	{
-		pfree(post->handle);
-		post->handle = NULL;
-		refused_at = 0; /* so there is a slot */
-	}
+	forget_if_ended(&post->handle);
 
 	SpinLockAcquire(&lane->mutex);
 	attached = lane->worker_pid != 0;
@@ -156,43 +167,84 @@ note_refusal(void)
 					  errhint("Increase \"max_worker_processes\".")));
 }
 
-/* False: the server has no slot. */
-static bool
-start_worker(int number)
+/* Have the server start a process of ours.  NULL: it has no slot. */
+static BackgroundWorkerHandle *
+start_process(const char *type, const char *function, int argument, Oid database)
 {
-	PpLane *lane = pp_lane(number);
-	Oid database = pp_lane_database(lane);
 	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS |
 											BGWORKER_BACKEND_DATABASE_CONNECTION |
 											PP_BGWORKER_INTERRUPTIBLE,
 							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
 							   .bgw_restart_time = BGW_NEVER_RESTART,
-							   .bgw_main_arg = Int32GetDatum(number),
+							   .bgw_main_arg = Int32GetDatum(argument),
 							   .bgw_notify_pid = MyProcPid};
-	TimestampTz now = GetCurrentTimestamp();
+	BackgroundWorkerHandle *handle;
 
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "persist_pipeline");
-	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pp_worker_main");
-	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "persist_pipeline worker");
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "persist_pipeline worker for database %u",
-			 database);
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "%s", function);
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "%s", type);
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "%s for database %u", type, database);
 	memcpy(worker.bgw_extra, &database, sizeof(database));
 
-	if (!RegisterDynamicBackgroundWorker(&worker, &posts[number].handle))
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		posts[number].handle = NULL;
 		note_refusal();
-		return false;
+		return NULL;
 	}
-
 	refusals = 0;
-	posts[number].waiting_since = 0;
-	posts[number].was_stopped = false;
+	return handle;
+}
+
+/* False: the server has no slot. */
+static bool
+start_worker(int number)
+{
+	PpLane *lane = pp_lane(number);
+	Post *post = &posts[number];
+	TimestampTz now = GetCurrentTimestamp();
+
+	post->handle =
+		start_process("persist_pipeline worker", "pp_worker_main", number, pp_lane_database(lane));
+	if (post->handle == NULL)
+		return false;
+
+	post->waiting_since = 0;
+	post->was_stopped = false;
 	SpinLockAcquire(&lane->mutex);
 	lane->last_start = now;
 	lane->starts++;
 	SpinLockRelease(&lane->mutex);
 	return true;
+}
+
+/*
+ * Look into the next database, if one is left and it isn't held.  Workers go
+ * first.  Returns the ms until it can be tried again, or -1.
+ */
+static long
+start_probe(int running)
+{
+	PpProbe next;
+	long delay = 0;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	next = pp_shared->probe;
+	LWLockRelease(pp_shared->lock);
+	if (probe || !next.wanted || running >= pp_max_workers || pp_is_held(next.database))
+		return -1;
+
+	/* the last one didn't get anywhere */
+	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after)
+		delay = TimestampDifferenceMilliseconds(
+			GetCurrentTimestamp(), TimestampTzPlusMilliseconds(probed_at, RESTART_MAX_MS));
+	delay = Max(delay, slot_delay());
+	if (delay > 0)
+		return delay;
+
+	probed_after = next.after;
+	probed_at = GetCurrentTimestamp();
+	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
+	return probe ? -1 : Max(slot_delay(), 1);
 }
 
 /* Tell the workers whether others wait, so that they take turns. */
@@ -265,9 +317,11 @@ start_workers(void)
 {
 	long *delays = palloc(pp_max_databases * sizeof(long));
 	long next_start = -1;
-	int running = 0;
+	int running;
 	int number;
 
+	forget_if_ended(&probe);
+	running = probe ? 1 : 0;
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		delays[number] = look_at(number, &running);
@@ -287,7 +341,18 @@ start_workers(void)
 		next_start = sooner(next_start, Max(slot_delay(), 1));
 
 	pfree(delays);
-	return next_start;
+	return sooner(next_start, start_probe(running));
+}
+
+/* All databases are to be looked into, from the first on. */
+static void
+want_probes(void)
+{
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	pp_shared->probe.wanted = true;
+	pp_shared->probe.database = InvalidOid;
+	pp_shared->probe.after = InvalidOid;
+	LWLockRelease(pp_shared->lock);
 }
 
 /* Nothing may get into a ring that no worker will empty. */
@@ -339,6 +404,7 @@ pp_launcher_main(Datum unused)
 	posts = MemoryContextAllocZero(TopMemoryContext, pp_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
 	pp_set_launcher_latch(MyLatch);
+	want_probes();
 
 	while (!ShutdownRequestPending)
 	{

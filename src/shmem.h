@@ -17,6 +17,7 @@
  * Who may write what, besides the locks:
  *	PpShared.launcher_latch		the launcher
  *	PpShared.crowded			the launcher; anyone may read it without a lock
+ *	PpShared.probe				the launcher and its probes
  *	PpShared.holds				whoever holds a database (lane.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
@@ -100,6 +101,16 @@ typedef struct PpLane
 	PpRing ring; /* last: its data follow */
 } PpLane;
 
+/* Databases that are looked into, one after the other (probe.h) */
+typedef struct PpProbe
+{
+	bool wanted;	  /* there are more */
+	Oid database;	  /* the next one; InvalidOid: find out */
+	Oid after;		  /* so far they have got */
+	pid_t pid;		  /* of the process that looks; 0: none */
+	Oid connected_to; /* that it is connected to */
+} PpProbe;
+
 typedef struct PpShared
 {
 	LWLock *lock;
@@ -108,6 +119,8 @@ typedef struct PpShared
 	Latch *launcher_latch; /* NULL: no launcher */
 
 	bool crowded; /* lanes with work wait for a worker: take turns */
+
+	PpProbe probe; /* under lock */
 
 	/*
 	 * Databases whose workers have to stay out; each backend holds one at most,

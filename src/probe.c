@@ -1,0 +1,145 @@
+/*-------------------------------------------------------------------------
+ *
+ * probe.c
+ *	  Looks into one database; see probe.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "extension.h"
+#include "lane.h"
+#include "probe.h"
+
+static void
+forget_pid(int code, Datum arg)
+{
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	pp_shared->probe.pid = 0;
+	LWLockRelease(pp_shared->lock);
+}
+
+/*
+ * Which database is next?  Whatever becomes of this process, the one after it goes
+ * on behind that.
+ */
+static Oid
+take_task(Oid *after)
+{
+	PpProbe *probe = &pp_shared->probe;
+	Oid database;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	database = probe->database;
+	if (OidIsValid(database))
+		probe->after = database;
+	*after = probe->after;
+	probe->database = InvalidOid;
+	probe->connected_to = database;
+	probe->pid = MyProcPid;
+	LWLockRelease(pp_shared->lock);
+
+	return database;
+}
+
+static void
+set_next_task(Oid database)
+{
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	pp_shared->probe.database = database;
+	pp_shared->probe.wanted = OidIsValid(database);
+	LWLockRelease(pp_shared->lock);
+}
+
+/* An installation that can't work is worth a line before somebody needs it. */
+static void
+look_around(void)
+{
+	Oid extension = pp_extension_oid();
+	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+
+	if (fault)
+		ereport(LOG, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					  errmsg("extension \"persist_pipeline\" in database \"%s\" cannot be used as "
+							 "it is",
+							 get_database_name(MyDatabaseId)),
+					  errdetail("%s", fault)));
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
+									 get_database_name(MyDatabaseId),
+									 OidIsValid(extension) ? "installed" : "not installed")));
+}
+
+/* The connectable database with the next higher OID; InvalidOid: none. */
+static Oid
+find_next(Oid after)
+{
+	Relation rel = table_open(DatabaseRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
+	Oid next = InvalidOid;
+	HeapTuple tuple;
+
+	/* not by the index: where no database is selected, that can't be */
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->oid > after && database->datallowconn &&
+			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
+			(!OidIsValid(next) || database->oid < next))
+			next = database->oid;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	return next;
+}
+
+void
+pp_probe_main(Datum unused)
+{
+	Oid database;
+	Oid after;
+	Oid next;
+
+	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	before_shmem_exit(forget_pid, (Datum) 0);
+	database = take_task(&after);
+	if (pp_is_held(database))
+	{
+		set_next_task(database);
+		proc_exit(0);
+	}
+
+	if (OidIsValid(database))
+		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	else
+		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	if (OidIsValid(database))
+		look_around();
+	next = find_next(after);
+	CommitTransactionCommand();
+
+	set_next_task(next);
+	proc_exit(0);
+}
