@@ -107,21 +107,20 @@ static bool
 needs_worker(PpLane *lane, Post *post)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
-	bool open_to_us;
+	bool owned;
+	bool held;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	open_to_us = OidIsValid(lane->database) && !lane->leave;
+	owned = OidIsValid(lane->database);
+	held = lane->leave;
 	LWLockRelease(pp_shared->lock);
-
-	if (!open_to_us)
-		return false;
 
 	if (view.closed)
 	{
 		pp_ring_open(&lane->ring);
-		post->was_stopped = true;
+		post->was_stopped = owned;
 	}
-	return post->was_stopped || view.head < view.tail || view.reserved > 0;
+	return owned && !held && (post->was_stopped || view.head < view.tail || view.reserved > 0);
 }
 
 /* How long the lane's next start has to wait, in ms. */

@@ -346,12 +346,14 @@ pp_ring_open(PpRing *ring)
 	SpinLockRelease(&ring->mutex);
 }
 
-/* Under the mutex, of a ring that is empty: as new, but for its positions. */
+/*
+ * Under the mutex, of a ring that is empty: as new, but for its positions, and
+ * closed if it was: the server may be stopping.
+ */
 static void
 start_anew(PpRing *ring)
 {
 	ring->generation++;
-	ring->closed = false;
 	ring->peak = 0;
 	ring->published = 0;
 	ring->settled = 0;
