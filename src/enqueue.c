@@ -387,21 +387,20 @@ xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			at_commit();
+			pp_lane_end_transaction(true);
 			break;
 		case XACT_EVENT_ABORT:
 			at_abort();
+			pp_lane_end_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (list.length > 0 || list.dropped)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg(list.dropped
-									? "cannot PREPARE a transaction that has dropped extension "
-									  "\"persist_pipeline\""
-									: "cannot PREPARE a transaction that has enqueued items")));
+			if (list.length > 0)
+				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+								errmsg("cannot PREPARE a transaction that has enqueued items")));
 			break;
 		case XACT_EVENT_PREPARE:
 			forget();
+			pp_lane_end_transaction(false);
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:
@@ -439,6 +438,8 @@ subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId paren
 {
 	int level = GetCurrentTransactionNestLevel();
 
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		pp_lane_end_transaction(false);
 	if (list.nmarks == 0 || list.marks[list.nmarks - 1].nest_level != level)
 		return;
 

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "batch.h"
+#include "extension.h"
 #include "failure.h"
 #include "identity.h"
 
@@ -118,19 +119,19 @@ pp_settle_excuse(PpLane *lane)
 static bool
 is_transient(const ErrorData *error, bool alone)
 {
+	/* whatever code makes of its cancellation, by a stop or a command */
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
+		return true;
+
 	/*
 	 * A full ring: triggers on targets enqueue, and those of fewer items less;
 	 * only the worker makes room, so with one item there is little to hope for.
-	 * A cancellation: by the stop or a person, nobody's fault; but a trigger can
-	 * raise that error, too, and statement_timeout's is its item's own.
+	 * A cancellation: by a person, nobody's fault; but a trigger can raise that
+	 * error, too, and statement_timeout's is its item's own.
 	 */
 	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES ||
 		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-	{
-		if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
-			return true;
 		return pp_cut == PP_CUT_NONE && alone && ++doubts_in_a_row < DOUBTS;
-	}
 
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -225,6 +226,19 @@ try(PpLane *lane, const PpSpan *spans, int n)
 	return error;
 }
 
+/* FATAL, and so nothing is lost, if the extension is not what it should be. */
+static void
+check_extension(void)
+{
+	Oid extension = pp_extension_oid();
+	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+
+	if (fault)
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"persist_pipeline\" cannot be used as it is: %s", fault)));
+}
+
 /* Log an item that can't be inserted, without its values, and pass on. */
 static void
 give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
@@ -238,6 +252,7 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	check_extension(); /* no item is to blame for an extension that lacks something */
 	name = get_rel_name(item->target);
 	schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
 	ereport(WARNING,

@@ -23,6 +23,7 @@
 #define HOLD_LOOK_MS 5
 
 static PpClaim mine = {NULL, 0, InvalidOid};
+static bool mine_is_new = false; /* made in a transaction that hasn't committed */
 static Oid my_hold = InvalidOid;
 
 /* ---- under PpShared.lock ---- */
@@ -99,6 +100,7 @@ assign(PpLane *lane, Oid database)
 	lane->failed = 0;
 	lane->discarded = 0;
 	lane->idle_since = now;
+	lane->stopped = false;
 	memset(&lane->ids, 0, sizeof(PpIdRange));
 	memset(&lane->spare_ids, 0, sizeof(PpIdRange));
 	SpinLockRelease(&lane->mutex);
@@ -188,6 +190,7 @@ pp_lane_claim(void)
 		/* after the generation: if it changes from now on, so does that */
 		claim.extension = pp_extension_oid();
 		mine = claim;
+		mine_is_new = true;
 	}
 	return &mine;
 }
@@ -199,6 +202,26 @@ pp_lane_claimed(void)
 	if (!is_good(&mine) && look(false).lane == NULL)
 		return NULL;
 	return pp_lane_claim();
+}
+
+/* This transaction does something to the extension: look again. */
+void
+pp_lane_forget_claim(void)
+{
+	mine.lane = NULL;
+}
+
+/*
+ * A transaction, or a subtransaction that didn't commit, has ended.  A claim that
+ * was made in it may name an installation that was made in it, too.
+ */
+void
+pp_lane_end_transaction(bool committed)
+{
+	if (!committed && mine_is_new)
+		pp_lane_forget_claim();
+	if (committed || mine.lane == NULL)
+		mine_is_new = false;
 }
 
 /*
@@ -218,6 +241,7 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 		lane->worker_database = database;
 		lane->worker_latch = MyLatch;
 		lane->worker_state = PP_WORKER_WRITING;
+		lane->stopped = false;
 		attached = true;
 	}
 	else

@@ -34,6 +34,8 @@ typedef struct PpClaim
 /* Producers */
 extern const PpClaim *pp_lane_claim(void);
 extern const PpClaim *pp_lane_claimed(void);
+extern void pp_lane_forget_claim(void);
+extern void pp_lane_end_transaction(bool committed);
 extern PpLane *pp_lane_find(Oid database);
 extern Oid pp_lane_database(PpLane *lane);
 

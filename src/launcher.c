@@ -46,6 +46,8 @@
 #define RESTART_MAX_MS 60000
 #define SLOT_MIN_MS 1000 /* from one look for a free slot to the next */
 #define SLOT_MAX_MS 15000
+#define STOP_GRACE_MS 1500 /* after shutdown_timeout, for workers to leave */
+#define COMPLAINT_MS 60000 /* from one complaint that there is none to the next */
 
 /* What we know of a lane's worker */
 typedef struct Post
@@ -64,6 +66,8 @@ static TimestampTz probed_at;
 /* Of the server's slots */
 static int refusals = 0; /* in a row */
 static TimestampTz refused_at = 0;
+static bool complained = false; /* about that, and somebody still waits */
+static TimestampTz complained_at = 0;
 
 static void
 forget_latch(int code, Datum arg)
@@ -156,14 +160,16 @@ slot_delay(void)
 }
 
 static void
-note_refusal(void)
+complain(void)
 {
-	refused_at = GetCurrentTimestamp();
-	if (refusals++ == 0)
-		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					  errmsg("no background worker slot is free for persist_pipeline"),
-					  errdetail("Items wait in the ring until one is."),
-					  errhint("Increase \"max_worker_processes\".")));
+	if (complained)
+		return;
+	complained = true;
+	complained_at = GetCurrentTimestamp();
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				  errmsg("no background worker slot is free for persist_pipeline"),
+				  errdetail("Items wait in the ring until one is."),
+				  errhint("Increase \"max_worker_processes\".")));
 }
 
 /* Have the server start a process of ours.  NULL: it has no slot. */
@@ -187,7 +193,8 @@ start_process(const char *type, const char *function, int argument, Oid database
 
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		note_refusal();
+		refused_at = GetCurrentTimestamp();
+		refusals++;
 		return NULL;
 	}
 	refusals = 0;
@@ -205,7 +212,10 @@ start_worker(int number)
 	post->handle =
 		start_process("persist_pipeline worker", "pp_worker_main", number, pp_lane_database(lane));
 	if (post->handle == NULL)
+	{
+		complain();
 		return false;
+	}
 
 	post->waiting_since = 0;
 	post->was_stopped = false;
@@ -335,7 +345,11 @@ start_workers(void)
 	/* whoever makes room wakes us */
 	set_crowded(number >= 0);
 	if (number < 0)
+	{
 		refusals = 0;
+		if (TimestampDifferenceExceeds(complained_at, GetCurrentTimestamp(), COMPLAINT_MS))
+			complained = false;
+	}
 	else if (running < pp_max_workers)
 		next_start = sooner(next_start, Max(slot_delay(), 1));
 
@@ -354,40 +368,98 @@ want_probes(void)
 	LWLockRelease(pp_shared->lock);
 }
 
-/* Nothing may get into a ring that no worker will empty. */
-static void
-close_lanes(void)
+/*
+ * Close the rings that have no worker: nothing may get into one that nobody will
+ * empty.  Returns a lane that needs one, or -1; *pending: one may come to need it,
+ * since its worker, which stops, may leave to make way for a command.
+ */
+static int
+close_lanes(bool *pending)
 {
-	int rescue = -1;
+	int needy = -1;
 
+	*pending = false;
 	for (int number = 0; number < pp_max_databases; number++)
 	{
 		PpLane *lane = pp_lane(number);
 		PpRingView view;
 		bool attached;
+		bool stopped;
+		bool held;
 
 		SpinLockAcquire(&lane->mutex);
 		attached = lane->worker_pid != 0;
+		stopped = lane->stopped;
 		SpinLockRelease(&lane->mutex);
-		if (attached)
-			continue;
+		if (!attached)
+			pp_ring_close(&lane->ring);
+		if (stopped)
+			continue; /* by a worker that has done and said what it could */
 
-		pp_ring_close(&lane->ring);
+		LWLockAcquire(pp_shared->lock, LW_SHARED);
+		held = lane->leave;
+		LWLockRelease(pp_shared->lock);
 		view = pp_ring_view(&lane->ring);
 		if (view.head == view.tail && view.reserved == 0)
 			continue;
-		if (rescue < 0)
-			rescue = number;
-		else
+		if ((attached && view.closed) || held)
+			*pending = true;
+		else if (needy < 0)
+			needy = number;
+	}
+	return needy;
+}
+
+/* Say what nobody can save. */
+static void
+report_lost(int except)
+{
+	for (int number = 0; number < pp_max_databases; number++)
+	{
+		PpLane *lane = pp_lane(number);
+		PpRingView view = pp_ring_view(&lane->ring);
+		bool unserved;
+
+		SpinLockAcquire(&lane->mutex);
+		unserved = lane->worker_pid == 0 && !lane->stopped;
+		SpinLockRelease(&lane->mutex);
+		if (number != except && unserved && view.published > view.settled)
 			ereport(WARNING,
 					(errmsg("no persist_pipeline worker is left for database %u",
 							pp_lane_database(lane)),
 					 errdetail("%llu items stay in the ring; they are lost if the server stops.",
 							   (unsigned long long) (view.published - view.settled))));
 	}
+}
 
-	if (rescue >= 0)
-		pp_worker_rescue(rescue);
+/*
+ * The server stops.  The first lane that has items and no worker gets us for one.
+ * Workers wake us when they leave, and holds when they end.
+ */
+static void
+finish(uint32 wait_event)
+{
+	TimestampTz until =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pp_shutdown_timeout + STOP_GRACE_MS);
+	bool pending;
+	int needy;
+
+	/* the workers' signals came with ours; give them a moment to be seen */
+	pg_usleep(10000L);
+	while ((needy = close_lanes(&pending)) < 0 && pending)
+	{
+		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (ms <= 0)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	report_lost(needy);
+	if (needy >= 0)
+		pp_worker_rescue(needy);
 }
 
 void
@@ -421,7 +493,7 @@ pp_launcher_main(Datum unused)
 		}
 	}
 
-	close_lanes();
+	finish(wait_event);
 
 	/* not 0: the postmaster starts it again, unless the server is stopping */
 	proc_exit(1);

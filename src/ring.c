@@ -376,12 +376,17 @@ pp_ring_disown(PpRing *ring)
 	return empty;
 }
 
-/* What producers know of their database is no longer true: let them look again. */
+/*
+ * What producers know of their database is no longer true: let them look again.
+ * There is no worker; the next item calls for one.
+ */
 void
 pp_ring_renew(PpRing *ring)
 {
 	SpinLockAcquire(&ring->mutex);
 	ring->generation++;
+	ring->wake_items = ring->published + 1;
+	ring->wake_tail = PG_UINT64_MAX;
 	SpinLockRelease(&ring->mutex);
 }
 

@@ -25,7 +25,7 @@
  *	PpLane.worker_*, tried_*,
  *	  careful_end, batches,
  *	  failed, settled_lsn,
- *	  idle_since				the worker of the lane; worker_pid and worker_latch
+ *	  idle_since, stopped		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
@@ -81,7 +81,8 @@ typedef struct PpLane
 	Oid worker_database; /* that it is connected to */
 	Latch *worker_latch;
 	PpWorkerState worker_state;
-	int starts; /* in a row that came to nothing */
+	bool stopped; /* the last worker was told to stop, and did what it could */
+	int starts;	  /* in a row that came to nothing */
 	TimestampTz last_start;
 	uint64 tried_items;		/* in the transaction that is open; 0: none */
 	uint64 tried_at;		/* ring position of the first one's entry */

@@ -42,7 +42,8 @@ static object_access_hook_type previous_access_hook = NULL;
 
 /* The extension that the current transaction drops or alters */
 static bool extension_held = false;
-static Oid extension_dropped = InvalidOid;
+static Oid extension_dropped = InvalidOid; /* unless that is rolled back */
+static uint64 items_announced;			   /* in the ring, at the drop */
 
 /* ---- database commands ---- */
 
@@ -166,7 +167,8 @@ forget_database(Oid database, const char *name)
 	if (items > 0)
 		ereport(LOG, (errmsg("database \"%s\" was dropped, and with it %llu items that had not "
 							 "been written",
-							 name, (unsigned long long) items)));
+							 name, (unsigned long long) items),
+					  errhidestmt(true)));
 }
 
 static void
@@ -179,10 +181,10 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	Node *stmt = planned->utilityStmt;
 	Oid database = InvalidOid;
 
-	/* elsewhere these commands are refused, and so is the one for our own database */
+	/* elsewhere these commands are refused; our own database can only be copied */
 	if (context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock() && IsTransactionState())
 		database = needed_database(stmt);
-	if (!OidIsValid(database) || database == MyDatabaseId)
+	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
 	{
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		return;
@@ -214,6 +216,7 @@ hold_extension(void)
 				 errmsg("cannot change extension \"persist_pipeline\" while it writes a batch")));
 
 	extension_held = true;
+	pp_lane_forget_claim();
 	if (!pp_hold(MyDatabaseId))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("extension \"persist_pipeline\" is in use by its worker"),
@@ -221,20 +224,31 @@ hold_extension(void)
 						errhint("Try again.")));
 }
 
+static uint64
+items_in_ring(void)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+	PpRingView view;
+
+	if (lane == NULL)
+		return 0;
+	view = pp_ring_view(&lane->ring);
+	return view.published - view.settled;
+}
+
 /* What waits for the extension goes with it, and who drops it is told. */
 static void
 announce_drop(Oid extension)
 {
-	PpLane *lane = pp_lane_find(MyDatabaseId);
 	uint64 items = pp_enqueue_drop(extension);
 
-	if (lane)
+	/* a second one in this transaction can have nothing in the ring yet */
+	if (!OidIsValid(extension_dropped))
 	{
-		PpRingView view = pp_ring_view(&lane->ring);
-
-		items += view.published - view.settled;
+		extension_dropped = extension;
+		items_announced = items_in_ring();
+		items += items_announced;
 	}
-	extension_dropped = extension;
 	if (items > 0)
 		ereport(NOTICE, (errmsg("%llu items that have not been written are dropped with extension "
 								"\"persist_pipeline\"",
@@ -256,19 +270,49 @@ access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		announce_drop(object);
 }
 
+/* Is it gone, in the end?  And with it more than was there when it was announced? */
+static void
+before_commit(void)
+{
+	uint64 items;
+
+	if (OidIsValid(extension_dropped) && pp_extension_oid() == extension_dropped)
+		extension_dropped = InvalidOid; /* back to a savepoint */
+	items = OidIsValid(extension_dropped) ? items_in_ring() : 0;
+	if (items > items_announced)
+		ereport(NOTICE, (errmsg("%llu items that have come since are dropped with extension "
+								"\"persist_pipeline\"",
+								(unsigned long long) (items - items_announced))));
+}
+
 static void
 xact_event(XactEvent event, void *arg)
 {
 	if (!extension_held)
 		return;
 
-	if (event == XACT_EVENT_COMMIT)
-		(void) pp_lane_renew(MyDatabaseId, extension_dropped);
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	switch (event)
 	{
-		pp_unhold();
-		extension_held = false;
-		extension_dropped = InvalidOid;
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has dropped or altered extension "
+							"\"persist_pipeline\"")));
+			break;
+		case XACT_EVENT_COMMIT:
+			(void) pp_lane_renew(MyDatabaseId, extension_dropped);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+			pp_unhold();
+			pp_lane_forget_claim();
+			extension_held = false;
+			extension_dropped = InvalidOid;
+			break;
+		default:
+			break;
 	}
 }
 

@@ -146,6 +146,8 @@ look_at_clock(void)
 static void
 detach(int code, Datum arg)
 {
+	bool stopped = stop_requested_at != 0 && !is_held();
+
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 		pp_settle_excuse(lane);
 
@@ -154,6 +156,7 @@ detach(int code, Datum arg)
 	lane->worker_database = InvalidOid;
 	lane->worker_latch = NULL;
 	lane->worker_state = PP_WORKER_NONE;
+	lane->stopped = stopped;
 	if (code == 0 && failures == 0)
 		lane->starts = 0;
 	SpinLockRelease(&lane->mutex);

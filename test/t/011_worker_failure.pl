@@ -1,7 +1,9 @@
 
 # What keeps a worker from working: a lock, a cancelled statement, a database
-# that lets nobody in, no free worker slot.  It comes back, with longer and
+# that can't be opened, no free worker slot.  It comes back, with longer and
 # longer pauses, says so once, and the items arrive, each once.
+#
+# PP_MINUTE: watch a worker that fails for a minute, not for five seconds.
 
 use strict;
 use warnings;
@@ -10,10 +12,11 @@ use lib $FindBin::RealBin;
 
 use PersistPipeline;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 my $node = pp_node(
 	'failure',
+	autovacuum => 'off',    # it fails on a database that can't be opened, too
 	'persist_pipeline.flush_interval' => 0,
 	'persist_pipeline.lock_timeout' => "'50ms'",
 	'persist_pipeline.shutdown_timeout' => "'5s'",
@@ -117,27 +120,51 @@ $node->restart;    # by force, if it hangs
 
 # ---- a worker that dies at its start: back-off
 
+# A database whose files say that it is none: sessions that are in it stay there.
+my $minute = $ENV{PP_MINUTE};    # watch all of the first minute
+my $dying = qr/persist_pipeline worker \w+ FATAL:  .*is not a valid data directory/;
 $node->safe_psql('postgres', "CREATE DATABASE shut");
 $node->safe_psql('shut', "CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int)");
 my $inside = connect_to($node, 'shut');
-$node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS false");
+my $version = $node->data_dir . '/base/'
+  . $node->safe_psql('postgres', "SELECT oid FROM pg_database WHERE datname = 'shut'") . '/PG_VERSION';
+rename $version, "$version.hidden" or die $!;
 $from = log_position($node);
+my $begin = time;
 $inside->do(sprintf($enqueue, $_)) foreach 1 .. 3;
 
 my @starts;
-my $tries = 0;
-while ((@starts = log_since($node, $from, qr/persist_pipeline worker \w+ FATAL:  .*not currently accepting/)) < 3)
-{
-	die "the worker is not started again" if $tries++ > 1200;
-	usleep(100_000);
-}
+wait_until('the worker dies twice', sub { (@starts = log_since($node, $from, $dying)) >= 2 });
+is(scalar(@starts), 2, 'a worker that fails at its start is started again');
 my @at = map { /^([\d.]+)/ ? $1 : die "no time in \"$_\"" } @starts;
-cmp_ok($at[1] - $at[0], '>=', 0.9, 'a worker that fails is started again after a second');
-cmp_ok($at[2] - $at[1], '>=', 1.9, 'then after two');
+cmp_ok($at[1] - $at[0], '>=', 0.9, 'after a second');
+is(join('|', map { queue_value($node, $_, 'shut') } 'worker_state', 'items_pending'), 'not running|3', 'its items wait');
 
-$node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS true");
+# What a failure costs: lines of any kind, the postmaster's too.
+my $lines = log_since($node, $from, qr/^\S+ \[\d+\] (?:persist_pipeline|postmaster).*(?:LOG|WARNING|ERROR|FATAL):  /);
+note "$lines lines for two failures";
+cmp_ok($lines, '<=', 4, 'two lines for each failure');
+cmp_ok(4 * $lines / 2, '<', 10, 'less than ten in the first minute, whose failures are at 0, 1, 5 and 21 s');
+
+if ($minute)
+{
+	usleep(100_000) while time < $begin + 60;
+	@starts = log_since($node, $from, $dying);
+	@at = map { /^([\d.]+)/ ? $1 : die "no time in \"$_\"" } @starts;
+	$lines = log_since($node, $from, qr/^\S+ \[\d+\] (?:persist_pipeline|postmaster).*(?:LOG|WARNING|ERROR|FATAL):  /);
+	note 'failures after ', join(', ', map { sprintf '%.1f s', $_ - $at[0] } @at), "; $lines lines";
+	is(scalar(@starts), 4, 'four failures in the first minute');
+	cmp_ok($at[2] - $at[1], '>=', 3.9, 'after four seconds');
+	cmp_ok($at[3] - $at[2], '>=', 15.9, 'after sixteen');
+	cmp_ok($lines, '<', 10, 'less than ten lines in the first minute');
+}
+
+rename "$version.hidden", $version or die $!;
 ok(flush($node, 'shut'), 'it starts once it can');
 is($node->safe_psql('shut', $summary), '3|3|3', 'its items have waited for it');
+my $started =
+  $node->safe_psql('postgres', "SELECT extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = " . worker_pid($node, 'shut'));
+cmp_ok($started - $at[-1], '>=', 3.9, 'after four seconds') if !$minute;
 
 # having worked, it is started at once
 $pid = worker_pid($node, 'shut');
@@ -146,6 +173,13 @@ wait_for_new_worker($node, $pid, 'shut');
 $inside->do(sprintf($enqueue, 4));
 ok(flush($node, 'shut'), 'flushed');
 is($node->safe_psql('shut', $summary), '4|4|4', 'and has forgotten the failures');
+
+# Nobody new gets in, but what has been committed is written.
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(" . worker_pid($node, 'shut') . ")");
+$node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS false");
+$inside->do(sprintf($enqueue, 5));
+is(one_value($inside, "SELECT persist_flush('30 s')"), '1', 'a database that allows no connections: flushed');
+is(join('|', $inside->selectrow_array($summary)), '5|5|5', 'and written');
 $inside->disconnect;
 
 # ---- no worker slot: the launcher holds one, the rest go to a parallel query
@@ -184,7 +218,7 @@ $parallel->disconnect;
 is_deeply(
 	[
 		complaints($node, $everything_from,
-			qr/persist_pipeline worker \w+ FATAL:  .*not currently accepting/,
+			$dying,
 			qr/client backend 57014 ERROR/,
 			qr/(parallel|client).*57P01 FATAL:  terminating/,
 			qr/(WARNING|FATAL).*dodging/,

@@ -23,10 +23,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  pp_node connect_to try_sql start_sql finish_sql is_running
+  pp_node connect_to try_sql start_sql finish_sql is_running one_value
+  wait_until wait_for_sql seconds_of create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded);
@@ -113,6 +114,89 @@ sub finish_sql
 	local $dbh->{RaiseError} = 0;
 
 	return defined $dbh->pg_result ? '00000' : $dbh->state;
+}
+
+# The first value of the first row.
+sub one_value
+{
+	my ($dbh, $sql, @values) = @_;
+
+	return ($dbh->selectrow_array($sql, undef, @values))[0];
+}
+
+# ---- waiting and measuring ----
+
+# Wait until the code returns something true, and return that.
+sub wait_until
+{
+	my ($what, $code) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (1)
+	{
+		my $value = $code->();
+
+		return $value if $value;
+		die "timed out: $what" if time > $deadline;
+		usleep(5_000);
+	}
+}
+
+# Wait until a query returns true, in a session that we have: faster than
+# poll_query_until, which starts psql each time.
+sub wait_for_sql
+{
+	my ($dbh, $sql, @values) = @_;
+
+	return wait_until($sql, sub { one_value($dbh, $sql, @values) });
+}
+
+# How many seconds the code takes.
+sub seconds_of
+{
+	my ($code) = @_;
+	my $start = time;
+
+	$code->();
+	return time - $start;
+}
+
+# ---- databases ----
+
+# A database to copy others from: with the extension, a table t, and a table slow
+# whose trigger waits until table released has a row.
+sub create_model_database
+{
+	my ($node, $name) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$node->safe_psql(
+		$name, q{
+		CREATE EXTENSION persist_pipeline;
+		CREATE TABLE t (n int);
+		CREATE TABLE slow (n int);
+		CREATE TABLE released (at timestamptz DEFAULT now());
+		CREATE FUNCTION wait_for_release() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			WHILE NOT EXISTS (SELECT FROM released) LOOP
+				PERFORM pg_sleep(0.02);
+			END LOOP;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER wait_for_release BEFORE INSERT ON slow
+			FOR EACH ROW EXECUTE FUNCTION wait_for_release();
+	});
+	return;
+}
+
+sub create_database
+{
+	my ($dbh, $name, $model) = @_;
+
+	# file_copy, the other way, makes two checkpoints
+	$dbh->do("CREATE DATABASE $name TEMPLATE $model"
+		  . ($dbh->{pg_server_version} >= 150000 ? ' STRATEGY wal_log' : ''));
+	return;
 }
 
 # ---- processes ----
