@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -234,9 +235,9 @@ check_extension(void)
 	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
 
 	if (fault)
-		ereport(FATAL,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"persist_pipeline\" cannot be used as it is: %s", fault)));
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   get_database_name(MyDatabaseId), fault)));
 }
 
 /* Log an item that can't be inserted, without its values, and pass on. */

@@ -212,7 +212,7 @@ hold_extension(void)
 {
 	if (pp_am_worker)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change extension \"persist_pipeline\" while it writes a batch")));
 
 	extension_held = true;
