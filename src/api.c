@@ -250,17 +250,19 @@ persist_flush(PG_FUNCTION_ARGS)
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
-	if (lane == NULL)
-		PG_RETURN_BOOL(true); /* nothing is in the works */
 
-	if (!wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
+	/* without a lane nothing is in the works */
+	if (lane && !wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
 		PG_RETURN_BOOL(false);
 
 	/* the worker commits asynchronously */
-	SpinLockAcquire(&lane->mutex);
-	lsn = lane->settled_lsn;
-	SpinLockRelease(&lane->mutex);
-	XLogFlush(lsn);
+	if (pp_shared)
+	{
+		SpinLockAcquire(&pp_shared->mutex);
+		lsn = pp_shared->settled_lsn;
+		SpinLockRelease(&pp_shared->mutex);
+		XLogFlush(lsn);
+	}
 
 	PG_RETURN_BOOL(true);
 }

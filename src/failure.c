@@ -53,15 +53,18 @@ at_commit(void)
 {
 	PpLane *lane = committing.lane;
 
-	for (int i = 0; i < committing.n; i++)
-		pp_ring_settle(&lane->ring, committing.spans[i].at, committing.spans[i].n);
-	pp_ring_free(&lane->ring, count_items(committing.spans, committing.n));
-
+	/* first what is told of it: once the ring is free it may be another's */
 	SpinLockAcquire(&lane->mutex);
 	lane->batches++;
 	lane->tried_items = 0; /* whatever ends this process now is not their fault */
-	lane->settled_lsn = XactLastCommitEnd;
 	SpinLockRelease(&lane->mutex);
+	SpinLockAcquire(&pp_shared->mutex);
+	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);
+	SpinLockRelease(&pp_shared->mutex);
+
+	for (int i = 0; i < committing.n; i++)
+		pp_ring_settle(&lane->ring, committing.spans[i].at, committing.spans[i].n);
+	pp_ring_free(&lane->ring, count_items(committing.spans, committing.n));
 
 	committing.lane = NULL;
 	committed = true;
@@ -267,11 +270,11 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 
-	pp_ring_settle(&lane->ring, span->at, 1);
-	pp_ring_free(&lane->ring, 1);
 	SpinLockAcquire(&lane->mutex);
 	lane->failed++;
 	SpinLockRelease(&lane->mutex);
+	pp_ring_settle(&lane->ring, span->at, 1);
+	pp_ring_free(&lane->ring, 1);
 	doubts_in_a_row = 0;
 	RESUME_CANCEL_INTERRUPTS();
 }

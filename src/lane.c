@@ -24,7 +24,10 @@
 
 static PpClaim mine = {NULL, 0, InvalidOid};
 static bool mine_is_new = false; /* made in a transaction that hasn't committed */
-static Oid my_hold = InvalidOid;
+
+#define MAX_HOLDS 8
+static Oid my_holds[MAX_HOLDS];
+static int nmy_holds = 0;
 
 /* ---- under PpShared.lock ---- */
 
@@ -101,8 +104,7 @@ assign(PpLane *lane, Oid database)
 	lane->discarded = 0;
 	lane->idle_since = now;
 	lane->stopped = false;
-	memset(&lane->ids, 0, sizeof(PpIdRange));
-	memset(&lane->spare_ids, 0, sizeof(PpIdRange));
+	lane->ids_of = InvalidOid;
 	SpinLockRelease(&lane->mutex);
 }
 
@@ -235,7 +237,7 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	SpinLockAcquire(&lane->mutex);
-	if (lane->database == database && !lane->leave && lane->worker_pid == 0)
+	if (OidIsValid(database) && lane->database == database && !lane->leave && lane->worker_pid == 0)
 	{
 		lane->worker_pid = MyProcPid;
 		lane->worker_database = database;
@@ -276,7 +278,7 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 static void
 unhold_at_exit(int code, Datum arg)
 {
-	pp_unhold();
+	pp_unhold_all();
 }
 
 /* A process of ours that is connected to the database, or 0; its latch, if it has one. */
@@ -335,10 +337,31 @@ wait_for_departure(Oid database)
 	}
 }
 
+static void
+remove_one(Oid *databases, int *n, Oid database)
+{
+	int i = 0;
+
+	while (databases[i] != database)
+		i++;
+	databases[i] = databases[--*n];
+}
+
+static bool
+have_hold(Oid database)
+{
+	for (int i = 0; i < nmy_holds; i++)
+	{
+		if (my_holds[i] == database)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Send our processes away from the database, and keep them away until pp_unhold().
- * False: one is still there, in code that can't be interrupted.  A process holds
- * one database at a time.
+ * False: one is still there, in code that can't be interrupted.  54000 if this
+ * process holds too many.
  */
 bool
 pp_hold(Oid database)
@@ -352,13 +375,18 @@ pp_hold(Oid database)
 		registered = true;
 	}
 
-	if (my_hold != database)
+	if (!have_hold(database))
 	{
-		pp_unhold();
 		LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-		Assert(pp_shared->nholds < MaxBackends);
+		if (nmy_holds == MAX_HOLDS || pp_shared->nholds == pp_max_holds())
+		{
+			LWLockRelease(pp_shared->lock);
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("too many databases are kept from their persist_pipeline workers")));
+		}
 		pp_shared->holds[pp_shared->nholds++] = database;
-		my_hold = database;
+		my_holds[nmy_holds++] = database;
 		lane = find(database);
 		if (lane)
 			lane->leave = true;
@@ -370,25 +398,29 @@ pp_hold(Oid database)
 
 /* Let them in again, as far as this process is concerned. */
 void
-pp_unhold(void)
+pp_unhold(Oid database)
 {
 	PpLane *lane;
-	int i = 0;
 
-	if (!OidIsValid(my_hold))
+	if (!have_hold(database))
 		return;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	while (pp_shared->holds[i] != my_hold)
-		i++;
-	pp_shared->holds[i] = pp_shared->holds[--pp_shared->nholds];
-	lane = find(my_hold);
+	remove_one(my_holds, &nmy_holds, database);
+	remove_one(pp_shared->holds, &pp_shared->nholds, database);
+	lane = find(database);
 	if (lane)
-		lane->leave = is_held(my_hold);
-	my_hold = InvalidOid;
+		lane->leave = is_held(database);
 	LWLockRelease(pp_shared->lock);
 
 	pp_launcher_wake();
+}
+
+void
+pp_unhold_all(void)
+{
+	while (nmy_holds > 0)
+		pp_unhold(my_holds[0]);
 }
 
 /*
@@ -453,8 +485,7 @@ pp_lane_renew(Oid database, Oid gone)
 			items = pp_ring_discard(&lane->ring, gone);
 			SpinLockAcquire(&lane->mutex);
 			lane->discarded += items;
-			memset(&lane->ids, 0, sizeof(PpIdRange)); /* of a sequence that is gone, too */
-			memset(&lane->spare_ids, 0, sizeof(PpIdRange));
+			lane->ids_of = InvalidOid;
 			SpinLockRelease(&lane->mutex);
 		}
 	}
@@ -463,4 +494,18 @@ pp_lane_renew(Oid database, Oid gone)
 		ConditionVariableBroadcast(&lane->settled);
 
 	return items;
+}
+
+/* Have a database that is new looked into, unless all that are left will be. */
+void
+pp_probe_database(Oid database)
+{
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	if (!pp_shared->probe.wanted)
+	{
+		pp_shared->probe.wanted = true;
+		pp_shared->probe.database = database;
+	}
+	LWLockRelease(pp_shared->lock);
+	pp_launcher_wake();
 }

@@ -45,8 +45,10 @@ extern bool pp_lane_give_back(PpLane *lane, uint64 generation);
 
 /* Commands */
 extern bool pp_hold(Oid database);
-extern void pp_unhold(void);
+extern void pp_unhold(Oid database);
+extern void pp_unhold_all(void);
 extern bool pp_is_held(Oid database);
+extern void pp_probe_database(Oid database);
 extern uint64 pp_lane_drop(Oid database);
 extern uint64 pp_lane_renew(Oid database, Oid gone);
 

@@ -46,6 +46,7 @@
 #define RESTART_MAX_MS 60000
 #define SLOT_MIN_MS 1000 /* from one look for a free slot to the next */
 #define SLOT_MAX_MS 15000
+#define EARLY_MS 50		   /* for the workers to see the signal that we have seen */
 #define STOP_GRACE_MS 1500 /* after shutdown_timeout, for workers to leave */
 #define COMPLAINT_MS 60000 /* from one complaint that there is none to the next */
 
@@ -55,6 +56,7 @@ typedef struct Post
 	BackgroundWorkerHandle *handle; /* registered, and not known to have ended */
 	TimestampTz waiting_since;		/* 0: the lane doesn't need one */
 	bool was_stopped;				/* its worker was told to stop, alone */
+	Oid database;					/* whose it was when it was looked at */
 } Post;
 
 static Post *posts; /* by lane */
@@ -111,20 +113,33 @@ static bool
 needs_worker(PpLane *lane, Post *post)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
-	bool owned;
 	bool held;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	owned = OidIsValid(lane->database);
+	post->database = lane->database;
 	held = lane->leave;
 	LWLockRelease(pp_shared->lock);
 
 	if (view.closed)
 	{
 		pp_ring_open(&lane->ring);
-		post->was_stopped = owned;
+		post->was_stopped = OidIsValid(post->database);
+
+		SpinLockAcquire(&lane->mutex);
+		lane->stopped = false;
+		SpinLockRelease(&lane->mutex);
 	}
-	return owned && !held && (post->was_stopped || view.head < view.tail || view.reserved > 0);
+
+	/* what is in commit calls us when it comes */
+	return OidIsValid(post->database) && !held && (post->was_stopped || view.head < view.tail);
+}
+
+/* How much is left of a wait that began then, in ms; the clock may have been set back. */
+static long
+ms_left(TimestampTz since, long wait)
+{
+	return Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													 TimestampTzPlusMilliseconds(since, wait)));
 }
 
 /* How long the lane's next start has to wait, in ms. */
@@ -141,10 +156,7 @@ restart_delay(PpLane *lane)
 
 	if (starts == 0)
 		return 0;
-	return TimestampDifferenceMilliseconds(
-		GetCurrentTimestamp(),
-		TimestampTzPlusMilliseconds(
-			last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3)))));
+	return ms_left(last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3))));
 }
 
 /* How long to wait until the server may have a slot again, in ms. */
@@ -153,10 +165,7 @@ slot_delay(void)
 {
 	if (refusals == 0)
 		return 0;
-	return TimestampDifferenceMilliseconds(
-		GetCurrentTimestamp(),
-		TimestampTzPlusMilliseconds(refused_at,
-									Min(SLOT_MAX_MS, SLOT_MIN_MS << Min(refusals - 1, 4))));
+	return ms_left(refused_at, Min(SLOT_MAX_MS, SLOT_MIN_MS << Min(refusals - 1, 4)));
 }
 
 static void
@@ -210,7 +219,7 @@ start_worker(int number)
 	TimestampTz now = GetCurrentTimestamp();
 
 	post->handle =
-		start_process("persist_pipeline worker", "pp_worker_main", number, pp_lane_database(lane));
+		start_process("persist_pipeline worker", "pp_worker_main", number, post->database);
 	if (post->handle == NULL)
 	{
 		complain();
@@ -227,28 +236,34 @@ start_worker(int number)
 }
 
 /*
- * Look into the next database, if one is left and it isn't held.  Workers go
- * first.  Returns the ms until it can be tried again, or -1.
+ * Look into the next database, if one is left and it isn't held.  It takes
+ * milliseconds, so that it goes before the workers.  Returns the ms until it can be
+ * tried again, or -1; *waits: there is no room for it.
  */
 static long
-start_probe(int running)
+start_probe(int running, bool *waits)
 {
 	PpProbe next;
 	long delay = 0;
 
+	*waits = false;
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	next = pp_shared->probe;
 	LWLockRelease(pp_shared->lock);
-	if (probe || !next.wanted || running >= pp_max_workers || pp_is_held(next.database))
+	if (probe || !next.wanted || pp_is_held(next.database))
 		return -1;
 
 	/* the last one didn't get anywhere */
 	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after)
-		delay = TimestampDifferenceMilliseconds(
-			GetCurrentTimestamp(), TimestampTzPlusMilliseconds(probed_at, RESTART_MAX_MS));
+		delay = ms_left(probed_at, RESTART_MAX_MS);
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
+	if (running >= pp_max_workers)
+	{
+		*waits = true;
+		return -1;
+	}
 
 	probed_after = next.after;
 	probed_at = GetCurrentTimestamp();
@@ -325,12 +340,16 @@ static long
 start_workers(void)
 {
 	long *delays = palloc(pp_max_databases * sizeof(long));
-	long next_start = -1;
+	long next_start;
 	int running;
 	int number;
+	bool probe_waits;
+	bool had_probe;
 
 	forget_if_ended(&probe);
-	running = probe ? 1 : 0;
+	had_probe = probe != NULL;
+	running = had_probe ? 1 : 0;
+	next_start = -1;
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		delays[number] = look_at(number, &running);
@@ -338,13 +357,17 @@ start_workers(void)
 			next_start = sooner(next_start, delays[number]);
 	}
 
+	next_start = sooner(next_start, start_probe(running, &probe_waits));
+	if (probe && !had_probe)
+		running++;
+
 	while ((number = next_in_line(delays)) >= 0 && running < pp_max_workers && slot_delay() <= 0 &&
 		   start_worker(number))
 		running++;
 
 	/* whoever makes room wakes us */
-	set_crowded(number >= 0);
-	if (number < 0)
+	set_crowded(number >= 0 || probe_waits);
+	if (number < 0 && slot_delay() <= 0)
 	{
 		refusals = 0;
 		if (TimestampDifferenceExceeds(complained_at, GetCurrentTimestamp(), COMPLAINT_MS))
@@ -354,7 +377,7 @@ start_workers(void)
 		next_start = sooner(next_start, Max(slot_delay(), 1));
 
 	pfree(delays);
-	return sooner(next_start, start_probe(running));
+	return next_start;
 }
 
 /* All databases are to be looked into, from the first on. */
@@ -371,10 +394,11 @@ want_probes(void)
 /*
  * Close the rings that have no worker: nothing may get into one that nobody will
  * empty.  Returns a lane that needs one, or -1; *pending: one may come to need it,
- * since its worker, which stops, may leave to make way for a command.
+ * since its worker, which stops, may leave to make way for a command.  `early`: the
+ * workers may not have seen their signals yet.
  */
 static int
-close_lanes(bool *pending)
+close_lanes(bool early, bool *pending)
 {
 	int needy = -1;
 
@@ -402,9 +426,9 @@ close_lanes(bool *pending)
 		view = pp_ring_view(&lane->ring);
 		if (view.head == view.tail && view.reserved == 0)
 			continue;
-		if ((attached && view.closed) || held)
+		if (held || (attached && (view.closed || early)))
 			*pending = true;
-		else if (needy < 0)
+		else if (!attached && needy < 0)
 			needy = number;
 	}
 	return needy;
@@ -441,17 +465,17 @@ finish(uint32 wait_event)
 {
 	TimestampTz until =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pp_shutdown_timeout + STOP_GRACE_MS);
+	bool early = true;
 	bool pending;
 	int needy;
 
-	/* the workers' signals came with ours; give them a moment to be seen */
-	pg_usleep(10000L);
-	while ((needy = close_lanes(&pending)) < 0 && pending)
+	while ((needy = close_lanes(early, &pending)) < 0 && pending)
 	{
-		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long ms = early ? EARLY_MS : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (ms <= 0)
 			break;
+		early = false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -68,11 +68,18 @@ fetch_range(Oid sequence)
 	return range;
 }
 
-/* Are the lane's ids still those of the claim?  Under the lane's mutex. */
+/* Is the lane still the claim's?  Under the lane's mutex. */
 static bool
 is_ours(const PpClaim *claim)
 {
 	return !pp_ring_is_stale(&claim->lane->ring, claim->generation);
+}
+
+/* And of the claim's installation, which may exist in a transaction only? */
+static bool
+has_ids(const PpClaim *claim)
+{
+	return is_ours(claim) && claim->lane->ids_of == claim->extension;
 }
 
 /* An id from the lane's ranges, or 0. */
@@ -83,7 +90,7 @@ take_from_lane(const PpClaim *claim)
 	int64 id = 0;
 
 	SpinLockAcquire(&lane->mutex);
-	if (is_ours(claim))
+	if (has_ids(claim))
 	{
 		if (lane->ids.next >= lane->ids.end)
 		{
@@ -105,9 +112,12 @@ share_own_ids(const PpClaim *claim)
 	PpLane *lane = claim->lane;
 
 	SpinLockAcquire(&lane->mutex);
-	if (is_ours(claim) && lane->ids.next >= lane->ids.end &&
-		lane->spare_ids.next >= lane->spare_ids.end)
+	if (is_ours(claim) &&
+		(!OidIsValid(lane->ids_of) || (has_ids(claim) && lane->ids.next >= lane->ids.end &&
+									   lane->spare_ids.next >= lane->spare_ids.end)))
 	{
+		lane->ids_of = claim->extension;
+		lane->spare_ids.next = lane->spare_ids.end = 0;
 		lane->ids = own_ids;
 		own_ids.next = own_ids.end = 0;
 	}
@@ -152,7 +162,7 @@ pp_lease_is_low(const PpClaim *claim)
 	bool low;
 
 	SpinLockAcquire(&lane->mutex);
-	low = lane->spare_ids.next >= lane->spare_ids.end;
+	low = !has_ids(claim) || lane->spare_ids.next >= lane->spare_ids.end;
 	SpinLockRelease(&lane->mutex);
 
 	return low;
@@ -174,7 +184,13 @@ pp_lease_top_up(const PpClaim *claim)
 	range = fetch_range(sequence);
 
 	SpinLockAcquire(&lane->mutex);
-	if (is_ours(claim))
+	if (has_ids(claim))
 		lane->spare_ids = range;
+	else if (is_ours(claim))
+	{
+		lane->ids_of = claim->extension;
+		lane->ids = range;
+		lane->spare_ids.next = lane->spare_ids.end = 0;
+	}
 	SpinLockRelease(&lane->mutex);
 }

@@ -46,12 +46,19 @@ lane_stride(void)
 	return TYPEALIGN(PP_RING_ALIGN, bytes);
 }
 
-/* What comes before the lanes; any backend may hold a database. */
+/* Commands hold a database or two; there are not more of them than backends. */
+int
+pp_max_holds(void)
+{
+	return 2 * MaxBackends;
+}
+
+/* What comes before the lanes. */
 static Size
 header_bytes(void)
 {
 	return TYPEALIGN(PP_RING_ALIGN,
-					 add_size(offsetof(PpShared, holds), mul_size(MaxBackends, sizeof(Oid))));
+					 add_size(offsetof(PpShared, holds), mul_size(pp_max_holds(), sizeof(Oid))));
 }
 
 static Size

@@ -10,7 +10,7 @@
  *	2 a spinlock		of one of three kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
- *		PpShared.mutex	the launcher's latch
+ *		PpShared.mutex	the launcher's latch, settled_lsn
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
  *
@@ -24,7 +24,7 @@
  *								without a lock, a signal handler too
  *	PpLane.worker_*, tried_*,
  *	  careful_end, batches,
- *	  failed, settled_lsn,
+ *	  failed,
  *	  idle_since, stopped		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
@@ -89,11 +89,11 @@ typedef struct PpLane
 	uint64 tried_end;		/* ring position after the last one's */
 	uint64 careful_end;		/* up to here, one item at a time */
 	uint64 flush_to;		/* write without delay up to this ring position */
-	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 batches;			/* transactions that settled items */
 	uint64 failed;			/* items that could not be inserted */
 	uint64 discarded;		/* items that went with their extension */
 	TimestampTz idle_since; /* when the worker last found nothing to do */
+	Oid ids_of;				/* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
@@ -117,24 +117,26 @@ typedef struct PpShared
 	LWLock *lock;
 
 	slock_t mutex;
-	Latch *launcher_latch; /* NULL: no launcher */
+	Latch *launcher_latch;	/* NULL: no launcher */
+	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 
 	bool crowded; /* lanes with work wait for a worker: take turns */
 
 	PpProbe probe; /* under lock */
 
 	/*
-	 * Databases whose workers have to stay out; each backend holds one at most,
-	 * several may hold the same one.
+	 * Databases whose workers have to stay out, once for each backend that holds
+	 * one.
 	 */
 	int nholds;
-	Oid holds[FLEXIBLE_ARRAY_MEMBER]; /* max_holds; then the lanes, aligned for their rings */
+	Oid holds[FLEXIBLE_ARRAY_MEMBER]; /* pp_max_holds(); then the lanes, aligned for their rings */
 } PpShared;
 
 extern PpShared *pp_shared; /* NULL: the library was not preloaded */
 extern bool pp_am_worker;	/* this process is the worker of a lane */
 
 extern void pp_shmem_init(void);
+extern int pp_max_holds(void);
 
 extern uint64 pp_item_limit(uint64 ring_size);
 extern PpLane *pp_lane(int number);

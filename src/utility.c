@@ -45,6 +45,9 @@ static bool extension_held = false;
 static Oid extension_dropped = InvalidOid; /* unless that is rolled back */
 static uint64 items_announced;			   /* in the ring, at the drop */
 
+static bool database_held = false;		  /* until the end of the transaction */
+static Oid database_created = InvalidOid; /* by the current transaction */
+
 /* ---- database commands ---- */
 
 static bool
@@ -180,12 +183,23 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
 	Node *stmt = planned->utilityStmt;
 	Oid database = InvalidOid;
+	bool alone;
 
-	/* elsewhere these commands are refused; our own database can only be copied */
-	if (context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock() && IsTransactionState())
+	/* elsewhere all but RENAME are refused; our own database can only be copied */
+	alone = context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock();
+	if (IsTransactionState() && (alone || IsA(stmt, RenameStmt)))
 		database = needed_database(stmt);
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
 	{
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		return;
+	}
+
+	if (!alone)
+	{
+		/* its lock stays to the end of the transaction, and so do we */
+		database_held = true;
+		(void) pp_hold(database);
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		return;
 	}
@@ -196,10 +210,12 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		if (IsA(stmt, DropdbStmt))
 			forget_database(database, ((DropdbStmt *) stmt)->dbname);
+		else if (IsA(stmt, CreatedbStmt))
+			database_created = get_database_oid(((CreatedbStmt *) stmt)->dbname, true);
 	}
 	PG_FINALLY();
 	{
-		pp_unhold();
+		pp_unhold(database);
 	}
 	PG_END_TRY();
 }
@@ -288,6 +304,15 @@ before_commit(void)
 static void
 xact_event(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_COMMIT && OidIsValid(database_created))
+		pp_probe_database(database_created);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	{
+		database_created = InvalidOid;
+		if (database_held && !extension_held)
+			pp_unhold_all();
+		database_held = false;
+	}
 	if (!extension_held)
 		return;
 
@@ -306,7 +331,7 @@ xact_event(XactEvent event, void *arg)
 			(void) pp_lane_renew(MyDatabaseId, extension_dropped);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
-			pp_unhold();
+			pp_unhold_all();
 			pp_lane_forget_claim();
 			extension_held = false;
 			extension_dropped = InvalidOid;

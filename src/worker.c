@@ -51,6 +51,7 @@
 #define RETRY_MAX_MS 10000
 #define TURN_MS 1000 /* of a worker for which others wait */
 #define LEAVE_GRACE_MS 250
+#define NOBODY_MS 1000 /* without an extension, until the lane can be given back */
 
 static PpLane *lane;
 static PpClaim claim; /* to the lane; stale: it is another database's now */
@@ -142,6 +143,13 @@ look_at_clock(void)
 				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
 }
 
+/* Has the lane been taken from us?  Only an empty one can be. */
+static bool
+has_lost_lane(void)
+{
+	return given_back || pp_ring_is_stale(&lane->ring, claim.generation);
+}
+
 /* Leave the lane, whatever ended this process. */
 static void
 detach(int code, Datum arg)
@@ -156,7 +164,8 @@ detach(int code, Datum arg)
 	lane->worker_database = InvalidOid;
 	lane->worker_latch = NULL;
 	lane->worker_state = PP_WORKER_NONE;
-	lane->stopped = stopped;
+	if (!has_lost_lane())
+		lane->stopped = stopped;
 	if (code == 0 && failures == 0)
 		lane->starts = 0;
 	SpinLockRelease(&lane->mutex);
@@ -269,13 +278,6 @@ nap(PpWorkerState state, long ms)
 	return (events & WL_LATCH_SET) != 0;
 }
 
-/* Has the lane been taken from us?  Only an empty one can be. */
-static bool
-has_lost_lane(void)
-{
-	return given_back || pp_ring_is_stale(&lane->ring, claim.generation);
-}
-
 static bool
 others_wait(void)
 {
@@ -293,7 +295,7 @@ has_to_leave(void)
 	if (!others_wait())
 		return false;
 	view = pp_ring_view(&lane->ring);
-	return (view.head == view.tail && view.reserved == 0) ||
+	return view.head == view.tail ||
 		   TimestampDifferenceExceeds(started_at, GetCurrentTimestamp(), TURN_MS);
 }
 
@@ -324,8 +326,13 @@ sleep_idle(PpRingView view)
 	lane->idle_since = now;
 	SpinLockRelease(&lane->mutex);
 
-	if (!OidIsValid(claim.extension) ||
-		!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
+	if (!OidIsValid(claim.extension))
+	{
+		given_back = pp_lane_give_back(lane, claim.generation);
+		if (!given_back)
+			(void) nap(PP_WORKER_IDLE, NOBODY_MS); /* somebody is in the middle of a commit */
+	}
+	else if (!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
 		given_back = pp_lane_give_back(lane, claim.generation);
 }
 
@@ -379,8 +386,10 @@ discard_old(PpRingView view)
 		if (entry->extension == claim.extension || entry->settled == entry->items)
 			continue;
 		find_extension(); /* it may be ours that is old */
-		if (entry->extension != claim.extension)
-			items += pp_ring_discard(&lane->ring, entry->extension);
+		if (entry->extension == claim.extension)
+			continue;
+		items = pp_ring_discard(&lane->ring, entry->extension);
+		break; /* that has freed entries: look at the ring anew */
 	}
 	if (items == 0)
 		return false;

@@ -295,6 +295,22 @@ arrives('copy', 't', 10, 'the copy');
 is($node->safe_psql('copy', "SELECT count(*) FROM slow"), '0', 'the items of its original are not its own');
 $control->do("DROP DATABASE copy");
 
+# in a transaction block, and by a function: there it holds to the end of the
+# transaction, rolled back or not
+foreach my $end ('ROLLBACK', 'COMMIT')
+{
+	my $seconds;
+
+	wait_until_in_batch('renamed');
+	$control->do('BEGIN');
+	$seconds = seconds_of(sub { $control->do("ALTER DATABASE renamed RENAME TO again") });
+	cmp_ok($seconds, '<', 1, "RENAME in a block, $end: within a second");
+	$control->do($end);
+	$control->do("DO 'BEGIN ALTER DATABASE again RENAME TO renamed; END'") if $end eq 'COMMIT';
+	load('renamed', 't', 10);
+}
+arrives('renamed', 'slow', 5, 'RENAME in a block: what waited');
+
 # two copies at once: the first to end doesn't let the worker in again
 my @copiers = map { connect_to($node) } 1 .. 2;
 start_sql($copiers[$_], "CREATE DATABASE copy_$_ TEMPLATE renamed STRATEGY wal_log") foreach 0 .. 1;

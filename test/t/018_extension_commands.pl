@@ -518,6 +518,41 @@ is(worker_pid($node), $pid, 'sends nobody away');
 is(try_sql($admin, "ALTER EXTENSION persist_pipeline UPDATE TO '7'"), '22023', 'UPDATE to a version that there is not');
 ok(flush($node), 'and everything goes on');
 
+# ---- ids: an installation's own, whatever happens to it in transactions
+
+anew();
+{
+	my @ids;
+	my $take = "SELECT persist_enqueue('t', '{\"n\": 1}') FROM generate_series(1, 5)";
+	my $other = connect_to($node);
+
+	# one that is dropped and made again in one transaction
+	$client->do($take);
+	$client->do("BEGIN");
+	$client->do($drop);
+	$client->do($create);
+	push @ids, @{ $client->selectcol_arrayref($take) };
+	$client->do("COMMIT");
+	push @ids, @{ $_->selectcol_arrayref($take) } foreach $client, $other, $client;
+	is(scalar(keys %{ { map { $_ => 1 } @ids } }), 20, 'ids after DROP and CREATE in one transaction: none twice');
+	ok(flush($node), 'flushed');
+
+	# one that comes back because that is rolled back
+	@ids = @{ $client->selectcol_arrayref($take) };
+	foreach my $round (1 .. 2)
+	{
+		$client->do("BEGIN");
+		$client->do($drop);
+		$client->do($create);
+		$client->do($take);
+		$client->do("ROLLBACK");
+		push @ids, @{ $_->selectcol_arrayref($take) } foreach $other, $client;
+	}
+	is(scalar(keys %{ { map { $_ => 1 } @ids } }), 25, 'ids after that was rolled back: none twice');
+	$other->disconnect;
+	ok(flush($node), 'flushed');
+}
+
 # ---- two-phase commit
 
 anew();
