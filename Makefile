@@ -26,11 +26,13 @@ OBJS = \
 	src/extension.o \
 	src/lane.o \
 	src/lease.o \
+	src/journal.o \
 	src/target.o \
 	src/convert.o \
 	src/enqueue.o \
 	src/identity.o \
 	src/statement.o \
+	src/intake.o \
 	src/batch.o \
 	src/failure.o \
 	src/history.o \

@@ -9,6 +9,44 @@ COMMENT ON SEQUENCE persist_id_seq IS
 'ids of items, leased 1,000,000 at a time';
 REVOKE ALL ON SEQUENCE persist_id_seq FROM PUBLIC;
 
+-- The durable path: items that have been committed and not been written.  The
+-- columns are those of src/journal.h.
+CREATE TABLE persist_journal_1 (
+	pos bigint NOT NULL,
+	part integer NOT NULL,
+	role oid NOT NULL,
+	database oid NOT NULL,
+	data bytea NOT NULL
+) USING heap WITH (autovacuum_enabled = off);
+ALTER TABLE persist_journal_1 ALTER COLUMN data SET STORAGE PLAIN;
+COMMENT ON TABLE persist_journal_1 IS
+'Internal: items that wait. A row that is here is not yet applied.';
+REVOKE ALL ON persist_journal_1 FROM PUBLIC;
+
+CREATE TABLE persist_journal_2 (
+	pos bigint NOT NULL,
+	part integer NOT NULL,
+	role oid NOT NULL,
+	database oid NOT NULL,
+	data bytea NOT NULL
+) USING heap WITH (autovacuum_enabled = off);
+ALTER TABLE persist_journal_2 ALTER COLUMN data SET STORAGE PLAIN;
+COMMENT ON TABLE persist_journal_2 IS
+'Internal: items that wait. A row that is here is not yet applied.';
+REVOKE ALL ON persist_journal_2 FROM PUBLIC;
+
+CREATE TABLE persist_journal_3 (
+	pos bigint NOT NULL,
+	part integer NOT NULL,
+	role oid NOT NULL,
+	database oid NOT NULL,
+	data bytea NOT NULL
+) USING heap WITH (autovacuum_enabled = off);
+ALTER TABLE persist_journal_3 ALTER COLUMN data SET STORAGE PLAIN;
+COMMENT ON TABLE persist_journal_3 IS
+'Internal: items that wait. A row that is here is not yet applied.';
+REVOKE ALL ON persist_journal_3 FROM PUBLIC;
+
 -- Handing items over ------------------------------------------------------
 
 CREATE FUNCTION persist_enqueue(target regclass, item jsonb, transactional boolean DEFAULT true)

@@ -31,6 +31,7 @@
 #include "convert.h"
 #include "enqueue.h"
 #include "extension.h"
+#include "journal.h"
 #include "lease.h"
 #include "target.h"
 
@@ -197,19 +198,38 @@ deadline_after(Interval *timeout)
 												   IntervalPGetDatum(timeout)));
 }
 
-/* Ask the worker for everything up to a ring position; false at the deadline. */
-static bool
-wait_until_settled(PpLane *lane, uint64 position, TimestampTz deadline)
+/* How many passes will have ended when all that was diverted then is settled? */
+static uint64
+passes_needed(const PpRingView *then)
 {
+	/* one that had begun has what was diverted before it */
+	return then->passes + then->pass + then->recovering + then->diverted;
+}
+
+/* Has all that was handed over when the ring looked like that been settled? */
+static bool
+is_settled(PpLane *lane, const PpRingView *then)
+{
+	PpRingView now = pp_ring_view(&lane->ring);
+
+	return now.head >= then->tail && now.passes >= now.moved && now.passes >= passes_needed(then);
+}
+
+/* Ask the worker for everything so far; false at the deadline. */
+static bool
+wait_until_settled(PpLane *lane, TimestampTz deadline)
+{
+	PpRingView then = pp_ring_view(&lane->ring);
 	bool done = true;
 
 	SpinLockAcquire(&lane->mutex);
-	lane->flush_to = Max(lane->flush_to, position);
+	lane->flush_to = Max(lane->flush_to, then.tail);
+	lane->flush_passes = Max(lane->flush_passes, passes_needed(&then));
 	SpinLockRelease(&lane->mutex);
 	pp_lane_wake(lane);
 
 	ConditionVariablePrepareToSleep(&lane->settled);
-	while (pp_ring_view(&lane->ring).head < position)
+	while (!is_settled(lane, &then))
 	{
 		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -250,9 +270,11 @@ persist_flush(PG_FUNCTION_ARGS)
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
+	if (pp_shared && lane == NULL && pp_journal_has_rows(pp_extension_oid()))
+		lane = pp_enqueue_claim()->lane; /* nobody has looked into it since the start */
 
 	/* without a lane nothing is in the works */
-	if (lane && !wait_until_settled(lane, pp_ring_view(&lane->ring).tail, deadline))
+	if (lane && !wait_until_settled(lane, deadline))
 		PG_RETURN_BOOL(false);
 
 	/* the worker commits asynchronously */

@@ -132,12 +132,38 @@ pp_tupdesc_finalize(TupleDesc desc)
 /* 16: one function checks whose an object is, and the rights to a tablespace */
 #if PG_VERSION_NUM < 160000
 #define pp_owns_database(database, role) pg_database_ownercheck(database, role)
+#define pp_owns_namespace(schema, role) pg_namespace_ownercheck(schema, role)
 #define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
 	pg_tablespace_aclcheck(tablespace, role, mode)
 #else
 #define pp_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#define pp_owns_namespace(schema, role) object_ownercheck(NamespaceRelationId, schema, role)
 #define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
 	object_aclcheck(TableSpaceRelationId, tablespace, role, mode)
+#endif
+
+/* 19: a scan takes options */
+#if PG_VERSION_NUM >= 190000
+#define pp_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, 0)
+#else
+#define pp_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
+#endif
+
+/* 16: a file is named by a number */
+#if PG_VERSION_NUM < 160000
+#define pp_relation_set_new_file(rel) RelationSetNewRelfilenode(rel, (rel)->rd_rel->relpersistence)
+#else
+#define pp_relation_set_new_file(rel)                                                              \
+	RelationSetNewRelfilenumber(rel, (rel)->rd_rel->relpersistence)
+#endif
+
+/* 19: heap_delete takes options; here: don't wait */
+#if PG_VERSION_NUM >= 190000
+#define pp_heap_delete(rel, tid, command, failure)                                                 \
+	heap_delete(rel, tid, command, 0, InvalidSnapshot, false, failure)
+#else
+#define pp_heap_delete(rel, tid, command, failure)                                                 \
+	heap_delete(rel, tid, command, InvalidSnapshot, false, failure, false)
 #endif
 
 #endif /* PP_COMPAT_H */

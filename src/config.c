@@ -24,6 +24,7 @@ int pp_lock_timeout = 1000;
 int pp_statement_timeout = 30000;
 int pp_shutdown_timeout = 5000;
 int pp_worker_idle_timeout = 60000;
+int pp_journal_retention = 600000;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -85,6 +86,10 @@ pp_config_define(void)
 			  "Sets how long a worker may have nothing to do before it leaves and its database "
 			  "gives its ring back.",
 			  "Zero turns the timeout off.", &pp_worker_idle_timeout, 60000, 0);
+	define_ms("persist_pipeline.journal_retention",
+			  "Sets how long an old snapshot can keep a journal from being emptied.",
+			  "Whoever reads the journal with a snapshot that is older sees nothing.",
+			  &pp_journal_retention, 600000, 0);
 
 	MarkGUCPrefixReserved("persist_pipeline");
 }

@@ -31,6 +31,7 @@ extern int pp_lock_timeout;		   /* ms, 0: none; of the worker */
 extern int pp_statement_timeout;   /* ms, 0: none; of a transaction of the worker */
 extern int pp_shutdown_timeout;	   /* ms */
 extern int pp_worker_idle_timeout; /* ms, 0: none */
+extern int pp_journal_retention;   /* ms */
 
 extern void pp_config_define(void);
 

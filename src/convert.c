@@ -210,8 +210,8 @@ form(Row *row)
 		ncarried++;
 	}
 
-	return pp_item_form(target->relid, target->natts, descriptor, row->carried, row->given,
-						row->values, row->nulls, fingerprint);
+	return pp_item_form(target->relid, target->ring_only, target->natts, descriptor, row->carried,
+						row->given, row->values, row->nulls, fingerprint);
 }
 
 /*

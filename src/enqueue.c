@@ -24,11 +24,13 @@
 #include "commands/dbcommands.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "config.h"
 #include "enqueue.h"
 #include "extension.h"
+#include "journal.h"
 #include "lease.h"
 
 /* A stretch of the buffer that one role enqueued, with one installation */
@@ -36,10 +38,25 @@ typedef struct Run
 {
 	Oid role;
 	Oid extension;
+	bool ring_only;
 	uint32 items;
 	uint64 start;
 	uint64 length;
 } Run;
+
+/* What becomes one entry: a stretch of a run, made before the commit */
+typedef struct Piece
+{
+	const Run *run;
+	uint32 items;
+	uint64 start;
+	uint64 length;
+	PpJournalRef *refs; /* to where it is in the journal */
+	int nrefs;			/* 0: it isn't */
+} Piece;
+
+/* An entry has so many bytes of items at most, or one item */
+#define PIECE_BYTES (256 * 1024)
 
 /* The list as it was before the first item of a subtransaction */
 typedef struct Mark
@@ -71,8 +88,14 @@ static struct
 	bool sealed;  /* PRE_COMMIT is over: no more items */
 	bool dropped; /* this transaction has dropped an installation */
 
+	Piece *pieces;
+	int npieces;
+	uint64 pos; /* of the first one */
+
 	PpLane *lane;	 /* in which we have to use or to give back ... */
-	uint64 reserved; /* ... so many bytes */
+	uint64 reserved; /* ... so many bytes, */
+	bool diverting;	 /* or to divert */
+	uint64 items;	 /* of all pieces */
 } list;
 
 /*
@@ -162,18 +185,11 @@ static void
 append(const PpClaim *claim, const PpItem *item)
 {
 	Oid role = GetUserId();
-	uint64 limit = claim->lane->ring.size - claim->lane->ring.kept;
 	Run *run;
 
 	if (list.sealed)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cannot enqueue an item while the transaction is being committed")));
-
-	if (list.length + item->size + (list.nruns + 1) * 2 * PP_RING_ALIGN > limit)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("the items of this transaction do not fit into the ring"),
-						errdetail("They are more than %llu bytes.", (unsigned long long) limit),
-						errhint("Commit more often, or increase \"persist_pipeline.ring_size\".")));
 
 	mark_savepoint();
 
@@ -190,12 +206,14 @@ append(const PpClaim *claim, const PpItem *item)
 		list.size = size;
 	}
 	if (list.nruns == 0 || list.runs[list.nruns - 1].role != role ||
-		list.runs[list.nruns - 1].extension != claim->extension)
+		list.runs[list.nruns - 1].extension != claim->extension ||
+		list.runs[list.nruns - 1].ring_only != item->ring_only)
 	{
 		list.runs = grow(list.runs, &list.max_runs, list.nruns + 1, sizeof(Run));
 		run = &list.runs[list.nruns++];
 		run->role = role;
 		run->extension = claim->extension;
+		run->ring_only = item->ring_only;
 		run->items = 0;
 		run->start = list.length;
 		run->length = 0;
@@ -209,18 +227,28 @@ append(const PpClaim *claim, const PpItem *item)
 	run->items++;
 }
 
-/* Write a run, one of so many, into room that was reserved.  Can't fail. */
-static void
-publish(PpLane *lane, const Run *run, int part, int parts, const char *buffer)
+/* Bytes of payload that a piece puts into the ring. */
+static uint64
+payload(const Piece *piece)
 {
-	uint64 at =
-		pp_ring_begin(&lane->ring, run->role, run->items, run->length, GetCurrentTimestamp());
+	return piece->nrefs > 0 ? piece->nrefs * sizeof(PpJournalRef) : piece->length;
+}
+
+/* Write a piece, one of so many, into room that was reserved.  Can't fail. */
+static void
+publish(PpLane *lane, const Piece *piece, uint64 pos, int part, int parts, const char *buffer)
+{
+	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : buffer + piece->start;
+	uint64 at = pp_ring_begin(&lane->ring, piece->run->role, piece->items, payload(piece),
+							  GetCurrentTimestamp());
 	PpEntry *entry = pp_ring_entry(&lane->ring, at);
 
-	entry->extension = run->extension;
+	entry->extension = piece->run->extension;
 	entry->part = part;
 	entry->parts = parts;
-	pp_ring_write(&lane->ring, at, 0, buffer + run->start, run->length);
+	entry->pos = pos;
+	entry->refs = piece->nrefs;
+	pp_ring_write(&lane->ring, at, 0, bytes, payload(piece));
 	if (pp_ring_publish(&lane->ring, at))
 		pp_lane_wake(lane);
 }
@@ -230,10 +258,10 @@ static void
 publish_now(const PpItem *item)
 {
 	const PpClaim *claim = reserve(pp_entry_bytes(item->size));
-	Run run = {
-		.role = GetUserId(), .extension = claim->extension, .items = 1, .length = item->size};
+	Run run = {.role = GetUserId(), .extension = claim->extension};
+	Piece piece = {.run = &run, .items = 1, .length = item->size};
 
-	publish(claim->lane, &run, 0, 1, (const char *) item);
+	publish(claim->lane, &piece, 0, 0, 1, (const char *) item);
 }
 
 /* 54000 if the item is larger than a quarter of the ring. */
@@ -263,7 +291,8 @@ pp_enqueue(PpItem *item, bool transactional)
 {
 	const PpClaim *claim = pp_enqueue_claim();
 
-	check_size(claim->lane, item);
+	if (!transactional)
+		check_size(claim->lane, item);
 	item->id = pp_lease_next_id(claim, claim->extension);
 
 	if (transactional)
@@ -332,11 +361,88 @@ check_runs(Oid extension)
 	}
 }
 
+/* Cut the runs into pieces. */
+static void
+make_pieces(void)
+{
+	int max = 0;
+
+	for (int i = 0; i < list.nruns; i++)
+	{
+		const Run *run = &list.runs[i];
+		uint64 end = run->start + run->length;
+
+		for (uint64 start = run->start; start < end;)
+		{
+			Piece *piece;
+
+			list.pieces = grow(list.pieces, &max, list.npieces + 1, sizeof(Piece));
+			piece = &list.pieces[list.npieces++];
+			*piece = (Piece){.run = run, .start = start};
+			while (start < end && (piece->items == 0 || piece->length < PIECE_BYTES))
+			{
+				const PpItem *item = (const PpItem *) (list.buffer + start);
+
+				piece->items++;
+				piece->length += item->size;
+				start += item->size;
+			}
+			if (!run->ring_only)
+				piece->nrefs = pp_journal_plan(list.buffer + piece->start, piece->length, NULL);
+			list.items += piece->items;
+		}
+	}
+}
+
+/* Write a piece to the journal. */
+static void
+journal(Piece *piece, int number, uint64 pos, int follows)
+{
+	PpRowPlan *rows;
+
+	piece->nrefs = pp_journal_plan(list.buffer + piece->start, piece->length, NULL);
+	rows = MemoryContextAlloc(TopTransactionContext, piece->nrefs * sizeof(PpRowPlan));
+	piece->refs = MemoryContextAlloc(TopTransactionContext, piece->nrefs * sizeof(PpJournalRef));
+	(void) pp_journal_plan(list.buffer + piece->start, piece->length, rows);
+	for (int i = 0; i < piece->nrefs; i++)
+		rows[i].header.follows = follows;
+	pp_journal_append(piece->run->extension, number, pos, piece->run->role, rows, piece->nrefs,
+					  piece->refs);
+	pfree(rows);
+}
+
+/* Room for our pieces in the ring, or else in the journal alone. */
+static PpAdmission
+admit(uint64 bytes, bool ring_only)
+{
+	for (;;)
+	{
+		const PpClaim *claim = pp_enqueue_claim();
+		PpRing *ring = &claim->lane->ring;
+		PpAdmission admission =
+			pp_ring_admit(ring, claim->generation, bytes, list.npieces, pp_am_worker, ring_only);
+
+		if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)
+		{
+			/* from here on ABORT has something to undo */
+			list.lane = claim->lane;
+			list.reserved = admission.result == PP_RESERVED ? bytes : 0;
+			list.diverting = admission.result == PP_RING_DIVERTED;
+			list.pos = admission.pos;
+			check_runs(claim->extension);
+			return admission;
+		}
+		if (admission.result == PP_NO_POSITIONS)
+			pp_lease_positions(claim);
+	}
+}
+
 static void
 before_commit(void)
 {
-	const PpClaim *claim;
 	uint64 bytes = 0;
+	bool ring_only = false;
+	PpAdmission admission;
 
 	list.sealed = true;
 	if (list.dropped)
@@ -344,12 +450,22 @@ before_commit(void)
 	if (list.nruns == 0)
 		return;
 
-	for (int i = 0; i < list.nruns; i++)
-		bytes += pp_entry_bytes(list.runs[i].length);
-	claim = reserve(bytes);
-	list.lane = claim->lane;
-	list.reserved = bytes;
-	check_runs(claim->extension);
+	make_pieces();
+	for (int i = 0; i < list.npieces; i++)
+	{
+		bytes += pp_entry_bytes(payload(&list.pieces[i]));
+		ring_only |= list.pieces[i].run->ring_only;
+	}
+	admission = admit(bytes, ring_only);
+	PushActiveSnapshot(GetTransactionSnapshot()); /* the heap wants one */
+	for (int i = 0; i < list.npieces; i++)
+	{
+		Piece *piece = &list.pieces[i];
+
+		if (list.diverting || !piece->run->ring_only)
+			journal(piece, admission.journal, list.pos + i, list.npieces - 1 - i);
+	}
+	PopActiveSnapshot();
 }
 
 static void
@@ -361,8 +477,18 @@ forget(void)
 static void
 at_commit(void)
 {
-	for (int i = 0; i < list.nruns; i++)
-		publish(list.lane, &list.runs[i], i, list.nruns, list.buffer);
+	PpLane *lane = list.lane;
+
+	if (list.diverting)
+	{
+		if (pp_ring_divert(&lane->ring, list.items, pp_batch_size, GetCurrentTimestamp()))
+			pp_lane_wake(lane);
+	}
+	else
+	{
+		for (int i = 0; i < list.npieces; i++)
+			publish(lane, &list.pieces[i], list.pos + i, i, list.npieces, list.buffer);
+	}
 	forget();
 }
 
@@ -371,9 +497,11 @@ at_abort(void)
 {
 	PpLane *lane = list.lane;
 	uint64 reserved = list.reserved;
+	bool diverting = list.diverting;
 
 	forget();
-	if (reserved > 0 && pp_ring_release(&lane->ring, reserved))
+	if ((reserved > 0 && pp_ring_release(&lane->ring, reserved)) ||
+		(diverting && pp_ring_undivert(&lane->ring)))
 		pp_lane_wake(lane);
 }
 

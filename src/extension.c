@@ -35,12 +35,11 @@ pp_extension_oid(void)
 	return get_extension_oid(EXTENSION_NAME, true);
 }
 
-/* The version that pg_extension names; "" if the row has just gone. */
-static char *
-installed_version(Oid extension)
+/* The row of pg_extension, as a copy; NULL if it has just gone. */
+static HeapTuple
+fetch_row(Oid extension, TupleDesc *desc)
 {
 	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
-	char *version = "";
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -48,19 +47,37 @@ installed_version(Oid extension)
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
 	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool is_null;
-		Datum value =
-			heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &is_null);
-
-		version = is_null ? "" : TextDatumGetCString(value);
-	}
+	tuple = heap_copytuple(systable_getnext(scan));
+	*desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
-	return version;
+	return tuple;
+}
+
+/* The version that pg_extension names; "" if the row has just gone. */
+static char *
+installed_version(Oid extension)
+{
+	TupleDesc desc;
+	HeapTuple tuple = fetch_row(extension, &desc);
+	bool is_null;
+	Datum value;
+
+	if (tuple == NULL)
+		return "";
+	value = heap_getattr(tuple, Anum_pg_extension_extversion, desc, &is_null);
+	return is_null ? "" : TextDatumGetCString(value);
+}
+
+/* InvalidOid if it has just gone. */
+Oid
+pp_extension_owner(Oid extension)
+{
+	TupleDesc desc;
+	HeapTuple tuple = fetch_row(extension, &desc);
+
+	return tuple ? ((Form_pg_extension) GETSTRUCT(tuple))->extowner : InvalidOid;
 }
 
 /* A relation of the installation, by its name; InvalidOid if it isn't there. */

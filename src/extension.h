@@ -18,6 +18,7 @@
 extern Oid pp_extension_oid(void);
 extern const char *pp_extension_fault(Oid extension);
 extern Oid pp_extension_get(void);
+extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);
 
 #endif /* PP_EXTENSION_H */

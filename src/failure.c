@@ -10,9 +10,15 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
 #include "extension.h"
@@ -20,42 +26,58 @@
 #include "identity.h"
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
+volatile TimestampTz pp_attempt_began = 0;
+
+static const PpClaim *claim;
+static PpLane *lane;
 
 /* What the transaction that is open settles when it commits */
 static struct
 {
-	PpLane *lane; /* NULL: nothing */
-	const PpSpan *spans;
+	PpWork *works; /* NULL: nothing */
 	int n;
+	uint64 failed;
 } committing;
 
 #define DOUBTS 3
 static int doubts_in_a_row = 0; /* tries of one item that may be bad */
 
 static bool committed; /* the last transaction got as far as that */
+static bool gave_up;   /* it ended because something transient was in the way of an item */
 
 static uint64
-count_items(const PpSpan *spans, int n)
+count_items(const PpWork *works, int n)
 {
 	uint64 items = 0;
 
 	for (int i = 0; i < n; i++)
-		items += spans[i].n;
+		items += works[i].n;
 	return items;
 }
 
 /*
- * Only here are items settled that were inserted: after this point no ERROR and
- * no signal can undo the transaction, before it any could.
+ * Only here are items settled: after this point no ERROR and no signal can undo the
+ * transaction, before it any could.
  */
 static void
 at_commit(void)
 {
-	PpLane *lane = committing.lane;
+	uint64 in_ring = 0;
+	uint64 not_in_ring = 0;
+
+	for (int i = 0; i < committing.n; i++)
+	{
+		if (committing.works[i].at == PP_NOT_IN_RING)
+			not_in_ring += committing.works[i].n;
+		else
+			in_ring += committing.works[i].n;
+	}
 
 	/* first what is told of it: once the ring is free it may be another's */
 	SpinLockAcquire(&lane->mutex);
 	lane->batches++;
+	lane->written += in_ring + not_in_ring - committing.failed;
+	lane->failed += committing.failed;
 	lane->tried_items = 0; /* whatever ends this process now is not their fault */
 	SpinLockRelease(&lane->mutex);
 	SpinLockAcquire(&pp_shared->mutex);
@@ -63,10 +85,14 @@ at_commit(void)
 	SpinLockRelease(&pp_shared->mutex);
 
 	for (int i = 0; i < committing.n; i++)
-		pp_ring_settle(&lane->ring, committing.spans[i].at, committing.spans[i].n);
-	pp_ring_free(&lane->ring, count_items(committing.spans, committing.n));
+	{
+		if (committing.works[i].at != PP_NOT_IN_RING)
+			pp_ring_settle(&lane->ring, committing.works[i].at, committing.works[i].n);
+	}
+	pp_ring_free(&lane->ring, in_ring);
+	pp_ring_settle_pass_items(&lane->ring, not_in_ring);
 
-	committing.lane = NULL;
+	committing.works = NULL;
 	committed = true;
 	doubts_in_a_row = 0;
 }
@@ -74,37 +100,39 @@ at_commit(void)
 static void
 xact_event(XactEvent event, void *arg)
 {
-	if (committing.lane == NULL)
+	if (committing.works == NULL)
 		return;
 	if (event == XACT_EVENT_COMMIT)
 		at_commit();
 	else if (event == XACT_EVENT_ABORT)
-		committing.lane = NULL;
+		committing.works = NULL;
 }
 
 /*
- * Called once, by the worker that has attached to the lane.  If the last one ended
- * in the middle of a transaction, be careful with the items of that.
+ * Called once, by the worker that has attached to its lane.  If the last one ended
+ * in the middle of a transaction, be careful with the works of that.
  */
 void
-pp_settle_init(PpLane *lane)
+pp_settle_init(const PpClaim *worker_claim)
 {
+	claim = worker_claim;
+	lane = claim->lane;
 	RegisterXactCallback(xact_event, NULL);
 
 	SpinLockAcquire(&lane->mutex);
 	if (lane->tried_items > 0)
-		lane->careful_end = lane->tried_end;
+		lane->careful = lane->tried_works;
 	SpinLockRelease(&lane->mutex);
 }
 
-/* Must items from this ring position on be tried one at a time? */
+/* Must works be tried one at a time? */
 bool
-pp_settle_carefully(PpLane *lane, uint64 head)
+pp_settle_carefully(void)
 {
 	bool careful;
 
 	SpinLockAcquire(&lane->mutex);
-	careful = head < lane->careful_end;
+	careful = lane->careful > 0;
 	SpinLockRelease(&lane->mutex);
 
 	return careful;
@@ -112,11 +140,11 @@ pp_settle_carefully(PpLane *lane, uint64 head)
 
 /* This process is about to end, and it isn't the fault of what it tries. */
 void
-pp_settle_excuse(PpLane *lane)
+pp_settle_excuse(PpLane *of)
 {
-	SpinLockAcquire(&lane->mutex);
-	lane->tried_items = 0;
-	SpinLockRelease(&lane->mutex);
+	SpinLockAcquire(&of->mutex);
+	of->tried_items = 0;
+	SpinLockRelease(&of->mutex);
 }
 
 /* Could the same items be accepted a moment later?  `alone`: there is one of them. */
@@ -160,73 +188,132 @@ is_transient(const ErrorData *error, bool alone)
 }
 
 /*
- * Note what is being tried, in case that its code ends this process; nitems = 0:
- * we have come through.
+ * Note what is being tried, in case that its code ends this process; nworks = 0: we
+ * have come through.
  */
 static void
-note_attempt(PpLane *lane, uint64 nitems, const PpSpan *first, const PpSpan *last)
+note_attempt(const PpWork *works, int nworks)
 {
-	uint64 end = last ? last->at + pp_ring_entry(&lane->ring, last->at)->bytes : 0;
-
 	SpinLockAcquire(&lane->mutex);
-	lane->tried_items = nitems;
-	lane->tried_at = first ? first->at : 0;
-	lane->tried_end = end;
+	lane->tried_items = count_items(works, nworks);
+	lane->tried_works = nworks;
+	lane->tried_pos = nworks > 0 ? works[0].pos : 0;
+	lane->tried_part = nworks > 0 ? works[0].part : 0;
 	SpinLockRelease(&lane->mutex);
 }
 
-/*
- * One transaction for items of one role.  Returns NULL when it has committed,
- * else what went wrong, and then nothing has changed.
- */
-static ErrorData *
-try(PpLane *lane, const PpSpan *spans, int n)
+/* The clock of statement_timeout starts anew. */
+static void
+begin_attempt(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	uint64 nitems = count_items(spans, n);
-	const PpItem **items = palloc_extended(nitems * sizeof(PpItem *), MCXT_ALLOC_HUGE);
-	ErrorData *volatile error = NULL;
+	if (pp_cut == PP_CUT_TIMEOUT)
+	{
+		pp_cut = PP_CUT_NONE;
+		QueryCancelPending = false;
+	}
+	pp_attempt_began = GetCurrentTimestamp();
+}
+
+/* Open the works in this transaction; all their items, in their order. */
+static const PpItem **
+open_works(PpWork *works, int n, uint64 *nitems)
+{
+	const PpItem **items;
 	uint64 next = 0;
 
+	*nitems = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < n; i++)
 	{
-		memcpy(items + next, spans[i].items, spans[i].n * sizeof(PpItem *));
-		next += spans[i].n;
+		pp_work_open(claim, &works[i]);
+		*nitems += works[i].nitems;
 	}
+	PopActiveSnapshot();
+	items = palloc_extended(Max(*nitems, 1) * sizeof(PpItem *), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < n; i++)
+	{
+		memcpy(items + next, works[i].items, works[i].nitems * sizeof(PpItem *));
+		next += works[i].nitems;
+	}
+	return items;
+}
 
-	if (pp_cut != PP_CUT_STOP)
-		pp_cut = PP_CUT_NONE;
-	note_attempt(lane, nitems, &spans[0], &spans[n - 1]);
-	committed = false;
+static void
+insert(const PpItem **items, uint64 n)
+{
+	if (n > 0)
+		pp_batch_insert(items, n);
+	if (pp_cut != PP_CUT_NONE)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("a trigger went on after its cancellation")));
+}
+
+/* ---- the bad ones ---- */
+
+typedef struct BadItem
+{
+	const PpItem *item;
+	ErrorData *error;
+} BadItem;
+
+typedef struct BadList
+{
+	BadItem *bad;
+	uint64 n;
+	uint64 max;
+	ErrorData *transient; /* that ended it all */
+} BadList;
+
+/*
+ * Fire what is deferred, to see whether it passes, and forget that: what was
+ * deferred stays deferred, since rows to come may belong to it.
+ */
+static void
+check_deferred(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	AfterTriggerSetState(all_immediate);
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+}
+
+/* Insert these under a savepoint; NULL, or why not. */
+static ErrorData *
+try_some(const PpItem **items, uint64 n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+	int level = GetCurrentTransactionNestLevel();
+
+	begin_attempt();
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		pp_identity_begin(spans[0].role);
-		pp_batch_insert(items, nitems);
-		if (pp_cut != PP_CUT_NONE)
-			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-							errmsg("a trigger went on after its cancellation")));
-		committing.lane = lane;
-		committing.spans = spans;
-		committing.n = n;
-		pp_identity_commit();
+		insert(items, n);
+		check_deferred();
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		/* the items are settled: this error is not theirs */
-		if (committed)
-			PG_RE_THROW();
-
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		note_attempt(lane, 0, NULL, NULL);
-		pp_identity_abort();
+		QueryCancelPending = false;
+		while (GetCurrentTransactionNestLevel() > level)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
-
-	note_attempt(lane, 0, NULL, NULL);
 	MemoryContextSwitchTo(caller);
-	pfree(items);
+	CurrentResourceOwner = owner;
+
 	return error;
 }
 
@@ -237,28 +324,53 @@ check_extension(void)
 	Oid extension = pp_extension_oid();
 	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
 
-	if (fault)
-		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
-							   get_database_name(MyDatabaseId), fault)));
+	if (fault == NULL)
+		return;
+	note_attempt(NULL, 0);
+	ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+						   get_database_name(MyDatabaseId), fault)));
 }
 
-/* Log an item that can't be inserted, without its values, and pass on. */
-static void
-give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
+/* Insert what can be inserted; false: something transient is in the way. */
+static bool
+bisect(const PpItem **items, uint64 n, BadList *list)
 {
-	const PpItem *item = span->items[0];
-	MemoryContext caller = CurrentMemoryContext;
-	char *name;
-	char *schema;
+	ErrorData *error = try_some(items, n);
 
-	/* not to be cut short by the clock: logged is settled */
-	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	check_extension(); /* no item is to blame for an extension that lacks something */
-	name = get_rel_name(item->target);
-	schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
+	if (error == NULL)
+		return true;
+	if (is_transient(error, n == 1))
+	{
+		list->transient = error;
+		return false;
+	}
+	if (n > 1)
+	{
+		FreeErrorData(error);
+		return bisect(items, n / 2, list) && bisect(items + n / 2, n - n / 2, list);
+	}
+
+	if (list->n == 0)
+		check_extension(); /* no item is to blame for an extension that lacks something */
+	if (list->n == list->max)
+	{
+		list->max = Max(16, list->max * 2);
+		list->bad = list->bad
+						? repalloc_huge(list->bad, list->max * sizeof(BadItem))
+						: MemoryContextAllocHuge(CurrentMemoryContext, list->max * sizeof(BadItem));
+	}
+	list->bad[list->n++] = (BadItem){.item = items[0], .error = error};
+	return true;
+}
+
+/* Log an item that can't be inserted, without its values. */
+static void
+report(const PpItem *item, const ErrorData *error)
+{
+	char *name = get_rel_name(item->target);
+	char *schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
+
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 schema
@@ -267,82 +379,280 @@ give_up(PpLane *lane, const PpSpan *span, const ErrorData *error)
 				 : errmsg("item %lld for relation with OID %u could not be inserted: SQLSTATE %s",
 						  (long long) item->id, item->target, unpack_sql_state(error->sqlerrcode)),
 			 error->constraint_name ? errdetail("Constraint \"%s\".", error->constraint_name) : 0));
+}
+
+static void
+report_all(const BadList *list)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (list->n == 0)
+		return;
+
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	for (uint64 i = 0; i < list->n; i++)
+		report(list->bad[i].item, list->bad[i].error);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-
-	SpinLockAcquire(&lane->mutex);
-	lane->failed++;
-	SpinLockRelease(&lane->mutex);
-	pp_ring_settle(&lane->ring, span->at, 1);
-	pp_ring_free(&lane->ring, 1);
-	doubts_in_a_row = 0;
 	RESUME_CANCEL_INTERRUPTS();
 }
 
-/* Settle items of one role, in order, as many at a time as will go together. */
-static PpOutcome
-settle_role(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
+/* ---- transactions ---- */
+
+/* How a transaction gets its items into their tables; false: it has to roll back */
+typedef bool (*Way)(const PpItem **items, uint64 n, BadList *list);
+
+static bool
+all_at_once(const PpItem **items, uint64 n, BadList *list)
 {
-	ErrorData *failure = try(lane, spans, n);
-	PpSpan halves[2];
-	int half = n / 2;
-	bool alone = n == 1 && spans[0].n == 1;
+	insert(items, n);
+	return true;
+}
 
+/*
+ * One transaction for works of one role.  Returns NULL when it has committed, else
+ * what went wrong, and then nothing has changed.
+ */
+static ErrorData *
+try(PpWork *works, int n, Way way)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+	BadList bad = {0};
+
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	note_attempt(works, n);
+	committed = false;
+	gave_up = false;
+	begin_attempt();
+	PG_TRY();
+	{
+		const PpItem **items;
+		uint64 nitems;
+
+		pp_identity_begin(works[0].role);
+		MemoryContextSwitchTo(caller);
+		items = open_works(works, n, &nitems);
+		if (!way(items, nitems, &bad))
+		{
+			error = bad.transient;
+			gave_up = true;
+			note_attempt(NULL, 0);
+			pp_identity_abort();
+		}
+		else
+		{
+			committing.works = works;
+			committing.n = n;
+			committing.failed = bad.n;
+			pp_identity_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		/* the items are settled: this error is not theirs */
+		if (committed)
+			PG_RE_THROW();
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		note_attempt(NULL, 0);
+		pp_identity_abort();
+	}
+	PG_END_TRY();
+
+	note_attempt(NULL, 0);
+	MemoryContextSwitchTo(caller);
+	if (error == NULL)
+		report_all(&bad);
 	ConditionVariableBroadcast(&lane->settled);
+	return error;
+}
 
+/*
+ * In one transaction of our own, put the works' items into the journal, each in a
+ * record of its own, and in the works' place in the order of things.  Rows that they
+ * have there go.  Throws on error.
+ */
+void
+pp_settle_to_journal(PpWork *works, int n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	uint64 items = 0;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(caller);
+	for (int i = 0; i < n; i++)
+	{
+		PpWork *work = &works[i];
+		uint32 part = work->part;
+
+		pp_work_open(claim, work);
+		items += work->nitems;
+		for (uint64 k = 0; k < work->nitems; k++)
+		{
+			const PpItem *item = work->items[k];
+			int nrows = pp_journal_plan((const char *) item, item->size, NULL);
+			PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+			PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
+
+			(void) pp_journal_plan((const char *) item, item->size, rows);
+			for (int r = 0; r < nrows; r++)
+				rows[r].part = part++;
+			pp_journal_append(claim->extension, pp_ring_view(&lane->ring).journal, work->pos,
+							  work->role, rows, nrows, refs);
+			pfree(rows);
+			pfree(refs);
+		}
+	}
+	PopActiveSnapshot();
+	committing.works = works;
+	committing.n = n;
+	committing.failed = count_items(works, n);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	/* they have moved, not failed */
+	SpinLockAcquire(&lane->mutex);
+	lane->failed -= count_items(works, n);
+	SpinLockRelease(&lane->mutex);
+	pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
+}
+
+/* In a transaction of our own, settle the works without inserting anything. */
+static void
+give_up(PpWork *works, int n, ErrorData *verdict)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	BadList list = {0};
+	const PpItem **items;
+
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	items = open_works(works, n, &list.n);
+	list.bad = palloc_extended(Max(list.n, 1) * sizeof(BadItem), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < list.n; i++)
+		list.bad[i] = (BadItem){.item = items[i], .error = verdict};
+	committing.works = works;
+	committing.n = n;
+	committing.failed = list.n;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	report_all(&list);
+	ConditionVariableBroadcast(&lane->settled);
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/*
+ * Among the work's items is one that can't be had to fail under a savepoint: it
+ * ended its worker, or the commit itself.  Find out which, and do without it.
+ */
+static void
+settle_deadly(PpWork *work, ErrorData *verdict)
+{
+	if (work->n == 1)
+	{
+		give_up(work, 1, verdict);
+		return;
+	}
+
+	/* its records come next, one by one */
+	SpinLockAcquire(&lane->mutex);
+	lane->careful += work->n;
+	SpinLockRelease(&lane->mutex);
+	pp_settle_to_journal(work, 1);
+	pp_intake_forget();
+}
+
+static bool
+role_exists(Oid role)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool exists;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	return exists;
+}
+
+/* Settle works of one role, in order. */
+static PpOutcome
+settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
+{
+	bool alone = count_items(works, n) == 1;
+	ErrorData *failure = NULL;
+
+	if (!failed_already)
+	{
+		failure = try(works, n, all_at_once);
+		if (failure == NULL)
+			return PP_SETTLED;
+		if (is_transient(failure, alone))
+		{
+			*error = failure;
+			return PP_TRANSIENT;
+		}
+	}
+
+	failure = try(works, n, bisect);
 	if (failure == NULL)
 		return PP_SETTLED;
-	if (is_transient(failure, alone))
+	if (gave_up || is_transient(failure, false))
 	{
 		*error = failure;
 		return PP_TRANSIENT;
 	}
-	if (alone)
+
+	/* the bad ones were left out: so it is the beginning that fails, or the commit */
+	if (!role_exists(works[0].role))
 	{
-		give_up(lane, &spans[0], failure);
-		ConditionVariableBroadcast(&lane->settled);
-		FreeErrorData(failure);
+		give_up(works, n, failure);
 		return PP_SETTLED;
 	}
-	FreeErrorData(failure);
-
 	if (n == 1)
 	{
-		halves[0] = halves[1] = spans[0];
-		halves[0].n = spans[0].n / 2;
-		halves[1].n = spans[0].n - halves[0].n;
-		halves[1].items += halves[0].n;
-		spans = halves;
-		half = 1;
-		n = 2;
+		settle_deadly(&works[0], failure);
+		return PP_SETTLED;
 	}
-	if (settle_role(lane, spans, half, error) == PP_TRANSIENT)
+	if (settle_role(works, n / 2, true, error) == PP_TRANSIENT)
 		return PP_TRANSIENT;
-	return settle_role(lane, spans + half, n - half, error);
+	return settle_role(works + n / 2, n - n / 2, true, error);
 }
 
-/* The spans of one role, in their order. */
-static PpSpan *
-select_role(const PpSpan *spans, int n, Oid role, int *nselected)
+/* The works of one role, in their order. */
+static PpWork *
+select_role(const PpWork *works, int n, Oid role, int *nselected)
 {
-	PpSpan *selected = palloc(n * sizeof(PpSpan));
+	PpWork *selected = palloc_extended(n * sizeof(PpWork), MCXT_ALLOC_HUGE);
 
 	*nselected = 0;
 	for (int i = 0; i < n; i++)
 	{
-		if (spans[i].role == role)
-			selected[(*nselected)++] = spans[i];
+		if (works[i].role == role)
+			selected[(*nselected)++] = works[i];
 	}
 	return selected;
 }
 
 /*
- * Settle items of several roles.  First a transaction for each role; what fails
- * is done again in the order of the ring, since one role's rows may need
- * another's (a foreign key).
+ * Settle works of several roles.  First a transaction for each role; what fails is
+ * done again in the order of things, since one role's rows may need another's (a
+ * foreign key).
  */
 static PpOutcome
-settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
+settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 {
 	List *again = NIL;
 	PpOutcome outcome = PP_SETTLED;
@@ -351,13 +661,12 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 	foreach (cell, roles)
 	{
 		int nselected;
-		PpSpan *selected = select_role(spans, n, lfirst_oid(cell), &nselected);
-		ErrorData *failure = try(lane, selected, nselected);
+		PpWork *selected = select_role(works, n, lfirst_oid(cell), &nselected);
+		ErrorData *failure = try(selected, nselected, all_at_once);
 
-		ConditionVariableBroadcast(&lane->settled);
 		if (failure == NULL)
 			continue;
-		if (is_transient(failure, nselected == 1 && selected[0].n == 1))
+		if (is_transient(failure, count_items(selected, nselected) == 1))
 		{
 			*error = failure;
 			outcome = PP_TRANSIENT;
@@ -372,13 +681,13 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 
 	for (int i = 0; i < n && again != NIL;)
 	{
-		Oid role = spans[i].role;
+		Oid role = works[i].role;
 		int end = i + 1;
 
-		while (end < n && spans[end].role == role)
+		while (end < n && works[end].role == role)
 			end++;
 		if (list_member_oid(again, role) &&
-			settle_role(lane, spans + i, end - i, error) == PP_TRANSIENT)
+			settle_role(works + i, end - i, true, error) == PP_TRANSIENT)
 			return PP_TRANSIENT;
 		i = end;
 	}
@@ -386,48 +695,50 @@ settle_roles(PpLane *lane, PpSpan *spans, int n, List *roles, ErrorData **error)
 	return PP_SETTLED;
 }
 
-/* Did the first item of this entry, tried alone, end the worker before us? */
+/* Did this work, tried alone, end the worker before us?  And be less careful. */
 static bool
-ended_its_worker(PpLane *lane, uint64 at)
+ended_its_worker(const PpWork *work)
 {
 	bool ended;
 
 	SpinLockAcquire(&lane->mutex);
-	ended = lane->tried_items == 1 && lane->tried_at == at;
+	ended = lane->tried_works == 1 && lane->tried_items > 0 && lane->tried_pos == work->pos &&
+			lane->tried_part == work->part;
 	lane->tried_items = 0;
+	if (lane->careful > 0)
+		lane->careful--;
 	SpinLockRelease(&lane->mutex);
 
 	return ended;
 }
 
 /*
- * Settle the items: insert them, or find out which can't be.  PP_TRANSIENT: some
- * are not settled, for the reason that *error tells; try again later.  Call it
+ * Settle the works: insert their items, or find out which can't be.  PP_TRANSIENT:
+ * some are not settled, for the reason that *error tells; try again later.  Call it
  * outside a transaction.
  */
 PpOutcome
-pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error)
+pp_settle(PpWork *works, int n, ErrorData **error)
 {
 	List *roles = NIL;
 
-	if (ended_its_worker(lane, spans[0].at))
+	if (ended_its_worker(&works[0]))
 	{
-		ErrorData fatal = {.sqlerrcode = ERRCODE_INTERNAL_ERROR};
+		ErrorData *fatal = palloc0(sizeof(ErrorData));
 
-		/* carefully, so the first span has that one item */
-		Assert(n == 1 && spans[0].n == 1);
-		give_up(lane, &spans[0], &fatal);
-		ConditionVariableBroadcast(&lane->settled);
+		Assert(n == 1);
+		fatal->sqlerrcode = ERRCODE_INTERNAL_ERROR;
+		settle_deadly(&works[0], fatal);
 		return PP_SETTLED;
 	}
 
 	for (int i = 0; i < n; i++)
 	{
-		if (i == 0 || spans[i].role != spans[i - 1].role)
-			roles = list_append_unique_oid(roles, spans[i].role);
+		if (i == 0 || works[i].role != works[i - 1].role)
+			roles = list_append_unique_oid(roles, works[i].role);
 	}
 
 	if (list_length(roles) == 1)
-		return settle_role(lane, spans, n, error);
-	return settle_roles(lane, spans, n, roles, error);
+		return settle_role(works, n, false, error);
+	return settle_roles(works, n, roles, error);
 }

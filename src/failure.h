@@ -1,20 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * failure.h
- *	  Settles what the worker took from the ring: one transaction per role, and
- *	  what becomes of the items when that fails.
+ *	  Settles works: one transaction per role, and what becomes of the items when
+ *	  that fails.
  *
- *	permanent	(a constraint, a trigger's error) the items are halved until the
- *				bad one stands alone; it is logged and counted, the rest lands
- *	transient	(a lock, a deadlock, no memory) the items stay in the ring, and the
- *				worker tries again later
- *
+ *	permanent	(a constraint, a trigger's error) in another transaction the items are
+ *				halved, under savepoints, until the bad ones stand alone: they are
+ *				left out, logged and counted, and the rest lands
+ *	transient	(a lock, a deadlock, no memory) all stays where it is, and the worker
+ *				tries again later
  *	fatal		(code that ends the process) the next worker finds in the lane what
- *				was being tried, and tries that again item by item; the one that
- *				ended its worker when it was alone is bad
+ *				was being tried, and tries that again work by work; a work that ended
+ *				its worker when it was alone is divided, and an item is bad
  *
- * An item is settled by its transaction's COMMIT callback, and by nothing else;
- * a bad one, after its transaction has rolled back.
+ * A work is settled by its transaction's COMMIT callback, and by nothing else.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,17 +22,9 @@
 
 #include <signal.h>
 
-#include "item.h"
-#include "shmem.h"
+#include "datatype/timestamp.h"
 
-/* Neighbouring items of one entry, the first ones that are not settled */
-typedef struct PpSpan
-{
-	uint64 at; /* the entry */
-	Oid role;
-	const PpItem **items;
-	uint32 n;
-} PpSpan;
+#include "intake.h"
 
 typedef enum PpOutcome
 {
@@ -51,10 +42,12 @@ typedef enum PpCut
 } PpCut;
 
 extern volatile sig_atomic_t pp_cut;
+extern volatile TimestampTz pp_attempt_began; /* what statement_timeout counts from */
 
-extern void pp_settle_init(PpLane *lane);
-extern bool pp_settle_carefully(PpLane *lane, uint64 head);
+extern void pp_settle_init(const PpClaim *claim);
+extern bool pp_settle_carefully(void);
 extern void pp_settle_excuse(PpLane *lane);
-extern PpOutcome pp_settle(PpLane *lane, PpSpan *spans, int n, ErrorData **error);
+extern PpOutcome pp_settle(PpWork *works, int n, ErrorData **error);
+extern void pp_settle_to_journal(PpWork *works, int n);
 
 #endif /* PP_FAILURE_H */

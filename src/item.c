@@ -114,8 +114,8 @@ pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts)
  * of the carried columns, in the order of the descriptor.  The id is left 0.
  */
 PpItem *
-pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried, const uint8 *given,
-			 Datum *values, bool *nulls, uint64 fingerprint)
+pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const uint8 *carried,
+			 const uint8 *given, Datum *values, bool *nulls, uint64 fingerprint)
 {
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = MAXALIGN(sizeof(PpItem) + 2 * bitmap);
@@ -139,6 +139,7 @@ pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried, 
 	memset(item, 0, tuple_offset);
 	item->size = (uint32) size;
 	item->version = PP_ITEM_VERSION;
+	item->ring_only = ring_only;
 	item->natts = natts;
 	item->target = target;
 	item->tuple_offset = (uint32) tuple_offset;

@@ -38,8 +38,9 @@
 typedef struct PpItem
 {
 	uint32 size; /* of the whole item */
-	uint16 version;
-	uint16 natts; /* of the target at the call */
+	uint8 version;
+	bool ring_only; /* its target forgets it in a crash, too: no journal */
+	uint16 natts;	/* of the target at the call */
 	Oid target;
 	uint32 tuple_offset; /* of the MinimalTuple, from the start */
 	int64 id;			 /* set when the item is enqueued */
@@ -72,8 +73,9 @@ pp_item_tuple(const PpItem *item)
 extern uint64 pp_column_fingerprint(Form_pg_attribute att, List **composites);
 extern uint64 pp_fingerprint_add(uint64 fingerprint, uint64 column);
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
-extern PpItem *pp_item_form(Oid target, int natts, TupleDesc descriptor, const uint8 *carried,
-							const uint8 *given, Datum *values, bool *nulls, uint64 fingerprint);
+extern PpItem *pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor,
+							const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
+							uint64 fingerprint);
 extern bool pp_item_is_sound(const PpItem *item, uint64 available);
 extern bool pp_item_same_shape(const PpItem *a, const PpItem *b);
 

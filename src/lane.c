@@ -98,13 +98,15 @@ assign(PpLane *lane, Oid database)
 	lane->starts = 0;
 	lane->last_start = 0;
 	lane->tried_items = 0;
-	lane->careful_end = 0;
+	lane->careful = 0;
+	lane->written = 0;
 	lane->batches = 0;
 	lane->failed = 0;
 	lane->discarded = 0;
 	lane->idle_since = now;
 	lane->stopped = false;
 	lane->ids_of = InvalidOid;
+	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);
 }
 
@@ -483,6 +485,7 @@ pp_lane_renew(Oid database, Oid gone)
 		if (OidIsValid(gone))
 		{
 			items = pp_ring_discard(&lane->ring, gone);
+			pp_ring_restart(&lane->ring);
 			SpinLockAcquire(&lane->mutex);
 			lane->discarded += items;
 			lane->ids_of = InvalidOid;

@@ -63,6 +63,7 @@ static Post *posts; /* by lane */
 
 static BackgroundWorkerHandle *probe; /* that looks into a database now */
 static Oid probed_after;			  /* how far they had got when it was started */
+static Oid probed;
 static TimestampTz probed_at;
 
 /* Of the server's slots */
@@ -113,8 +114,12 @@ static bool
 needs_worker(PpLane *lane, Post *post)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
+	uint64 flush_passes;
 	bool held;
 
+	SpinLockAcquire(&lane->mutex);
+	flush_passes = lane->flush_passes;
+	SpinLockRelease(&lane->mutex);
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	post->database = lane->database;
 	held = lane->leave;
@@ -131,7 +136,9 @@ needs_worker(PpLane *lane, Post *post)
 	}
 
 	/* what is in commit calls us when it comes */
-	return OidIsValid(post->database) && !held && (post->was_stopped || view.head < view.tail);
+	return OidIsValid(post->database) && !held &&
+		   (post->was_stopped || view.head < view.tail || view.diverted || view.pass ||
+			view.passes < flush_passes);
 }
 
 /* How much is left of a wait that began then, in ms; the clock may have been set back. */
@@ -256,6 +263,8 @@ start_probe(int running, bool *waits)
 	/* the last one didn't get anywhere */
 	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after)
 		delay = ms_left(probed_at, RESTART_MAX_MS);
+	else if (probed_at != 0 && OidIsValid(next.database) && next.database == probed)
+		delay = ms_left(probed_at, RESTART_MIN_MS);
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
@@ -266,6 +275,7 @@ start_probe(int running, bool *waits)
 	}
 
 	probed_after = next.after;
+	probed = next.database;
 	probed_at = GetCurrentTimestamp();
 	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
 	return probe ? -1 : Max(slot_delay(), 1);
@@ -428,7 +438,7 @@ close_lanes(bool early, bool *pending)
 			continue;
 		if (held || (attached && (view.closed || early)))
 			*pending = true;
-		else if (!attached && needy < 0)
+		else if (!attached && needy < 0 && pp_ring_volatile_items(&lane->ring) > 0)
 			needy = number;
 	}
 	return needy;
@@ -441,18 +451,21 @@ report_lost(int except)
 	for (int number = 0; number < pp_max_databases; number++)
 	{
 		PpLane *lane = pp_lane(number);
-		PpRingView view = pp_ring_view(&lane->ring);
+		uint64 items;
 		bool unserved;
 
 		SpinLockAcquire(&lane->mutex);
 		unserved = lane->worker_pid == 0 && !lane->stopped;
 		SpinLockRelease(&lane->mutex);
-		if (number != except && unserved && view.published > view.settled)
+		if (number == except || !unserved)
+			continue;
+		items = pp_ring_volatile_items(&lane->ring);
+		if (items > 0)
 			ereport(WARNING,
 					(errmsg("no persist_pipeline worker is left for database %u",
 							pp_lane_database(lane)),
 					 errdetail("%llu items stay in the ring; they are lost if the server stops.",
-							   (unsigned long long) (view.published - view.settled))));
+							   (unsigned long long) items)));
 	}
 }
 

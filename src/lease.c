@@ -154,6 +154,15 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 	return id;
 }
 
+/* Positions for the lane's entries come in ranges of the same sequence. */
+void
+pp_lease_positions(const PpClaim *claim)
+{
+	PpIdRange range = fetch_range(find_sequence(claim->extension));
+
+	pp_ring_add_positions(&claim->lane->ring, claim->generation, range.next, range.end);
+}
+
 /* Should the worker fetch a range? */
 bool
 pp_lease_is_low(const PpClaim *claim)

@@ -21,6 +21,7 @@
 #define PP_LEASE_IDS 1000000 /* INCREMENT of persist_id_seq */
 
 extern int64 pp_lease_next_id(const PpClaim *claim, Oid extension);
+extern void pp_lease_positions(const PpClaim *claim);
 extern bool pp_lease_is_low(const PpClaim *claim);
 extern void pp_lease_top_up(const PpClaim *claim);
 

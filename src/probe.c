@@ -20,9 +20,11 @@
 #include "storage/ipc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "extension.h"
+#include "journal.h"
 #include "lane.h"
 #include "probe.h"
 
@@ -66,12 +68,17 @@ set_next_task(Oid database)
 	LWLockRelease(pp_shared->lock);
 }
 
-/* An installation that can't work is worth a line before somebody needs it. */
-static void
+/*
+ * An installation that can't work is worth a line before somebody needs it.  One
+ * whose journal has rows gets a lane, and so a worker.  False: none is free now.
+ */
+static bool
 look_around(void)
 {
 	Oid extension = pp_extension_oid();
 	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+	const PpClaim *claim;
+	bool has_work = OidIsValid(extension) && !fault && pp_journal_has_rows(extension);
 
 	if (fault)
 		ereport(LOG, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -81,7 +88,16 @@ look_around(void)
 					  errdetail("%s", fault)));
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
-									 OidIsValid(extension) ? "installed" : "not installed")));
+									 has_work				 ? "items wait"
+									 : OidIsValid(extension) ? "installed"
+															 : "not installed")));
+	if (!has_work)
+		return true;
+	claim = pp_lane_claim();
+	if (claim == NULL)
+		return false;
+	pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp()); /* a pass is due */
+	return true;
 }
 
 /* The connectable database with the next higher OID; InvalidOid: none. */
@@ -135,10 +151,12 @@ pp_probe_main(Datum unused)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	if (OidIsValid(database))
-		look_around();
-	next = find_next(after);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (OidIsValid(database) && !look_around())
+		next = database;
+	else
+		next = find_next(after);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 
 	set_next_task(next);

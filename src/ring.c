@@ -39,6 +39,7 @@ pp_ring_init(PpRing *ring, uint64 size, uint64 kept)
 	ring->size = size;
 	ring->kept = kept;
 	ring->generation = 1;
+	ring->recovering = true;
 	ring->wake_items = 1; /* no worker yet: the first item calls for one */
 	ring->wake_tail = PG_UINT64_MAX;
 }
@@ -66,6 +67,19 @@ pp_ring_view(PpRing *ring)
 	view.peak = ring->peak;
 	view.published = ring->published;
 	view.settled = ring->settled;
+	view.recovering = ring->recovering;
+	view.diverted = ring->diverted;
+	view.diverted_at = ring->diverted_at;
+	view.pass = ring->pass;
+	view.next = ring->next;
+	view.next_end = ring->next_end;
+	view.mark = ring->mark;
+	view.boundary = ring->boundary;
+	view.passes = ring->passes;
+	view.moved = ring->moved;
+	view.diverted_items = ring->diverted_items + ring->pass_items;
+	view.diverting = ring->diverting;
+	view.journal = ring->journal;
 	SpinLockRelease(&ring->mutex);
 
 	return view;
@@ -109,6 +123,123 @@ pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
 	SpinLockRelease(&ring->mutex);
 
 	return result;
+}
+
+/*
+ * Ask for room for so many entries, of so many bytes together, and for their
+ * positions.  Where there is no room the journal has to do: there always is an
+ * answer, unless positions have run out or the claim is stale.
+ *
+ * ring_only: some entries are not in the journal.  Without a worker they have to
+ * be: if the server stopped now, nobody could save them.
+ */
+PpAdmission
+pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, bool by_worker,
+			  bool ring_only)
+{
+	PpAdmission admission = {.result = PP_RING_DIVERTED};
+	uint64 room = by_worker ? ring->size : ring->size - ring->kept;
+	uint64 used;
+
+	Assert(bytes % PP_RING_ALIGN == 0 && entries > 0);
+	SpinLockAcquire(&ring->mutex);
+	used = ring->reserved + (ring->tail - ring->head);
+	if (ring->generation != generation)
+		admission.result = PP_RING_STALE;
+	else if (ring->next_end - ring->next < entries)
+		admission.result = PP_NO_POSITIONS;
+	else
+	{
+		admission.pos = ring->next;
+		admission.journal = ring->journal;
+		ring->next += entries;
+		if (!ring->closed && !ring->recovering && !ring->diverted &&
+			(ring->attended || !ring_only) && used <= room && bytes <= room - used)
+		{
+			admission.result = PP_RESERVED;
+			ring->reserved += bytes;
+			if (used + bytes > ring->peak)
+				ring->peak = used + bytes;
+		}
+		else
+			ring->diverting++;
+	}
+	SpinLockRelease(&ring->mutex);
+
+	return admission;
+}
+
+/*
+ * A range of positions from the sequence.  If others were faster, a lower one is
+ * of no use any more: positions only grow.
+ */
+void
+pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end)
+{
+	SpinLockAcquire(&ring->mutex);
+	if (ring->generation == generation && next >= ring->next_end)
+	{
+		if (ring->next_end == 0)
+			ring->base = next; /* and its mark is where it began */
+		ring->next = next;
+		ring->next_end = end;
+	}
+	SpinLockRelease(&ring->mutex);
+}
+
+/* Under the mutex: there is more for the next pass. */
+static void
+divert(PpRing *ring, uint64 items, int64 now)
+{
+	if (!ring->diverted)
+		ring->diverted_at = now;
+	ring->diverted = true;
+	ring->diverted_items += items;
+}
+
+/*
+ * A transaction that has committed has put so many items into the journal alone.
+ * True: they are the first ones, or make a batch; the caller should wake the worker.
+ */
+bool
+pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now)
+{
+	bool wake;
+
+	SpinLockAcquire(&ring->mutex);
+	Assert(ring->diverting > 0);
+	ring->diverting--;
+	wake =
+		!ring->diverted || (ring->diverted_items < batch && ring->diverted_items + items >= batch);
+	divert(ring, items, now);
+	SpinLockRelease(&ring->mutex);
+
+	return wake;
+}
+
+/* The worker has moved so many items to the journal. */
+void
+pp_ring_move(PpRing *ring, uint64 items, int64 now)
+{
+	SpinLockAcquire(&ring->mutex);
+	divert(ring, items, now);
+	ring->moved = ring->passes + 1;
+	SpinLockRelease(&ring->mutex);
+}
+
+/* It hasn't committed.  True: the caller should wake the worker, as for a release. */
+bool
+pp_ring_undivert(PpRing *ring)
+{
+	bool wake;
+
+	SpinLockAcquire(&ring->mutex);
+	Assert(ring->diverting > 0);
+	ring->diverting--;
+	wake = ring->closed && ring->reserved == 0 && ring->diverting == 0;
+	SpinLockRelease(&ring->mutex);
+
+	return wake;
 }
 
 /*
@@ -157,6 +288,8 @@ pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
 	entry->part = 0;
 	entry->parts = 1;
 	entry->extension = InvalidOid;
+	entry->refs = 0;
+	entry->pos = 0;
 	ring->tail += bytes;
 	ring->reserved -= bytes;
 	SpinLockRelease(&ring->mutex);
@@ -298,24 +431,114 @@ pp_ring_free(PpRing *ring, uint64 items)
 
 /*
  * Ask to be woken once so many items have ever been published, or the tail
- * has come so far.  False, and nothing is armed, if that is so already or the ring
- * has moved on: then there is no reason to sleep.
+ * has come so far.  False, and nothing is armed, if that is so already, or the ring
+ * isn't what the caller has seen: then there is no reason to sleep.
  */
 bool
-pp_ring_arm(PpRing *ring, uint64 generation, uint64 items, uint64 tail)
+pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail)
 {
 	bool armed = false;
 
 	SpinLockAcquire(&ring->mutex);
-	if (ring->generation == generation)
+	if (ring->generation == seen->generation)
 	{
-		armed = ring->published < items && ring->tail < tail;
+		armed = ring->published < items && ring->tail < tail &&
+				ring->recovering == seen->recovering && ring->diverted == seen->diverted;
 		ring->wake_items = armed ? items : PG_UINT64_MAX;
 		ring->wake_tail = armed ? tail : PG_UINT64_MAX;
 	}
 	SpinLockRelease(&ring->mutex);
 
 	return armed;
+}
+
+/* Begin a pass, unless one has begun and its worker has not lived to see its end. */
+PpRingView
+pp_ring_begin_pass(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	if (!ring->pass)
+	{
+		ring->pass = true;
+		if (ring->recovering)
+		{
+			ring->boundary = ring->base;
+			ring->recovering = false;
+		}
+		else
+		{
+			ring->mark = ring->tail;
+			ring->boundary = ring->next;
+			ring->diverted = false;
+			ring->diverted_items = 0;
+		}
+	}
+	SpinLockRelease(&ring->mutex);
+
+	return pp_ring_view(ring);
+}
+
+void
+pp_ring_end_pass(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->pass = false;
+	ring->pass_items = 0;
+	ring->passes++;
+	SpinLockRelease(&ring->mutex);
+}
+
+/* Whoever is admitted from now on writes to this journal. */
+void
+pp_ring_set_journal(PpRing *ring, uint32 journal)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->journal = journal;
+	SpinLockRelease(&ring->mutex);
+}
+
+/* So many items of the pass are in no entry of the ring. */
+void
+pp_ring_set_pass_items(PpRing *ring, uint64 items)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->pass_items = items;
+	SpinLockRelease(&ring->mutex);
+}
+
+void
+pp_ring_settle_pass_items(PpRing *ring, uint64 items)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->pass_items -= Min(items, ring->pass_items);
+	SpinLockRelease(&ring->mutex);
+}
+
+/* A worker has come, or goes. */
+void
+pp_ring_attend(PpRing *ring, bool attended)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->attended = attended;
+	SpinLockRelease(&ring->mutex);
+}
+
+/* How many items are in the ring alone?  For whoever closed it, without a worker. */
+uint64
+pp_ring_volatile_items(PpRing *ring)
+{
+	PpRingView view = pp_ring_view(ring);
+	uint64 items = 0;
+	uint64 at = view.head;
+	PpEntry *entry;
+
+	while ((entry = pp_ring_take(ring, at, view.tail)) != NULL)
+	{
+		if (entry->refs == 0)
+			items += entry->items - entry->settled;
+		at += entry->bytes;
+	}
+	return items;
 }
 
 /* No new reservations from now on; those that exist still arrive. */
@@ -347,6 +570,24 @@ pp_ring_open(PpRing *ring)
 }
 
 /*
+ * A worker is new to a ring that others have left: what is there, in the ring or in
+ * the journal, comes before what is to come.  (Where there were no others, base is
+ * where the ring's own positions begin.)
+ */
+void
+pp_ring_recover(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	if (!ring->recovering)
+	{
+		ring->recovering = true;
+		ring->base = ring->next;
+		ring->mark = ring->tail;
+	}
+	SpinLockRelease(&ring->mutex);
+}
+
+/*
  * Under the mutex, of a ring that is empty: as new, but for its positions, and
  * closed if it was: the server may be stopping.
  */
@@ -359,6 +600,14 @@ start_anew(PpRing *ring)
 	ring->settled = 0;
 	ring->wake_items = 1;
 	ring->wake_tail = PG_UINT64_MAX;
+	ring->next = ring->next_end = 0;
+	ring->journal = 0;
+	ring->recovering = true;
+	ring->mark = ring->head;
+	ring->diverted = false;
+	ring->pass = false;
+	ring->diverted_items = 0;
+	ring->pass_items = 0;
 }
 
 /* Take the ring from whoever has it, if nothing is in it or about to be. */
@@ -368,7 +617,8 @@ pp_ring_disown(PpRing *ring)
 	bool empty;
 
 	SpinLockAcquire(&ring->mutex);
-	empty = ring->head == ring->tail && ring->reserved == 0;
+	empty = ring->head == ring->tail && ring->reserved == 0 && ring->diverting == 0 &&
+			!ring->diverted && !ring->pass;
 	if (empty)
 		start_anew(ring);
 	SpinLockRelease(&ring->mutex);
@@ -390,6 +640,22 @@ pp_ring_renew(PpRing *ring)
 	SpinLockRelease(&ring->mutex);
 }
 
+/* The journal has gone, and with it all that was in it alone; another may come. */
+void
+pp_ring_restart(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->next = ring->next_end = 0;
+	ring->journal = 0;
+	ring->recovering = true;
+	ring->mark = ring->head;
+	ring->diverted = false;
+	ring->pass = false;
+	ring->diverted_items = 0;
+	ring->pass_items = 0;
+	SpinLockRelease(&ring->mutex);
+}
+
 /*
  * Take the ring of a database that is gone, and with it its producers and its
  * worker.  Returns how many items were in it.
@@ -400,7 +666,7 @@ pp_ring_clear(PpRing *ring)
 	uint64 items;
 
 	SpinLockAcquire(&ring->mutex);
-	items = ring->published - ring->settled;
+	items = ring->published - ring->settled + ring->diverted_items + ring->pass_items;
 	ring->head = ring->tail;
 	ring->reserved = 0;
 	start_anew(ring);

@@ -38,6 +38,24 @@
  * have found out about their database is no longer true.  A reservation or an arm
  * under an older generation is refused; what was reserved before still arrives.
  *
+ * Positions in the order of things.  Each entry gets a `pos` when its transaction
+ * asks for room: a number that only grows in a database, over restarts too, since
+ * numbers come in ranges from a sequence.  It says in which order transactions
+ * came to their commit, for those that take the other path, too:
+ *
+ * Diversion.  What finds the ring closed, full or diverted goes to the journal
+ * alone, and diverts the ring at its commit.  While it is diverted nobody reserves,
+ * and the worker no longer takes READY entries in their order, but makes a pass:
+ *
+ *	begin	pass = true; mark = tail; boundary = next; diverted = false, at once
+ *	set		the entries below mark, and the journal's rows with pos < boundary
+ *	work	strictly in the order of pos; entries from mark on stay untouched
+ *	end		pass = false
+ *
+ * A ring that is new to its worker is in recovery: nobody reserves, and the first
+ * pass is of what is older than the ring itself, with pos < base.  What comes
+ * meanwhile is diverted, and waits for its own flush_interval.
+ *
  * Sleeping.  The worker arms the ring with what it waits for, and the publish that
  * brings it about returns true: its caller wakes the worker, once.  A tail and a
  * count say nothing of the entry at the head, which may be BUSY while READY ones
@@ -85,7 +103,8 @@ typedef struct PpEntry
 	uint32 part;		/* which of its transaction's entries, from 0 */
 	uint32 parts;		/* how many its transaction has: one for each run of a role */
 	Oid extension;		/* the installation that its items were handed to */
-	char spare[PP_RING_ALIGN - 52];
+	uint32 refs;		/* so many PpJournalRefs are the payload; 0: items are */
+	uint64 pos;			/* in the order of things */
 } PpEntry;
 
 typedef struct PpRing
@@ -94,20 +113,46 @@ typedef struct PpRing
 	uint64 kept; /* bytes that only the worker may reserve; constant, too */
 
 	slock_t mutex;
-	bool closed;	   /* refuses reservations: the worker is leaving */
-	uint64 generation; /* from 1 on; see above */
-	uint64 head;	   /* position of the oldest entry not freed */
-	uint64 tail;	   /* position after the newest entry */
-	uint64 reserved;   /* bytes promised to transactions in commit */
-	uint64 peak;	   /* highest tail - head + reserved so far */
-	uint64 published;  /* items ever made READY */
-	uint64 settled;	   /* items ever settled */
-	uint64 wake_items; /* wake the worker when published gets here ... */
-	uint64 wake_tail;  /* ... or tail gets here; UINT64_MAX: don't */
+	bool closed;		   /* refuses reservations: the worker is leaving */
+	uint64 generation;	   /* from 1 on; see above */
+	uint64 head;		   /* position of the oldest entry not freed */
+	uint64 tail;		   /* position after the newest entry */
+	uint64 reserved;	   /* bytes promised to transactions in commit */
+	uint64 peak;		   /* highest tail - head + reserved so far */
+	uint64 published;	   /* items ever made READY */
+	uint64 settled;		   /* items ever settled */
+	uint64 wake_items;	   /* wake the worker when published gets here ... */
+	uint64 wake_tail;	   /* ... or tail gets here; UINT64_MAX: don't */
+	uint64 next;		   /* the next pos ... */
+	uint64 next_end;	   /* ... of a range that ends here */
+	uint32 journal;		   /* the journal that is written to */
+	uint32 diverting;	   /* transactions in commit that will divert */
+	bool attended;		   /* a worker is there */
+	bool recovering;	   /* the journal may have rows from before */
+	uint64 base;		   /* they are below that */
+	bool diverted;		   /* the journal has what isn't in the ring */
+	int64 diverted_at;	   /* since then (TimestampTz) */
+	bool pass;			   /* the worker makes a pass */
+	uint64 mark;		   /* of the pass */
+	uint64 boundary;	   /* of the pass */
+	uint64 passes;		   /* that have ended */
+	uint64 moved;		   /* when so many have ended, what the worker has moved is settled */
+	uint64 diverted_items; /* for the next pass */
+	uint64 pass_items;	   /* of this pass, that are in no entry, and left */
 
 	/* 64-aligned, size bytes */
 	char data[FLEXIBLE_ARRAY_MEMBER] pg_attribute_aligned(PP_RING_ALIGN);
 } PpRing;
+
+typedef enum PpReserveResult
+{
+	PP_RESERVED,
+	PP_RING_DIVERTED, /* use the journal alone */
+	PP_NO_POSITIONS,  /* fetch a range first */
+	PP_RING_FULL,
+	PP_RING_CLOSED,
+	PP_RING_STALE /* the ring is not what it was: look again */
+} PpReserveResult;
 
 /* The fields of a ring as they were at one moment */
 typedef struct PpRingView
@@ -120,15 +165,28 @@ typedef struct PpRingView
 	uint64 peak;
 	uint64 published;
 	uint64 settled;
+	bool recovering;
+	bool diverted;
+	int64 diverted_at;
+	bool pass;
+	uint64 next;
+	uint64 next_end;
+	uint64 mark;
+	uint64 boundary;
+	uint64 passes;
+	uint64 moved;
+	uint64 diverted_items;
+	uint32 diverting;
+	uint32 journal;
 } PpRingView;
 
-typedef enum PpReserveResult
+/* What a transaction is told when it asks for room */
+typedef struct PpAdmission
 {
-	PP_RESERVED,
-	PP_RING_FULL,
-	PP_RING_CLOSED,
-	PP_RING_STALE /* the ring is not what it was: look again */
-} PpReserveResult;
+	PpReserveResult result;
+	uint64 pos;		/* of its first entry */
+	uint32 journal; /* to write to */
+} PpAdmission;
 
 /* Any process */
 extern size_t pp_ring_memory(uint64 size);
@@ -140,6 +198,12 @@ extern bool pp_ring_is_stale(PpRing *ring, uint64 generation);
 /* Producers */
 extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes,
 									   bool by_worker);
+extern PpAdmission pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries,
+								 bool by_worker, bool ring_only);
+extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end);
+extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
+extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);
+extern bool pp_ring_undivert(PpRing *ring);
 extern bool pp_ring_release(PpRing *ring, uint64 bytes);
 extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
 extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);
@@ -152,14 +216,23 @@ extern const char *pp_ring_contiguous(PpRing *ring, uint64 at);
 extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);
 extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
 extern void pp_ring_free(PpRing *ring, uint64 items);
-extern bool pp_ring_arm(PpRing *ring, uint64 generation, uint64 items, uint64 tail);
+extern bool pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail);
+extern PpRingView pp_ring_begin_pass(PpRing *ring);
+extern void pp_ring_end_pass(PpRing *ring);
+extern void pp_ring_set_journal(PpRing *ring, uint32 journal);
+extern void pp_ring_set_pass_items(PpRing *ring, uint64 items);
+extern void pp_ring_settle_pass_items(PpRing *ring, uint64 items);
+extern void pp_ring_attend(PpRing *ring, bool attended);
+extern uint64 pp_ring_volatile_items(PpRing *ring);
 extern void pp_ring_close(PpRing *ring);
 extern void pp_ring_close_at_once(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);
+extern void pp_ring_recover(PpRing *ring);
 
 /* Whoever gives it to another database, or finds that it has no worker */
 extern bool pp_ring_disown(PpRing *ring);
 extern void pp_ring_renew(PpRing *ring);
+extern void pp_ring_restart(PpRing *ring);
 extern uint64 pp_ring_clear(PpRing *ring);
 extern uint64 pp_ring_discard(PpRing *ring, Oid extension);
 

@@ -23,13 +23,13 @@
  *	PpLane.leave				whoever holds its database; anyone may read it
  *								without a lock, a signal handler too
  *	PpLane.worker_*, tried_*,
- *	  careful_end, batches,
- *	  failed,
+ *	  careful, batches, written,
+ *	  failed, retired,
  *	  idle_since, stopped		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
- *	PpLane.flush_to				anyone, upwards only
+ *	PpLane.flush_to, _passes	anyone, upwards only
  *	PpLane.ids, spare_ids		anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
  * claims it, under PpShared.lock.  A worker that it was taken from while it was
@@ -71,6 +71,15 @@ typedef struct PpIdRange
 	int64 end;
 } PpIdRange;
 
+/* A journal that is not written to any more, on its way to be emptied */
+typedef struct PpRetired
+{
+	TransactionId applied_at; /* all its rows were deleted before this one */
+	TimestampTz since;		  /* 0: it isn't retired */
+} PpRetired;
+
+#define PP_JOURNALS 3
+
 typedef struct PpLane
 {
 	Oid database; /* InvalidOid: free; under PpShared.lock */
@@ -84,14 +93,18 @@ typedef struct PpLane
 	bool stopped; /* the last worker was told to stop, and did what it could */
 	int starts;	  /* in a row that came to nothing */
 	TimestampTz last_start;
-	uint64 tried_items;		/* in the transaction that is open; 0: none */
-	uint64 tried_at;		/* ring position of the first one's entry */
-	uint64 tried_end;		/* ring position after the last one's */
-	uint64 careful_end;		/* up to here, one item at a time */
-	uint64 flush_to;		/* write without delay up to this ring position */
-	uint64 batches;			/* transactions that settled items */
-	uint64 failed;			/* items that could not be inserted */
-	uint64 discarded;		/* items that went with their extension */
+	uint64 tried_items;	 /* in the transaction that is open; 0: none */
+	uint32 tried_works;	 /* they are in so many works */
+	uint32 tried_part;	 /* of the first one of them */
+	uint64 tried_pos;	 /* of the first one of them */
+	uint64 careful;		 /* so many works are to be tried alone */
+	uint64 flush_passes; /* the same, until so many passes have ended */
+	uint64 flush_to;	 /* write without delay up to this ring position */
+	uint64 batches;		 /* transactions that settled items */
+	uint64 written;		 /* items that are in their tables */
+	uint64 failed;		 /* items that could not be inserted */
+	uint64 discarded;	 /* items that went with their extension */
+	PpRetired retired[PP_JOURNALS];
 	TimestampTz idle_since; /* when the worker last found nothing to do */
 	Oid ids_of;				/* the installation that the ranges below are of */
 	PpIdRange ids;

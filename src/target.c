@@ -335,6 +335,7 @@ fill(PpTarget *target, Relation rel)
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
+	target->ring_only = rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);

@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -29,6 +30,8 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -174,52 +177,6 @@ forget_database(Oid database, const char *name)
 					  errhidestmt(true)));
 }
 
-static void
-process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
-				DestReceiver *receiver, QueryCompletion *completion)
-{
-	ProcessUtility_hook_type next =
-		previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
-	Node *stmt = planned->utilityStmt;
-	Oid database = InvalidOid;
-	bool alone;
-
-	/* elsewhere all but RENAME are refused; our own database can only be copied */
-	alone = context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock();
-	if (IsTransactionState() && (alone || IsA(stmt, RenameStmt)))
-		database = needed_database(stmt);
-	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
-	{
-		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
-		return;
-	}
-
-	if (!alone)
-	{
-		/* its lock stays to the end of the transaction, and so do we */
-		database_held = true;
-		(void) pp_hold(database);
-		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
-		return;
-	}
-
-	PG_TRY();
-	{
-		(void) pp_hold(database); /* if it won't go, the command says so */
-		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
-		if (IsA(stmt, DropdbStmt))
-			forget_database(database, ((DropdbStmt *) stmt)->dbname);
-		else if (IsA(stmt, CreatedbStmt))
-			database_created = get_database_oid(((CreatedbStmt *) stmt)->dbname, true);
-	}
-	PG_FINALLY();
-	{
-		pp_unhold(database);
-	}
-	PG_END_TRY();
-}
-
 /* ---- extension commands ---- */
 
 /* Nobody uses the extension until the end of this transaction. */
@@ -240,6 +197,93 @@ hold_extension(void)
 						errhint("Try again.")));
 }
 
+static bool
+names_extension(const char *name)
+{
+	return strcmp(name, "persist_pipeline") == 0;
+}
+
+static bool
+lists_extension(List *names)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		if (names_extension(strVal(lfirst(cell))))
+			return true;
+	}
+	return false;
+}
+
+/* Does the list of schemas have that of the extension, and may the user drop it? */
+static bool
+lists_schema(List *names, Oid extension)
+{
+	Oid schema = pp_extension_schema(extension);
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		if (get_namespace_oid(strVal(lfirst(cell)), true) == schema)
+			return pp_owns_namespace(schema, GetUserId());
+	}
+	return false;
+}
+
+static bool
+lists_owner(List *roles, Oid owner)
+{
+	ListCell *cell;
+
+	foreach (cell, roles)
+	{
+		if (get_rolespec_oid(lfirst_node(RoleSpec, cell), true) == owner)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the command drop or alter the extension, with the right to do so?  It will
+ * lock the journal before the hook below hears of it, and the worker, in the middle
+ * of a batch, holds a lock on that.
+ */
+static bool
+concerns_extension(Node *stmt)
+{
+	Oid extension;
+	Oid owner;
+	bool may;
+
+	if (!IsA(stmt, DropStmt) && !IsA(stmt, DropOwnedStmt) && !IsA(stmt, AlterObjectSchemaStmt))
+		return false;
+	extension = pp_extension_oid();
+	if (!OidIsValid(extension))
+		return false;
+	owner = pp_extension_owner(extension);
+	may = has_privs_of_role(GetUserId(), owner);
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropStmt:
+		{
+			DropStmt *drop = (DropStmt *) stmt;
+
+			if (drop->removeType == OBJECT_SCHEMA)
+				return drop->behavior == DROP_CASCADE && lists_schema(drop->objects, extension);
+			return drop->removeType == OBJECT_EXTENSION && may && lists_extension(drop->objects);
+		}
+		case T_DropOwnedStmt:
+			return may && lists_owner(((DropOwnedStmt *) stmt)->roles, owner);
+		case T_AlterObjectSchemaStmt:
+			return may && ((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_EXTENSION &&
+				   names_extension(strVal(((AlterObjectSchemaStmt *) stmt)->object));
+		default:
+			return false;
+	}
+}
+
 static uint64
 items_in_ring(void)
 {
@@ -249,7 +293,7 @@ items_in_ring(void)
 	if (lane == NULL)
 		return 0;
 	view = pp_ring_view(&lane->ring);
-	return view.published - view.settled;
+	return view.published - view.settled + view.diverted_items;
 }
 
 /* What waits for the extension goes with it, and who drops it is told. */
@@ -339,6 +383,56 @@ xact_event(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/* ---- the hook ---- */
+
+static void
+process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				DestReceiver *receiver, QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next =
+		previous_utility_hook ? previous_utility_hook : standard_ProcessUtility;
+	Node *stmt = planned->utilityStmt;
+	Oid database = InvalidOid;
+	bool alone;
+
+	/* elsewhere all but RENAME are refused; our own database can only be copied */
+	alone = context == PROCESS_UTILITY_TOPLEVEL && !IsTransactionBlock();
+	if (IsTransactionState() && (alone || IsA(stmt, RenameStmt)))
+		database = needed_database(stmt);
+	if (IsTransactionState() && concerns_extension(stmt))
+		hold_extension();
+	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
+	{
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		return;
+	}
+
+	if (!alone)
+	{
+		/* its lock stays to the end of the transaction, and so do we */
+		database_held = true;
+		(void) pp_hold(database);
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		return;
+	}
+
+	PG_TRY();
+	{
+		(void) pp_hold(database); /* if it won't go, the command says so */
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		if (IsA(stmt, DropdbStmt))
+			forget_database(database, ((DropdbStmt *) stmt)->dbname);
+		else if (IsA(stmt, CreatedbStmt))
+			database_created = get_database_oid(((CreatedbStmt *) stmt)->dbname, true);
+	}
+	PG_FINALLY();
+	{
+		pp_unhold(database);
+	}
+	PG_END_TRY();
 }
 
 /* Called once, while the library is preloaded. */

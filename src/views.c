@@ -52,7 +52,7 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	PpWorkerState state;
 	uint64 batches;
 	uint64 failed;
-	uint64 discarded;
+	uint64 written;
 	int i = 0;
 
 	SpinLockAcquire(&lane->mutex);
@@ -60,7 +60,7 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	state = lane->worker_state;
 	batches = lane->batches;
 	failed = lane->failed;
-	discarded = lane->discarded;
+	written = lane->written;
 	SpinLockRelease(&lane->mutex);
 
 	values[i++] = ObjectIdGetDatum(database);
@@ -71,8 +71,8 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	values[i++] = Int64GetDatum(lane->ring.size);
 	values[i++] = Int64GetDatum(view.peak);
 	values[i++] = BoolGetDatum(view.closed);
-	values[i++] = Int64GetDatum(view.published - view.settled);
-	values[i++] = Int64GetDatum(view.settled - failed - discarded);
+	values[i++] = Int64GetDatum(view.published - view.settled + view.diverted_items);
+	values[i++] = Int64GetDatum(written);
 	values[i++] = Int64GetDatum(failed);
 	values[i++] = Int64GetDatum(batches);
 	Assert(i == QUEUE_COLUMNS);

@@ -51,7 +51,9 @@
 #define RETRY_MAX_MS 10000
 #define TURN_MS 1000 /* of a worker for which others wait */
 #define LEAVE_GRACE_MS 250
-#define NOBODY_MS 1000 /* without an extension, until the lane can be given back */
+#define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
+#define ROTATE_BATCHES 4	 /* from one look at the journals' size to the next */
+#define ROTATE_WAIT_MS 10000 /* while one has to wait to be emptied */
 
 static PpLane *lane;
 static PpClaim claim; /* to the lane; stale: it is another database's now */
@@ -67,6 +69,9 @@ static volatile TimestampTz stop_requested_at = 0;
 static PpRing *volatile stop_closes = NULL;
 
 static int failures = 0; /* transient ones in a row */
+
+static int batches = 0;			   /* since the journals were looked at */
+static bool journal_waits = false; /* to be emptied */
 
 static bool am_rescuer = false; /* the launcher, in the middle of a stop */
 static TimestampTz started_at;
@@ -137,7 +142,7 @@ look_at_clock(void)
 
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
-	start = GetCurrentTransactionStartTimestamp();
+	start = pp_attempt_began;
 	if (TimestampDifferenceExceeds(start, now, pp_statement_timeout))
 		cut_off(PP_CUT_TIMEOUT,
 				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
@@ -155,6 +160,7 @@ static void
 detach(int code, Datum arg)
 {
 	bool stopped = stop_requested_at != 0 && !is_held();
+	PpRingView view = pp_ring_view(&lane->ring);
 
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 		pp_settle_excuse(lane);
@@ -170,9 +176,12 @@ detach(int code, Datum arg)
 		lane->starts = 0;
 	SpinLockRelease(&lane->mutex);
 
+	if (!has_lost_lane())
+		pp_ring_attend(&lane->ring, false);
+
 	/* from now on the next item calls the launcher, which looks for old ones too */
-	(void) pp_ring_arm(&lane->ring, claim.generation, pp_ring_view(&lane->ring).published + 1,
-					   PG_UINT64_MAX);
+	if (view.generation == claim.generation)
+		(void) pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX);
 	pp_launcher_wake();
 	ConditionVariableBroadcast(&lane->settled);
 }
@@ -192,11 +201,17 @@ attach(Oid database)
 static void
 top_up_ids(void)
 {
-	if (!OidIsValid(claim.extension) || !pp_lease_is_low(&claim))
+	PpRingView view = pp_ring_view(&lane->ring);
+	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
+
+	if (!OidIsValid(claim.extension) || !(few_positions || pp_lease_is_low(&claim)))
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pp_lease_top_up(&claim);
+	if (pp_lease_is_low(&claim))
+		pp_lease_top_up(&claim);
+	if (few_positions)
+		pp_lease_positions(&claim);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(batch_context);
 }
@@ -235,7 +250,6 @@ start(int lane_number, Oid database)
 	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pp_identity_init();
-	pp_settle_init(lane);
 	clock_timeout = RegisterTimeout(USER_TIMEOUT, look_at_clock);
 	wait_event = pp_wait_event("PersistPipelineWorker");
 	batch_context =
@@ -250,7 +264,10 @@ start(int lane_number, Oid database)
 	pgstat_report_appname(application);
 
 	find_extension();
+	pp_settle_init(&claim);
 	pp_ring_open(&lane->ring);
+	pp_ring_recover(&lane->ring);
+	pp_ring_attend(&lane->ring, true);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
 									 database_name)));
 }
@@ -295,7 +312,7 @@ has_to_leave(void)
 	if (!others_wait())
 		return false;
 	view = pp_ring_view(&lane->ring);
-	return view.head == view.tail ||
+	return !pp_intake_is_pending(&view) ||
 		   TimestampDifferenceExceeds(started_at, GetCurrentTimestamp(), TURN_MS);
 }
 
@@ -308,6 +325,15 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
+static void
+look_after_journals(void)
+{
+	batches = 0;
+	if (OidIsValid(claim.extension))
+		journal_waits = pp_journal_rotate(claim.extension, lane);
+	MemoryContextSwitchTo(batch_context);
+}
+
 /*
  * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
  * has called for long enough, or nobody can, give the lane back.
@@ -317,7 +343,9 @@ sleep_idle(PpRingView view)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
+	if (batches > 0)
+		look_after_journals();
+	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 		return;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
@@ -332,41 +360,13 @@ sleep_idle(PpRingView view)
 		if (!given_back)
 			(void) nap(PP_WORKER_IDLE, NOBODY_MS); /* somebody is in the middle of a commit */
 	}
+	else if (journal_waits)
+	{
+		if (!nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+			look_after_journals();
+	}
 	else if (!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
 		given_back = pp_lane_give_back(lane, claim.generation);
-}
-
-/* The items of an entry that are not settled. */
-static PpSpan
-open_entry(uint64 at, PpEntry *entry)
-{
-	PpSpan span = {.at = at, .role = entry->role, .n = entry->items - entry->settled};
-	const char *payload = pp_ring_contiguous(&lane->ring, at);
-	uint64 offset = 0;
-
-	if (payload == NULL)
-	{
-		char *copy = MemoryContextAllocHuge(batch_context, entry->length);
-
-		pp_ring_read(&lane->ring, at, copy);
-		payload = copy;
-	}
-
-	span.items = MemoryContextAllocHuge(batch_context, span.n * sizeof(PpItem *));
-	for (uint32 i = 0; i < entry->items; i++)
-	{
-		const PpItem *item = (const PpItem *) (payload + offset);
-
-		if (!pp_item_is_sound(item, entry->length - offset))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("an item in the ring of database \"%s\" is damaged", database_name)));
-		if (i >= entry->settled)
-			span.items[i - entry->settled] = item;
-		offset += item->size;
-	}
-
-	return span;
 }
 
 /*
@@ -404,51 +404,6 @@ discard_old(PpRingView view)
 	return true;
 }
 
-/*
- * Take entries from the head, all those of a transaction, until there are
- * batch_size items; a single item where care is needed.
- */
-static PpSpan *
-take(PpRingView view, int *nspans, uint64 *nitems)
-{
-	int max = 64;
-	PpSpan *spans = palloc(max * sizeof(PpSpan));
-	uint64 at = view.head;
-	PpEntry *entry;
-	bool careful = pp_settle_carefully(lane, view.head);
-	uint64 outstanding = 0; /* entries of transactions that have begun here */
-
-	*nspans = 0;
-	*nitems = 0;
-	while ((*nitems < (uint64) pp_batch_size || outstanding > 0) &&
-		   (entry = pp_ring_take(&lane->ring, at, view.tail)) != NULL)
-	{
-		if (entry->part == 0)
-			outstanding += entry->parts - 1;
-		else if (outstanding > 0)
-			outstanding--;
-
-		if (entry->settled < entry->items)
-		{
-			if (*nspans == max)
-			{
-				max *= 2;
-				spans = repalloc_huge(spans, max * sizeof(PpSpan));
-			}
-			spans[*nspans] = open_entry(at, entry);
-			if (careful)
-				spans[*nspans].n = 1;
-			*nitems += spans[*nspans].n;
-			(*nspans)++;
-		}
-		if (careful && *nspans > 0)
-			break;
-		at += entry->bytes;
-	}
-
-	return spans;
-}
-
 /* A transient error: say so once, and wait, longer each time. */
 static void
 back_off(const ErrorData *error)
@@ -464,7 +419,7 @@ back_off(const ErrorData *error)
 				(errcode(error->sqlerrcode),
 				 errmsg("persist_pipeline worker for database \"%s\" will try again: SQLSTATE %s",
 						database_name, unpack_sql_state(error->sqlerrcode)),
-				 errdetail("Its items stay in the ring.")));
+				 errdetail("Its items wait.")));
 
 	while (!has_to_leave() &&
 		   (left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
@@ -479,39 +434,50 @@ back_off(const ErrorData *error)
 }
 
 /*
- * Settle up to batch_size items from the head.  False: there was none to take,
+ * Settle the next works, up to batch_size items.  False: there was none to take,
  * since a producer is still copying the first one.
  */
 static bool
 write_batch(PpRingView view)
 {
 	ErrorData *error = NULL;
-	int nspans;
-	uint64 nitems;
-	PpSpan *spans;
-	PpOutcome outcome = PP_SETTLED;
+	PpWork *works;
+	int nworks;
+	PpOutcome outcome;
 
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
 	if (discard_old(view))
 		return true;
-	spans = take(view, &nspans, &nitems);
-	if (nspans == 0)
-		return false;
+	switch (pp_intake_next(&claim, pp_settle_carefully(), pp_batch_size, &works, &nworks))
+	{
+		case PP_INTAKE_NOTHING:
+			ConditionVariableBroadcast(&lane->settled); /* a pass has ended */
+			return true;
+		case PP_INTAKE_BUSY:
+			return false;
+		case PP_INTAKE_WORK:
+			break;
+	}
 
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
 	enable_timeout_every(clock_timeout,
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLOCK_MS), CLOCK_MS);
-	outcome = pp_settle(lane, spans, nspans, &error);
+	outcome = pp_settle(works, nworks, &error);
 	disable_timeout(clock_timeout, false);
 	pgstat_report_stat(false);
 
 	if (outcome == PP_TRANSIENT)
+	{
+		pp_intake_forget(); /* what of them is left comes again */
 		back_off(error);
+	}
 	else
 	{
 		failures = 0;
+		if (++batches >= ROTATE_BATCHES)
+			look_after_journals();
 		SpinLockAcquire(&lane->mutex);
 		lane->starts = 0; /* this worker works */
 		SpinLockRelease(&lane->mutex);
@@ -524,20 +490,29 @@ write_batch(PpRingView view)
 static bool
 is_due(PpRingView view, long *ms)
 {
-	TimestampTz oldest;
+	TimestampTz oldest = DT_NOEND;
 	uint64 flush_to;
+	uint64 flush_passes;
 
 	SpinLockAcquire(&lane->mutex);
 	flush_to = lane->flush_to;
+	flush_passes = lane->flush_passes;
 	SpinLockRelease(&lane->mutex);
 
-	oldest = pp_ring_entry(&lane->ring, view.head)->published_at;
+	*ms = 0;
+	if (view.recovering || view.pass || others_wait() || view.head < flush_to ||
+		view.passes < flush_passes || view.passes < view.moved ||
+		view.published - view.settled + view.diverted_items >= (uint64) pp_batch_size ||
+		view.tail - view.head >= lane->ring.size / 2)
+		return true;
+
+	if (view.head < view.tail)
+		oldest = pp_ring_entry(&lane->ring, view.head)->published_at;
+	if (view.diverted)
+		oldest = Min(oldest, view.diverted_at);
 	*ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 										  TimestampTzPlusMilliseconds(oldest, pp_flush_interval));
-
-	return *ms <= 0 || others_wait() || view.head < flush_to ||
-		   view.published - view.settled >= (uint64) pp_batch_size ||
-		   view.tail - view.head >= lane->ring.size / 2;
+	return *ms <= 0;
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */
@@ -547,17 +522,17 @@ take_turn(void)
 	PpRingView view = pp_ring_view(&lane->ring);
 	long ms;
 
-	if (view.head == view.tail)
+	if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!is_due(view, &ms))
 	{
-		if (pp_ring_arm(&lane->ring, claim.generation, view.settled + pp_batch_size,
+		if (pp_ring_arm(&lane->ring, &view, view.settled + pp_batch_size,
 						view.head + lane->ring.size / 2))
 			nap(PP_WORKER_GATHERING, ms);
 	}
 	else if (!write_batch(view))
 	{
-		if (pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
+		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 			nap(PP_WORKER_GATHERING, -1);
 	}
 }
@@ -565,20 +540,53 @@ take_turn(void)
 static void
 log_stop(const PpStop *report, uint64 reserved)
 {
-	if (!report->forced)
+	if (!report->forced && report->remaining == 0)
 		ereport(LOG,
 				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
 						"%llu items drained, none left",
 						database_name, report->seconds, (unsigned long long) report->drained)));
+	else if (!report->forced)
+		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
+							 "%llu items drained, %llu in the journal",
+							 database_name, report->seconds, (unsigned long long) report->drained,
+							 (unsigned long long) report->remaining)));
 	else
-		ereport(
-			WARNING,
-			(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
-					"%llu items drained, %llu left, %llu bytes in commit",
-					database_name, report->seconds, (unsigned long long) report->drained,
-					(unsigned long long) report->remaining, (unsigned long long) reserved),
-			 errdetail("Items that are left stay in the ring; they are lost if the server stops."),
-			 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+		ereport(WARNING,
+				(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
+						"%llu items drained, %llu in the journal, %llu bytes in commit",
+						database_name, report->seconds, (unsigned long long) report->drained,
+						(unsigned long long) report->remaining, (unsigned long long) reserved),
+				 errdetail("Items in the journal are written after the next start."),
+				 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+}
+
+/*
+ * What is in the ring alone goes to the journal: the server may be about to end.
+ * The worker has no more time; but this is the promise.
+ */
+static void
+save_volatile_items(void)
+{
+	PpWork *works;
+	int nworks;
+
+	pp_intake_forget();
+	MemoryContextReset(batch_context);
+	MemoryContextSwitchTo(batch_context);
+	pp_intake_volatile(&claim, &works, &nworks);
+	if (nworks > 0)
+		pp_settle_to_journal(works, nworks);
+}
+
+/*
+ * Others wait, and nobody knows when it will be this lane's turn again.  The server
+ * may stop before that.
+ */
+static void
+leave_turn(void)
+{
+	pp_ring_attend(&lane->ring, false);
+	save_volatile_items();
 }
 
 /*
@@ -589,19 +597,21 @@ static void
 stop(void)
 {
 	PpRingView view;
-	uint64 settled_before;
+	uint64 written_before = lane->written;
+	uint64 last_pass;
 	PpStop report;
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
 	view = pp_ring_view(&lane->ring);
-	settled_before = view.settled;
 
-	while ((view.head < view.tail || view.reserved > 0) && !deadline_has_passed(0) && !is_held())
+	last_pass = view.passes + view.pass + view.recovering + view.diverted;
+	while ((view.head < view.tail || view.reserved > 0 || view.passes < last_pass) &&
+		   !deadline_has_passed(0) && !is_held())
 	{
-		if (view.head == view.tail || !write_batch(view))
+		if (!pp_intake_is_pending(&view) || !write_batch(view))
 		{
-			if (pp_ring_arm(&lane->ring, claim.generation, view.published + 1, PG_UINT64_MAX))
+			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 				nap(PP_WORKER_STOPPING, CLOCK_MS);
 		}
 		view = pp_ring_view(&lane->ring);
@@ -609,10 +619,13 @@ stop(void)
 	if (is_held())
 		return; /* this is no longer a stop */
 
+	report.forced = view.head < view.tail || view.reserved > 0 || view.passes < last_pass;
+	report.drained = lane->written - written_before;
+	if (report.forced)
+		save_volatile_items();
+	view = pp_ring_view(&lane->ring);
 	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
-	report.drained = view.settled - settled_before;
-	report.remaining = view.published - view.settled;
-	report.forced = view.head < view.tail || view.reserved > 0;
+	report.remaining = view.published - view.settled + view.diverted_items;
 	pp_history_record(&report);
 	pgstat_report_stat(true);
 	log_stop(&report, view.reserved);
@@ -636,7 +649,9 @@ pp_worker_main(Datum lane_number)
 
 	if (ShutdownRequestPending && !has_lost_lane())
 		stop();
-	else
+	else if (!has_lost_lane() && !is_held() && OidIsValid(claim.extension))
+		leave_turn();
+	if (!ShutdownRequestPending)
 		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
 										 database_name)));
 	pgstat_report_stat(true);

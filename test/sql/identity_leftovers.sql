@@ -121,7 +121,10 @@ BEGIN
 END $$;
 CREATE TRIGGER z AFTER INSERT ON mess FOR EACH ROW EXECUTE FUNCTION fail();
 SELECT count(persist_enqueue('mess', '{"a": 2}'::jsonb));
+RESET ROLE;
+SELECT persist_flush();
 -- the same role: its next batch is as clean
+SET ROLE pp_mallory;
 SELECT count(persist_enqueue('session_', '{"n": 6}'::jsonb));
 SET ROLE pp_victim;
 SELECT count(persist_enqueue('session_', '{"n": 5}'::jsonb));

@@ -23,7 +23,7 @@ SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regproce
 	'persist_batch() persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_queue_rows()',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation),
-	'S persist_id_seq, v persist_queue, r persist_shutdowns', 'its relations');
+	'S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, v persist_queue, r persist_shutdowns', 'its relations');
 SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)$$, 'and nothing else');
 
 -- functions
@@ -77,7 +77,7 @@ SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regproce
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
-	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
+	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
 	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, statement_timeout sighup integer 30000 ms 0, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');

@@ -27,7 +27,7 @@ ring_new_at(uint64 size, uint64 position)
 {
 	PpRing *ring = ring_new(size);
 
-	CHECK(pp_ring_arm(ring, GENERATION, NEVER, NEVER));
+	CHECK(arm(ring, NEVER, NEVER));
 
 	ring->head = position;
 	ring->tail = position;
@@ -533,7 +533,7 @@ test_closed_last_arrives(void)
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
 	pp_ring_close(ring);
 	view = ring_check(ring);
-	CHECK(pp_ring_arm(ring, GENERATION, view.published + 1, NEVER));
+	CHECK(arm(ring, view.published + 1, NEVER));
 	CHECK(!pp_ring_release(ring, UNIT));
 	at = pp_ring_begin(ring, 1, 2, 2 * UNIT, 0);
 	CHECK(ring_check(ring).reserved == 0);
@@ -735,7 +735,7 @@ test_arm(void)
 				for (int i = 0; i < before; i++)
 					publish_units(ring, 1, 2);
 				reached = 2 * (uint64) before >= want_items || (uint64) before * UNIT >= want_tail;
-				CHECK(pp_ring_arm(ring, GENERATION, want_items, want_tail) == !reached);
+				CHECK(arm(ring, want_items, want_tail) == !reached);
 
 				for (int i = before + 1; i <= COUNT; i++)
 				{
@@ -757,29 +757,29 @@ test_arm_again(void)
 	PpRing *ring = ring_new_at(16 * UNIT, 0);
 
 	/* the last arm counts */
-	CHECK(pp_ring_arm(ring, GENERATION, 1, NEVER));
-	CHECK(pp_ring_arm(ring, GENERATION, 3, NEVER));
+	CHECK(arm(ring, 1, NEVER));
+	CHECK(arm(ring, 3, NEVER));
 	publish_units(ring, 1, 1);
 	publish_units(ring, 1, 1);
 	CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 
 	/* one that is refused undoes the one before */
-	CHECK(pp_ring_arm(ring, GENERATION, 4, NEVER));
-	CHECK(!pp_ring_arm(ring, GENERATION, 3, NEVER));
+	CHECK(arm(ring, 4, NEVER));
+	CHECK(!arm(ring, 3, NEVER));
 	publish_units(ring, 1, 1);
-	CHECK(pp_ring_arm(ring, GENERATION, NEVER, 5 * UNIT));
-	CHECK(!pp_ring_arm(ring, GENERATION, NEVER, 4 * UNIT));
+	CHECK(arm(ring, NEVER, 5 * UNIT));
+	CHECK(!arm(ring, NEVER, 4 * UNIT));
 	publish_units(ring, 1, 1);
 
 	/* and so does one for nothing */
-	CHECK(pp_ring_arm(ring, GENERATION, 6, 6 * UNIT));
-	CHECK(pp_ring_arm(ring, GENERATION, NEVER, NEVER));
+	CHECK(arm(ring, 6, 6 * UNIT));
+	CHECK(arm(ring, NEVER, NEVER));
 	publish_units(ring, 1, 1);
 
 	/* once per arm */
 	for (uint64 i = 6; i < 9; i++)
 	{
-		CHECK(pp_ring_arm(ring, GENERATION, i + 1, NEVER));
+		CHECK(arm(ring, i + 1, NEVER));
 		CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 	}
 	publish_units(ring, 1, 1);
@@ -788,8 +788,8 @@ test_arm_again(void)
 	for (uint64 at = 0; at < 10 * UNIT; at += UNIT)
 		pp_ring_settle(ring, at, 1);
 	pp_ring_free(ring, 10);
-	CHECK(!pp_ring_arm(ring, GENERATION, 10, NEVER));
-	CHECK(pp_ring_arm(ring, GENERATION, 11, NEVER));
+	CHECK(!arm(ring, 10, NEVER));
+	CHECK(arm(ring, 11, NEVER));
 	CHECK(pp_ring_publish(ring, begin_units(ring, 1, 1)));
 	free(ring);
 }
@@ -803,14 +803,14 @@ test_arm_busy(void)
 	uint64 second;
 
 	first = begin_units(ring, 2, 1);
-	CHECK(!pp_ring_arm(ring, GENERATION, NEVER, 2 * UNIT));
-	CHECK(pp_ring_arm(ring, GENERATION, NEVER, 3 * UNIT));
+	CHECK(!arm(ring, NEVER, 2 * UNIT));
+	CHECK(arm(ring, NEVER, 3 * UNIT));
 	second = begin_units(ring, 2, 1);
 	CHECK(pp_ring_publish(ring, second));
 
 	/* the worker finds nothing, since the first is BUSY; its publish wakes */
 	CHECK(walk(ring, 0) == 0);
-	CHECK(pp_ring_arm(ring, GENERATION, 2, NEVER));
+	CHECK(arm(ring, 2, NEVER));
 	CHECK(pp_ring_publish(ring, first));
 	CHECK(walk(ring, 0) == 2);
 	free(ring);
@@ -858,7 +858,7 @@ test_publish_then_gone(void)
 	hook_ring = ring;
 	hook_at = begin_units(ring, 2, 3);
 	hook_done = false;
-	CHECK(pp_ring_arm(ring, GENERATION, 3, NEVER));
+	CHECK(arm(ring, 3, NEVER));
 
 	shim_spin_hook = hook_worker;
 	CHECK(pp_ring_publish(ring, hook_at));
@@ -1157,7 +1157,7 @@ model_arm(Model *model)
 	armed = model->view.published < items && model->view.tail < tail;
 	model->wake_items = armed ? items : NEVER;
 	model->wake_tail = armed ? tail : NEVER;
-	CHECK(pp_ring_arm(model->ring, GENERATION, items, tail) == armed);
+	CHECK(arm(model->ring, items, tail) == armed);
 }
 
 /* All that can be seen of the ring is as in the model. */
@@ -1293,6 +1293,83 @@ test_kept(void)
 	free(ring);
 }
 
+/* Ask for room for one entry of one unit. */
+static PpAdmission
+admit(PpRing *ring)
+{
+	return pp_ring_admit(ring, GENERATION, UNIT, 1, false, false);
+}
+
+static void
+test_admit(void)
+{
+	PpRing *ring = ring_new(4 * UNIT);
+	PpRingView view;
+
+	CHECK(admit(ring).result == PP_NO_POSITIONS);
+	pp_ring_add_positions(ring, GENERATION, 1000, 2000);
+	pp_ring_add_positions(ring, GENERATION, 500, 900); /* others were faster */
+
+	/* in recovery: the journal, and the first pass is of what is older */
+	CHECK(admit(ring).result == PP_RING_DIVERTED);
+	CHECK(pp_ring_divert(ring, 7, 100, 5));
+	view = pp_ring_begin_pass(ring);
+	CHECK(view.boundary == 1000 && view.diverted && view.diverted_items == 7);
+	CHECK(admit(ring).result == PP_RING_DIVERTED); /* as long as it is diverted */
+	CHECK(!pp_ring_divert(ring, 1, 100, 6));
+	pp_ring_end_pass(ring);
+	view = pp_ring_begin_pass(ring);
+	CHECK(view.boundary == 1002 && !view.diverted);
+	CHECK(admit(ring).result == PP_RESERVED); /* beyond the mark of the pass */
+	pp_ring_end_pass(ring);
+	CHECK(pp_ring_view(ring).passes == 2);
+
+	/* positions grow, whichever way */
+	CHECK(admit(ring).pos == 1003);
+	CHECK(pp_ring_admit(ring, GENERATION, 3 * UNIT, 3, false, false).result == PP_RING_DIVERTED);
+	(void) pp_ring_undivert(ring);
+	CHECK(admit(ring).pos == 1007);
+
+	/* what is only in the ring needs a worker */
+	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RING_DIVERTED);
+	(void) pp_ring_undivert(ring);
+	pp_ring_attend(ring, true);
+	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RESERVED);
+	(void) pp_ring_release(ring, 4 * UNIT);
+
+	pp_ring_close(ring);
+	CHECK(admit(ring).result == PP_RING_DIVERTED);
+	CHECK(pp_ring_undivert(ring)); /* the last one: the worker waits for it */
+	free(ring);
+}
+
+static void
+test_owner(void)
+{
+	PpRing *ring = ring_new(4 * UNIT);
+
+	pp_ring_add_positions(ring, GENERATION, 1000, 2000);
+	CHECK(admit(ring).result == PP_RING_DIVERTED);
+	CHECK(!pp_ring_disown(ring)); /* somebody is in commit */
+	(void) pp_ring_divert(ring, 1, 100, 5);
+	CHECK(!pp_ring_disown(ring)); /* the journal has items */
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_end_pass(ring);
+	CHECK(!pp_ring_disown(ring)); /* that was the pass of what is older */
+	(void) pp_ring_begin_pass(ring);
+	CHECK(!pp_ring_disown(ring));
+	pp_ring_end_pass(ring);
+	CHECK(pp_ring_disown(ring));
+
+	CHECK(pp_ring_is_stale(ring, GENERATION));
+	CHECK(admit(ring).result == PP_RING_STALE);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_STALE);
+	CHECK(pp_ring_reserve(ring, GENERATION + 1, UNIT, false) == PP_RESERVED);
+	CHECK(!pp_ring_disown(ring));
+	CHECK(pp_ring_clear(ring) == 0);
+	free(ring);
+}
+
 int
 main(void)
 {
@@ -1322,6 +1399,8 @@ main(void)
 	TEST(test_kept, "the last bytes are the worker's");
 	TEST(test_tail_means_busy, "who has seen the tail finds the entry busy");
 	TEST(test_free_while_publishing, "free doesn't disturb an entry that arrives meanwhile");
+	TEST(test_admit, "what finds no room is diverted, and positions only grow");
+	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();
 }

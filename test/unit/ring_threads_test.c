@@ -227,7 +227,7 @@ wake_worker(void *arg)
 			if (pick(&random, 2) == 0)
 				test->armed_tail = view.tail + pick(&random, 10) * UNIT;
 		}
-		if (pp_ring_arm(test->ring, GENERATION, test->armed_items, test->armed_tail))
+		if (arm(test->ring, test->armed_items, test->armed_tail))
 		{
 			test->arms++;
 			latch_wait(&test->sleeper);
@@ -268,7 +268,7 @@ wake_rounds(bool lazily, int rounds)
 	pthread_t worker;
 
 	test.ring = ring_new(256 * UNIT);
-	pp_ring_arm(test.ring, GENERATION, NEVER, NEVER); /* as if the worker had been started */
+	arm(test.ring, NEVER, NEVER); /* as if the worker had been started */
 	pthread_barrier_init(&test.start, NULL, WAKE_PRODUCERS + 1);
 	pthread_barrier_init(&test.end, NULL, WAKE_PRODUCERS + 1);
 	pthread_create(&worker, NULL, wake_worker, &test);
@@ -398,7 +398,7 @@ close_worker(void *arg)
 			break;
 		if (__atomic_load_n(&test->leave, __ATOMIC_SEQ_CST))
 			break;
-		if (pp_ring_arm(test->ring, GENERATION, view.published + 1, NEVER))
+		if (arm(test->ring, view.published + 1, NEVER))
 			latch_wait(&test->sleeper);
 	}
 	worker_gone(&test->sleeper);
@@ -758,7 +758,7 @@ flood_worker(void *arg)
 		}
 
 		if (nwindow == 0 && at == view.tail && flood->consumed < total &&
-			pp_ring_arm(flood->ring, GENERATION, view.published + 1, NEVER))
+			arm(flood->ring, view.published + 1, NEVER))
 		{
 			flood->sleeps++;
 			latch_wait(&flood->sleeper);
@@ -792,7 +792,7 @@ test_flood(void)
 
 	flood.ring = ring_new(RING_BYTES);
 	flood.per_producer = (uint32) (items / PRODUCERS);
-	pp_ring_arm(flood.ring, GENERATION, NEVER, NEVER);
+	arm(flood.ring, NEVER, NEVER);
 	pthread_create(&worker, NULL, flood_worker, &flood);
 	for (uint32 i = 0; i < PRODUCERS; i++)
 	{

@@ -33,6 +33,15 @@ ring_new(uint64 size)
 	return ring;
 }
 
+/* Arm the ring as it is now. */
+static inline bool
+arm(PpRing *ring, uint64 items, uint64 tail)
+{
+	PpRingView view = pp_ring_view(ring);
+
+	return pp_ring_arm(ring, &view, items, tail);
+}
+
 /* What holds for every ring at every moment. */
 static inline PpRingView
 ring_check(PpRing *ring)

@@ -1,0 +1,424 @@
+/*-------------------------------------------------------------------------
+ *
+ * intake.c
+ *	  Finds the worker's next work; see intake.h.  The order of things, and what a
+ *	  pass is, is told in ring.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "intake.h"
+
+/* An entry that is below the mark of the pass, and not done */
+typedef struct PassEntry
+{
+	uint64 pos;
+	uint64 at;
+} PassEntry;
+
+/*
+ * The pass that this process makes; context is NULL when it makes none.  What is
+ * done is behind next_row and next_entry: the set is worked off in its order.
+ */
+static struct
+{
+	MemoryContext context;
+	PpJournalRow *rows; /* by pos and part */
+	uint64 nrows;
+	uint64 next_row;
+	PassEntry *entries; /* by pos */
+	uint64 nentries;
+	uint64 next_entry;
+} pass;
+
+/* Works under construction */
+typedef struct WorkList
+{
+	PpWork *works;
+	int n;
+	int max;
+	uint64 items;
+	uint32 outstanding; /* pieces of transactions that have begun here */
+} WorkList;
+
+/* Is there anything to do, or about to be? */
+bool
+pp_intake_is_pending(const PpRingView *view)
+{
+	return view->head < view->tail || view->recovering || view->diverted || view->pass;
+}
+
+static PpWork *
+add_work(WorkList *list)
+{
+	if (list->n == list->max)
+	{
+		list->max = Max(64, list->max * 2);
+		list->works =
+			list->works ? repalloc_huge(list->works, list->max * sizeof(PpWork))
+						: MemoryContextAllocHuge(CurrentMemoryContext, list->max * sizeof(PpWork));
+	}
+	memset(&list->works[list->n], 0, sizeof(PpWork));
+	return &list->works[list->n++];
+}
+
+/* Take the last one into account; is the batch large enough now? */
+static bool
+is_full(WorkList *list, bool careful, uint64 max)
+{
+	PpWork *last = &list->works[list->n - 1];
+
+	list->items += last->n;
+	if (list->outstanding > 0)
+		list->outstanding--;
+	list->outstanding = Max(list->outstanding, last->others);
+
+	return careful || (list->items >= max && list->outstanding == 0);
+}
+
+/* The references in an entry, in the current memory context. */
+static PpJournalRef *
+read_refs(PpRing *ring, uint64 at, const PpEntry *entry)
+{
+	PpJournalRef *refs = palloc(entry->length);
+
+	Assert(entry->length == entry->refs * sizeof(PpJournalRef));
+	pp_ring_read(ring, at, refs);
+	return refs;
+}
+
+static void
+add_entry(PpRing *ring, uint64 at, const PpEntry *entry, WorkList *list)
+{
+	PpWork *work = add_work(list);
+
+	work->pos = entry->pos;
+	work->at = at;
+	work->role = entry->role;
+	work->nrows = entry->refs;
+	work->rows = entry->refs > 0 ? read_refs(ring, at, entry) : NULL;
+	work->n = entry->items - entry->settled;
+	work->others = entry->parts - 1 - entry->part;
+}
+
+/* ---- undisturbed: READY entries, in the order of the ring ---- */
+
+static PpIntake
+take_entries(PpRing *ring, const PpRingView *view, bool careful, uint64 max, WorkList *list)
+{
+	uint64 at = view->head;
+	PpEntry *entry;
+
+	while ((entry = pp_ring_take(ring, at, view->tail)) != NULL)
+	{
+		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+		{
+			add_entry(ring, at, entry, list);
+			if (is_full(list, careful, max))
+				break;
+		}
+		at += entry->bytes;
+	}
+	if (list->n > 0)
+		return PP_INTAKE_WORK;
+	return view->head < view->tail ? PP_INTAKE_BUSY : PP_INTAKE_NOTHING;
+}
+
+/* ---- a pass ---- */
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	const PassEntry *left = a;
+	const PassEntry *right = b;
+
+	if (left->pos != right->pos)
+		return left->pos < right->pos ? -1 : 1;
+	return left->at < right->at ? -1 : left->at > right->at;
+}
+
+/* The entries of the set; false: one is BUSY. */
+static bool
+collect_entries(PpRing *ring, const PpRingView *view)
+{
+	uint64 max = 64;
+	uint64 at = view->head;
+
+	pass.entries = MemoryContextAlloc(pass.context, max * sizeof(PassEntry));
+	pass.nentries = 0;
+	while (at < view->mark)
+	{
+		PpEntry *entry = pp_ring_take(ring, at, view->mark);
+
+		if (entry == NULL)
+			return false;
+		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+		{
+			if (pass.nentries == max)
+			{
+				max *= 2;
+				pass.entries = repalloc_huge(pass.entries, max * sizeof(PassEntry));
+			}
+			pass.entries[pass.nentries++] = (PassEntry){.pos = entry->pos, .at = at};
+		}
+		at += entry->bytes;
+	}
+	qsort(pass.entries, pass.nentries, sizeof(PassEntry), compare_entries);
+	return true;
+}
+
+/* How many items of the set are in no entry of the ring? */
+static uint64
+count_diverted(void)
+{
+	uint64 items = 0;
+	uint64 e = 0;
+
+	for (uint64 r = 0; r < pass.nrows; r++)
+	{
+		while (e < pass.nentries && pass.entries[e].pos < pass.rows[r].pos)
+			e++;
+		if (e == pass.nentries || pass.entries[e].pos != pass.rows[r].pos)
+			items += pass.rows[r].header.items;
+	}
+	return items;
+}
+
+/* Forget what this process knows of a pass; the next call begins it again. */
+void
+pp_intake_forget(void)
+{
+	if (pass.context)
+		MemoryContextDelete(pass.context);
+	memset(&pass, 0, sizeof(pass));
+}
+
+/* False: a producer is still copying an entry of the set. */
+static bool
+begin_pass(const PpClaim *claim)
+{
+	PpRing *ring = &claim->lane->ring;
+	MemoryContext caller = CurrentMemoryContext;
+	PpRingView view = pp_ring_begin_pass(ring);
+
+	pass.context =
+		AllocSetContextCreate(TopMemoryContext, "persist_pipeline pass", ALLOCSET_DEFAULT_SIZES);
+	if (!collect_entries(ring, &view))
+	{
+		pp_intake_forget();
+		return false;
+	}
+
+	/* what was in the middle of its commit is READY now: a fresh snapshot sees it */
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(pass.context);
+	pass.rows = pp_journal_scan(claim->extension, view.boundary, &pass.nrows);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	pp_ring_set_pass_items(ring, count_diverted());
+	return true;
+}
+
+/* Records of the journal with the next position; one of them only, if careful. */
+static void
+add_rows(WorkList *list, uint64 at, bool careful)
+{
+	PpWork *work = add_work(list);
+	PpJournalRow *first = &pass.rows[pass.next_row];
+	uint64 max = 4;
+
+	work->pos = first->pos;
+	work->at = at;
+	work->role = first->role;
+	work->part = first->part;
+	work->others = first->header.follows;
+	work->rows = palloc(max * sizeof(PpJournalRef));
+	while (pass.next_row < pass.nrows && pass.rows[pass.next_row].pos == work->pos)
+	{
+		PpJournalRow *row = &pass.rows[pass.next_row++];
+
+		if (work->nrows == max)
+		{
+			max *= 2;
+			work->rows = repalloc_huge(work->rows, max * sizeof(PpJournalRef));
+		}
+		work->rows[work->nrows++] = row->ref;
+		work->n += row->header.items;
+		if (careful && !row->header.continues)
+			break;
+	}
+}
+
+static PpIntake
+take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
+{
+	while (pass.next_row < pass.nrows || pass.next_entry < pass.nentries)
+	{
+		PassEntry *entry = pass.next_entry < pass.nentries ? &pass.entries[pass.next_entry] : NULL;
+		PpJournalRow *row = pass.next_row < pass.nrows ? &pass.rows[pass.next_row] : NULL;
+
+		if (entry && (row == NULL || entry->pos < row->pos))
+		{
+			/* in the ring alone; or in the journal, and applied, or just below */
+			PpEntry *header = pp_ring_entry(ring, entry->at);
+
+			pass.next_entry++;
+			if (pg_atomic_read_u32(&header->state) == PP_ENTRY_DONE)
+				continue;
+			add_entry(ring, entry->at, header, list);
+		}
+		else
+		{
+			bool in_ring = entry && entry->pos == row->pos;
+
+			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, careful);
+			if (in_ring &&
+				(pass.next_row == pass.nrows || pass.rows[pass.next_row].pos != entry->pos))
+				pass.next_entry++;
+		}
+		if (is_full(list, careful, max))
+			break;
+	}
+	return list->n > 0 ? PP_INTAKE_WORK : PP_INTAKE_NOTHING;
+}
+
+/*
+ * The next works, up to so many items, and all of a transaction; a single one where
+ * care is needed.  In the current memory context.
+ */
+PpIntake
+pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works, int *nworks)
+{
+	PpRing *ring = &claim->lane->ring;
+	PpRingView view = pp_ring_view(ring);
+	WorkList list = {0};
+	PpIntake result;
+
+	if (!view.recovering && !view.diverted && !view.pass)
+		result = take_entries(ring, &view, careful, max, &list);
+	else if (pass.context == NULL && !begin_pass(claim))
+		result = PP_INTAKE_BUSY;
+	else
+	{
+		result = take_from_pass(ring, careful, max, &list);
+		if (result == PP_INTAKE_NOTHING)
+		{
+			pp_intake_forget();
+			pp_ring_end_pass(ring);
+			pp_ring_free(ring, 0);
+		}
+	}
+	*works = list.works;
+	*nworks = list.n;
+
+	return result;
+}
+
+/* What is in the ring alone, whatever else there is. */
+void
+pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
+{
+	PpRing *ring = &claim->lane->ring;
+	PpRingView view = pp_ring_view(ring);
+	uint64 at = view.head;
+	WorkList list = {0};
+	PpEntry *entry;
+
+	while ((entry = pp_ring_take(ring, at, view.tail)) != NULL)
+	{
+		if (entry->refs == 0 && pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+			add_entry(ring, at, entry, &list);
+		at += entry->bytes;
+	}
+	*works = list.works;
+	*nworks = list.n;
+}
+
+/* ---- what is in it ---- */
+
+static void
+add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
+{
+	uint64 offset = 0;
+
+	while (offset < length)
+	{
+		const PpItem *item = (const PpItem *) (bytes + offset);
+
+		if (!pp_item_is_sound(item, length - offset))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		if (work->nitems == *max)
+		{
+			*max = Max(16, *max * 2);
+			work->items =
+				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
+							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
+		}
+		work->items[work->nitems++] = item;
+		offset += item->size;
+	}
+}
+
+/* Claim the rows.  A record that is gone has been applied, all of it. */
+static void
+open_rows(const PpClaim *claim, PpWork *work, uint64 *max)
+{
+	StringInfoData bytes;
+	PpRowHeader header = {.continues = false};
+
+	for (uint32 i = 0; i < work->nrows; i++)
+	{
+		if (!header.continues)
+			initStringInfo(&bytes);
+		if (!pp_journal_claim(claim->extension, &work->rows[i], work->pos, &bytes, &header))
+			header.continues = false;
+		else if (!header.continues)
+			add_items(work, bytes.data, bytes.len, max);
+	}
+}
+
+/* The items in the ring, where they are or, if the payload wraps, copied. */
+static void
+open_entry(PpRing *ring, PpWork *work, uint64 *max)
+{
+	PpEntry *entry = pp_ring_entry(ring, work->at);
+	const char *payload = pp_ring_contiguous(ring, work->at);
+
+	if (payload == NULL)
+	{
+		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
+
+		pp_ring_read(ring, work->at, copy);
+		payload = copy;
+	}
+	add_items(work, payload, entry->length, max);
+}
+
+/*
+ * Get at the items, in the current transaction, which applies them when it commits.
+ * In the current memory context.
+ */
+void
+pp_work_open(const PpClaim *claim, PpWork *work)
+{
+	uint64 max = 0;
+
+	work->items = NULL;
+	work->nitems = 0;
+	if (work->nrows > 0)
+		open_rows(claim, work, &max);
+	else
+		open_entry(&claim->lane->ring, work, &max);
+}

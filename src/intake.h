@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * intake.h
+ *	  What the worker does next: pieces of work, from the ring or from the journal.
+ *
+ * A piece of work is what one entry of the ring holds, or, where entries can't be
+ * had, records of the journal with one position.  It is done as a whole, in one
+ * transaction with the claim of its rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_INTAKE_H
+#define PP_INTAKE_H
+
+#include "item.h"
+#include "journal.h"
+#include "lane.h"
+
+#define PP_NOT_IN_RING PG_UINT64_MAX
+
+typedef struct PpWork
+{
+	uint64 pos;
+	uint64 at; /* the entry, or PP_NOT_IN_RING */
+	Oid role;
+	uint32 nrows; /* of the journal; 0: the items are in the ring alone */
+	PpJournalRef *rows;
+	uint32 part;   /* of the first row */
+	uint64 n;	   /* items to settle */
+	uint32 others; /* pieces of the same transaction that come after it */
+
+	/* once it is open */
+	const PpItem **items;
+	uint64 nitems; /* fewer than n, if some have been applied already */
+} PpWork;
+
+typedef enum PpIntake
+{
+	PP_INTAKE_WORK,	  /* here it is */
+	PP_INTAKE_BUSY,	  /* a producer is still copying what comes first */
+	PP_INTAKE_NOTHING /* there is nothing left */
+} PpIntake;
+
+extern bool pp_intake_is_pending(const PpRingView *view);
+extern PpIntake pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works,
+							   int *nworks);
+extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
+extern void pp_intake_forget(void);
+extern void pp_work_open(const PpClaim *claim, PpWork *work);
+
+#endif /* PP_INTAKE_H */

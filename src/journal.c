@@ -1,0 +1,511 @@
+/*-------------------------------------------------------------------------
+ *
+ * journal.c
+ *	  Appends to the journal, scans it, claims its rows; see journal.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "config.h"
+#include "extension.h"
+#include "journal.h"
+
+enum
+{
+	COLUMN_POS,
+	COLUMN_PART,
+	COLUMN_ROLE,
+	COLUMN_DATABASE,
+	COLUMN_DATA,
+	COLUMNS
+};
+
+/* What fits into a row's data, with its PpRowHeader, on a page of its own */
+#define ROW_BYTES                                                                                  \
+	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 4 - VARHDRSZ -               \
+	 sizeof(PpRowHeader) - MAXIMUM_ALIGNOF)
+
+#define ROTATE_BLOCKS (32 * 1024 * 1024 / BLCKSZ)
+
+/*
+ * One of the tables; InvalidOid: it isn't there.  Names are looked up once for an
+ * installation: its tables keep their OIDs for as long as it lives.
+ */
+static Oid
+journal_oid(Oid extension, int number)
+{
+	static Oid known_extension = InvalidOid;
+	static Oid relids[PP_JOURNALS];
+
+	if (extension != known_extension)
+	{
+		known_extension = InvalidOid;
+		for (int i = 0; i < PP_JOURNALS; i++)
+		{
+			char name[NAMEDATALEN];
+
+			snprintf(name, sizeof(name), "persist_journal_%d", i + 1);
+			relids[i] = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
+		}
+		known_extension = extension;
+	}
+	return relids[number];
+}
+
+/* Open one of the tables; NULL: it isn't there. */
+static Relation
+open_journal(Oid extension, int number, LOCKMODE mode)
+{
+	Oid relid = journal_oid(extension, number);
+
+	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
+}
+
+static void
+add_row(PpRowPlan *rows, int n, const char *bytes, uint64 length, uint32 items, bool continues)
+{
+	if (rows)
+		rows[n] = (PpRowPlan){
+			.bytes = bytes,
+			.length = length,
+			.part = n * PP_PART_STEP,
+			.header = {.version = PP_ROW_VERSION, .continues = continues, .items = items}};
+}
+
+/*
+ * Divide a stretch of whole items into rows.  Returns how many there are; rows may
+ * be NULL, to count.
+ */
+int
+pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
+{
+	const char *end = bytes + length;
+	int n = 0;
+
+	while (bytes < end)
+	{
+		const char *next = bytes;
+		uint32 items = 0;
+
+		while (next < end && items < PG_UINT16_MAX &&
+			   next + ((const PpItem *) next)->size - bytes <= ROW_BYTES)
+		{
+			next += ((const PpItem *) next)->size;
+			items++;
+		}
+		if (items > 0)
+		{
+			add_row(rows, n++, bytes, next - bytes, items, false);
+			bytes = next;
+			continue;
+		}
+
+		/* an item larger than a row */
+		next = bytes + ((const PpItem *) bytes)->size;
+		for (items = 1; bytes < next; items = 0)
+		{
+			uint64 piece = Min(ROW_BYTES, next - bytes);
+
+			add_row(rows, n++, bytes, piece, items, bytes + piece < next);
+			bytes += piece;
+		}
+	}
+
+	return n;
+}
+
+static HeapTuple
+form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
+{
+	Size size = VARHDRSZ + sizeof(PpRowHeader) + row->length;
+	char *data = palloc(size);
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+	HeapTuple tuple;
+
+	SET_VARSIZE(data, size);
+	memcpy(VARDATA(data), &row->header, sizeof(PpRowHeader));
+	memcpy(VARDATA(data) + sizeof(PpRowHeader), row->bytes, row->length);
+	values[COLUMN_POS] = Int64GetDatum(pos);
+	values[COLUMN_PART] = Int32GetDatum(row->part);
+	values[COLUMN_ROLE] = ObjectIdGetDatum(role);
+	values[COLUMN_DATABASE] = ObjectIdGetDatum(MyDatabaseId);
+	values[COLUMN_DATA] = PointerGetDatum(data);
+	tuple = heap_form_tuple(desc, values, nulls);
+	pfree(data);
+
+	return tuple;
+}
+
+static PpJournalRef
+make_ref(int journal, const ItemPointerData *tid)
+{
+	return (PpJournalRef){.journal = journal,
+						  .offset = ItemPointerGetOffsetNumber(tid),
+						  .block = ItemPointerGetBlockNumber(tid)};
+}
+
+#define ROWS_AT_ONCE 64
+
+/*
+ * Write the rows of an entry; refs tells where they are.  The lock on the journal
+ * stays to the end of the transaction.
+ */
+void
+pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowPlan *rows,
+				  int nrows, PpJournalRef *refs)
+{
+	Relation rel = open_journal(extension, journal, RowExclusiveLock);
+	CommandId command = GetCurrentCommandId(true);
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("the journal of extension \"persist_pipeline\" does not exist"),
+						errhint("Create the extension again.")));
+
+	for (int done = 0; done < nrows;)
+	{
+		TupleTableSlot *slots[ROWS_AT_ONCE];
+		HeapTuple tuples[ROWS_AT_ONCE];
+		int n = Min(nrows - done, ROWS_AT_ONCE);
+
+		if (n == 1)
+		{
+			tuples[0] = form_row(RelationGetDescr(rel), pos, role, &rows[done]);
+			heap_insert(rel, tuples[0], command, 0, NULL);
+			refs[done] = make_ref(journal, &tuples[0]->t_self);
+			heap_freetuple(tuples[0]);
+			done++;
+			continue;
+		}
+		for (int i = 0; i < n; i++)
+		{
+			tuples[i] = form_row(RelationGetDescr(rel), pos, role, &rows[done + i]);
+			slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
+			ExecStoreHeapTuple(tuples[i], slots[i], false);
+		}
+		heap_multi_insert(rel, slots, n, command, 0, NULL);
+		for (int i = 0; i < n; i++)
+		{
+			refs[done + i] = make_ref(journal, &slots[i]->tts_tid);
+			ExecDropSingleTupleTableSlot(slots[i]);
+			heap_freetuple(tuples[i]);
+		}
+		done += n;
+	}
+
+	relation_close(rel, NoLock);
+}
+
+static uint64
+row_pos(Relation rel, HeapTuple tuple)
+{
+	bool is_null;
+
+	return DatumGetInt64(heap_getattr(tuple, COLUMN_POS + 1, RelationGetDescr(rel), &is_null));
+}
+
+static Oid
+row_oid(Relation rel, HeapTuple tuple, int column)
+{
+	bool is_null;
+
+	return DatumGetObjectId(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null));
+}
+
+static uint32
+row_part(Relation rel, HeapTuple tuple)
+{
+	bool is_null;
+
+	return DatumGetInt32(heap_getattr(tuple, COLUMN_PART + 1, RelationGetDescr(rel), &is_null));
+}
+
+/* The row's header; its bytes are appended to `bytes`, if that isn't NULL. */
+static PpRowHeader
+row_data(Relation rel, HeapTuple tuple, StringInfo bytes)
+{
+	bool is_null;
+	Datum value = heap_getattr(tuple, COLUMN_DATA + 1, RelationGetDescr(rel), &is_null);
+	struct varlena *data = (struct varlena *) DatumGetPointer(value);
+	Size size = VARSIZE_ANY_EXHDR(data);
+	PpRowHeader header;
+
+	if (size < sizeof(PpRowHeader))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("a row of \"%s\" is damaged", RelationGetRelationName(rel))));
+	memcpy(&header, VARDATA_ANY(data), sizeof(PpRowHeader));
+	if (header.version != PP_ROW_VERSION)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("a row of \"%s\" has the unknown format %d",
+							   RelationGetRelationName(rel), header.version)));
+	if (bytes)
+		appendBinaryStringInfo(bytes, VARDATA_ANY(data) + sizeof(PpRowHeader),
+							   size - sizeof(PpRowHeader));
+	return header;
+}
+
+static int
+compare_rows(const void *a, const void *b)
+{
+	const PpJournalRow *left = a;
+	const PpJournalRow *right = b;
+
+	if (left->pos != right->pos)
+		return left->pos < right->pos ? -1 : 1;
+	if (left->part != right->part)
+		return left->part < right->part ? -1 : 1;
+	return 0;
+}
+
+/*
+ * The rows of this database below a position that the active snapshot sees, by
+ * their order.  In the current memory context.
+ */
+PpJournalRow *
+pp_journal_scan(Oid extension, uint64 boundary, uint64 *nrows)
+{
+	uint64 max = 1024;
+	PpJournalRow *rows = palloc(max * sizeof(PpJournalRow));
+	uint64 n = 0;
+
+	for (int journal = 0; journal < PP_JOURNALS; journal++)
+	{
+		Relation rel = open_journal(extension, journal, RowExclusiveLock);
+		TableScanDesc scan;
+		HeapTuple tuple;
+
+		if (rel == NULL)
+			continue;
+		scan = pp_table_beginscan(rel, GetActiveSnapshot());
+		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		{
+			uint64 pos = row_pos(rel, tuple);
+
+			CHECK_FOR_INTERRUPTS();
+			if (pos >= boundary || row_oid(rel, tuple, COLUMN_DATABASE) != MyDatabaseId)
+				continue;
+			if (n == max)
+			{
+				max *= 2;
+				rows = repalloc_huge(rows, max * sizeof(PpJournalRow));
+			}
+			rows[n++] = (PpJournalRow){.pos = pos,
+									   .part = row_part(rel, tuple),
+									   .role = row_oid(rel, tuple, COLUMN_ROLE),
+									   .ref = make_ref(journal, &tuple->t_self),
+									   .header = row_data(rel, tuple, NULL)};
+		}
+		table_endscan(scan);
+		relation_close(rel, RowExclusiveLock);
+	}
+	qsort(rows, n, sizeof(PpJournalRow), compare_rows);
+	*nrows = n;
+
+	return rows;
+}
+
+/* Does the active snapshot see a row of this database? */
+bool
+pp_journal_has_rows(Oid extension)
+{
+	bool found = false;
+
+	for (int journal = 0; journal < PP_JOURNALS && !found; journal++)
+	{
+		Relation rel = open_journal(extension, journal, AccessShareLock);
+		TableScanDesc scan;
+		HeapTuple tuple;
+
+		if (rel == NULL)
+			continue;
+		scan = pp_table_beginscan(rel, GetActiveSnapshot());
+		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+			found = row_oid(rel, tuple, COLUMN_DATABASE) == MyDatabaseId;
+		table_endscan(scan);
+		relation_close(rel, AccessShareLock);
+	}
+	return found;
+}
+
+/*
+ * Delete the row and append its bytes to `data`: from now on this transaction
+ * applies it.  False: it has been applied.
+ */
+bool
+pp_journal_claim(Oid extension, const PpJournalRef *ref, uint64 pos, StringInfo data,
+				 PpRowHeader *header)
+{
+	Relation rel = open_journal(extension, ref->journal, RowExclusiveLock);
+	ItemPointerData tid;
+	HeapTupleData tuple;
+	Buffer buffer;
+	TM_FailureData failure;
+	TM_Result result;
+	bool found;
+
+	if (rel == NULL)
+		return false;
+
+	ItemPointerSet(&tid, ref->block, ref->offset);
+	tuple.t_self = tid;
+	if (ref->block >= RelationGetNumberOfBlocks(rel) ||
+		!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
+	{
+		relation_close(rel, NoLock);
+		return false;
+	}
+	found = row_pos(rel, &tuple) == pos;
+	if (found)
+		*header = row_data(rel, &tuple, data);
+	ReleaseBuffer(buffer);
+
+	if (found)
+	{
+		result = pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure);
+		if (result != TM_Ok)
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("a row of \"%s\" is being changed by another process",
+								   RelationGetRelationName(rel))));
+	}
+	relation_close(rel, NoLock);
+
+	return found;
+}
+
+/* ---- rotation ---- */
+
+/* Does anybody's transaction, or this database's pass, still have a row in it? */
+static bool
+is_applied(Relation rel)
+{
+	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
+	bool applied = heap_getnext(scan, ForwardScanDirection) == NULL;
+
+	table_endscan(scan);
+	return applied;
+}
+
+/* Could a snapshot that is in use see a row that has been deleted from it? */
+static bool
+is_needed(Relation rel, const PpRetired *retired)
+{
+	if (TransactionIdPrecedesOrEquals(retired->applied_at, GetOldestNonRemovableTransactionId(rel)))
+		return false;
+	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
+}
+
+/* Give a retired journal a new file, if that can be done at once. */
+static bool
+empty_journal(Oid extension, int number, PpRetired *retired)
+{
+	Oid relid = journal_oid(extension, number);
+	Relation rel;
+	bool done = false;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+
+	/* who wrote to it held a lock to the end: there is nobody in doubt */
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (!is_applied(rel))
+		retired->applied_at = InvalidTransactionId;
+	else if (!TransactionIdIsValid(retired->applied_at))
+		retired->applied_at = ReadNextTransactionId();
+	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired))
+	{
+		pp_relation_set_new_file(rel);
+		done = true;
+	}
+	PopActiveSnapshot();
+	relation_close(rel, NoLock);
+
+	return done;
+}
+
+static BlockNumber
+count_blocks(Oid extension, int number)
+{
+	Relation rel = open_journal(extension, number, AccessShareLock);
+	BlockNumber blocks;
+
+	if (rel == NULL)
+		return 0;
+	blocks = RelationGetNumberOfBlocks(rel);
+	relation_close(rel, AccessShareLock);
+
+	return blocks;
+}
+
+/*
+ * Turn to another journal if this one is large, and empty those that are retired.
+ * For the worker, in transactions of its own.  True: some have to wait.
+ */
+bool
+pp_journal_rotate(Oid extension, PpLane *lane)
+{
+	int current = pp_ring_view(&lane->ring).journal;
+	bool waiting = false;
+	BlockNumber blocks[PP_JOURNALS];
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	for (int i = 0; i < PP_JOURNALS; i++)
+		blocks[i] = count_blocks(extension, i);
+	CommitTransactionCommand();
+
+	for (int i = 0; i < PP_JOURNALS && blocks[current] >= ROTATE_BLOCKS; i++)
+	{
+		if (blocks[i] == 0)
+		{
+			pp_ring_set_journal(&lane->ring, i);
+			current = i;
+		}
+	}
+
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		PpRetired *retired = &lane->retired[i];
+
+		if (i == current || blocks[i] == 0)
+		{
+			retired->since = 0;
+			continue;
+		}
+		if (retired->since == 0)
+		{
+			retired->since = GetCurrentTimestamp();
+			retired->applied_at = InvalidTransactionId;
+		}
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		if (!empty_journal(extension, i, retired))
+			waiting = true;
+		CommitTransactionCommand();
+	}
+
+	return waiting;
+}

@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * journal.h
+ *	  The durable path: rows of the tables persist_journal_1 to _3.
+ *
+ * One idea carries it: a row that is present is not yet applied.  Whoever deletes
+ * it applies it, in the same transaction.  So MVCC gives exactly once, after aborts,
+ * crashes, failover and recovery to a point in time.
+ *
+ *	pos			int8	the entry's place in the order of things (ring.h)
+ *	part		int4	which of its rows, in steps of PP_PART_STEP
+ *	role		oid		the enqueuer
+ *	database	oid		that it was enqueued in: a copy's rows are another's
+ *	data		bytea	a PpRowHeader and the bytes of items; never compressed, and
+ *						never elsewhere (STORAGE PLAIN), so a row is 8 kB at most
+ *
+ * A record is a row with whole items, or several rows, one after the other, with
+ * one item that is too large for one: all but its last `continue`.
+ *
+ * Deleted rows leave a table that grows.  So the worker has producers turn to another
+ * when it is ROTATE_BLOCKS large, and gives the old one a new, empty file once all
+ * its rows are applied and no snapshot needs them any more; or at the latest, for
+ * the sake of the disk, when journal_retention is over.
+ *
+ * Rows are written by producers before their commit (pp_journal_append), and by
+ * the worker for what is in a ring that it leaves; nobody but the worker deletes
+ * them.  RowExclusiveLock, kept to the end of the transaction: so who gets
+ * AccessExclusiveLock knows that none is in doubt.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_JOURNAL_H
+#define PP_JOURNAL_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "item.h"
+#include "shmem.h"
+
+#define PP_ROW_VERSION 1
+#define PP_PART_STEP 1024 /* room for a record to be divided, keeping its place */
+
+/* A row, as an entry of the ring names it */
+typedef struct PpJournalRef
+{
+	uint16 journal; /* from 0 */
+	uint16 offset;
+	uint32 block;
+} PpJournalRef;
+
+typedef struct PpRowHeader
+{
+	uint8 version;
+	bool continues; /* the record goes on in the next part */
+	uint16 items;	/* that begin in this row */
+	uint32 follows; /* entries of the same transaction after this one */
+} PpRowHeader;
+
+/* A stretch of items that becomes one row */
+typedef struct PpRowPlan
+{
+	const char *bytes;
+	uint32 length;
+	uint32 part;
+	PpRowHeader header;
+} PpRowPlan;
+
+/* A row that a scan has found */
+typedef struct PpJournalRow
+{
+	uint64 pos;
+	uint32 part;
+	Oid role;
+	PpJournalRef ref;
+	PpRowHeader header;
+} PpJournalRow;
+
+extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
+extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
+							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
+extern PpJournalRow *pp_journal_scan(Oid extension, uint64 boundary, uint64 *nrows);
+extern bool pp_journal_has_rows(Oid extension);
+extern bool pp_journal_claim(Oid extension, const PpJournalRef *ref, uint64 pos, StringInfo data,
+							 PpRowHeader *header);
+
+extern bool pp_journal_rotate(Oid extension, PpLane *lane);
+
+#endif /* PP_JOURNAL_H */
