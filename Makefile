@@ -27,6 +27,7 @@ OBJS = \
 	src/lane.o \
 	src/lease.o \
 	src/journal.o \
+	src/rowstore.o \
 	src/target.o \
 	src/convert.o \
 	src/enqueue.o \

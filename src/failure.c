@@ -218,16 +218,19 @@ begin_attempt(void)
 static const PpItem **
 open_works(PpWork *works, int n, uint64 *nitems)
 {
+	PpJournals journals;
 	const PpItem **items;
 	uint64 next = 0;
 
 	*nitems = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
+	pp_journals_open(claim->extension, &journals);
 	for (int i = 0; i < n; i++)
 	{
-		pp_work_open(claim, &works[i]);
+		pp_work_open(claim, &journals, &works[i]);
 		*nitems += works[i].nitems;
 	}
+	pp_journals_close(&journals);
 	PopActiveSnapshot();
 	items = palloc_extended(Max(*nitems, 1) * sizeof(PpItem *), MCXT_ALLOC_HUGE);
 	for (int i = 0; i < n; i++)
@@ -482,18 +485,20 @@ void
 pp_settle_to_journal(PpWork *works, int n)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpJournals journals;
 	uint64 items = 0;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(caller);
+	pp_journals_open(claim->extension, &journals);
 	for (int i = 0; i < n; i++)
 	{
 		PpWork *work = &works[i];
 		uint32 part = work->part;
 
-		pp_work_open(claim, work);
+		pp_work_open(claim, &journals, work);
 		items += work->nitems;
 		for (uint64 k = 0; k < work->nitems; k++)
 		{
@@ -511,6 +516,7 @@ pp_settle_to_journal(PpWork *works, int n)
 			pfree(refs);
 		}
 	}
+	pp_journals_close(&journals);
 	PopActiveSnapshot();
 	committing.works = works;
 	committing.n = n;

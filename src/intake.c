@@ -14,6 +14,7 @@
 #include "utils/snapmgr.h"
 
 #include "intake.h"
+#include "rowstore.h"
 
 /* An entry that is below the mark of the pass, and not done */
 typedef struct PassEntry
@@ -24,18 +25,23 @@ typedef struct PassEntry
 
 /*
  * The pass that this process makes; context is NULL when it makes none.  What is
- * done is behind next_row and next_entry: the set is worked off in its order.
+ * done is behind next_entry and out of rows: the set is worked off in its order.
  */
 static struct
 {
 	MemoryContext context;
-	PpJournalRow *rows; /* by pos and part */
-	uint64 nrows;
-	uint64 next_row;
+	PpRowStore *rows;
 	PassEntry *entries; /* by pos */
 	uint64 nentries;
 	uint64 next_entry;
 } pass;
+
+/* To count the items of the set that are in no entry of the ring */
+typedef struct Diverted
+{
+	uint64 next_entry;
+	uint64 items;
+} Diverted;
 
 /* Works under construction */
 typedef struct WorkList
@@ -44,6 +50,7 @@ typedef struct WorkList
 	int n;
 	int max;
 	uint64 items;
+	uint64 bytes;
 	uint32 outstanding; /* pieces of transactions that have begun here */
 } WorkList;
 
@@ -75,11 +82,19 @@ is_full(WorkList *list, bool careful, uint64 max)
 	PpWork *last = &list->works[list->n - 1];
 
 	list->items += last->n;
+	list->bytes += last->bytes;
 	if (list->outstanding > 0)
 		list->outstanding--;
 	list->outstanding = Max(list->outstanding, last->others);
 
-	return careful || (list->items >= max && list->outstanding == 0);
+	if (careful)
+		return true;
+	if (list->outstanding > 0)
+	{
+		max *= PP_BATCHES_TOGETHER;
+		return list->items >= max || list->bytes >= PP_BATCHES_TOGETHER * PP_BATCH_BYTES;
+	}
+	return list->items >= max || list->bytes >= PP_BATCH_BYTES;
 }
 
 /* The references in an entry, in the current memory context. */
@@ -105,6 +120,9 @@ add_entry(PpRing *ring, uint64 at, const PpEntry *entry, WorkList *list)
 	work->rows = entry->refs > 0 ? read_refs(ring, at, entry) : NULL;
 	work->n = entry->items - entry->settled;
 	work->others = entry->parts - 1 - entry->part;
+
+	/* all rows but the last one are full, more or less */
+	work->bytes = entry->refs > 0 ? (entry->refs - 1) * (BLCKSZ / 2) : entry->length;
 }
 
 /* ---- undisturbed: READY entries, in the order of the ring ---- */
@@ -173,27 +191,24 @@ collect_entries(PpRing *ring, const PpRingView *view)
 	return true;
 }
 
-/* How many items of the set are in no entry of the ring? */
-static uint64
-count_diverted(void)
+static void
+count_diverted(const PpJournalRow *row, void *arg)
 {
-	uint64 items = 0;
-	uint64 e = 0;
+	Diverted *diverted = arg;
 
-	for (uint64 r = 0; r < pass.nrows; r++)
-	{
-		while (e < pass.nentries && pass.entries[e].pos < pass.rows[r].pos)
-			e++;
-		if (e == pass.nentries || pass.entries[e].pos != pass.rows[r].pos)
-			items += pass.rows[r].header.items;
-	}
-	return items;
+	while (diverted->next_entry < pass.nentries &&
+		   pass.entries[diverted->next_entry].pos < row->pos)
+		diverted->next_entry++;
+	if (diverted->next_entry == pass.nentries || pass.entries[diverted->next_entry].pos != row->pos)
+		diverted->items += row->header.items;
 }
 
 /* Forget what this process knows of a pass; the next call begins it again. */
 void
 pp_intake_forget(void)
 {
+	if (pass.rows)
+		pp_rowstore_end(pass.rows);
 	if (pass.context)
 		MemoryContextDelete(pass.context);
 	memset(&pass, 0, sizeof(pass));
@@ -206,6 +221,7 @@ begin_pass(const PpClaim *claim)
 	PpRing *ring = &claim->lane->ring;
 	MemoryContext caller = CurrentMemoryContext;
 	PpRingView view = pp_ring_begin_pass(ring);
+	Diverted diverted = {0};
 
 	pass.context =
 		AllocSetContextCreate(TopMemoryContext, "persist_pipeline pass", ALLOCSET_DEFAULT_SIZES);
@@ -220,12 +236,12 @@ begin_pass(const PpClaim *claim)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(pass.context);
-	pass.rows = pp_journal_scan(claim->extension, view.boundary, &pass.nrows);
+	pass.rows = pp_rowstore_fill(claim->extension, view.boundary, count_diverted, &diverted);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 
-	pp_ring_set_pass_items(ring, count_diverted());
+	pp_ring_set_pass_items(ring, diverted.items);
 	return true;
 }
 
@@ -234,19 +250,18 @@ static void
 add_rows(WorkList *list, uint64 at, bool careful)
 {
 	PpWork *work = add_work(list);
-	PpJournalRow *first = &pass.rows[pass.next_row];
+	const PpJournalRow *row = pp_rowstore_next(pass.rows);
 	uint64 max = 4;
+	bool whole = false;
 
-	work->pos = first->pos;
+	work->pos = row->pos;
 	work->at = at;
-	work->role = first->role;
-	work->part = first->part;
-	work->others = first->header.follows;
+	work->role = row->role;
+	work->part = row->part;
+	work->others = row->header.follows;
 	work->rows = palloc(max * sizeof(PpJournalRef));
-	while (pass.next_row < pass.nrows && pass.rows[pass.next_row].pos == work->pos)
+	while (row && row->pos == work->pos && !(whole && careful))
 	{
-		PpJournalRow *row = &pass.rows[pass.next_row++];
-
 		if (work->nrows == max)
 		{
 			max *= 2;
@@ -254,19 +269,23 @@ add_rows(WorkList *list, uint64 at, bool careful)
 		}
 		work->rows[work->nrows++] = row->ref;
 		work->n += row->header.items;
-		if (careful && !row->header.continues)
-			break;
+		work->bytes += row->length;
+		whole = !row->header.continues;
+		pp_rowstore_advance(pass.rows);
+		row = pp_rowstore_next(pass.rows);
 	}
 }
 
 static PpIntake
 take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 {
-	while (pass.next_row < pass.nrows || pass.next_entry < pass.nentries)
+	for (;;)
 	{
 		PassEntry *entry = pass.next_entry < pass.nentries ? &pass.entries[pass.next_entry] : NULL;
-		PpJournalRow *row = pass.next_row < pass.nrows ? &pass.rows[pass.next_row] : NULL;
+		const PpJournalRow *row = pp_rowstore_next(pass.rows);
 
+		if (entry == NULL && row == NULL)
+			break;
 		if (entry && (row == NULL || entry->pos < row->pos))
 		{
 			/* in the ring alone; or in the journal, and applied, or just below */
@@ -282,8 +301,8 @@ take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 			bool in_ring = entry && entry->pos == row->pos;
 
 			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, careful);
-			if (in_ring &&
-				(pass.next_row == pass.nrows || pass.rows[pass.next_row].pos != entry->pos))
+			row = pp_rowstore_next(pass.rows);
+			if (in_ring && (row == NULL || row->pos != entry->pos))
 				pass.next_entry++;
 		}
 		if (is_full(list, careful, max))
@@ -373,7 +392,7 @@ add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
 
 /* Claim the rows.  A record that is gone has been applied, all of it. */
 static void
-open_rows(const PpClaim *claim, PpWork *work, uint64 *max)
+open_rows(PpJournals *journals, PpWork *work, uint64 *max)
 {
 	StringInfoData bytes;
 	PpRowHeader header = {.continues = false};
@@ -382,7 +401,7 @@ open_rows(const PpClaim *claim, PpWork *work, uint64 *max)
 	{
 		if (!header.continues)
 			initStringInfo(&bytes);
-		if (!pp_journal_claim(claim->extension, &work->rows[i], work->pos, &bytes, &header))
+		if (!pp_journal_claim(journals, &work->rows[i], work->pos, &bytes, &header))
 			header.continues = false;
 		else if (!header.continues)
 			add_items(work, bytes.data, bytes.len, max);
@@ -411,14 +430,14 @@ open_entry(PpRing *ring, PpWork *work, uint64 *max)
  * In the current memory context.
  */
 void
-pp_work_open(const PpClaim *claim, PpWork *work)
+pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
 {
 	uint64 max = 0;
 
 	work->items = NULL;
 	work->nitems = 0;
 	if (work->nrows > 0)
-		open_rows(claim, work, &max);
+		open_rows(journals, work, &max);
 	else
 		open_entry(&claim->lane->ring, work, &max);
 }

@@ -27,12 +27,22 @@ typedef struct PpWork
 	PpJournalRef *rows;
 	uint32 part;   /* of the first row */
 	uint64 n;	   /* items to settle */
+	uint64 bytes;  /* of them, at least */
 	uint32 others; /* pieces of the same transaction that come after it */
 
 	/* once it is open */
 	const PpItem **items;
 	uint64 nitems; /* fewer than n, if some have been applied already */
 } PpWork;
+
+/*
+ * A batch is full when it has so many items as the caller asks for, or so many bytes.
+ * The pieces of one transaction stay together, though: where it needs several roles,
+ * their rows may need each other.  But one that is larger than several batches is
+ * taken in parts, in its order: nothing here grows with it.
+ */
+#define PP_BATCH_BYTES (16 * 1024 * 1024)
+#define PP_BATCHES_TOGETHER 4
 
 typedef enum PpIntake
 {
@@ -46,6 +56,6 @@ extern PpIntake pp_intake_next(const PpClaim *claim, bool careful, uint64 max, P
 							   int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
 extern void pp_intake_forget(void);
-extern void pp_work_open(const PpClaim *claim, PpWork *work);
+extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);
 
 #endif /* PP_INTAKE_H */

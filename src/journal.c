@@ -243,7 +243,7 @@ row_part(Relation rel, HeapTuple tuple)
 
 /* The row's header; its bytes are appended to `bytes`, if that isn't NULL. */
 static PpRowHeader
-row_data(Relation rel, HeapTuple tuple, StringInfo bytes)
+row_data(Relation rel, HeapTuple tuple, StringInfo bytes, uint32 *length)
 {
 	bool is_null;
 	Datum value = heap_getattr(tuple, COLUMN_DATA + 1, RelationGetDescr(rel), &is_null);
@@ -259,36 +259,16 @@ row_data(Relation rel, HeapTuple tuple, StringInfo bytes)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("a row of \"%s\" has the unknown format %d",
 							   RelationGetRelationName(rel), header.version)));
+	*length = size - sizeof(PpRowHeader);
 	if (bytes)
-		appendBinaryStringInfo(bytes, VARDATA_ANY(data) + sizeof(PpRowHeader),
-							   size - sizeof(PpRowHeader));
+		appendBinaryStringInfo(bytes, VARDATA_ANY(data) + sizeof(PpRowHeader), *length);
 	return header;
 }
 
-static int
-compare_rows(const void *a, const void *b)
+/* Visit the rows of this database below a position that the active snapshot sees. */
+void
+pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
 {
-	const PpJournalRow *left = a;
-	const PpJournalRow *right = b;
-
-	if (left->pos != right->pos)
-		return left->pos < right->pos ? -1 : 1;
-	if (left->part != right->part)
-		return left->part < right->part ? -1 : 1;
-	return 0;
-}
-
-/*
- * The rows of this database below a position that the active snapshot sees, by
- * their order.  In the current memory context.
- */
-PpJournalRow *
-pp_journal_scan(Oid extension, uint64 boundary, uint64 *nrows)
-{
-	uint64 max = 1024;
-	PpJournalRow *rows = palloc(max * sizeof(PpJournalRow));
-	uint64 n = 0;
-
 	for (int journal = 0; journal < PP_JOURNALS; journal++)
 	{
 		Relation rel = open_journal(extension, journal, RowExclusiveLock);
@@ -300,29 +280,20 @@ pp_journal_scan(Oid extension, uint64 boundary, uint64 *nrows)
 		scan = pp_table_beginscan(rel, GetActiveSnapshot());
 		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
-			uint64 pos = row_pos(rel, tuple);
+			PpJournalRow row = {.pos = row_pos(rel, tuple)};
 
 			CHECK_FOR_INTERRUPTS();
-			if (pos >= boundary || row_oid(rel, tuple, COLUMN_DATABASE) != MyDatabaseId)
+			if (row.pos >= boundary || row_oid(rel, tuple, COLUMN_DATABASE) != MyDatabaseId)
 				continue;
-			if (n == max)
-			{
-				max *= 2;
-				rows = repalloc_huge(rows, max * sizeof(PpJournalRow));
-			}
-			rows[n++] = (PpJournalRow){.pos = pos,
-									   .part = row_part(rel, tuple),
-									   .role = row_oid(rel, tuple, COLUMN_ROLE),
-									   .ref = make_ref(journal, &tuple->t_self),
-									   .header = row_data(rel, tuple, NULL)};
+			row.part = row_part(rel, tuple);
+			row.role = row_oid(rel, tuple, COLUMN_ROLE);
+			row.ref = make_ref(journal, &tuple->t_self);
+			row.header = row_data(rel, tuple, NULL, &row.length);
+			visit(&row, arg);
 		}
 		table_endscan(scan);
 		relation_close(rel, RowExclusiveLock);
 	}
-	qsort(rows, n, sizeof(PpJournalRow), compare_rows);
-	*nrows = n;
-
-	return rows;
 }
 
 /* Does the active snapshot see a row of this database? */
@@ -348,48 +319,62 @@ pp_journal_has_rows(Oid extension)
 	return found;
 }
 
+/* Open the tables, to claim rows that the caller knows of already. */
+void
+pp_journals_open(Oid extension, PpJournals *journals)
+{
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		Relation rel = open_journal(extension, i, RowExclusiveLock);
+
+		journals->rels[i] = rel;
+		journals->blocks[i] = rel ? RelationGetNumberOfBlocks(rel) : 0;
+	}
+}
+
+/* The locks stay to the end of the transaction. */
+void
+pp_journals_close(PpJournals *journals)
+{
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		if (journals->rels[i])
+			relation_close(journals->rels[i], NoLock);
+	}
+}
+
 /*
  * Delete the row and append its bytes to `data`: from now on this transaction
  * applies it.  False: it has been applied.
  */
 bool
-pp_journal_claim(Oid extension, const PpJournalRef *ref, uint64 pos, StringInfo data,
+pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, StringInfo data,
 				 PpRowHeader *header)
 {
-	Relation rel = open_journal(extension, ref->journal, RowExclusiveLock);
+	Relation rel = journals->rels[ref->journal];
 	ItemPointerData tid;
 	HeapTupleData tuple;
 	Buffer buffer;
 	TM_FailureData failure;
-	TM_Result result;
+	uint32 length;
 	bool found;
 
-	if (rel == NULL)
+	/* its file may be a new one */
+	if (ref->block >= journals->blocks[ref->journal])
 		return false;
-
 	ItemPointerSet(&tid, ref->block, ref->offset);
 	tuple.t_self = tid;
-	if (ref->block >= RelationGetNumberOfBlocks(rel) ||
-		!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
-	{
-		relation_close(rel, NoLock);
+	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 		return false;
-	}
 	found = row_pos(rel, &tuple) == pos;
 	if (found)
-		*header = row_data(rel, &tuple, data);
+		*header = row_data(rel, &tuple, data, &length);
 	ReleaseBuffer(buffer);
 
-	if (found)
-	{
-		result = pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure);
-		if (result != TM_Ok)
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("a row of \"%s\" is being changed by another process",
-								   RelationGetRelationName(rel))));
-	}
-	relation_close(rel, NoLock);
-
+	if (found && pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure) != TM_Ok)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("a row of \"%s\" is being changed by another process",
+							   RelationGetRelationName(rel))));
 	return found;
 }
 

@@ -35,6 +35,8 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "storage/block.h"
+#include "utils/relcache.h"
 
 #include "item.h"
 #include "shmem.h"
@@ -75,15 +77,27 @@ typedef struct PpJournalRow
 	Oid role;
 	PpJournalRef ref;
 	PpRowHeader header;
+	uint32 length; /* of the items' bytes in it */
 } PpJournalRow;
+
+typedef void (*PpRowVisitor)(const PpJournalRow *row, void *arg);
+
+/* The tables, open for one transaction that claims rows */
+typedef struct PpJournals
+{
+	Relation rels[PP_JOURNALS]; /* NULL: it isn't there */
+	BlockNumber blocks[PP_JOURNALS];
+} PpJournals;
 
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
-extern PpJournalRow *pp_journal_scan(Oid extension, uint64 boundary, uint64 *nrows);
+extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
 extern bool pp_journal_has_rows(Oid extension);
-extern bool pp_journal_claim(Oid extension, const PpJournalRef *ref, uint64 pos, StringInfo data,
-							 PpRowHeader *header);
+extern void pp_journals_open(Oid extension, PpJournals *journals);
+extern void pp_journals_close(PpJournals *journals);
+extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
+							 StringInfo data, PpRowHeader *header);
 
 extern bool pp_journal_rotate(Oid extension, PpLane *lane);
 
