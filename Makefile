@@ -28,9 +28,12 @@ OBJS = \
 	src/lease.o \
 	src/journal.o \
 	src/rowstore.o \
+	src/copied.o \
+	src/settings.o \
 	src/target.o \
 	src/convert.o \
 	src/enqueue.o \
+	src/pause.o \
 	src/identity.o \
 	src/statement.o \
 	src/intake.o \
@@ -41,6 +44,7 @@ OBJS = \
 	src/probe.o \
 	src/launcher.o \
 	src/api.o \
+	src/control.o \
 	src/views.o \
 	src/utility.o \
 	src/persist_pipeline.o

@@ -47,6 +47,48 @@ COMMENT ON TABLE persist_journal_3 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 REVOKE ALL ON persist_journal_3 FROM PUBLIC;
 
+-- Items that came with the files of another database (src/copied.h).
+CREATE TABLE persist_copied (
+	pos bigint NOT NULL,
+	part integer NOT NULL,
+	role oid NOT NULL,
+	database oid NOT NULL,
+	data bytea NOT NULL
+) USING heap;
+ALTER TABLE persist_copied ALTER COLUMN data SET STORAGE PLAIN;
+COMMENT ON TABLE persist_copied IS
+'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
+REVOKE ALL ON persist_copied FROM PUBLIC;
+
+-- What the database keeps -------------------------------------------------
+
+CREATE TABLE persist_settings (
+	target regclass PRIMARY KEY,
+	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring'))
+);
+COMMENT ON TABLE persist_settings IS
+'What persist_configure() has said: a row for each such target.';
+COMMENT ON COLUMN persist_settings.durability IS
+'"auto": items are as durable as the target; "journal": they survive a crash; "ring": a crash or immediate shutdown loses them';
+REVOKE ALL ON persist_settings FROM PUBLIC;
+GRANT SELECT ON persist_settings TO pg_monitor;
+
+-- without the hook of the preloaded library, a row outlives its target
+SELECT pg_catalog.pg_extension_config_dump('persist_settings',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) target)');
+
+CREATE TABLE persist_state (
+	database oid NOT NULL,
+	paused boolean NOT NULL,
+	changed_at timestamptz NOT NULL
+);
+COMMENT ON TABLE persist_state IS
+'Internal: one row. Whose journal this is, and whether persist_pause() or persist_resume() was called last, and when.';
+REVOKE ALL ON persist_state FROM PUBLIC;
+INSERT INTO persist_state
+SELECT d.oid, false, '-infinity' FROM pg_catalog.pg_database AS d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
 -- Handing items over ------------------------------------------------------
 
 CREATE FUNCTION persist_enqueue(target regclass, item jsonb, transactional boolean DEFAULT true)
@@ -92,13 +134,51 @@ COMMENT ON FUNCTION persist_flush(interval, regclass) IS
 'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
 REVOKE EXECUTE ON FUNCTION persist_flush(interval, regclass) FROM PUBLIC;
 
+-- Telling it what to do ----------------------------------------------------
+-- Anyone may call these: what they change has to be the caller's.
+
+CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_configure';
+COMMENT ON FUNCTION persist_configure(regclass, text) IS
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+
+CREATE FUNCTION persist_unconfigure(target regclass)
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_unconfigure';
+COMMENT ON FUNCTION persist_unconfigure(regclass) IS
+'Takes back what persist_configure() has said of a target. For its owner. Errors: 22004 target is null; 42P01 no such relation; 42501 not the caller''s.';
+
+CREATE FUNCTION persist_pause()
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_pause';
+COMMENT ON FUNCTION persist_pause() IS
+'From the commit on, and over restarts, items of this database wait in the journal until persist_resume(); a batch that is being written is finished. For the database''s owner. Errors: 42501 not the caller''s.';
+
+CREATE FUNCTION persist_resume()
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_resume';
+COMMENT ON FUNCTION persist_resume() IS
+'Ends what persist_pause() or the setting start_paused began, and has items written that came with a copy of another database (CREATE DATABASE with a TEMPLATE). For the database''s owner. Errors: 42501 not the caller''s.';
+
+CREATE FUNCTION persist_discard()
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_discard';
+COMMENT ON FUNCTION persist_discard() IS
+'Drops items that came with a copy of another database, which writes them. Returns how many. For the database''s owner. Errors: 42501 not the caller''s.';
+
 -- Looking -----------------------------------------------------------------
 
 CREATE FUNCTION persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
 	OUT items_pending bigint, OUT items_persisted bigint, OUT items_failed bigint,
-	OUT batches bigint)
+	OUT batches bigint, OUT items_copied bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -109,14 +189,15 @@ REVOKE EXECUTE ON FUNCTION persist_queue_rows() FROM PUBLIC;
 CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
-	   q.items_pending, q.items_persisted, q.items_failed, q.batches
+	   q.items_pending, q.items_persisted, q.items_failed, q.batches,
+	   q.items_copied
 FROM persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
 'A row for each database in use, since the server started.';
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
-'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after a transient error), "stopping"';
+'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after a transient error), "stopping", "paused"';
 COMMENT ON COLUMN persist_queue.ring_used IS 'bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
@@ -125,6 +206,8 @@ COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled';
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
 COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted; the server log names them';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
+COMMENT ON COLUMN persist_queue.items_copied IS
+'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
 REVOKE ALL ON persist_queue FROM PUBLIC;
 GRANT SELECT ON persist_queue TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_queue_rows() TO pg_monitor;
@@ -133,14 +216,14 @@ CREATE TABLE persist_shutdowns (
 	stopped_at timestamptz NOT NULL,
 	seconds double precision NOT NULL,
 	drained bigint NOT NULL,
-	remaining bigint NOT NULL,
+	journalled bigint NOT NULL,
 	forced boolean NOT NULL
 );
 COMMENT ON TABLE persist_shutdowns IS
 'A row for each stop of this database''s worker, the last 1000 of them.';
 COMMENT ON COLUMN persist_shutdowns.seconds IS 'from the signal until everything was written, or the time was up';
 COMMENT ON COLUMN persist_shutdowns.drained IS 'items settled in that time';
-COMMENT ON COLUMN persist_shutdowns.remaining IS 'items left in the ring';
+COMMENT ON COLUMN persist_shutdowns.journalled IS 'items that were not, and are in the journal';
 COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not enough';
 REVOKE ALL ON persist_shutdowns FROM PUBLIC;
 GRANT SELECT ON persist_shutdowns TO pg_monitor;

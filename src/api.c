@@ -215,7 +215,7 @@ is_settled(PpLane *lane, const PpRingView *then)
 	return now.head >= then->tail && now.passes >= now.moved && now.passes >= passes_needed(then);
 }
 
-/* Ask the worker for everything so far; false at the deadline. */
+/* Ask the worker for everything so far; false at the deadline, or if that is paused. */
 static bool
 wait_until_settled(PpLane *lane, TimestampTz deadline)
 {
@@ -233,7 +233,7 @@ wait_until_settled(PpLane *lane, TimestampTz deadline)
 	{
 		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
-		if (ms <= 0)
+		if (ms <= 0 || pp_lane_is_paused(lane))
 		{
 			done = false;
 			break;

@@ -133,13 +133,22 @@ pp_tupdesc_finalize(TupleDesc desc)
 #if PG_VERSION_NUM < 160000
 #define pp_owns_database(database, role) pg_database_ownercheck(database, role)
 #define pp_owns_namespace(schema, role) pg_namespace_ownercheck(schema, role)
+#define pp_owns_relation(relid, role) pg_class_ownercheck(relid, role)
 #define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
 	pg_tablespace_aclcheck(tablespace, role, mode)
 #else
 #define pp_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
 #define pp_owns_namespace(schema, role) object_ownercheck(NamespaceRelationId, schema, role)
+#define pp_owns_relation(relid, role) object_ownercheck(RelationRelationId, relid, role)
 #define pp_tablespace_aclcheck(tablespace, role, mode)                                             \
 	object_aclcheck(TableSpaceRelationId, tablespace, role, mode)
+#endif
+
+/* 18: a primary key may be deferrable */
+#if PG_VERSION_NUM < 180000
+#define pp_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#else
+#define pp_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
 #endif
 
 /* 19: a scan takes options */

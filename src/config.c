@@ -25,6 +25,7 @@ int pp_statement_timeout = 30000;
 int pp_shutdown_timeout = 5000;
 int pp_worker_idle_timeout = 60000;
 int pp_journal_retention = 600000;
+bool pp_start_paused = false;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -90,6 +91,12 @@ pp_config_define(void)
 			  "Sets how long an old snapshot can keep a journal from being emptied.",
 			  "Whoever reads the journal with a snapshot that is older sees nothing.",
 			  &pp_journal_retention, 600000, 0);
+
+	DefineCustomBoolVariable("persist_pipeline.start_paused",
+							 "Makes items wait from the server's start on until persist_resume() "
+							 "is called in their database.",
+							 "For clones of a server, whose items the original writes.",
+							 &pp_start_paused, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("persist_pipeline");
 }

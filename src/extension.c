@@ -28,6 +28,12 @@
 /* The versions of the SQL script that this library serves */
 static const char *const served_versions[] = {"1.0"};
 
+/* What nothing works without */
+static const char *const needed_relations[] = {
+	"persist_id_seq", "persist_journal_1", "persist_journal_2", "persist_journal_3",
+	"persist_copied", "persist_settings",  "persist_state",
+};
+
 /* The current installation; InvalidOid if there is none. */
 Oid
 pp_extension_oid(void)
@@ -118,8 +124,11 @@ pp_extension_fault(Oid extension)
 		return psprintf("Its SQL has version \"%s\", and the library that the server has loaded "
 						"serves version \"%s\".",
 						version, served_versions[lengthof(served_versions) - 1]);
-	if (!OidIsValid(pp_extension_relation(extension, "persist_id_seq")))
-		return "Its sequence \"persist_id_seq\" does not exist.";
+	for (int i = 0; i < lengthof(needed_relations); i++)
+	{
+		if (!OidIsValid(pp_extension_relation(extension, needed_relations[i])))
+			return psprintf("Its relation \"%s\" does not exist.", needed_relations[i]);
+	}
 	if (!has_batch_function(extension))
 		return "Its function \"persist_batch\" does not exist.";
 	return NULL;

@@ -47,10 +47,10 @@ insert(Oid table, const PpStop *stop)
 											get_rel_name(table));
 	Oid types[4] = {FLOAT8OID, INT8OID, INT8OID, BOOLOID};
 	Datum values[4] = {Float8GetDatum(stop->seconds), Int64GetDatum(stop->drained),
-					   Int64GetDatum(stop->remaining), BoolGetDatum(stop->forced)};
+					   Int64GetDatum(stop->journalled), BoolGetDatum(stop->forced)};
 
 	SPI_connect();
-	SPI_execute_with_args(psprintf("INSERT INTO %s (stopped_at, seconds, drained, remaining, "
+	SPI_execute_with_args(psprintf("INSERT INTO %s (stopped_at, seconds, drained, journalled, "
 								   "forced) VALUES (pg_catalog.clock_timestamp(), $1, $2, $3, $4)",
 								   name),
 						  4, types, values, NULL, false, 0);

@@ -12,10 +12,10 @@
 
 typedef struct PpStop
 {
-	double seconds;	  /* from the signal to the last commit */
-	uint64 drained;	  /* items settled in that time */
-	uint64 remaining; /* items left in the ring */
-	bool forced;	  /* shutdown_timeout was not enough */
+	double seconds;	   /* from the signal to the last commit */
+	uint64 drained;	   /* items settled in that time */
+	uint64 journalled; /* items left, in the journal */
+	bool forced;	   /* shutdown_timeout was not enough */
 } PpStop;
 
 extern void pp_history_record(const PpStop *stop);

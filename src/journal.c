@@ -265,6 +265,34 @@ row_data(Relation rel, HeapTuple tuple, StringInfo bytes, uint32 *length)
 	return header;
 }
 
+Oid
+pp_journal_row_database(Relation rel, HeapTuple tuple)
+{
+	return row_oid(rel, tuple, COLUMN_DATABASE);
+}
+
+/* How many items begin in the row? */
+uint64
+pp_journal_row_items(Relation rel, HeapTuple tuple)
+{
+	uint32 length;
+
+	return row_data(rel, tuple, NULL, &length).items;
+}
+
+/* The same row as one of that database. */
+HeapTuple
+pp_journal_row_for(Relation rel, HeapTuple tuple, Oid database)
+{
+	Datum values[COLUMNS] = {0};
+	bool nulls[COLUMNS] = {false};
+	bool replace[COLUMNS] = {false};
+
+	values[COLUMN_DATABASE] = ObjectIdGetDatum(database);
+	replace[COLUMN_DATABASE] = true;
+	return heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replace);
+}
+
 /* Visit the rows of this database below a position that the active snapshot sees. */
 void
 pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)

@@ -10,7 +10,8 @@
  *	pos			int8	the entry's place in the order of things (ring.h)
  *	part		int4	which of its rows, in steps of PP_PART_STEP
  *	role		oid		the enqueuer
- *	database	oid		that it was enqueued in: a copy's rows are another's
+ *	database	oid		that it was enqueued in; others are no business of ours
+ *						(copied.h)
  *	data		bytea	a PpRowHeader and the bytes of items; never compressed, and
  *						never elsewhere (STORAGE PLAIN), so a row is 8 kB at most
  *
@@ -98,6 +99,11 @@ extern void pp_journals_open(Oid extension, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
 extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
 							 StringInfo data, PpRowHeader *header);
+
+/* A row, for whoever moves it elsewhere */
+extern Oid pp_journal_row_database(Relation rel, HeapTuple tuple);
+extern uint64 pp_journal_row_items(Relation rel, HeapTuple tuple);
+extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Oid database);
 
 extern bool pp_journal_rotate(Oid extension, PpLane *lane);
 

@@ -105,6 +105,8 @@ assign(PpLane *lane, Oid database)
 	lane->discarded = 0;
 	lane->idle_since = now;
 	lane->stopped = false;
+	lane->paused = false;
+	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
 	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);
@@ -511,4 +513,60 @@ pp_probe_database(Oid database)
 	}
 	LWLockRelease(pp_shared->lock);
 	pp_launcher_wake();
+}
+
+/* Let a worker look whether the lane's database is paused. */
+static void
+doubt_pause(PpLane *lane)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->paused = false;
+	lane->pause_changed = true;
+	SpinLockRelease(&lane->mutex);
+	pp_lane_wake(lane);
+}
+
+/*
+ * A transaction that has committed has paused or resumed the database, and brought
+ * so many items into its journal.  False: the database has no lane.  Can't fail.
+ */
+bool
+pp_lane_pause_changed(Oid database, uint64 items)
+{
+	PpLane *lane;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	lane = find(database);
+	if (lane)
+	{
+		if (items > 0)
+			pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
+		doubt_pause(lane);
+	}
+	LWLockRelease(pp_shared->lock);
+
+	return lane != NULL;
+}
+
+bool
+pp_lane_is_paused(PpLane *lane)
+{
+	bool paused;
+
+	SpinLockAcquire(&lane->mutex);
+	paused = lane->paused;
+	SpinLockRelease(&lane->mutex);
+
+	return paused;
+}
+
+/* The setting start_paused may have changed. */
+void
+pp_lanes_doubt_pauses(void)
+{
+	for (int i = 0; i < pp_max_databases; i++)
+	{
+		if (pp_lane_is_paused(pp_lane(i)))
+			doubt_pause(pp_lane(i));
+	}
 }

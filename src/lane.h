@@ -49,6 +49,9 @@ extern void pp_unhold(Oid database);
 extern void pp_unhold_all(void);
 extern bool pp_is_held(Oid database);
 extern void pp_probe_database(Oid database);
+extern bool pp_lane_pause_changed(Oid database, uint64 items);
+extern bool pp_lane_is_paused(PpLane *lane);
+extern void pp_lanes_doubt_pauses(void);
 extern uint64 pp_lane_drop(Oid database);
 extern uint64 pp_lane_renew(Oid database, Oid gone);
 

@@ -115,10 +115,12 @@ needs_worker(PpLane *lane, Post *post)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
 	uint64 flush_passes;
+	bool paused;
 	bool held;
 
 	SpinLockAcquire(&lane->mutex);
 	flush_passes = lane->flush_passes;
+	paused = lane->paused;
 	SpinLockRelease(&lane->mutex);
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	post->database = lane->database;
@@ -136,7 +138,7 @@ needs_worker(PpLane *lane, Post *post)
 	}
 
 	/* what is in commit calls us when it comes */
-	return OidIsValid(post->database) && !held &&
+	return OidIsValid(post->database) && !held && !paused &&
 		   (post->was_stopped || view.head < view.tail || view.diverted || view.pass ||
 			view.passes < flush_passes);
 }
@@ -527,6 +529,7 @@ pp_launcher_main(Datum unused)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			pp_lanes_doubt_pauses();
 		}
 	}
 

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "enqueue.h"
 #include "launcher.h"
+#include "pause.h"
 #include "shmem.h"
 #include "utility.h"
 
@@ -35,6 +36,7 @@ _PG_init(void)
 
 	pp_shmem_init();
 	pp_enqueue_init();
+	pp_pause_init();
 	pp_utility_init();
 	pp_launcher_register();
 }

@@ -23,10 +23,12 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "copied.h"
 #include "extension.h"
 #include "journal.h"
 #include "lane.h"
 #include "probe.h"
+#include "settings.h"
 
 static void
 forget_pid(int code, Datum arg)
@@ -68,9 +70,42 @@ set_next_task(Oid database)
 	LWLockRelease(pp_shared->lock);
 }
 
+/* Has somebody, in the meantime, told the server to stop, or wants the database? */
+static bool
+wants_stop(void)
+{
+	return ShutdownRequestPending || pp_is_held(MyDatabaseId);
+}
+
+/*
+ * The journal is that of the database which this one was copied from: what is in it
+ * must not be written here, unless somebody says so.  False: it will have to be done
+ * later.
+ */
+static bool
+put_copied_aside(Oid extension)
+{
+	uint64 items;
+
+	if (pp_state_get(extension).database == MyDatabaseId)
+		return true;
+	if (!pp_copied_put_aside(extension, wants_stop, &items))
+		return false;
+	pp_state_set_database(extension, MyDatabaseId);
+	if (items > 0)
+		ereport(LOG, (errmsg("database \"%s\" is a copy, and with it came %llu items that the "
+							 "original writes, too",
+							 get_database_name(MyDatabaseId), (unsigned long long) items),
+					  errdetail("They wait in its table \"persist_copied\"."),
+					  errhint("Call persist_resume() there to have them written, or "
+							  "persist_discard() to drop them.")));
+	return true;
+}
+
 /*
  * An installation that can't work is worth a line before somebody needs it.  One
- * whose journal has rows gets a lane, and so a worker.  False: none is free now.
+ * whose journal has rows gets a lane, and so a worker.  False: it has to be looked
+ * into again, since no lane is free now, or there is no time.
  */
 static bool
 look_around(void)
@@ -78,7 +113,7 @@ look_around(void)
 	Oid extension = pp_extension_oid();
 	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
 	const PpClaim *claim;
-	bool has_work = OidIsValid(extension) && !fault && pp_journal_has_rows(extension);
+	bool has_work;
 
 	if (fault)
 		ereport(LOG, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -86,6 +121,9 @@ look_around(void)
 							 "it is",
 							 get_database_name(MyDatabaseId)),
 					  errdetail("%s", fault)));
+	if (OidIsValid(extension) && !fault && !put_copied_aside(extension))
+		return false;
+	has_work = OidIsValid(extension) && !fault && pp_journal_has_rows(extension);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
 									 has_work				 ? "items wait"

@@ -27,6 +27,8 @@
  *	  failed, retired,
  *	  idle_since, stopped		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
+ *	PpLane.paused				the worker; false: anyone who has reason to doubt it
+ *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
  *	PpLane.flush_to, _passes	anyone, upwards only
@@ -90,8 +92,10 @@ typedef struct PpLane
 	Oid worker_database; /* that it is connected to */
 	Latch *worker_latch;
 	PpWorkerState worker_state;
-	bool stopped; /* the last worker was told to stop, and did what it could */
-	int starts;	  /* in a row that came to nothing */
+	bool stopped;		/* the last worker was told to stop, and did what it could */
+	bool paused;		/* a worker has found its database paused */
+	bool pause_changed; /* ... or not, but that may have changed: look again */
+	int starts;			/* in a row that came to nothing */
 	TimestampTz last_start;
 	uint64 tried_items;	 /* in the transaction that is open; 0: none */
 	uint32 tried_works;	 /* they are in so many works */

@@ -28,7 +28,9 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "extension.h"
 #include "item.h"
+#include "settings.h"
 #include "target.h"
 
 typedef struct KnownTarget
@@ -327,6 +329,22 @@ compare_names(const void *a, const void *b)
 	return memcmp(NameStr(left->name), NameStr(right->name), left->name_length);
 }
 
+/* Does the ring alone do, without the journal? */
+static bool
+is_ring_only(Relation rel)
+{
+	switch (pp_settings_get(pp_extension_oid(), RelationGetRelid(rel)).durability)
+	{
+		case PP_DURABILITY_JOURNAL:
+			return false;
+		case PP_DURABILITY_RING:
+			return true;
+		case PP_DURABILITY_AUTO:
+			break;
+	}
+	return rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED;
+}
+
 /* Fill in, in its context, what a relation that is open and locked accepts. */
 static void
 fill(PpTarget *target, Relation rel)
@@ -335,7 +353,7 @@ fill(PpTarget *target, Relation rel)
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
-	target->ring_only = rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED;
+	target->ring_only = is_ring_only(rel);
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);

@@ -50,7 +50,7 @@ typedef struct PpTarget
 	bool forgotten;		   /* to be freed by its last user */
 	int users;			   /* conversions that run, at most one unless forgotten */
 	char kind;			   /* pg_class.relkind */
-	bool ring_only;		   /* unlogged: a crash empties it anyway */
+	bool ring_only;		   /* unlogged, or configured so: a crash may lose its items */
 	Oid schema;
 	char *name;
 	char *schema_name;

@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_tablespace.h"
@@ -38,6 +39,7 @@
 #include "enqueue.h"
 #include "extension.h"
 #include "lane.h"
+#include "settings.h"
 #include "utility.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -315,11 +317,29 @@ announce_drop(Oid extension)
 								(unsigned long long) items)));
 }
 
+/* What could have been configured as a target is dropped. */
+static void
+forget_target(Oid relid)
+{
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_FOREIGN_TABLE:
+		case RELKIND_VIEW:
+			if (get_rel_persistence(relid) != RELPERSISTENCE_TEMP)
+				pp_settings_remove(pp_extension_oid(), relid);
+	}
+}
+
 static void
 access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
 	if (previous_access_hook)
 		previous_access_hook(access, class, object, sub, arg);
+
+	if (class == RelationRelationId && access == OAT_DROP && sub == 0)
+		forget_target(object);
 
 	if (class != ExtensionRelationId || (access != OAT_DROP && access != OAT_POST_ALTER) ||
 		object != pp_extension_oid())

@@ -9,15 +9,20 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "compat.h"
 #include "config.h"
+#include "copied.h"
+#include "extension.h"
 #include "lane.h"
 
-#define QUEUE_COLUMNS 11
+#define QUEUE_COLUMNS 12
+#define FIRST_LANE_COLUMN 1
+#define COPIED_COLUMN 11
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 
@@ -42,31 +47,31 @@ state_name(PpWorkerState state)
 	return "unknown"; /* not reached */
 }
 
+/* The columns of a database's lane; `paused` is a state of a lane without worker. */
 static void
-put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
+fill_lane(PpLane *lane, Datum *values, bool *nulls)
 {
-	Datum values[QUEUE_COLUMNS];
-	bool nulls[QUEUE_COLUMNS] = {false};
 	PpRingView view = pp_ring_view(&lane->ring);
 	pid_t pid;
 	PpWorkerState state;
+	bool paused;
 	uint64 batches;
 	uint64 failed;
 	uint64 written;
-	int i = 0;
+	int i = FIRST_LANE_COLUMN;
 
 	SpinLockAcquire(&lane->mutex);
 	pid = lane->worker_pid;
 	state = lane->worker_state;
+	paused = lane->paused;
 	batches = lane->batches;
 	failed = lane->failed;
 	written = lane->written;
 	SpinLockRelease(&lane->mutex);
 
-	values[i++] = ObjectIdGetDatum(database);
 	nulls[i] = pid == 0;
 	values[i++] = Int32GetDatum(pid);
-	values[i++] = CStringGetTextDatum(state_name(state));
+	values[i++] = CStringGetTextDatum(pid == 0 && paused ? "paused" : state_name(state));
 	values[i++] = Int64GetDatum(view.tail - view.head + view.reserved);
 	values[i++] = Int64GetDatum(lane->ring.size);
 	values[i++] = Int64GetDatum(view.peak);
@@ -75,27 +80,53 @@ put_lane(ReturnSetInfo *rsinfo, PpLane *lane, Oid database)
 	values[i++] = Int64GetDatum(written);
 	values[i++] = Int64GetDatum(failed);
 	values[i++] = Int64GetDatum(batches);
-	Assert(i == QUEUE_COLUMNS);
+	Assert(i == COPIED_COLUMN);
+}
 
+/* lane: NULL, if it has none; copied: only known of our own database. */
+static void
+put_database(ReturnSetInfo *rsinfo, Oid database, PpLane *lane, uint64 copied)
+{
+	Datum values[QUEUE_COLUMNS] = {0};
+	bool nulls[QUEUE_COLUMNS] = {false};
+
+	values[0] = ObjectIdGetDatum(database);
+	if (lane)
+		fill_lane(lane, values, nulls);
+	else
+		memset(nulls + FIRST_LANE_COLUMN, true, COPIED_COLUMN - FIRST_LANE_COLUMN);
+	nulls[COPIED_COLUMN] = database != MyDatabaseId;
+	values[COPIED_COLUMN] = Int64GetDatum(copied);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* persist_queue_rows(): a row per database in use; see the view persist_queue. */
+/*
+ * persist_queue_rows(): a row per database in use, and one for ours if items wait in
+ * it that came with a copy; see the view persist_queue.
+ */
 Datum
 persist_queue_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	uint64 copied;
+	bool seen = false;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (pp_shared == NULL)
 		return (Datum) 0;
 
+	copied = pp_copied_count(pp_extension_oid());
 	for (int i = 0; i < pp_max_databases; i++)
 	{
 		Oid database = pp_lane_database(pp_lane(i));
 
-		if (OidIsValid(database))
-			put_lane(rsinfo, pp_lane(i), database);
+		if (!OidIsValid(database))
+			continue;
+		seen |= database == MyDatabaseId;
+		put_database(rsinfo, database, pp_lane(i), copied);
 	}
+	if (!seen && copied > 0)
+		put_database(rsinfo, MyDatabaseId, NULL, copied);
+
 	return (Datum) 0;
 }

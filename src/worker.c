@@ -42,6 +42,7 @@
 #include "identity.h"
 #include "lane.h"
 #include "lease.h"
+#include "pause.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -234,6 +235,33 @@ find_extension(void)
 	MemoryContextSwitchTo(batch_context);
 }
 
+/* Is the database paused?  From now on the launcher knows it, too. */
+static void
+look_for_pause(void)
+{
+	bool paused;
+
+	SpinLockAcquire(&lane->mutex);
+	lane->pause_changed = false;
+	SpinLockRelease(&lane->mutex);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	paused = OidIsValid(claim.extension) && pp_is_paused(claim.extension);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(batch_context);
+
+	SpinLockAcquire(&lane->mutex);
+	lane->paused = paused && !lane->pause_changed;
+	SpinLockRelease(&lane->mutex);
+}
+
+static bool
+may_be_paused(void)
+{
+	return *(volatile bool *) &lane->pause_changed;
+}
+
 static void
 start(int lane_number, Oid database)
 {
@@ -264,6 +292,7 @@ start(int lane_number, Oid database)
 	pgstat_report_appname(application);
 
 	find_extension();
+	look_for_pause();
 	pp_settle_init(&claim);
 	pp_ring_open(&lane->ring);
 	pp_ring_recover(&lane->ring);
@@ -307,7 +336,7 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (is_held() || has_lost_lane())
+	if (is_held() || has_lost_lane() || pp_lane_is_paused(lane))
 		return true;
 	if (!others_wait())
 		return false;
@@ -323,6 +352,7 @@ reload_settings(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	look_for_pause();
 }
 
 static void
@@ -540,7 +570,7 @@ take_turn(void)
 static void
 log_stop(const PpStop *report, uint64 reserved)
 {
-	if (!report->forced && report->remaining == 0)
+	if (!report->forced && report->journalled == 0)
 		ereport(LOG,
 				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
 						"%llu items drained, none left",
@@ -549,13 +579,13 @@ log_stop(const PpStop *report, uint64 reserved)
 		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
 							 "%llu items drained, %llu in the journal",
 							 database_name, report->seconds, (unsigned long long) report->drained,
-							 (unsigned long long) report->remaining)));
+							 (unsigned long long) report->journalled)));
 	else
 		ereport(WARNING,
 				(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
 						"%llu items drained, %llu in the journal, %llu bytes in commit",
 						database_name, report->seconds, (unsigned long long) report->drained,
-						(unsigned long long) report->remaining, (unsigned long long) reserved),
+						(unsigned long long) report->journalled, (unsigned long long) reserved),
 				 errdetail("Items in the journal are written after the next start."),
 				 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
 }
@@ -579,14 +609,26 @@ save_volatile_items(void)
 }
 
 /*
- * Others wait, and nobody knows when it will be this lane's turn again.  The server
- * may stop before that.
+ * Nobody knows when it will be this lane's turn again: others wait, or its database
+ * is paused.  The server may stop before that.
  */
 static void
 leave_turn(void)
 {
 	pp_ring_attend(&lane->ring, false);
 	save_volatile_items();
+}
+
+/*
+ * Has all come through that has to, in a stop?  In a database that is paused nothing
+ * is written, but what is in commit has to arrive.
+ */
+static bool
+is_through(const PpRingView *view, uint64 last_pass)
+{
+	if (view->reserved > 0)
+		return false;
+	return pp_lane_is_paused(lane) || (view->head == view->tail && view->passes >= last_pass);
 }
 
 /*
@@ -599,6 +641,7 @@ stop(void)
 	PpRingView view;
 	uint64 written_before = lane->written;
 	uint64 last_pass;
+	bool paused = pp_lane_is_paused(lane);
 	PpStop report;
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
@@ -606,10 +649,9 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
-	while ((view.head < view.tail || view.reserved > 0 || view.passes < last_pass) &&
-		   !deadline_has_passed(0) && !is_held())
+	while (!is_through(&view, last_pass) && !deadline_has_passed(0) && !is_held())
 	{
-		if (!pp_intake_is_pending(&view) || !write_batch(view))
+		if (paused || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 				nap(PP_WORKER_STOPPING, CLOCK_MS);
@@ -619,13 +661,13 @@ stop(void)
 	if (is_held())
 		return; /* this is no longer a stop */
 
-	report.forced = view.head < view.tail || view.reserved > 0 || view.passes < last_pass;
+	report.forced = !is_through(&view, last_pass);
 	report.drained = lane->written - written_before;
-	if (report.forced)
+	if (report.forced || paused)
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
 	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
-	report.remaining = view.published - view.settled + view.diverted_items;
+	report.journalled = view.published - view.settled + view.diverted_items;
 	pp_history_record(&report);
 	pgstat_report_stat(true);
 	log_stop(&report, view.reserved);
@@ -643,6 +685,8 @@ pp_worker_main(Datum lane_number)
 	{
 		check_interrupts();
 		reload_settings();
+		if (may_be_paused())
+			look_for_pause();
 		top_up_ids();
 		take_turn();
 	}

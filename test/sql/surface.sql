@@ -20,10 +20,10 @@ SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_c
 SELECT is((SELECT extversion || ', ' || CASE WHEN extrelocatable THEN 'relocatable' END FROM pg_extension WHERE extname = 'persist_pipeline'),
 	'1.0, relocatable', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_batch() persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_queue_rows()',
+	'persist_batch() persist_configure(regclass,text) persist_discard() persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_pause() persist_queue_rows() persist_resume() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation),
-	'S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, v persist_queue, r persist_shutdowns', 'its relations');
+	'r persist_copied, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, v persist_queue, r persist_settings, r persist_shutdowns, r persist_state', 'its relations');
 SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)$$, 'and nothing else');
 
 -- functions
@@ -32,6 +32,13 @@ SELECT is(pg_get_function_arguments('persist_enqueue(text,text,boolean)'::regpro
 SELECT is(pg_get_function_arguments('persist_enqueue(record)'::regprocedure), 'item record', 'arguments of persist_enqueue(record)');
 SELECT is(pg_get_function_arguments('persist_enqueue_many(regclass,jsonb)'::regprocedure), 'target regclass, items jsonb', 'arguments of persist_enqueue_many');
 SELECT is(pg_get_function_arguments('persist_flush(interval,regclass)'::regprocedure), 'timeout interval DEFAULT ''@ 30 secs''::interval, target regclass DEFAULT NULL::regclass', 'arguments of persist_flush');
+SELECT is(pg_get_function_arguments('persist_configure(regclass,text)'::regprocedure), 'target regclass, durability text DEFAULT NULL::text', 'arguments of persist_configure');
+SELECT is(pg_get_function_arguments('persist_unconfigure(regclass)'::regprocedure), 'target regclass', 'arguments of persist_unconfigure');
+SELECT function_returns(:'schema', 'persist_configure', ARRAY['regclass', 'text'], 'void');
+SELECT function_returns(:'schema', 'persist_unconfigure', ARRAY['regclass'], 'void');
+SELECT function_returns(:'schema', 'persist_pause', ARRAY[]::text[], 'void');
+SELECT function_returns(:'schema', 'persist_resume', ARRAY[]::text[], 'void');
+SELECT function_returns(:'schema', 'persist_discard', ARRAY[]::text[], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
@@ -46,10 +53,10 @@ SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') 
 
 -- columns
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
-	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint',
+	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint, items_copied bigint',
 	'columns of persist_queue');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
-	'stopped_at timestamp with time zone, seconds double precision, drained bigint, remaining bigint, forced boolean',
+	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
 	'columns of persist_shutdowns');
 
 -- comments
@@ -59,13 +66,13 @@ SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_que
 	'and the columns of persist_queue');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
-SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
+SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
 	'what users call says what errors it raises');
 
 -- privileges
 CREATE ROLE pp_surface;
-SELECT is((SELECT string_agg(oid::regprocedure::text, ' ') FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_batch()', 'PUBLIC may execute persist_batch() alone');
+SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
+	'persist_batch() persist_configure(regclass,text) persist_discard() persist_pause() persist_resume() persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
 	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege)$$, 'PUBLIC may do nothing with a relation');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
@@ -73,12 +80,13 @@ SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['
 SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_batch() persist_queue_rows()', 'and execute what that needs');
+	'persist_batch() persist_configure(regclass,text) persist_discard() persist_pause() persist_queue_rows() persist_resume() persist_unconfigure(regclass)', 'and execute what that needs');
+SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
 	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
-	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, statement_timeout sighup integer 30000 ms 0, worker_idle_timeout sighup integer 60000 ms 0',
+	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();

@@ -62,7 +62,7 @@ sub stopped_line
 sub stopped_record
 {
 	return $node->safe_psql('postgres',
-		"SELECT drained, remaining, forced FROM persist_shutdowns ORDER BY stopped_at DESC LIMIT 1");
+		"SELECT drained, journalled, forced FROM persist_shutdowns ORDER BY stopped_at DESC LIMIT 1");
 }
 
 # ---- every kind of clean stop, with a worker that waits

@@ -116,7 +116,7 @@ is(scalar(warnings_since($from)), 1, 'sleeping: one WARNING');
 like((warnings_since($from))[0], qr/0 items drained, 1 in the journal/, 'sleeping: it says what is left');
 is(scalar(complaints($node, $from)), 1, 'sleeping: and there is nothing else');
 is( $node->safe_psql('postgres',
-		"SELECT drained, remaining, forced FROM persist_shutdowns ORDER BY stopped_at DESC LIMIT 1"),
+		"SELECT drained, journalled, forced FROM persist_shutdowns ORDER BY stopped_at DESC LIMIT 1"),
 	'0|1|t', 'sleeping: it is recorded');
 is($node->safe_psql('postgres', "SELECT count(*) FROM sleepy"), '1', 'sleeping: its item is there after the start');
 

@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *	  The SQL functions that change what the pipeline does, in general or with one
+ *	  target: arguments and rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "copied.h"
+#include "extension.h"
+#include "pause.h"
+#include "settings.h"
+#include "target.h"
+
+PG_FUNCTION_INFO_V1(persist_configure);
+PG_FUNCTION_INFO_V1(persist_unconfigure);
+PG_FUNCTION_INFO_V1(persist_pause);
+PG_FUNCTION_INFO_V1(persist_resume);
+PG_FUNCTION_INFO_V1(persist_discard);
+
+static void
+check_writable(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfParallelMode(function);
+}
+
+/*
+ * The target that argument 0 names, which nobody else configures or drops before
+ * the end of the transaction.  Errors: 22004 it is NULL; 42P01 there is none; 42501
+ * it is not the caller's.
+ */
+static Oid
+lock_own_target(FunctionCallInfo fcinfo)
+{
+	Oid target;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", "target")));
+	target = PG_GETARG_OID(0);
+
+	/* who may not configure it may not lock it either */
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)) &&
+		!pp_owns_relation(target, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
+					   get_rel_name(target));
+	LockRelationOid(target, ShareUpdateExclusiveLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", target)));
+	if (!pp_owns_relation(target, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
+					   get_rel_name(target));
+	return target;
+}
+
+/* 42501 unless the caller owns the database. */
+static void
+check_owns_database(void)
+{
+	if (!pp_owns_database(MyDatabaseId, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, get_database_name(MyDatabaseId));
+}
+
+/*
+ * persist_configure(target regclass, durability text) returns void.  NULL: as it is.
+ * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
+ * 22023 no such value.
+ */
+Datum
+persist_configure(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+	PpSettings settings;
+	Oid target;
+
+	check_writable("persist_configure()");
+	target = lock_own_target(fcinfo);
+	(void) pp_target_get(target);
+
+	settings = pp_settings_get(extension, target);
+	if (!PG_ARGISNULL(1))
+		settings.durability = pp_durability_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	pp_settings_put(extension, target, &settings);
+
+	PG_RETURN_VOID();
+}
+
+/* persist_unconfigure(target regclass) returns void: back to the defaults. */
+Datum
+persist_unconfigure(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	check_writable("persist_unconfigure()");
+	pp_settings_remove(extension, lock_own_target(fcinfo));
+
+	PG_RETURN_VOID();
+}
+
+/* persist_pause() returns void: from the commit on, items of the database wait. */
+Datum
+persist_pause(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	check_writable("persist_pause()");
+	check_owns_database();
+	pp_pause(extension);
+
+	PG_RETURN_VOID();
+}
+
+/* persist_resume() returns void: they are written, and what came with a copy. */
+Datum
+persist_resume(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+	uint64 items;
+
+	check_writable("persist_resume()");
+	check_owns_database();
+	items = pp_resume(extension);
+	if (items > 0)
+		ereport(NOTICE, (errmsg("%llu items that came with a copy of another database are going "
+								"to be written",
+								(unsigned long long) items)));
+	PG_RETURN_VOID();
+}
+
+/* persist_discard() returns bigint: how many items that came with a copy are gone. */
+Datum
+persist_discard(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	check_writable("persist_discard()");
+	check_owns_database();
+
+	PG_RETURN_INT64(pp_copied_discard(extension));
+}

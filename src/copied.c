@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * copied.c
+ *	  Moves items that came with a copy of another database; see copied.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "copied.h"
+#include "extension.h"
+#include "journal.h"
+
+#define LOOK_ROWS 256 /* from one question whether to stop to the next */
+
+static Relation
+open_copied(Oid extension, LOCKMODE mode)
+{
+	Oid relid =
+		OidIsValid(extension) ? pp_extension_relation(extension, "persist_copied") : InvalidOid;
+
+	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
+}
+
+/*
+ * Write the row into another of these tables, which are all alike.  Returns how many
+ * items begin in it.
+ */
+static uint64
+copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
+{
+	HeapTuple copy = pp_journal_row_for(from, tuple, database);
+	uint64 items = pp_journal_row_items(from, tuple);
+
+	heap_insert(to, copy, GetCurrentCommandId(true), 0, NULL);
+	heap_freetuple(copy);
+	return items;
+}
+
+/*
+ * In the current transaction, put the rows of other databases aside; *items: how
+ * many items.  False: not all of them, since wants_stop said so.
+ */
+bool
+pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
+{
+	Relation copied = open_copied(extension, RowExclusiveLock);
+	PpJournals journals;
+	bool done = copied != NULL;
+	uint64 rows = 0;
+
+	*items = 0;
+	pp_journals_open(extension, &journals);
+	for (int i = 0; i < PP_JOURNALS && done; i++)
+	{
+		Relation rel = journals.rels[i];
+		TableScanDesc scan;
+		HeapTuple tuple;
+
+		if (rel == NULL)
+			continue;
+		scan = pp_table_beginscan(rel, GetActiveSnapshot());
+		while (done && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		{
+			TM_FailureData failure;
+			Oid database = pp_journal_row_database(rel, tuple);
+
+			CHECK_FOR_INTERRUPTS();
+			if (++rows % LOOK_ROWS == 0)
+				done = !wants_stop();
+			if (database == MyDatabaseId || !done)
+				continue;
+			*items += copy_row(rel, tuple, copied, database);
+			if (pp_heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), &failure) != TM_Ok)
+				elog(ERROR, "a row that nobody else changes has been changed");
+		}
+		table_endscan(scan);
+	}
+	pp_journals_close(&journals);
+	if (copied)
+		relation_close(copied, NoLock);
+
+	return done;
+}
+
+/* How many items are put aside? */
+uint64
+pp_copied_count(Oid extension)
+{
+	Relation copied = open_copied(extension, AccessShareLock);
+	uint64 items = 0;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	if (copied == NULL)
+		return 0;
+	scan = pp_table_beginscan(copied, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		items += pp_journal_row_items(copied, tuple);
+	}
+	table_endscan(scan);
+	relation_close(copied, AccessShareLock);
+
+	return items;
+}
+
+/*
+ * Empty the table, in the current transaction, after its rows have become our own in
+ * this journal, if that isn't NULL.  Returns how many items were in it.
+ */
+static uint64
+empty(Oid extension, Relation journal)
+{
+	Relation copied = open_copied(extension, AccessExclusiveLock);
+	uint64 items = 0;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	if (copied == NULL)
+		return 0;
+	PushActiveSnapshot(GetLatestSnapshot()); /* of now that it is locked */
+	scan = pp_table_beginscan(copied, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
+						 : pp_journal_row_items(copied, tuple);
+	}
+	table_endscan(scan);
+	PopActiveSnapshot();
+	if (items > 0)
+		pp_relation_set_new_file(copied);
+	relation_close(copied, NoLock);
+
+	return items;
+}
+
+/* They become items of this database, in the transaction of the caller. */
+uint64
+pp_copied_adopt(Oid extension, int journal)
+{
+	PpJournals journals;
+	uint64 items;
+
+	pp_journals_open(extension, &journals);
+	items = empty(extension, journals.rels[journal]);
+	pp_journals_close(&journals);
+
+	return items;
+}
+
+/* They go. */
+uint64
+pp_copied_discard(Oid extension)
+{
+	return empty(extension, NULL);
+}

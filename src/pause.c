@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * pause.c
+ *	  Pauses and resumes a database; see pause.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "copied.h"
+#include "lane.h"
+#include "pause.h"
+#include "settings.h"
+
+/* The current transaction has changed it, or tried to; its worker is to be told */
+static bool changed = false;
+static uint64 adopted = 0; /* so many items came into the journal by that */
+
+/* Is the database paused, as the current transaction sees it? */
+bool
+pp_is_paused(Oid extension)
+{
+	PpState state = pp_state_get(extension);
+
+	return state.paused || (pp_start_paused && state.changed_at < PgStartTime);
+}
+
+void
+pp_pause(Oid extension)
+{
+	pp_state_set_paused(extension, true);
+	changed = true;
+}
+
+/*
+ * What came with a copy of another database is written, too.  Returns how many items
+ * that are.
+ */
+uint64
+pp_resume(Oid extension)
+{
+	PpLane *lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
+	uint64 items;
+
+	pp_state_set_paused(extension, false);
+	items = pp_copied_adopt(extension, lane ? pp_ring_view(&lane->ring).journal : 0);
+	changed = true;
+	adopted += items;
+
+	return items;
+}
+
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (!changed)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			/* without a lane nothing waits, except what nobody has seen yet */
+			if (!pp_lane_pause_changed(MyDatabaseId, adopted) && adopted > 0)
+				pp_probe_database(MyDatabaseId);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+			changed = false;
+			adopted = 0;
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("cannot PREPARE a transaction that has paused or resumed "
+								   "persist_pipeline")));
+			break;
+		default:
+			break;
+	}
+}
+
+/* Called once, while the library is preloaded. */
+void
+pp_pause_init(void)
+{
+	RegisterXactCallback(xact_event, NULL);
+}

@@ -1,0 +1,270 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  Reads and writes the settings of a database; see settings.h.
+ *
+ * The tables are small, their rows are found by their key, and they are written as
+ * catalogs are: no trigger or rule comes into it, and no right to them is needed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/skey.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "config.h"
+#include "extension.h"
+#include "settings.h"
+
+/* persist_settings */
+enum
+{
+	SETTING_TARGET,
+	SETTING_DURABILITY,
+	SETTING_COLUMNS
+};
+
+/* persist_state */
+enum
+{
+	STATE_DATABASE,
+	STATE_PAUSED,
+	STATE_CHANGED_AT,
+	STATE_COLUMNS
+};
+
+static const char *const durability_names[] = {
+	[PP_DURABILITY_AUTO] = "auto",
+	[PP_DURABILITY_JOURNAL] = "journal",
+	[PP_DURABILITY_RING] = "ring",
+};
+
+/* 22023 if there is none of that name. */
+PpDurability
+pp_durability_parse(const char *name)
+{
+	for (int i = 0; i < lengthof(durability_names); i++)
+	{
+		if (strcmp(name, durability_names[i]) == 0)
+			return i;
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"durability\": \"%s\"", name),
+					errhint("Available values: auto, journal, ring.")));
+}
+
+/* One of the tables; NULL: it isn't there, or about to go. */
+static Relation
+open_table(Oid extension, const char *name, LOCKMODE mode)
+{
+	Oid relid = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
+
+	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
+}
+
+/* The same, where it has to be there. */
+static Relation
+open_table_to_write(Oid extension, const char *name, LOCKMODE mode)
+{
+	Relation rel = open_table(extension, name, mode);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" of extension \"persist_pipeline\" does not exist", name),
+				 errhint("Create the extension again.")));
+	return rel;
+}
+
+/* The target's row, which is found by its key. */
+static SysScanDesc
+find_setting(Relation rel, Oid target, HeapTuple *tuple)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+
+	ScanKeyInit(&key, SETTING_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(target));
+	scan = systable_beginscan(rel, pp_primary_key_index(rel), true, NULL, 1, &key);
+	*tuple = systable_getnext(scan);
+	return scan;
+}
+
+/* Write a row, in place of the old one, if there is one. */
+static void
+put_row(Relation rel, HeapTuple old, Datum *values)
+{
+	bool nulls[SETTING_COLUMNS + STATE_COLUMNS] = {false}; /* for either */
+	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(rel, &old->t_self, tuple);
+	else
+		CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+}
+
+/* What has been configured; the defaults, where nothing has. */
+PpSettings
+pp_settings_get(Oid extension, Oid target)
+{
+	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
+	Relation rel = open_table(extension, "persist_settings", AccessShareLock);
+	HeapTuple tuple;
+	SysScanDesc scan;
+
+	if (rel == NULL)
+		return settings;
+	scan = find_setting(rel, target, &tuple);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool is_null;
+		Datum durability =
+			heap_getattr(tuple, SETTING_DURABILITY + 1, RelationGetDescr(rel), &is_null);
+
+		settings.durability = pp_durability_parse(TextDatumGetCString(durability));
+	}
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+
+	return settings;
+}
+
+void
+pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
+{
+	Relation rel = open_table_to_write(extension, "persist_settings", RowExclusiveLock);
+	Datum values[SETTING_COLUMNS];
+	HeapTuple old;
+	SysScanDesc scan = find_setting(rel, target, &old);
+
+	values[SETTING_TARGET] = ObjectIdGetDatum(target);
+	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
+	put_row(rel, old, values);
+	systable_endscan(scan);
+	relation_close(rel, NoLock);
+	CacheInvalidateRelcacheByRelid(target);
+	CommandCounterIncrement();
+}
+
+/*
+ * Back to the defaults.  Also called for each relation that is dropped: so it
+ * locks the table no more than it must.
+ */
+void
+pp_settings_remove(Oid extension, Oid target)
+{
+	Relation rel = open_table(extension, "persist_settings", AccessShareLock);
+	LOCKMODE lock = AccessShareLock;
+	HeapTuple tuple;
+	SysScanDesc scan;
+
+	if (rel == NULL)
+		return;
+	scan = find_setting(rel, target, &tuple);
+	if (HeapTupleIsValid(tuple))
+	{
+		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
+		CatalogTupleDelete(rel, &tuple->t_self);
+		CacheInvalidateRelcacheByRelid(target);
+		lock = NoLock;
+	}
+	systable_endscan(scan);
+	relation_close(rel, lock);
+}
+
+/* ---- the state ---- */
+
+static PpState
+read_state(Relation rel, HeapTuple tuple)
+{
+	PpState state = {.changed_at = DT_NOBEGIN};
+	TupleDesc desc = RelationGetDescr(rel);
+	bool is_null;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		state.database = DatumGetObjectId(heap_getattr(tuple, STATE_DATABASE + 1, desc, &is_null));
+		state.paused = DatumGetBool(heap_getattr(tuple, STATE_PAUSED + 1, desc, &is_null));
+		state.changed_at =
+			DatumGetTimestampTz(heap_getattr(tuple, STATE_CHANGED_AT + 1, desc, &is_null));
+	}
+	return state;
+}
+
+static SysScanDesc
+find_state(Relation rel, HeapTuple *tuple)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+
+	*tuple = systable_getnext(scan);
+	return scan;
+}
+
+PpState
+pp_state_get(Oid extension)
+{
+	Relation rel = open_table(extension, "persist_state", AccessShareLock);
+	PpState state = {0};
+	HeapTuple tuple;
+	SysScanDesc scan;
+
+	if (rel == NULL)
+		return state;
+	scan = find_state(rel, &tuple);
+	state = read_state(rel, tuple);
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+
+	return state;
+}
+
+/* Change one thing or the other; the lock is kept, so that no change gets lost. */
+static void
+change_state(Oid extension, const Oid *database, const bool *paused)
+{
+	Relation rel = open_table_to_write(extension, "persist_state", ShareRowExclusiveLock);
+	Datum values[STATE_COLUMNS];
+	HeapTuple old;
+	SysScanDesc scan = find_state(rel, &old);
+	PpState state = read_state(rel, old);
+
+	if (database)
+		state.database = *database;
+	if (paused)
+	{
+		state.paused = *paused;
+		state.changed_at = GetCurrentTimestamp();
+	}
+	values[STATE_DATABASE] = ObjectIdGetDatum(state.database);
+	values[STATE_PAUSED] = BoolGetDatum(state.paused);
+	values[STATE_CHANGED_AT] = TimestampTzGetDatum(state.changed_at);
+	put_row(rel, old, values);
+	systable_endscan(scan);
+	relation_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+pp_state_set_paused(Oid extension, bool paused)
+{
+	change_state(extension, NULL, &paused);
+}
+
+void
+pp_state_set_database(Oid extension, Oid database)
+{
+	change_state(extension, &database, NULL);
+}
