@@ -265,13 +265,18 @@ persist_flush(PG_FUNCTION_ARGS)
 				 errmsg("persist_flush cannot run in a transaction that has written or enqueued"),
 				 errdetail("It could wait for the worker while the worker waits for its locks."),
 				 errhint("Commit first.")));
+	PreventCommandDuringRecovery("persist_flush()");
 	if (!PG_ARGISNULL(1))
 		(void) pp_target_get(PG_GETARG_OID(1));
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
 	if (pp_shared && lane == NULL && pp_journal_has_rows(pp_extension_oid()))
-		lane = pp_enqueue_claim()->lane; /* nobody has looked into it since the start */
+	{
+		/* nobody has looked into it since the start */
+		lane = pp_enqueue_claim()->lane;
+		(void) pp_lane_call_pass(MyDatabaseId, 0);
+	}
 
 	/* without a lane nothing is in the works */
 	if (lane && !wait_until_settled(lane, deadline))

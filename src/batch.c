@@ -11,6 +11,8 @@
 #include "access/xact.h"
 #include "catalog/partition.h"
 #include "miscadmin.h"
+#include "partitioning/partdesc.h"
+#include "utils/lsyscache.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -41,6 +43,36 @@ fits(Relation rel, const PpItem *item)
 	return fingerprint == item->fingerprint;
 }
 
+/* Does what we write go to another server, or might it? */
+static bool
+goes_elsewhere(Relation rel)
+{
+	PartitionDesc partitions;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
+	partitions = RelationGetPartitionDesc(rel, true);
+	for (int i = 0; i < partitions->nparts; i++)
+	{
+		Oid partition = partitions->oids[i];
+		char kind = get_rel_relkind(partition);
+
+		if (kind == RELKIND_FOREIGN_TABLE)
+			return true;
+		if (kind == RELKIND_PARTITIONED_TABLE)
+		{
+			Relation child = try_relation_open(partition, AccessShareLock);
+			bool elsewhere = child && goes_elsewhere(child);
+
+			if (child)
+				relation_close(child, AccessShareLock);
+			if (elsewhere)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* One INSERT for items of one shape. */
 static void
 insert_run(const PpItem **items, int n)
@@ -57,6 +89,10 @@ insert_run(const PpItem **items, int n)
 						errdetail("A column that the item has a value for was dropped, or its "
 								  "type was changed.")));
 	pp_statement_insert(rel, items, n);
+
+	/* or else a crash could lose our commit and not theirs, and they get it twice */
+	if (goes_elsewhere(rel))
+		ForceSyncCommit();
 	relation_close(rel, NoLock);
 }
 

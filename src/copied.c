@@ -12,6 +12,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -42,7 +43,7 @@ copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
 	HeapTuple copy = pp_journal_row_for(from, tuple, database);
 	uint64 items = pp_journal_row_items(from, tuple);
 
-	heap_insert(to, copy, GetCurrentCommandId(true), 0, NULL);
+	heap_insert(to, copy, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 	heap_freetuple(copy);
 	return items;
 }
@@ -91,6 +92,34 @@ pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 		relation_close(copied, NoLock);
 
 	return done;
+}
+
+/* In the current transaction, put these rows aside, whatever is in them. */
+void
+pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournalRef *refs,
+							uint32 nrefs)
+{
+	Relation copied = open_copied(extension, RowExclusiveLock);
+
+	for (uint32 i = 0; i < nrefs && copied; i++)
+	{
+		HeapTupleData tuple;
+		Buffer buffer;
+		TM_FailureData failure;
+
+		if (!pp_journals_have(journals, &refs[i]))
+			continue;
+		ItemPointerSet(&tuple.t_self, refs[i].block, refs[i].offset);
+		if (!heap_fetch(journals->rels[refs[i].journal], SnapshotSelf, &tuple, &buffer, false))
+			continue;
+		(void) copy_row(journals->rels[refs[i].journal], &tuple, copied, InvalidOid);
+		ReleaseBuffer(buffer);
+		if (pp_heap_delete(journals->rels[refs[i].journal], &tuple.t_self,
+						   GetCurrentCommandId(true), &failure) != TM_Ok)
+			elog(ERROR, "a row that nobody else changes has been changed");
+	}
+	if (copied)
+		relation_close(copied, NoLock);
 }
 
 /* How many items are put aside? */

@@ -1,14 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * copied.h
- *	  Items that came with the files of another database: CREATE DATABASE with a
- *	  TEMPLATE copies the journal, too.
+ *	  Items that are put aside, above all those that came with the files of another
+ *	  database: CREATE DATABASE with a TEMPLATE copies the journal, too.
  *
  * The source runs them.  The copy must not, before somebody says that it shall: so
  * rows of the journal that are another database's are not seen by a pass.  The
  * probe, which looks into each new database, puts them aside, into the table
  * persist_copied; from there persist_resume() puts them back into the journal as our
  * own, in their old place in the order of things, and persist_discard() drops them.
+ *
+ * Rows that can't be read go there, too, as those of no database.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,10 +19,14 @@
 
 #include "postgres.h"
 
+#include "journal.h"
+
 /* Asked now and then, in the middle of it: does somebody want us to stop? */
 typedef bool (*PpWantsStop)(void);
 
 extern bool pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items);
+extern void pp_copied_put_damaged_aside(Oid extension, PpJournals *journals,
+										const PpJournalRef *refs, uint32 nrefs);
 extern uint64 pp_copied_count(Oid extension);
 extern uint64 pp_copied_adopt(Oid extension, int journal);
 extern uint64 pp_copied_discard(Oid extension);

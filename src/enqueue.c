@@ -253,15 +253,32 @@ publish(PpLane *lane, const Piece *piece, uint64 pos, int part, int parts, const
 		pp_lane_wake(lane);
 }
 
+/* A position for an entry of its own. */
+static uint64
+take_position(void)
+{
+	for (;;)
+	{
+		const PpClaim *claim = pp_enqueue_claim();
+		uint64 pos = pp_ring_take_position(&claim->lane->ring, claim->generation);
+
+		if (pos > 0)
+			return pos;
+		CHECK_FOR_INTERRUPTS();
+		pp_lease_positions(claim);
+	}
+}
+
 /* Hand an item over at once, whatever becomes of the transaction. */
 static void
 publish_now(const PpItem *item)
 {
+	uint64 pos = take_position();
 	const PpClaim *claim = reserve(pp_entry_bytes(item->size));
 	Run run = {.role = GetUserId(), .extension = claim->extension};
 	Piece piece = {.run = &run, .items = 1, .length = item->size};
 
-	publish(claim->lane, &piece, 0, 0, 1, (const char *) item);
+	publish(claim->lane, &piece, pos, 0, 1, (const char *) item);
 }
 
 /* 54000 if the item is larger than a quarter of the ring. */
@@ -392,6 +409,17 @@ make_pieces(void)
 			list.items += piece->items;
 		}
 	}
+
+	/* their positions follow each other, and come from one range */
+	if (list.npieces > PP_LEASE_IDS)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("the transaction has enqueued too much"),
+			 errdetail("Its items change between roles, or between durabilities, or fill 256 kB, "
+					   "%d times; the limit is %d.",
+					   list.npieces, PP_LEASE_IDS),
+			 errhint("Divide the transaction.")));
 }
 
 /* Write a piece to the journal. */
@@ -432,6 +460,7 @@ admit(uint64 bytes, bool ring_only)
 			check_runs(claim->extension);
 			return admission;
 		}
+		CHECK_FOR_INTERRUPTS();
 		if (admission.result == PP_NO_POSITIONS)
 			pp_lease_positions(claim);
 	}

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "batch.h"
+#include "copied.h"
 #include "extension.h"
 #include "failure.h"
 #include "identity.h"
@@ -37,6 +38,7 @@ static struct
 	PpWork *works; /* NULL: nothing */
 	int n;
 	uint64 failed;
+	bool moved; /* they have neither been written nor failed */
 } committing;
 
 #define DOUBTS 3
@@ -44,6 +46,7 @@ static int doubts_in_a_row = 0; /* tries of one item that may be bad */
 
 static bool committed; /* the last transaction got as far as that */
 static bool gave_up;   /* it ended because something transient was in the way of an item */
+static bool opening;   /* it ended before its items could be read */
 
 static uint64
 count_items(const PpWork *works, int n)
@@ -64,9 +67,11 @@ at_commit(void)
 {
 	uint64 in_ring = 0;
 	uint64 not_in_ring = 0;
+	uint64 opened = 0;
 
 	for (int i = 0; i < committing.n; i++)
 	{
+		opened += committing.works[i].nitems;
 		if (committing.works[i].at == PP_NOT_IN_RING)
 			not_in_ring += committing.works[i].n;
 		else
@@ -76,7 +81,8 @@ at_commit(void)
 	/* first what is told of it: once the ring is free it may be another's */
 	SpinLockAcquire(&lane->mutex);
 	lane->batches++;
-	lane->written += in_ring + not_in_ring - committing.failed;
+	if (!committing.moved)
+		lane->written += opened - Min(opened, committing.failed);
 	lane->failed += committing.failed;
 	lane->tried_items = 0; /* whatever ends this process now is not their fault */
 	SpinLockRelease(&lane->mutex);
@@ -422,6 +428,8 @@ static ErrorData *
 try(PpWork *works, int n, Way way)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
 	ErrorData *volatile error = NULL;
 	BadList bad = {0};
 
@@ -430,6 +438,7 @@ try(PpWork *works, int n, Way way)
 	note_attempt(works, n);
 	committed = false;
 	gave_up = false;
+	opening = false;
 	begin_attempt();
 	PG_TRY();
 	{
@@ -437,8 +446,11 @@ try(PpWork *works, int n, Way way)
 		uint64 nitems;
 
 		pp_identity_begin(works[0].role);
-		MemoryContextSwitchTo(caller);
+		MemoryContextSwitchTo(context);
+		opening = true;
 		items = open_works(works, n, &nitems);
+		opening = false;
+		MemoryContextSwitchTo(caller);
 		if (!way(items, nitems, &bad))
 		{
 			error = bad.transient;
@@ -451,6 +463,7 @@ try(PpWork *works, int n, Way way)
 			committing.works = works;
 			committing.n = n;
 			committing.failed = bad.n;
+			committing.moved = false;
 			pp_identity_commit();
 		}
 	}
@@ -472,6 +485,7 @@ try(PpWork *works, int n, Way way)
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
 		report_all(&bad);
+	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&lane->settled);
 	return error;
 }
@@ -520,14 +534,10 @@ pp_settle_to_journal(PpWork *works, int n)
 	PopActiveSnapshot();
 	committing.works = works;
 	committing.n = n;
-	committing.failed = count_items(works, n);
+	committing.failed = 0;
+	committing.moved = true;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-
-	/* they have moved, not failed */
-	SpinLockAcquire(&lane->mutex);
-	lane->failed -= count_items(works, n);
-	SpinLockRelease(&lane->mutex);
 	pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
 }
 
@@ -550,6 +560,7 @@ give_up(PpWork *works, int n, ErrorData *verdict)
 	committing.works = works;
 	committing.n = n;
 	committing.failed = list.n;
+	committing.moved = false;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	report_all(&list);
@@ -561,13 +572,13 @@ give_up(PpWork *works, int n, ErrorData *verdict)
  * Among the work's items is one that can't be had to fail under a savepoint: it
  * ended its worker, or the commit itself.  Find out which, and do without it.
  */
-static void
+static PpOutcome
 settle_deadly(PpWork *work, ErrorData *verdict)
 {
 	if (work->n == 1)
 	{
 		give_up(work, 1, verdict);
-		return;
+		return PP_SETTLED;
 	}
 
 	/* its records come next, one by one */
@@ -575,7 +586,41 @@ settle_deadly(PpWork *work, ErrorData *verdict)
 	lane->careful += work->n;
 	SpinLockRelease(&lane->mutex);
 	pp_settle_to_journal(work, 1);
-	pp_intake_forget();
+	return PP_DIVIDED;
+}
+
+/*
+ * The work can't be read.  What is in the journal is put aside, for a person to look
+ * at; what is in the ring alone can't be.
+ */
+static void
+settle_damaged(PpWork *work, const ErrorData *error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PpJournals journals;
+
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pp_journals_open(claim->extension, &journals);
+	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
+	pp_journals_close(&journals);
+	PopActiveSnapshot();
+	work->nitems = work->n;
+	committing.works = work;
+	committing.n = 1;
+	committing.failed = work->n;
+	committing.moved = false;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("%llu items, enqueued as number %llu, could not be read: %s",
+					(unsigned long long) work->n, (unsigned long long) work->pos, error->message),
+			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
+	ConditionVariableBroadcast(&lane->settled);
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 static bool
@@ -599,6 +644,7 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 {
 	bool alone = count_items(works, n) == 1;
 	ErrorData *failure = NULL;
+	PpOutcome outcome;
 
 	if (!failed_already)
 	{
@@ -622,19 +668,22 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	}
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
-	if (!role_exists(works[0].role))
+	if (opening && n == 1 && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED)
+	{
+		settle_damaged(&works[0], failure);
+		return PP_SETTLED;
+	}
+	if (!opening && !role_exists(works[0].role))
 	{
 		give_up(works, n, failure);
 		return PP_SETTLED;
 	}
 	if (n == 1)
-	{
-		settle_deadly(&works[0], failure);
-		return PP_SETTLED;
-	}
-	if (settle_role(works, n / 2, true, error) == PP_TRANSIENT)
-		return PP_TRANSIENT;
-	return settle_role(works + n / 2, n - n / 2, true, error);
+		return settle_deadly(&works[0], failure);
+	outcome = settle_role(works, n / 2, true, error);
+	if (outcome == PP_SETTLED)
+		outcome = settle_role(works + n / 2, n - n / 2, true, error);
+	return outcome;
 }
 
 /* The works of one role, in their order. */
@@ -692,9 +741,10 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 
 		while (end < n && works[end].role == role)
 			end++;
-		if (list_member_oid(again, role) &&
-			settle_role(works + i, end - i, true, error) == PP_TRANSIENT)
-			return PP_TRANSIENT;
+		if (list_member_oid(again, role))
+			outcome = settle_role(works + i, end - i, true, error);
+		if (outcome != PP_SETTLED)
+			return outcome;
 		i = end;
 	}
 
@@ -719,8 +769,9 @@ ended_its_worker(const PpWork *work)
 }
 
 /*
- * Settle the works: insert their items, or find out which can't be.  PP_TRANSIENT:
- * some are not settled, for the reason that *error tells; try again later.  Call it
+ * Settle the works: insert their items, or find out which can't be.  PP_DIVIDED: some
+ * are not settled, and come again.  PP_TRANSIENT: they are not, for the reason that
+ * *error tells; try again later.  Call it
  * outside a transaction.
  */
 PpOutcome
@@ -734,8 +785,7 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 
 		Assert(n == 1);
 		fatal->sqlerrcode = ERRCODE_INTERNAL_ERROR;
-		settle_deadly(&works[0], fatal);
-		return PP_SETTLED;
+		return settle_deadly(&works[0], fatal);
 	}
 
 	for (int i = 0; i < n; i++)

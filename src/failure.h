@@ -29,6 +29,7 @@
 typedef enum PpOutcome
 {
 	PP_SETTLED,
+	PP_DIVIDED, /* one has become many, and the rest has to wait for those: go on */
 	PP_TRANSIENT
 } PpOutcome;
 

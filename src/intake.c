@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "intake.h"
 #include "rowstore.h"
@@ -30,6 +31,7 @@ typedef struct PassEntry
 static struct
 {
 	MemoryContext context;
+	uint64 boundary;
 	PpRowStore *rows;
 	PassEntry *entries; /* by pos */
 	uint64 nentries;
@@ -51,7 +53,7 @@ typedef struct WorkList
 	int max;
 	uint64 items;
 	uint64 bytes;
-	uint32 outstanding; /* pieces of transactions that have begun here */
+	List *open; /* of transactions that have begun here, the pos of the last piece */
 } WorkList;
 
 /* Is there anything to do, or about to be? */
@@ -75,26 +77,48 @@ add_work(WorkList *list)
 	return &list->works[list->n++];
 }
 
+/* The pieces of a transaction have positions that follow each other. */
+static void
+note_transaction(WorkList *list, uint64 pos, uint32 others)
+{
+	uint64 *end;
+	ListCell *cell;
+
+	foreach (cell, list->open)
+	{
+		end = lfirst(cell);
+		if (*end != pos + others)
+			continue;
+		if (others == 0)
+			list->open = foreach_delete_current(list->open, cell);
+		return;
+	}
+	if (others > 0)
+	{
+		end = palloc(sizeof(uint64));
+		*end = pos + others;
+		list->open = lappend(list->open, end);
+	}
+}
+
 /* Take the last one into account; is the batch large enough now? */
 static bool
 is_full(WorkList *list, bool careful, uint64 max)
 {
 	PpWork *last = &list->works[list->n - 1];
+	uint64 max_bytes = PP_BATCH_BYTES;
 
 	list->items += last->n;
 	list->bytes += last->bytes;
-	if (list->outstanding > 0)
-		list->outstanding--;
-	list->outstanding = Max(list->outstanding, last->others);
-
+	note_transaction(list, last->pos, last->others);
 	if (careful)
 		return true;
-	if (list->outstanding > 0)
+	if (list->open != NIL)
 	{
 		max *= PP_BATCHES_TOGETHER;
-		return list->items >= max || list->bytes >= PP_BATCHES_TOGETHER * PP_BATCH_BYTES;
+		max_bytes *= PP_BATCHES_TOGETHER;
 	}
-	return list->items >= max || list->bytes >= PP_BATCH_BYTES;
+	return list->items >= max || list->bytes >= max_bytes;
 }
 
 /* The references in an entry, in the current memory context. */
@@ -141,9 +165,13 @@ take_entries(PpRing *ring, const PpRingView *view, bool careful, uint64 max, Wor
 			if (is_full(list, careful, max))
 				break;
 		}
+		else if (list->n > 0)
+			note_transaction(list, entry->pos, entry->parts - 1 - entry->part);
 		at += entry->bytes;
 	}
-	if (list->n > 0)
+
+	/* a transaction that is being published will be there at once, with all it has */
+	if (list->n > 0 && (entry || list->open == NIL || careful))
 		return PP_INTAKE_WORK;
 	return view->head < view->tail ? PP_INTAKE_BUSY : PP_INTAKE_NOTHING;
 }
@@ -223,6 +251,7 @@ begin_pass(const PpClaim *claim)
 	PpRingView view = pp_ring_begin_pass(ring);
 	Diverted diverted = {0};
 
+	pass.boundary = view.boundary;
 	pass.context =
 		AllocSetContextCreate(TopMemoryContext, "persist_pipeline pass", ALLOCSET_DEFAULT_SIZES);
 	if (!collect_entries(ring, &view))
@@ -260,7 +289,7 @@ add_rows(WorkList *list, uint64 at, bool careful)
 	work->part = row->part;
 	work->others = row->header.follows;
 	work->rows = palloc(max * sizeof(PpJournalRef));
-	while (row && row->pos == work->pos && !(whole && careful))
+	while (row && row->pos == work->pos && row->role == work->role && !(whole && careful))
 	{
 		if (work->nrows == max)
 		{
@@ -288,13 +317,16 @@ take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 			break;
 		if (entry && (row == NULL || entry->pos < row->pos))
 		{
-			/* in the ring alone; or in the journal, and applied, or just below */
 			PpEntry *header = pp_ring_entry(ring, entry->at);
 
 			pass.next_entry++;
 			if (pg_atomic_read_u32(&header->state) == PP_ENTRY_DONE)
 				continue;
 			add_entry(ring, entry->at, header, list);
+
+			/* a row that the scan has not found is no more */
+			if (header->refs > 0 && entry->pos < pass.boundary)
+				list->works[list->n - 1].applied = true;
 		}
 		else
 		{
@@ -390,22 +422,43 @@ add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
 	}
 }
 
-/* Claim the rows.  A record that is gone has been applied, all of it. */
+/*
+ * Claim the rows.  A record that is gone has been applied, all of it.  One whose
+ * table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the next
+ * try makes a pass, which finds it.
+ */
 static void
-open_rows(PpJournals *journals, PpWork *work, uint64 *max)
+open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 {
-	StringInfoData bytes;
 	PpRowHeader header = {.continues = false};
+	PpRecord record = {0};
 
 	for (uint32 i = 0; i < work->nrows; i++)
 	{
-		if (!header.continues)
-			initStringInfo(&bytes);
-		if (!pp_journal_claim(journals, &work->rows[i], work->pos, &bytes, &header))
-			header.continues = false;
-		else if (!header.continues)
-			add_items(work, bytes.data, bytes.len, max);
+		bool begun = header.continues;
+
+		if (!pp_journals_have(journals, &work->rows[i]))
+		{
+			pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp());
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("the journal has been rewritten")));
+		}
+		if (!begun)
+			record = (PpRecord){0};
+		if (pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header))
+		{
+			if (!header.continues)
+				add_items(work, record.bytes, record.length, max);
+		}
+		else if (begun)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("a part of an item is missing"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
 	}
+	if (header.continues)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the end of an item is missing"),
+				 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
 }
 
 /* The items in the ring, where they are or, if the payload wraps, copied. */
@@ -436,8 +489,10 @@ pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
 
 	work->items = NULL;
 	work->nitems = 0;
+	if (work->applied)
+		return;
 	if (work->nrows > 0)
-		open_rows(journals, work, &max);
+		open_rows(claim, journals, work, &max);
 	else
 		open_entry(&claim->lane->ring, work, &max);
 }

@@ -23,6 +23,7 @@ typedef struct PpWork
 	uint64 pos;
 	uint64 at; /* the entry, or PP_NOT_IN_RING */
 	Oid role;
+	bool applied; /* all of it, already: there is nothing to do but to settle it */
 	uint32 nrows; /* of the journal; 0: the items are in the ring alone */
 	PpJournalRef *rows;
 	uint32 part;   /* of the first row */

@@ -15,7 +15,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -158,11 +157,12 @@ form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
 }
 
 static PpJournalRef
-make_ref(int journal, const ItemPointerData *tid)
+make_ref(Relation rel, int journal, const ItemPointerData *tid)
 {
 	return (PpJournalRef){.journal = journal,
 						  .offset = ItemPointerGetOffsetNumber(tid),
-						  .block = ItemPointerGetBlockNumber(tid)};
+						  .block = ItemPointerGetBlockNumber(tid),
+						  .file = rel->rd_rel->relfilenode};
 }
 
 #define ROWS_AT_ONCE 64
@@ -192,8 +192,8 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 		if (n == 1)
 		{
 			tuples[0] = form_row(RelationGetDescr(rel), pos, role, &rows[done]);
-			heap_insert(rel, tuples[0], command, 0, NULL);
-			refs[done] = make_ref(journal, &tuples[0]->t_self);
+			heap_insert(rel, tuples[0], command, HEAP_INSERT_NO_LOGICAL, NULL);
+			refs[done] = make_ref(rel, journal, &tuples[0]->t_self);
 			heap_freetuple(tuples[0]);
 			done++;
 			continue;
@@ -204,10 +204,10 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 			slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 			ExecStoreHeapTuple(tuples[i], slots[i], false);
 		}
-		heap_multi_insert(rel, slots, n, command, 0, NULL);
+		heap_multi_insert(rel, slots, n, command, HEAP_INSERT_NO_LOGICAL, NULL);
 		for (int i = 0; i < n; i++)
 		{
-			refs[done + i] = make_ref(journal, &slots[i]->tts_tid);
+			refs[done + i] = make_ref(rel, journal, &slots[i]->tts_tid);
 			ExecDropSingleTupleTableSlot(slots[i]);
 			heap_freetuple(tuples[i]);
 		}
@@ -241,28 +241,40 @@ row_part(Relation rel, HeapTuple tuple)
 	return DatumGetInt32(heap_getattr(tuple, COLUMN_PART + 1, RelationGetDescr(rel), &is_null));
 }
 
-/* The row's header; its bytes are appended to `bytes`, if that isn't NULL. */
+/* The row's header and the bytes that follow it, where they lie. */
 static PpRowHeader
-row_data(Relation rel, HeapTuple tuple, StringInfo bytes, uint32 *length)
+row_data(Relation rel, HeapTuple tuple, const char **bytes, uint32 *length)
 {
 	bool is_null;
 	Datum value = heap_getattr(tuple, COLUMN_DATA + 1, RelationGetDescr(rel), &is_null);
 	struct varlena *data = (struct varlena *) DatumGetPointer(value);
 	Size size = VARSIZE_ANY_EXHDR(data);
-	PpRowHeader header;
+	PpRowHeader header = {.version = 0};
 
-	if (size < sizeof(PpRowHeader))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("a row of \"%s\" is damaged", RelationGetRelationName(rel))));
-	memcpy(&header, VARDATA_ANY(data), sizeof(PpRowHeader));
+	if (size >= sizeof(PpRowHeader))
+		memcpy(&header, VARDATA_ANY(data), sizeof(PpRowHeader));
 	if (header.version != PP_ROW_VERSION)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("a row of \"%s\" has the unknown format %d",
-							   RelationGetRelationName(rel), header.version)));
-	*length = size - sizeof(PpRowHeader);
-	if (bytes)
-		appendBinaryStringInfo(bytes, VARDATA_ANY(data) + sizeof(PpRowHeader), *length);
+		header = (PpRowHeader){.version = header.version, .items = 1}; /* whatever it is */
+	*bytes = VARDATA_ANY(data) + sizeof(PpRowHeader);
+	*length = size >= sizeof(PpRowHeader) ? size - sizeof(PpRowHeader) : 0;
 	return header;
+}
+
+static void
+append_to_record(PpRecord *record, const char *bytes, uint32 length)
+{
+	if (record->bytes == NULL)
+	{
+		record->room = length;
+		record->bytes = palloc(Max(length, 1));
+	}
+	else if (record->length + length > record->room)
+	{
+		record->room = Max(record->length + length, 2 * record->room);
+		record->bytes = repalloc_huge(record->bytes, record->room);
+	}
+	memcpy(record->bytes + record->length, bytes, length);
+	record->length += length;
 }
 
 Oid
@@ -275,9 +287,10 @@ pp_journal_row_database(Relation rel, HeapTuple tuple)
 uint64
 pp_journal_row_items(Relation rel, HeapTuple tuple)
 {
+	const char *bytes;
 	uint32 length;
 
-	return row_data(rel, tuple, NULL, &length).items;
+	return row_data(rel, tuple, &bytes, &length).items;
 }
 
 /* The same row as one of that database. */
@@ -309,14 +322,15 @@ pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
 		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
 			PpJournalRow row = {.pos = row_pos(rel, tuple)};
+			const char *bytes;
 
 			CHECK_FOR_INTERRUPTS();
 			if (row.pos >= boundary || row_oid(rel, tuple, COLUMN_DATABASE) != MyDatabaseId)
 				continue;
 			row.part = row_part(rel, tuple);
 			row.role = row_oid(rel, tuple, COLUMN_ROLE);
-			row.ref = make_ref(journal, &tuple->t_self);
-			row.header = row_data(rel, tuple, NULL, &row.length);
+			row.ref = make_ref(rel, journal, &tuple->t_self);
+			row.header = row_data(rel, tuple, &bytes, &row.length);
 			visit(&row, arg);
 		}
 		table_endscan(scan);
@@ -371,12 +385,22 @@ pp_journals_close(PpJournals *journals)
 	}
 }
 
+/* Is the row where the reference says, if it is still there at all? */
+bool
+pp_journals_have(const PpJournals *journals, const PpJournalRef *ref)
+{
+	Relation rel = journals->rels[ref->journal];
+
+	return rel && rel->rd_rel->relfilenode == ref->file &&
+		   ref->block < journals->blocks[ref->journal];
+}
+
 /*
- * Delete the row and append its bytes to `data`: from now on this transaction
- * applies it.  False: it has been applied.
+ * Delete the row and append its bytes to the record: from now on this transaction
+ * applies it.  False: it has been applied.  XX001 if it can't be read.
  */
 bool
-pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, StringInfo data,
+pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRecord *record,
 				 PpRowHeader *header)
 {
 	Relation rel = journals->rels[ref->journal];
@@ -384,39 +408,87 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, Stri
 	HeapTupleData tuple;
 	Buffer buffer;
 	TM_FailureData failure;
+	const char *bytes;
 	uint32 length;
 	bool found;
 
-	/* its file may be a new one */
-	if (ref->block >= journals->blocks[ref->journal])
-		return false;
+	Assert(pp_journals_have(journals, ref));
 	ItemPointerSet(&tid, ref->block, ref->offset);
 	tuple.t_self = tid;
 	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 		return false;
 	found = row_pos(rel, &tuple) == pos;
 	if (found)
-		*header = row_data(rel, &tuple, data, &length);
+	{
+		*header = row_data(rel, &tuple, &bytes, &length);
+		append_to_record(record, bytes, length);
+	}
 	ReleaseBuffer(buffer);
+	if (!found)
+		return false;
 
-	if (found && pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure) != TM_Ok)
+	if (header->version != PP_ROW_VERSION)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("a row of \"%s\" has the unknown format %d",
+							   RelationGetRelationName(rel), header->version)));
+	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure) != TM_Ok)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",
 							   RelationGetRelationName(rel))));
-	return found;
+	return true;
 }
 
 /* ---- rotation ---- */
 
-/* Does anybody's transaction, or this database's pass, still have a row in it? */
+/*
+ * Is every row deleted, by a transaction before `applied_at`?  Whoever writes to it
+ * holds a lock to the end, and we have one against that: nothing is in doubt.
+ */
 static bool
-is_applied(Relation rel)
+is_applied(Relation rel, TransactionId applied_at)
 {
-	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
-	bool applied = heap_getnext(scan, ForwardScanDirection) == NULL;
+	TableScanDesc scan = pp_table_beginscan(rel, SnapshotAny);
+	TransactionId xmin;
+	HeapTuple tuple;
+	bool applied = true;
 
+	while (applied && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+
+		/* a late producer's: applied after that, if it is */
+		xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+		if (TransactionIdIsNormal(xmin) && TransactionIdFollowsOrEquals(xmin, applied_at) &&
+			TransactionIdDidCommit(xmin))
+			applied = false;
+	}
 	table_endscan(scan);
 	return applied;
+}
+
+/*
+ * Does it have a row that is not yet applied, from this block on?  If so, *from is
+ * where: what is before that needs no second look, or a long backlog would be scanned
+ * over and over.
+ */
+static bool
+has_live_rows(Relation rel, BlockNumber *from)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	TableScanDesc scan;
+	HeapTuple tuple;
+	bool live;
+
+	if (*from >= blocks)
+		return false;
+	scan = pp_table_beginscan_in_order(rel, GetActiveSnapshot());
+	heap_setscanlimits(scan, *from, blocks - *from);
+	tuple = heap_getnext(scan, ForwardScanDirection);
+	live = tuple != NULL;
+	*from = live ? ItemPointerGetBlockNumber(&tuple->t_self) : blocks;
+	table_endscan(scan);
+
+	return live;
 }
 
 /* Could a snapshot that is in use see a row that has been deleted from it? */
@@ -428,12 +500,16 @@ is_needed(Relation rel, const PpRetired *retired)
 	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
 }
 
-/* Give a retired journal a new file, if that can be done at once. */
+/*
+ * Give a retired journal a new file, if that can be done at once.  It is scanned
+ * when it may have been applied, and once more before it goes, and not at every look.
+ */
 static bool
 empty_journal(Oid extension, int number, PpRetired *retired)
 {
 	Oid relid = journal_oid(extension, number);
 	Relation rel;
+	BlockNumber start = 0;
 	bool done = false;
 
 	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessExclusiveLock))
@@ -442,16 +518,19 @@ empty_journal(Oid extension, int number, PpRetired *retired)
 	if (rel == NULL)
 		return false;
 
-	/* who wrote to it held a lock to the end: there is nobody in doubt */
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (!is_applied(rel))
-		retired->applied_at = InvalidTransactionId;
-	else if (!TransactionIdIsValid(retired->applied_at))
+	if (!TransactionIdIsValid(retired->applied_at) && !has_live_rows(rel, &retired->from))
 		retired->applied_at = ReadNextTransactionId();
 	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired))
 	{
-		pp_relation_set_new_file(rel);
-		done = true;
+		done = !has_live_rows(rel, &start) && is_applied(rel, retired->applied_at);
+		if (done)
+			pp_relation_set_new_file(rel);
+		else
+		{
+			retired->applied_at = InvalidTransactionId;
+			retired->from = 0;
+		}
 	}
 	PopActiveSnapshot();
 	relation_close(rel, NoLock);
@@ -459,18 +538,45 @@ empty_journal(Oid extension, int number, PpRetired *retired)
 	return done;
 }
 
+/* InvalidBlockNumber: that can't be told, since somebody has locked it. */
 static BlockNumber
 count_blocks(Oid extension, int number)
 {
-	Relation rel = open_journal(extension, number, AccessShareLock);
+	Oid relid = journal_oid(extension, number);
+	Relation rel;
 	BlockNumber blocks;
 
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return InvalidBlockNumber;
+	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
-		return 0;
+		return InvalidBlockNumber;
 	blocks = RelationGetNumberOfBlocks(rel);
 	relation_close(rel, AccessShareLock);
 
 	return blocks;
+}
+
+/* Have one that isn't written to emptied; false: it has to wait. */
+static bool
+look_after_retired(Oid extension, int number, PpRetired *retired)
+{
+	bool done;
+
+	if (retired->since == 0)
+	{
+		retired->since = GetCurrentTimestamp();
+		retired->applied_at = InvalidTransactionId;
+		retired->from = 0;
+	}
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	done = empty_journal(extension, number, retired);
+	CommitTransactionCommand();
+	if (done)
+		retired->since = 0;
+
+	return done;
 }
 
 /*
@@ -480,9 +586,10 @@ count_blocks(Oid extension, int number)
 bool
 pp_journal_rotate(Oid extension, PpLane *lane)
 {
-	int current = pp_ring_view(&lane->ring).journal;
-	bool waiting = false;
 	BlockNumber blocks[PP_JOURNALS];
+	bool waiting;
+	int current;
+	int empty;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -490,35 +597,28 @@ pp_journal_rotate(Oid extension, PpLane *lane)
 		blocks[i] = count_blocks(extension, i);
 	CommitTransactionCommand();
 
-	for (int i = 0; i < PP_JOURNALS && blocks[current] >= ROTATE_BLOCKS; i++)
+	for (;;)
 	{
-		if (blocks[i] == 0)
+		current = pp_ring_view(&lane->ring).journal;
+		waiting = false;
+		empty = -1;
+		for (int i = 0; i < PP_JOURNALS; i++)
 		{
-			pp_ring_set_journal(&lane->ring, i);
-			current = i;
+			if (i == current)
+				continue;
+			if (blocks[i] != 0 && blocks[i] != InvalidBlockNumber &&
+				look_after_retired(extension, i, &lane->retired[i]))
+				blocks[i] = 0;
+			if (blocks[i] == 0)
+				empty = i;
+			else
+				waiting = true;
 		}
+		if (blocks[current] < ROTATE_BLOCKS || blocks[current] == InvalidBlockNumber || empty < 0)
+			return waiting;
+
+		/* and look after the one that is retired by this */
+		lane->retired[current].since = 0;
+		pp_ring_set_journal(&lane->ring, empty);
 	}
-
-	for (int i = 0; i < PP_JOURNALS; i++)
-	{
-		PpRetired *retired = &lane->retired[i];
-
-		if (i == current || blocks[i] == 0)
-		{
-			retired->since = 0;
-			continue;
-		}
-		if (retired->since == 0)
-		{
-			retired->since = GetCurrentTimestamp();
-			retired->applied_at = InvalidTransactionId;
-		}
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		if (!empty_journal(extension, i, retired))
-			waiting = true;
-		CommitTransactionCommand();
-	}
-
-	return waiting;
 }

@@ -18,6 +18,9 @@
  * A record is a row with whole items, or several rows, one after the other, with
  * one item that is too large for one: all but its last `continue`.
  *
+ * Rows are not decoded for logical replication: they are no business of another
+ * server.
+ *
  * Deleted rows leave a table that grows.  So the worker has producers turn to another
  * when it is ROTATE_BLOCKS large, and gives the old one a new, empty file once all
  * its rows are applied and no snapshot needs them any more; or at the latest, for
@@ -35,7 +38,6 @@
 
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
 #include "storage/block.h"
 #include "utils/relcache.h"
 
@@ -51,6 +53,7 @@ typedef struct PpJournalRef
 	uint16 journal; /* from 0 */
 	uint16 offset;
 	uint32 block;
+	Oid file; /* that it was written to; VACUUM FULL makes another one */
 } PpJournalRef;
 
 typedef struct PpRowHeader
@@ -90,6 +93,14 @@ typedef struct PpJournals
 	BlockNumber blocks[PP_JOURNALS];
 } PpJournals;
 
+/* The bytes of a record, put together from its rows; all zero: none yet */
+typedef struct PpRecord
+{
+	char *bytes; /* in the memory context that was current */
+	uint64 length;
+	uint64 room;
+} PpRecord;
+
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
@@ -97,8 +108,9 @@ extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, 
 extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
+extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref);
 extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
-							 StringInfo data, PpRowHeader *header);
+							 PpRecord *record, PpRowHeader *header);
 
 /* A row, for whoever moves it elsewhere */
 extern Oid pp_journal_row_database(Relation rel, HeapTuple tuple);

@@ -72,8 +72,8 @@ evict(void)
 			SpinLockAcquire(&lane->mutex);
 			since = lane->idle_since;
 			SpinLockRelease(&lane->mutex);
-			if (view.head == view.tail && view.reserved == 0 &&
-				(idlest == NULL || since < idle_since))
+			if (view.head == view.tail && view.reserved == 0 && view.diverting == 0 &&
+				!view.diverted && !view.pass && (idlest == NULL || since < idle_since))
 			{
 				idlest = lane;
 				idle_since = since;
@@ -493,6 +493,9 @@ pp_lane_renew(Oid database, Oid gone)
 			lane->ids_of = InvalidOid;
 			SpinLockRelease(&lane->mutex);
 		}
+		SpinLockAcquire(&lane->mutex);
+		lane->starts = 0; /* what made workers fail may be gone */
+		SpinLockRelease(&lane->mutex);
 	}
 	LWLockRelease(pp_shared->lock);
 	if (items > 0)
@@ -527,21 +530,36 @@ doubt_pause(PpLane *lane)
 }
 
 /*
- * A transaction that has committed has paused or resumed the database, and brought
- * so many items into its journal.  False: the database has no lane.  Can't fail.
+ * A transaction that has committed has paused or resumed the database.  Can't fail.
  */
-bool
-pp_lane_pause_changed(Oid database, uint64 items)
+void
+pp_lane_pause_changed(Oid database)
 {
 	PpLane *lane;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	lane = find(database);
 	if (lane)
-	{
-		if (items > 0)
-			pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
 		doubt_pause(lane);
+	LWLockRelease(pp_shared->lock);
+}
+
+/*
+ * The database's journal has rows, of so many items, that its ring doesn't know of: a
+ * pass is due.  False: it has no lane.  Can't fail.
+ */
+bool
+pp_lane_call_pass(Oid database, uint64 items)
+{
+	PpLane *lane;
+
+	/* under the lock: the lane, which may be empty, can't become another's */
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	lane = find(database);
+	if (lane)
+	{
+		pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
+		pp_lane_wake(lane);
 	}
 	LWLockRelease(pp_shared->lock);
 

@@ -429,7 +429,7 @@ close_lanes(bool early, bool *pending)
 		SpinLockRelease(&lane->mutex);
 		if (!attached)
 			pp_ring_close(&lane->ring);
-		if (stopped)
+		if (stopped && pp_ring_volatile_items(&lane->ring) == 0)
 			continue; /* by a worker that has done and said what it could */
 
 		LWLockAcquire(pp_shared->lock, LW_SHARED);
@@ -457,7 +457,7 @@ report_lost(int except)
 		bool unserved;
 
 		SpinLockAcquire(&lane->mutex);
-		unserved = lane->worker_pid == 0 && !lane->stopped;
+		unserved = lane->worker_pid == 0;
 		SpinLockRelease(&lane->mutex);
 		if (number == except || !unserved)
 			continue;

@@ -64,7 +64,8 @@ xact_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			/* without a lane nothing waits, except what nobody has seen yet */
-			if (!pp_lane_pause_changed(MyDatabaseId, adopted) && adopted > 0)
+			pp_lane_pause_changed(MyDatabaseId);
+			if (adopted > 0 && !pp_lane_call_pass(MyDatabaseId, adopted))
 				pp_probe_database(MyDatabaseId);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:

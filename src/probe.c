@@ -112,7 +112,6 @@ look_around(void)
 {
 	Oid extension = pp_extension_oid();
 	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
-	const PpClaim *claim;
 	bool has_work;
 
 	if (fault)
@@ -131,11 +130,7 @@ look_around(void)
 															 : "not installed")));
 	if (!has_work)
 		return true;
-	claim = pp_lane_claim();
-	if (claim == NULL)
-		return false;
-	pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp()); /* a pass is due */
-	return true;
+	return pp_lane_claim() != NULL && pp_lane_call_pass(MyDatabaseId, 0);
 }
 
 /* The connectable database with the next higher OID; InvalidOid: none. */
@@ -152,7 +147,7 @@ find_next(Oid after)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->oid > after && database->datallowconn &&
+		if (database->oid > after && (database->datallowconn || !database->datistemplate) &&
 			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
 			(!OidIsValid(next) || database->oid < next))
 			next = database->oid;
@@ -182,8 +177,9 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	}
 
+	/* as the worker does; but a template without connections stays as it is */
 	if (OidIsValid(database))
-		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	else
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 

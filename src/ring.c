@@ -170,6 +170,23 @@ pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, boo
 }
 
 /*
+ * A position for an entry that is not in a transaction's order: not transactional.
+ * 0: they have run out, or the claim is stale.
+ */
+uint64
+pp_ring_take_position(PpRing *ring, uint64 generation)
+{
+	uint64 pos = 0;
+
+	SpinLockAcquire(&ring->mutex);
+	if (ring->generation == generation && ring->next < ring->next_end)
+		pos = ring->next++;
+	SpinLockRelease(&ring->mutex);
+
+	return pos;
+}
+
+/*
  * A range of positions from the sequence.  If others were faster, a lower one is
  * of no use any more: positions only grow.
  */
@@ -223,7 +240,7 @@ pp_ring_move(PpRing *ring, uint64 items, int64 now)
 {
 	SpinLockAcquire(&ring->mutex);
 	divert(ring, items, now);
-	ring->moved = ring->passes + 1;
+	ring->moved = ring->passes + ring->pass + 1; /* one that has begun hasn't seen them */
 	SpinLockRelease(&ring->mutex);
 }
 
@@ -583,6 +600,17 @@ pp_ring_recover(PpRing *ring)
 		ring->recovering = true;
 		ring->base = ring->next;
 		ring->mark = ring->tail;
+
+		/* what is left of a pass is in the first one of ours; if that comes to nothing, too,
+		 * there still is something */
+		if (ring->pass && !ring->diverted)
+		{
+			ring->diverted = true;
+			ring->diverted_at = 0;
+		}
+		ring->pass = false;
+		ring->diverted_items = 0;
+		ring->pass_items = 0;
 	}
 	SpinLockRelease(&ring->mutex);
 }

@@ -53,8 +53,9 @@
  *	end		pass = false
  *
  * A ring that is new to its worker is in recovery: nobody reserves, and the first
- * pass is of what is older than the ring itself, with pos < base.  What comes
- * meanwhile is diverted, and waits for its own flush_interval.
+ * pass is of what is older than the worker, with pos < base; also of what a pass that
+ * its predecessor has begun has left.  What comes meanwhile is diverted, and waits for
+ * its own flush_interval.
  *
  * Sleeping.  The worker arms the ring with what it waits for, and the publish that
  * brings it about returns true: its caller wakes the worker, once.  A tail and a
@@ -200,6 +201,7 @@ extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 b
 									   bool by_worker);
 extern PpAdmission pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries,
 								 bool by_worker, bool ring_only);
+extern uint64 pp_ring_take_position(PpRing *ring, uint64 generation);
 extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end);
 extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
 extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);

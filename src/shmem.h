@@ -49,6 +49,7 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "storage/block.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -78,6 +79,7 @@ typedef struct PpRetired
 {
 	TransactionId applied_at; /* all its rows were deleted before this one */
 	TimestampTz since;		  /* 0: it isn't retired */
+	BlockNumber from;		  /* until there all rows have been deleted */
 } PpRetired;
 
 #define PP_JOURNALS 3

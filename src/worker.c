@@ -76,7 +76,8 @@ static bool journal_waits = false; /* to be emptied */
 
 static bool am_rescuer = false; /* the launcher, in the middle of a stop */
 static TimestampTz started_at;
-static bool given_back = false; /* the lane isn't ours any more */
+static bool given_back = false;	  /* the lane isn't ours any more */
+static bool came_to_stop = false; /* what a stop can do has been done */
 static TimestampTz hold_seen_at = 0;
 
 static void
@@ -144,6 +145,8 @@ look_at_clock(void)
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
 	start = pp_attempt_began;
+	if (start == DT_NOEND)
+		return;
 	if (TimestampDifferenceExceeds(start, now, pp_statement_timeout))
 		cut_off(PP_CUT_TIMEOUT,
 				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
@@ -160,7 +163,6 @@ has_lost_lane(void)
 static void
 detach(int code, Datum arg)
 {
-	bool stopped = stop_requested_at != 0 && !is_held();
 	PpRingView view = pp_ring_view(&lane->ring);
 
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
@@ -172,7 +174,7 @@ detach(int code, Datum arg)
 	lane->worker_latch = NULL;
 	lane->worker_state = PP_WORKER_NONE;
 	if (!has_lost_lane())
-		lane->stopped = stopped;
+		lane->stopped = came_to_stop;
 	if (code == 0 && failures == 0)
 		lane->starts = 0;
 	SpinLockRelease(&lane->mutex);
@@ -373,6 +375,7 @@ sleep_idle(PpRingView view)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	MemoryContextReset(batch_context); /* the last one may have been large */
 	if (batches > 0)
 		look_after_journals();
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
@@ -463,6 +466,47 @@ back_off(const ErrorData *error)
 	}
 }
 
+static void
+start_clock(void)
+{
+	enable_timeout_every(clock_timeout,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLOCK_MS), CLOCK_MS);
+}
+
+/*
+ * The next works.  That can mean to scan a long journal: the clock runs, and where we
+ * are wanted elsewhere before it ends there is nothing for now.
+ */
+static PpIntake
+take_works(PpWork **works, int *nworks)
+{
+	PpIntake intake = PP_INTAKE_BUSY;
+
+	pp_attempt_began = DT_NOEND; /* it is no statement of anybody's */
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	start_clock();
+	PG_TRY();
+	{
+		intake = pp_intake_next(&claim, pp_settle_carefully(), pp_batch_size, works, nworks);
+	}
+	PG_CATCH();
+	{
+		if (pp_cut != PP_CUT_STOP && pp_cut != PP_CUT_HOLD)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(batch_context);
+		FlushErrorState();
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+		pp_intake_forget();
+	}
+	PG_END_TRY();
+	disable_timeout(clock_timeout, false);
+	MemoryContextSwitchTo(batch_context);
+
+	return intake;
+}
+
 /*
  * Settle the next works, up to batch_size items.  False: there was none to take,
  * since a producer is still copying the first one.
@@ -479,7 +523,7 @@ write_batch(PpRingView view)
 	MemoryContextSwitchTo(batch_context);
 	if (discard_old(view))
 		return true;
-	switch (pp_intake_next(&claim, pp_settle_carefully(), pp_batch_size, &works, &nworks))
+	switch (take_works(&works, &nworks))
 	{
 		case PP_INTAKE_NOTHING:
 			ConditionVariableBroadcast(&lane->settled); /* a pass has ended */
@@ -492,17 +536,15 @@ write_batch(PpRingView view)
 
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
-	enable_timeout_every(clock_timeout,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLOCK_MS), CLOCK_MS);
+	start_clock();
 	outcome = pp_settle(works, nworks, &error);
 	disable_timeout(clock_timeout, false);
 	pgstat_report_stat(false);
 
-	if (outcome == PP_TRANSIENT)
-	{
+	if (outcome != PP_SETTLED)
 		pp_intake_forget(); /* what of them is left comes again */
+	if (outcome == PP_TRANSIENT)
 		back_off(error);
-	}
 	else
 	{
 		failures = 0;
@@ -666,6 +708,7 @@ stop(void)
 	if (report.forced || paused)
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
+	came_to_stop = true;
 	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
 	report.journalled = view.published - view.settled + view.diverted_items;
 	pp_history_record(&report);

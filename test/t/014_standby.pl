@@ -42,7 +42,7 @@ foreach my $mode ('async', 'direct')
 	is(try_sql($dbh, "SELECT persist_enqueue_many('t', '[{\"n\": 0}]')"), '25006', "$mode: also many");
 }
 $dbh->do("RESET persist_pipeline.mode");
-is(try_sql($dbh, "SELECT persist_flush()"), '00000', 'persist_flush has nothing to wait for');
+is(try_sql($dbh, "SELECT persist_flush()"), '25006', 'persist_flush has nobody to wait for');
 is($standby->safe_psql('postgres', "SELECT count(*) FROM persist_queue"), '0', 'no database in use');
 is(worker_pid($standby), '', 'no worker runs');
 is(launcher_pid($standby), undef, 'nor a launcher');
