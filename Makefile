@@ -22,6 +22,7 @@ OBJS = \
 	src/config.o \
 	src/item.o \
 	src/ring.o \
+	src/spill.o \
 	src/shmem.o \
 	src/extension.o \
 	src/lane.o \

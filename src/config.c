@@ -25,6 +25,7 @@ int pp_statement_timeout = 30000;
 int pp_shutdown_timeout = 5000;
 int pp_worker_idle_timeout = 60000;
 int pp_journal_retention = 600000;
+int pp_transaction_buffer = 4096;
 bool pp_start_paused = false;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
@@ -92,6 +93,11 @@ pp_config_define(void)
 			  "Whoever reads the journal with a snapshot that is older sees nothing.",
 			  &pp_journal_retention, 600000, 0);
 
+	DefineCustomIntVariable("persist_pipeline.transaction_buffer",
+							"Sets how much memory a transaction's items may take until it commits.",
+							"What is more goes to a temporary file, and from there to the journal.",
+							&pp_transaction_buffer, 4096, 64, MAX_KILOBYTES, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",
 							 "Makes items wait from the server's start on until persist_resume() "
 							 "is called in their database.",

@@ -3,12 +3,13 @@
  * enqueue.c
  *	  The pending list of a transaction, published at its commit.
  *
- * Items wait in one buffer, in the order of the calls.  A run is a stretch of it
- * that one role enqueued.  A savepoint is the length of the list when its first
- * item came; to roll back to it is to cut the list there.
+ * Items wait in one list, in the order of the calls; above transaction_buffer, its
+ * beginning is in a temporary file (spill.h).  A piece is a stretch of it that one role
+ * enqueued, and becomes one entry.  A savepoint is the length of the list when its
+ * first item came; to roll back to it is to cut the list there.
  *
  *	call		 append
- *	PRE_COMMIT	 reserve room in the ring for one entry per run; may fail
+ *	PRE_COMMIT	 reserve room in the ring for the entries, write the journal; may fail
  *	COMMIT		 write the entries; can't fail
  *	ABORT		 give the room back
  *
@@ -32,22 +33,17 @@
 #include "extension.h"
 #include "journal.h"
 #include "lease.h"
+#include "spill.h"
 
-/* A stretch of the buffer that one role enqueued, with one installation */
-typedef struct Run
+/*
+ * A stretch of the list that one role enqueued, with one installation: what becomes
+ * one entry
+ */
+typedef struct Piece
 {
 	Oid role;
 	Oid extension;
 	bool ring_only;
-	uint32 items;
-	uint64 start;
-	uint64 length;
-} Run;
-
-/* What becomes one entry: a stretch of a run, made before the commit */
-typedef struct Piece
-{
-	const Run *run;
 	uint32 items;
 	uint64 start;
 	uint64 length;
@@ -58,12 +54,14 @@ typedef struct Piece
 /* An entry has so many bytes of items at most, or one item */
 #define PIECE_BYTES (256 * 1024)
 
+#define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
+
 /* The list as it was before the first item of a subtransaction */
 typedef struct Mark
 {
 	int nest_level;
-	int nruns;
-	Run last_run; /* valid if nruns > 0 */
+	int npieces;
+	Piece last_piece; /* valid if npieces > 0 */
 	uint64 length;
 } Mark;
 
@@ -73,13 +71,11 @@ typedef struct Mark
  */
 static struct
 {
-	char *buffer;
-	uint64 length;
-	uint64 size;
+	PpSpill bytes; /* of the items */
 
-	Run *runs;
-	int nruns;
-	int max_runs;
+	Piece *pieces;
+	int npieces;
+	int max_pieces;
 
 	Mark *marks;
 	int nmarks;
@@ -88,10 +84,7 @@ static struct
 	bool sealed;  /* PRE_COMMIT is over: no more items */
 	bool dropped; /* this transaction has dropped an installation */
 
-	Piece *pieces;
-	int npieces;
-	uint64 pos; /* of the first one */
-
+	uint64 pos;		 /* of the first piece */
 	PpLane *lane;	 /* in which we have to use or to give back ... */
 	uint64 reserved; /* ... so many bytes, */
 	bool diverting;	 /* or to divert */
@@ -175,56 +168,57 @@ mark_savepoint(void)
 	list.marks = grow(list.marks, &list.max_marks, list.nmarks + 1, sizeof(Mark));
 	mark = &list.marks[list.nmarks++];
 	mark->nest_level = level;
-	mark->nruns = list.nruns;
-	mark->length = list.length;
-	if (list.nruns > 0)
-		mark->last_run = list.runs[list.nruns - 1];
+	mark->npieces = list.npieces;
+	mark->length = list.bytes.length;
+	if (list.npieces > 0)
+		mark->last_piece = list.pieces[list.npieces - 1];
+}
+
+/* The piece that the next item belongs to, or a new one. */
+static Piece *
+piece_for(const PpClaim *claim, Oid role, const PpItem *item)
+{
+	Piece *last = list.npieces > 0 ? &list.pieces[list.npieces - 1] : NULL;
+
+	if (last && last->role == role && last->extension == claim->extension &&
+		last->ring_only == item->ring_only && last->length < PIECE_BYTES)
+		return last;
+
+	/* their positions follow each other, and come from one range */
+	if (list.npieces == PP_LEASE_IDS)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("the transaction has enqueued too much"),
+			 errdetail("Its items change between roles, or between durabilities, or fill 256 kB, "
+					   "%d times.",
+					   PP_LEASE_IDS),
+			 errhint("Divide the transaction.")));
+	list.pieces = grow(list.pieces, &list.max_pieces, list.npieces + 1, sizeof(Piece));
+	list.pieces[list.npieces] = (Piece){.role = role,
+										.extension = claim->extension,
+										.ring_only = item->ring_only,
+										.start = list.bytes.length};
+	return &list.pieces[list.npieces++];
 }
 
 static void
 append(const PpClaim *claim, const PpItem *item)
 {
-	Oid role = GetUserId();
-	Run *run;
+	Piece *piece;
 
 	if (list.sealed)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("cannot enqueue an item while the transaction is being committed")));
 
 	mark_savepoint();
-
-	if (list.length + item->size > list.size)
-	{
-		uint64 size = Max(list.size * 2, 1024);
-
-		while (size < list.length + item->size)
-			size *= 2;
-		if (list.buffer == NULL)
-			list.buffer = MemoryContextAllocHuge(TopTransactionContext, size);
-		else
-			list.buffer = repalloc_huge(list.buffer, size);
-		list.size = size;
-	}
-	if (list.nruns == 0 || list.runs[list.nruns - 1].role != role ||
-		list.runs[list.nruns - 1].extension != claim->extension ||
-		list.runs[list.nruns - 1].ring_only != item->ring_only)
-	{
-		list.runs = grow(list.runs, &list.max_runs, list.nruns + 1, sizeof(Run));
-		run = &list.runs[list.nruns++];
-		run->role = role;
-		run->extension = claim->extension;
-		run->ring_only = item->ring_only;
-		run->items = 0;
-		run->start = list.length;
-		run->length = 0;
-	}
+	pp_spill_reserve(&list.bytes, item->size, (uint64) pp_transaction_buffer * 1024);
+	piece = piece_for(claim, GetUserId(), item);
 
 	/* after the last thing that can fail */
-	run = &list.runs[list.nruns - 1];
-	memcpy(list.buffer + list.length, item, item->size);
-	list.length += item->size;
-	run->length += item->size;
-	run->items++;
+	pp_spill_append(&list.bytes, item, item->size);
+	piece->length += item->size;
+	piece->items++;
 }
 
 /* Bytes of payload that a piece puts into the ring. */
@@ -236,14 +230,14 @@ payload(const Piece *piece)
 
 /* Write a piece, one of so many, into room that was reserved.  Can't fail. */
 static void
-publish(PpLane *lane, const Piece *piece, uint64 pos, int part, int parts, const char *buffer)
+publish(PpLane *lane, const Piece *piece, uint64 pos, int part, int parts, const char *items)
 {
-	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : buffer + piece->start;
-	uint64 at = pp_ring_begin(&lane->ring, piece->run->role, piece->items, payload(piece),
+	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : items;
+	uint64 at = pp_ring_begin(&lane->ring, piece->role, piece->items, payload(piece),
 							  GetCurrentTimestamp());
 	PpEntry *entry = pp_ring_entry(&lane->ring, at);
 
-	entry->extension = piece->run->extension;
+	entry->extension = piece->extension;
 	entry->part = part;
 	entry->parts = parts;
 	entry->pos = pos;
@@ -275,8 +269,8 @@ publish_now(const PpItem *item)
 {
 	uint64 pos = take_position();
 	const PpClaim *claim = reserve(pp_entry_bytes(item->size));
-	Run run = {.role = GetUserId(), .extension = claim->extension};
-	Piece piece = {.run = &run, .items = 1, .length = item->size};
+	Piece piece = {
+		.role = GetUserId(), .extension = claim->extension, .items = 1, .length = item->size};
 
 	publish(claim->lane, &piece, pos, 0, 1, (const char *) item);
 }
@@ -323,7 +317,7 @@ pp_enqueue(PpItem *item, bool transactional)
 bool
 pp_enqueue_is_pending(void)
 {
-	return list.length > 0;
+	return list.bytes.length > 0;
 }
 
 /*
@@ -336,28 +330,28 @@ pp_enqueue_drop(Oid extension)
 	uint64 items = 0;
 
 	list.dropped = true;
-	for (int i = 0; i < list.nruns; i++)
+	for (int i = 0; i < list.npieces; i++)
 	{
-		if (list.runs[i].extension == extension)
-			items += list.runs[i].items;
+		if (list.pieces[i].extension == extension)
+			items += list.pieces[i].items;
 	}
 	return items;
 }
 
 /* ---- the life of a transaction ---- */
 
-/* Keep only the runs of one installation. */
+/* Keep only the pieces of one installation. */
 static void
-keep_runs_of(Oid extension)
+keep_pieces_of(Oid extension)
 {
 	int kept = 0;
 
-	for (int i = 0; i < list.nruns; i++)
+	for (int i = 0; i < list.npieces; i++)
 	{
-		if (list.runs[i].extension == extension)
-			list.runs[kept++] = list.runs[i];
+		if (list.pieces[i].extension == extension)
+			list.pieces[kept++] = list.pieces[i];
 	}
-	list.nruns = kept;
+	list.npieces = kept;
 }
 
 /*
@@ -365,11 +359,11 @@ keep_runs_of(Oid extension)
  * go.  Where this very transaction has dropped it, that was meant.
  */
 static void
-check_runs(Oid extension)
+check_pieces(Oid extension)
 {
-	for (int i = 0; i < list.nruns; i++)
+	for (int i = 0; i < list.npieces; i++)
 	{
-		if (list.runs[i].extension != extension)
+		if (list.pieces[i].extension != extension)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("extension \"persist_pipeline\" was dropped while the transaction's "
@@ -378,65 +372,55 @@ check_runs(Oid extension)
 	}
 }
 
-/* Cut the runs into pieces. */
-static void
-make_pieces(void)
+/*
+ * How many bytes of the ring do the pieces need?  What is in the file can't be read
+ * during the commit: that needs more than there is.
+ */
+static uint64
+count_ring_bytes(bool *ring_only)
 {
-	int max = 0;
+	uint64 bytes = 0;
 
-	for (int i = 0; i < list.nruns; i++)
+	*ring_only = false;
+	if (list.bytes.spilled > 0)
+		return MORE_THAN_ANY_RING;
+	for (int i = 0; i < list.npieces; i++)
 	{
-		const Run *run = &list.runs[i];
-		uint64 end = run->start + run->length;
+		Piece *piece = &list.pieces[i];
 
-		for (uint64 start = run->start; start < end;)
-		{
-			Piece *piece;
-
-			list.pieces = grow(list.pieces, &max, list.npieces + 1, sizeof(Piece));
-			piece = &list.pieces[list.npieces++];
-			*piece = (Piece){.run = run, .start = start};
-			while (start < end && (piece->items == 0 || piece->length < PIECE_BYTES))
-			{
-				const PpItem *item = (const PpItem *) (list.buffer + start);
-
-				piece->items++;
-				piece->length += item->size;
-				start += item->size;
-			}
-			if (!run->ring_only)
-				piece->nrefs = pp_journal_plan(list.buffer + piece->start, piece->length, NULL);
-			list.items += piece->items;
-		}
+		if (!piece->ring_only)
+			piece->nrefs = pp_journal_plan(pp_spill_read(&list.bytes, piece->start, piece->length),
+										   piece->length, NULL);
+		bytes += pp_entry_bytes(payload(piece));
+		*ring_only |= piece->ring_only;
 	}
-
-	/* their positions follow each other, and come from one range */
-	if (list.npieces > PP_LEASE_IDS)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("the transaction has enqueued too much"),
-			 errdetail("Its items change between roles, or between durabilities, or fill 256 kB, "
-					   "%d times; the limit is %d.",
-					   list.npieces, PP_LEASE_IDS),
-			 errhint("Divide the transaction.")));
+	return bytes;
 }
 
-/* Write a piece to the journal. */
+/* Write a piece to the journal; keep the references, if they are for the ring. */
 static void
 journal(Piece *piece, int number, uint64 pos, int follows)
 {
-	PpRowPlan *rows;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline piece",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	const char *bytes = pp_spill_read(&list.bytes, piece->start, piece->length);
+	int nrows = pp_journal_plan(bytes, piece->length, NULL);
+	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+	PpJournalRef *refs = MemoryContextAlloc(list.diverting ? context : TopTransactionContext,
+											nrows * sizeof(PpJournalRef));
 
-	piece->nrefs = pp_journal_plan(list.buffer + piece->start, piece->length, NULL);
-	rows = MemoryContextAlloc(TopTransactionContext, piece->nrefs * sizeof(PpRowPlan));
-	piece->refs = MemoryContextAlloc(TopTransactionContext, piece->nrefs * sizeof(PpJournalRef));
-	(void) pp_journal_plan(list.buffer + piece->start, piece->length, rows);
-	for (int i = 0; i < piece->nrefs; i++)
+	(void) pp_journal_plan(bytes, piece->length, rows);
+	for (int i = 0; i < nrows; i++)
 		rows[i].header.follows = follows;
-	pp_journal_append(piece->run->extension, number, pos, piece->run->role, rows, piece->nrefs,
-					  piece->refs);
-	pfree(rows);
+	pp_journal_append(piece->extension, number, pos, piece->role, rows, nrows, refs);
+	if (!list.diverting)
+	{
+		piece->refs = refs;
+		piece->nrefs = nrows;
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }
 
 /* Room for our pieces in the ring, or else in the journal alone. */
@@ -457,7 +441,7 @@ admit(uint64 bytes, bool ring_only)
 			list.reserved = admission.result == PP_RESERVED ? bytes : 0;
 			list.diverting = admission.result == PP_RING_DIVERTED;
 			list.pos = admission.pos;
-			check_runs(claim->extension);
+			check_pieces(claim->extension);
 			return admission;
 		}
 		CHECK_FOR_INTERRUPTS();
@@ -469,29 +453,26 @@ admit(uint64 bytes, bool ring_only)
 static void
 before_commit(void)
 {
-	uint64 bytes = 0;
-	bool ring_only = false;
+	bool ring_only;
+	uint64 bytes;
 	PpAdmission admission;
 
 	list.sealed = true;
 	if (list.dropped)
-		keep_runs_of(pp_extension_oid());
-	if (list.nruns == 0)
+		keep_pieces_of(pp_extension_oid());
+	if (list.npieces == 0)
 		return;
 
-	make_pieces();
-	for (int i = 0; i < list.npieces; i++)
-	{
-		bytes += pp_entry_bytes(payload(&list.pieces[i]));
-		ring_only |= list.pieces[i].run->ring_only;
-	}
+	bytes = count_ring_bytes(&ring_only);
 	admission = admit(bytes, ring_only);
 	PushActiveSnapshot(GetTransactionSnapshot()); /* the heap wants one */
 	for (int i = 0; i < list.npieces; i++)
 	{
 		Piece *piece = &list.pieces[i];
 
-		if (list.diverting || !piece->run->ring_only)
+		CHECK_FOR_INTERRUPTS();
+		list.items += piece->items;
+		if (list.diverting || !piece->ring_only)
 			journal(piece, admission.journal, list.pos + i, list.npieces - 1 - i);
 	}
 	PopActiveSnapshot();
@@ -516,7 +497,8 @@ at_commit(void)
 	else
 	{
 		for (int i = 0; i < list.npieces; i++)
-			publish(lane, &list.pieces[i], list.pos + i, i, list.npieces, list.buffer);
+			publish(lane, &list.pieces[i], list.pos + i, i, list.npieces,
+					pp_spill_in_memory(&list.bytes, list.pieces[i].start));
 	}
 	forget();
 }
@@ -551,7 +533,7 @@ xact_event(XactEvent event, void *arg)
 			pp_lane_end_transaction(false);
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (list.length > 0)
+			if (list.bytes.length > 0)
 				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 								errmsg("cannot PREPARE a transaction that has enqueued items")));
 			break;
@@ -584,10 +566,10 @@ drop_items(void)
 {
 	Mark *top = &list.marks[--list.nmarks];
 
-	list.length = top->length;
-	list.nruns = top->nruns;
-	if (list.nruns > 0)
-		list.runs[list.nruns - 1] = top->last_run;
+	pp_spill_cut(&list.bytes, top->length);
+	list.npieces = top->npieces;
+	if (list.npieces > 0)
+		list.pieces[list.npieces - 1] = top->last_piece;
 }
 
 static void
