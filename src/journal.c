@@ -14,7 +14,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -165,11 +164,12 @@ make_ref(Relation rel, int journal, const ItemPointerData *tid)
 						  .file = rel->rd_rel->relfilenode};
 }
 
-#define ROWS_AT_ONCE 64
-
 /*
  * Write the rows of an entry; refs tells where they are.  The lock on the journal
  * stays to the end of the transaction.
+ *
+ * One by one: a row is about as large as a page, so that there is little to win, and
+ * heap_multi_insert can't keep them from being decoded.
  */
 void
 pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowPlan *rows,
@@ -183,37 +183,15 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 						errmsg("the journal of extension \"persist_pipeline\" does not exist"),
 						errhint("Create the extension again.")));
 
-	for (int done = 0; done < nrows;)
+	for (int i = 0; i < nrows; i++)
 	{
-		TupleTableSlot *slots[ROWS_AT_ONCE];
-		HeapTuple tuples[ROWS_AT_ONCE];
-		int n = Min(nrows - done, ROWS_AT_ONCE);
+		HeapTuple tuple = form_row(RelationGetDescr(rel), pos, role, &rows[i]);
 
-		if (n == 1)
-		{
-			tuples[0] = form_row(RelationGetDescr(rel), pos, role, &rows[done]);
-			heap_insert(rel, tuples[0], command, HEAP_INSERT_NO_LOGICAL, NULL);
-			refs[done] = make_ref(rel, journal, &tuples[0]->t_self);
-			heap_freetuple(tuples[0]);
-			done++;
-			continue;
-		}
-		for (int i = 0; i < n; i++)
-		{
-			tuples[i] = form_row(RelationGetDescr(rel), pos, role, &rows[done + i]);
-			slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-			ExecStoreHeapTuple(tuples[i], slots[i], false);
-		}
-		heap_multi_insert(rel, slots, n, command, HEAP_INSERT_NO_LOGICAL, NULL);
-		for (int i = 0; i < n; i++)
-		{
-			refs[done + i] = make_ref(rel, journal, &slots[i]->tts_tid);
-			ExecDropSingleTupleTableSlot(slots[i]);
-			heap_freetuple(tuples[i]);
-		}
-		done += n;
+		CHECK_FOR_INTERRUPTS();
+		heap_insert(rel, tuple, command, HEAP_INSERT_NO_LOGICAL, NULL);
+		refs[i] = make_ref(rel, journal, &tuple->t_self);
+		heap_freetuple(tuple);
 	}
-
 	relation_close(rel, NoLock);
 }
 

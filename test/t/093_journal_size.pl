@@ -230,6 +230,7 @@ is(one_value($old, "SELECT $pending_sql"), 0, 'old snapshot: it still sees what 
 $old->do("COMMIT");
 my $more = pass_until_small();
 ok($more, 'old snapshot: when it is gone and items pass, the journal is small again');
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'old snapshot: flushed');
 note sprintf 'old snapshot: %.1f MB after %d more items', megabytes(), $more || 0;
 
 # ---- and under one that stays, until journal_retention is over
