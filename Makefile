@@ -8,7 +8,8 @@
 #
 #	make test					every test, on throw-away servers
 #	make demo					real data through the pipeline, to look at
-#	make bench					calls per second beside plain INSERTs
+#	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items; 10 minutes
+#	make bench					calls and rows per second beside plain INSERTs
 #
 # For developers: make setup, floors, unit, format.
 
@@ -29,8 +30,8 @@ OBJS = \
 	src/lease.o \
 	src/journal.o \
 	src/rowstore.o \
-	src/copied.o \
 	src/settings.o \
+	src/copied.o \
 	src/target.o \
 	src/convert.o \
 	src/enqueue.o \
@@ -108,7 +109,9 @@ REGRESS = \
 	worker_statement_timeout \
 	worker_fatal \
 	worker_enqueues_much \
-	target_rule
+	target_rule \
+	configure \
+	pause
 
 # test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names
 # begin with iso_.
@@ -130,7 +133,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test demo bench floors unit format
+TOOLS = setup test torture demo bench floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -153,6 +156,10 @@ test:
 	@tools/setup
 	@tools/sandbox tools/run-tests
 
+torture:
+	@tools/setup
+	@tools/sandbox tools/torture
+
 demo:
 	@tools/setup --index
 	@tools/sandbox demo/demo
@@ -160,6 +167,7 @@ demo:
 bench:
 	@tools/setup
 	@tools/sandbox bench/calls
+	@tools/sandbox bench/worker
 
 floors:
 	@tools/floors

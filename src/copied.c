@@ -21,6 +21,7 @@
 #include "copied.h"
 #include "extension.h"
 #include "journal.h"
+#include "settings.h"
 
 #define LOOK_ROWS 256 /* from one question whether to stop to the next */
 
@@ -49,11 +50,11 @@ copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
 }
 
 /*
- * In the current transaction, put the rows of other databases aside; *items: how
- * many items.  False: not all of them, since wants_stop said so.
+ * Put the rows of other databases aside; *items: how many items.  False: not all of
+ * them, since wants_stop said so.
  */
-bool
-pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
+static bool
+put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 {
 	Relation copied = open_copied(extension, RowExclusiveLock);
 	PpJournals journals;
@@ -61,7 +62,7 @@ pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	uint64 rows = 0;
 
 	*items = 0;
-	pp_journals_open(extension, &journals);
+	pp_journals_open(extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < PP_JOURNALS && done; i++)
 	{
 		Relation rel = journals.rels[i];
@@ -77,7 +78,7 @@ pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 			Oid database = pp_journal_row_database(rel, tuple);
 
 			CHECK_FOR_INTERRUPTS();
-			if (++rows % LOOK_ROWS == 0)
+			if (++rows % LOOK_ROWS == 0 && wants_stop)
 				done = !wants_stop();
 			if (database == MyDatabaseId || !done)
 				continue;
@@ -90,6 +91,28 @@ pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	pp_journals_close(&journals);
 	if (copied)
 		relation_close(copied, NoLock);
+
+	return done;
+}
+
+/*
+ * If this database is a copy that nobody has looked into, put what came with it aside,
+ * in the current transaction; *items: how many items.  False: there was no time, and
+ * the transaction has to be rolled back.
+ */
+bool
+pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
+{
+	bool done;
+
+	*items = 0;
+	if (pp_state_get(extension).database == MyDatabaseId ||
+		!pp_state_change_database(extension, MyDatabaseId))
+		return true;
+	PushActiveSnapshot(GetLatestSnapshot());
+	done = put_aside(extension, wants_stop, items);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
 
 	return done;
 }
@@ -122,25 +145,45 @@ pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournal
 		relation_close(copied, NoLock);
 }
 
-/* How many items are put aside? */
+static uint64
+count_items(Relation rel, bool others_only)
+{
+	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
+	uint64 items = 0;
+	HeapTuple tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!others_only || pp_journal_row_database(rel, tuple) != MyDatabaseId)
+			items += pp_journal_row_items(rel, tuple);
+	}
+	table_endscan(scan);
+	return items;
+}
+
+/* How many items are put aside, or will be? */
 uint64
 pp_copied_count(Oid extension)
 {
 	Relation copied = open_copied(extension, AccessShareLock);
+	PpJournals journals;
 	uint64 items = 0;
-	TableScanDesc scan;
-	HeapTuple tuple;
 
 	if (copied == NULL)
 		return 0;
-	scan = pp_table_beginscan(copied, GetActiveSnapshot());
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		items += pp_journal_row_items(copied, tuple);
-	}
-	table_endscan(scan);
+	items = count_items(copied, false);
 	relation_close(copied, AccessShareLock);
+
+	if (pp_state_get(extension).database == MyDatabaseId)
+		return items;
+	pp_journals_open(extension, AccessShareLock, &journals);
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		if (journals.rels[i])
+			items += count_items(journals.rels[i], true);
+	}
+	pp_journals_close(&journals);
 
 	return items;
 }
@@ -183,7 +226,8 @@ pp_copied_adopt(Oid extension, int journal)
 	PpJournals journals;
 	uint64 items;
 
-	pp_journals_open(extension, &journals);
+	(void) pp_copied_find(extension, NULL, &items);
+	pp_journals_open(extension, RowExclusiveLock, &journals);
 	items = empty(extension, journals.rels[journal]);
 	pp_journals_close(&journals);
 
@@ -194,5 +238,8 @@ pp_copied_adopt(Oid extension, int journal)
 uint64
 pp_copied_discard(Oid extension)
 {
+	uint64 items;
+
+	(void) pp_copied_find(extension, NULL, &items);
 	return empty(extension, NULL);
 }

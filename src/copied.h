@@ -6,9 +6,10 @@
  *
  * The source runs them.  The copy must not, before somebody says that it shall: so
  * rows of the journal that are another database's are not seen by a pass.  The
- * probe, which looks into each new database, puts them aside, into the table
- * persist_copied; from there persist_resume() puts them back into the journal as our
- * own, in their old place in the order of things, and persist_discard() drops them.
+ * probe, which looks into each new database, or whoever resumes it before that, puts
+ * them aside, into the table persist_copied; from there persist_resume() puts them back
+ * into the journal as our own, in their old place in the order of things, and
+ * persist_discard() drops them.
  *
  * Rows that can't be read go there, too, as those of no database.
  *
@@ -24,7 +25,7 @@
 /* Asked now and then, in the middle of it: does somebody want us to stop? */
 typedef bool (*PpWantsStop)(void);
 
-extern bool pp_copied_put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items);
+extern bool pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items);
 extern void pp_copied_put_damaged_aside(Oid extension, PpJournals *journals,
 										const PpJournalRef *refs, uint32 nrefs);
 extern uint64 pp_copied_count(Oid extension);

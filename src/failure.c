@@ -230,7 +230,7 @@ open_works(PpWork *works, int n, uint64 *nitems)
 
 	*nitems = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journals_open(claim->extension, &journals);
+	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < n; i++)
 	{
 		pp_work_open(claim, &journals, &works[i]);
@@ -506,7 +506,7 @@ pp_settle_to_journal(PpWork *works, int n)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(caller);
-	pp_journals_open(claim->extension, &journals);
+	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < n; i++)
 	{
 		PpWork *work = &works[i];
@@ -603,7 +603,7 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journals_open(claim->extension, &journals);
+	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
 	pp_journals_close(&journals);
 	PopActiveSnapshot();

@@ -339,13 +339,13 @@ pp_journal_has_rows(Oid extension)
 	return found;
 }
 
-/* Open the tables, to claim rows that the caller knows of already. */
+/* Open the tables, to claim rows that the caller knows of already, say. */
 void
-pp_journals_open(Oid extension, PpJournals *journals)
+pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
 	for (int i = 0; i < PP_JOURNALS; i++)
 	{
-		Relation rel = open_journal(extension, i, RowExclusiveLock);
+		Relation rel = open_journal(extension, i, mode);
 
 		journals->rels[i] = rel;
 		journals->blocks[i] = rel ? RelationGetNumberOfBlocks(rel) : 0;

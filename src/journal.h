@@ -39,6 +39,7 @@
 #include "postgres.h"
 
 #include "storage/block.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "item.h"
@@ -106,7 +107,7 @@ extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
 extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
 extern bool pp_journal_has_rows(Oid extension);
-extern void pp_journals_open(Oid extension, PpJournals *journals);
+extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
 extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref);
 extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,

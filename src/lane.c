@@ -504,12 +504,14 @@ pp_lane_renew(Oid database, Oid gone)
 	return items;
 }
 
-/* Have a database that is new looked into, unless all that are left will be. */
+/* Have a database looked into; if others are being, in one more round. */
 void
 pp_probe_database(Oid database)
 {
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	if (!pp_shared->probe.wanted)
+	if (pp_shared->probe.wanted)
+		pp_shared->probe.again = true;
+	else
 	{
 		pp_shared->probe.wanted = true;
 		pp_shared->probe.database = database;
@@ -578,13 +580,13 @@ pp_lane_is_paused(PpLane *lane)
 	return paused;
 }
 
-/* The setting start_paused may have changed. */
+/* The setting start_paused may have changed; a worker may just be looking. */
 void
 pp_lanes_doubt_pauses(void)
 {
 	for (int i = 0; i < pp_max_databases; i++)
 	{
-		if (pp_lane_is_paused(pp_lane(i)))
+		if (OidIsValid(pp_lane_database(pp_lane(i))))
 			doubt_pause(pp_lane(i));
 	}
 }

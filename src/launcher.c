@@ -64,6 +64,7 @@ static Post *posts; /* by lane */
 static BackgroundWorkerHandle *probe; /* that looks into a database now */
 static Oid probed_after;			  /* how far they had got when it was started */
 static Oid probed;
+static uint64 probed_round;
 static TimestampTz probed_at;
 
 /* Of the server's slots */
@@ -263,7 +264,8 @@ start_probe(int running, bool *waits)
 		return -1;
 
 	/* the last one didn't get anywhere */
-	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after)
+	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after &&
+		next.round == probed_round)
 		delay = ms_left(probed_at, RESTART_MAX_MS);
 	else if (probed_at != 0 && OidIsValid(next.database) && next.database == probed)
 		delay = ms_left(probed_at, RESTART_MIN_MS);
@@ -278,6 +280,7 @@ start_probe(int running, bool *waits)
 
 	probed_after = next.after;
 	probed = next.database;
+	probed_round = next.round;
 	probed_at = GetCurrentTimestamp();
 	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
 	return probe ? -1 : Max(slot_delay(), 1);
@@ -508,6 +511,7 @@ pp_launcher_main(Datum unused)
 
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
 
 	wait_event = pp_wait_event("PersistPipelineLauncher");

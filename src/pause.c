@@ -19,7 +19,8 @@
 
 /* The current transaction has changed it, or tried to; its worker is to be told */
 static bool changed = false;
-static uint64 adopted = 0; /* so many items came into the journal by that */
+static uint64 adopted = 0;			/* so many items came into the journal by that ... */
+static SubTransactionId adopted_in; /* ... in this subtransaction */
 
 /* Is the database paused, as the current transaction sees it? */
 bool
@@ -50,7 +51,11 @@ pp_resume(Oid extension)
 	pp_state_set_paused(extension, false);
 	items = pp_copied_adopt(extension, lane ? pp_ring_view(&lane->ring).journal : 0);
 	changed = true;
-	adopted += items;
+	if (items > 0)
+	{
+		adopted = items; /* at once all there are */
+		adopted_in = GetCurrentSubTransactionId();
+	}
 
 	return items;
 }
@@ -82,9 +87,21 @@ xact_event(XactEvent event, void *arg)
 	}
 }
 
+static void
+subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	if (adopted == 0 || subid != adopted_in)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		adopted_in = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		adopted = 0;
+}
+
 /* Called once, while the library is preloaded. */
 void
 pp_pause_init(void)
 {
 	RegisterXactCallback(xact_event, NULL);
+	RegisterSubXactCallback(subxact_event, NULL);
 }

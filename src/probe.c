@@ -28,7 +28,6 @@
 #include "journal.h"
 #include "lane.h"
 #include "probe.h"
-#include "settings.h"
 
 static void
 forget_pid(int code, Datum arg)
@@ -66,7 +65,13 @@ set_next_task(Oid database)
 {
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	pp_shared->probe.database = database;
-	pp_shared->probe.wanted = OidIsValid(database);
+	pp_shared->probe.wanted = OidIsValid(database) || pp_shared->probe.again;
+	if (!OidIsValid(database) && pp_shared->probe.again)
+	{
+		pp_shared->probe.again = false;
+		pp_shared->probe.after = InvalidOid;
+		pp_shared->probe.round++;
+	}
 	LWLockRelease(pp_shared->lock);
 }
 
@@ -79,19 +84,20 @@ wants_stop(void)
 
 /*
  * The journal is that of the database which this one was copied from: what is in it
- * must not be written here, unless somebody says so.  False: it will have to be done
- * later.
+ * must not be written here, unless somebody says so.
  */
-static bool
+static void
 put_copied_aside(Oid extension)
 {
 	uint64 items;
 
-	if (pp_state_get(extension).database == MyDatabaseId)
-		return true;
-	if (!pp_copied_put_aside(extension, wants_stop, &items))
-		return false;
-	pp_state_set_database(extension, MyDatabaseId);
+	if (!pp_copied_find(extension, wants_stop, &items))
+	{
+		/* another time */
+		AbortCurrentTransaction();
+		set_next_task(MyDatabaseId);
+		proc_exit(0);
+	}
 	if (items > 0)
 		ereport(LOG, (errmsg("database \"%s\" is a copy, and with it came %llu items that the "
 							 "original writes, too",
@@ -99,13 +105,11 @@ put_copied_aside(Oid extension)
 					  errdetail("They wait in its table \"persist_copied\"."),
 					  errhint("Call persist_resume() there to have them written, or "
 							  "persist_discard() to drop them.")));
-	return true;
 }
 
 /*
  * An installation that can't work is worth a line before somebody needs it.  One
- * whose journal has rows gets a lane, and so a worker.  False: it has to be looked
- * into again, since no lane is free now, or there is no time.
+ * whose journal has rows gets a lane, and so a worker.  False: none is free now.
  */
 static bool
 look_around(void)
@@ -120,8 +124,8 @@ look_around(void)
 							 "it is",
 							 get_database_name(MyDatabaseId)),
 					  errdetail("%s", fault)));
-	if (OidIsValid(extension) && !fault && !put_copied_aside(extension))
-		return false;
+	if (OidIsValid(extension) && !fault)
+		put_copied_aside(extension);
 	has_work = OidIsValid(extension) && !fault && pp_journal_has_rows(extension);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),

@@ -231,40 +231,57 @@ pp_state_get(Oid extension)
 	return state;
 }
 
-/* Change one thing or the other; the lock is kept, so that no change gets lost. */
-static void
-change_state(Oid extension, const Oid *database, const bool *paused)
+/* The state, to be changed; the lock is kept, so that no change gets lost. */
+static Relation
+lock_state(Oid extension, PpState *state)
 {
 	Relation rel = open_table_to_write(extension, "persist_state", ShareRowExclusiveLock);
+	HeapTuple tuple;
+	SysScanDesc scan = find_state(rel, &tuple);
+
+	*state = read_state(rel, tuple);
+	systable_endscan(scan);
+	return rel;
+}
+
+static void
+put_state(Relation rel, const PpState *state)
+{
 	Datum values[STATE_COLUMNS];
 	HeapTuple old;
 	SysScanDesc scan = find_state(rel, &old);
-	PpState state = read_state(rel, old);
 
-	if (database)
-		state.database = *database;
-	if (paused)
-	{
-		state.paused = *paused;
-		state.changed_at = GetCurrentTimestamp();
-	}
-	values[STATE_DATABASE] = ObjectIdGetDatum(state.database);
-	values[STATE_PAUSED] = BoolGetDatum(state.paused);
-	values[STATE_CHANGED_AT] = TimestampTzGetDatum(state.changed_at);
+	values[STATE_DATABASE] = ObjectIdGetDatum(state->database);
+	values[STATE_PAUSED] = BoolGetDatum(state->paused);
+	values[STATE_CHANGED_AT] = TimestampTzGetDatum(state->changed_at);
 	put_row(rel, old, values);
 	systable_endscan(scan);
-	relation_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 
 void
 pp_state_set_paused(Oid extension, bool paused)
 {
-	change_state(extension, NULL, &paused);
+	PpState state;
+	Relation rel = lock_state(extension, &state);
+
+	state.paused = paused;
+	state.changed_at = GetCurrentTimestamp();
+	put_state(rel, &state);
+	relation_close(rel, NoLock);
 }
 
-void
-pp_state_set_database(Oid extension, Oid database)
+/* False: it is so already.  Who gets true is alone with that to the transaction's end. */
+bool
+pp_state_change_database(Oid extension, Oid database)
 {
-	change_state(extension, &database, NULL);
+	PpState state;
+	Relation rel = lock_state(extension, &state);
+	bool changes = state.database != database;
+
+	state.database = database;
+	if (changes)
+		put_state(rel, &state);
+	relation_close(rel, NoLock);
+	return changes;
 }

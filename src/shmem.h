@@ -125,6 +125,8 @@ typedef struct PpLane
 typedef struct PpProbe
 {
 	bool wanted;	  /* there are more */
+	bool again;		  /* when they are through, another round is */
+	uint64 round;	  /* counts them */
 	Oid database;	  /* the next one; InvalidOid: find out */
 	Oid after;		  /* so far they have got */
 	pid_t pid;		  /* of the process that looks; 0: none */

@@ -274,6 +274,7 @@ start(int lane_number, Oid database)
 	started_at = GetCurrentTimestamp();
 	pqsignal(SIGTERM, request_stop);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
 	attach(database);
 
@@ -297,10 +298,20 @@ start(int lane_number, Oid database)
 	look_for_pause();
 	pp_settle_init(&claim);
 	pp_ring_open(&lane->ring);
-	pp_ring_recover(&lane->ring);
 	pp_ring_attend(&lane->ring, true);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
 									 database_name)));
+}
+
+/* What others have left comes first.  Not before we are sure that we write anything. */
+static void
+recover(void)
+{
+	static bool recovered = false;
+
+	if (!recovered)
+		pp_ring_recover(&lane->ring);
+	recovered = true;
 }
 
 /* Between transactions there is nothing that a cancellation could mean. */
@@ -354,7 +365,6 @@ reload_settings(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	look_for_pause();
 }
 
 static void
@@ -688,6 +698,8 @@ stop(void)
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
+	if (!paused)
+		recover();
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
@@ -729,7 +741,11 @@ pp_worker_main(Datum lane_number)
 		check_interrupts();
 		reload_settings();
 		if (may_be_paused())
+		{
 			look_for_pause();
+			continue;
+		}
+		recover();
 		top_up_ids();
 		take_turn();
 	}
