@@ -461,7 +461,10 @@ before_commit(void)
 	if (list.dropped)
 		keep_pieces_of(pp_extension_oid());
 	if (list.npieces == 0)
+	{
+		pp_spill_close(&list.bytes);
 		return;
+	}
 
 	bytes = count_ring_bytes(&ring_only);
 	admission = admit(bytes, ring_only);
@@ -476,6 +479,7 @@ before_commit(void)
 			journal(piece, admission.journal, list.pos + i, list.npieces - 1 - i);
 	}
 	PopActiveSnapshot();
+	pp_spill_close(&list.bytes);
 }
 
 static void

@@ -131,3 +131,12 @@ pp_spill_read(PpSpill *spill, uint64 start, uint64 length)
 	memcpy(copy + in_file, spill->buffer, length - in_file);
 	return copy;
 }
+
+/* What is in the file is not needed any more. */
+void
+pp_spill_close(PpSpill *spill)
+{
+	if (spill->file)
+		BufFileClose(spill->file);
+	spill->file = NULL;
+}

@@ -8,7 +8,7 @@
  *		[ in the file  )[ in the buffer )
  *
  * A struct of zeros is an empty one.  It lives as long as the top transaction does,
- * and the file with it.
+ * and the file, too; before that commits it has to be closed.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,5 +33,6 @@ extern void pp_spill_append(PpSpill *spill, const void *bytes, uint64 length);
 extern void pp_spill_cut(PpSpill *spill, uint64 length);
 extern const char *pp_spill_read(PpSpill *spill, uint64 start, uint64 length);
 extern const char *pp_spill_in_memory(const PpSpill *spill, uint64 start);
+extern void pp_spill_close(PpSpill *spill);
 
 #endif /* PP_SPILL_H */
