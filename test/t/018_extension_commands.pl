@@ -450,7 +450,7 @@ $admin->do("BEGIN");
 $admin->do($drop);
 start_to_enqueue($client, 't', 301);
 $admin->do("COMMIT");
-is(finish_sql($client), '42P01', 'what waited for the DROP can\'t be enqueued');
+like(finish_sql($client), qr{^42(?:P01|704)$}, 'what waited for the DROP can\'t be enqueued');
 $admin->do($create);
 enqueue($client, 't', 1);
 ok(wait_for_queue($node, "worker_pid IS NOT NULL AND items_pending = 1"), 'the next item calls the worker');
