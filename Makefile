@@ -23,6 +23,7 @@ OBJS = \
 	src/config.o \
 	src/item.o \
 	src/ring.o \
+	src/quota.o \
 	src/spill.o \
 	src/shmem.o \
 	src/extension.o \
@@ -34,13 +35,16 @@ OBJS = \
 	src/copied.o \
 	src/target.o \
 	src/convert.o \
+	src/handover.o \
 	src/enqueue.o \
 	src/pause.o \
 	src/identity.o \
 	src/statement.o \
 	src/intake.o \
 	src/batch.o \
+	src/settlement.o \
 	src/failure.o \
+	src/progress.o \
 	src/history.o \
 	src/worker.o \
 	src/probe.o \

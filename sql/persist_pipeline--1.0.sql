@@ -178,7 +178,8 @@ CREATE FUNCTION persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
 	OUT items_pending bigint, OUT items_persisted bigint, OUT items_failed bigint,
-	OUT batches bigint, OUT items_copied bigint)
+	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
+	OUT rate double precision, OUT time_left interval, OUT items_copied bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -190,7 +191,7 @@ CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_persisted, q.items_failed, q.batches,
-	   q.items_copied
+	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied
 FROM persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
@@ -206,6 +207,10 @@ COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled';
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
 COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted; the server log names them';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
+COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
+COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
+COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
+COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now is written, at that rate';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
 REVOKE ALL ON persist_queue FROM PUBLIC;

@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -40,6 +41,8 @@ PG_FUNCTION_INFO_V1(persist_enqueue_text);
 PG_FUNCTION_INFO_V1(persist_enqueue_record);
 PG_FUNCTION_INFO_V1(persist_enqueue_many);
 PG_FUNCTION_INFO_V1(persist_flush);
+
+#define LANE_LOOK_MS 100
 
 /* 22004 where an argument is NULL. */
 static void
@@ -246,6 +249,26 @@ wait_until_settled(PpLane *lane, TimestampTz deadline)
 	return done;
 }
 
+/* A lane for this database; NULL: all were in use up to the deadline. */
+static PpLane *
+wait_for_lane(TimestampTz deadline)
+{
+	const PpClaim *claim;
+
+	while ((claim = pp_lane_claim()) == NULL)
+	{
+		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (ms <= 0)
+			return NULL;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(ms, LANE_LOOK_MS), pp_wait_event("PersistPipelineFlush"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return claim->lane;
+}
+
 /*
  * persist_flush(timeout interval, target regclass) returns boolean.  All items
  * of a database leave its ring in one order, so the flush of one target is that
@@ -273,8 +296,10 @@ persist_flush(PG_FUNCTION_ARGS)
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
 	if (pp_shared && lane == NULL && pp_journal_has_rows(pp_extension_oid()))
 	{
-		/* nobody has looked into it since the start */
-		lane = pp_enqueue_claim()->lane;
+		/* nobody has looked into it since the start, or no lane was free */
+		lane = wait_for_lane(deadline);
+		if (lane == NULL)
+			PG_RETURN_BOOL(false);
 		(void) pp_lane_call_pass(MyDatabaseId, 0);
 	}
 

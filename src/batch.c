@@ -21,6 +21,8 @@
 #include "batch.h"
 #include "statement.h"
 
+Oid pp_batch_target = InvalidOid;
+
 /* Does the item's tuple have the columns that the relation has now? */
 static bool
 fits(Relation rel, const PpItem *item)
@@ -77,8 +79,10 @@ goes_elsewhere(Relation rel)
 static void
 insert_run(const PpItem **items, int n)
 {
-	Relation rel = try_relation_open(items[0]->target, RowExclusiveLock);
+	Relation rel;
 
+	pp_batch_target = items[0]->target;
+	rel = try_relation_open(items[0]->target, RowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("relation with OID %u does not exist", items[0]->target)));
@@ -111,8 +115,11 @@ typedef struct Share
 static void
 find_relatives(Share *share)
 {
-	Relation rel = try_relation_open(share->target, RowExclusiveLock);
+	Relation rel;
 	ListCell *cell;
+
+	pp_batch_target = share->target;
+	rel = try_relation_open(share->target, RowExclusiveLock);
 
 	share->covers = list_make1_oid(share->target);
 	if (rel == NULL)

@@ -11,6 +11,8 @@
 
 #include "item.h"
 
+extern Oid pp_batch_target; /* that is being written to, or was when it failed */
+
 extern void pp_batch_insert(const PpItem **items, int n);
 
 #endif /* PP_BATCH_H */

@@ -25,6 +25,8 @@ int pp_statement_timeout = 30000;
 int pp_shutdown_timeout = 5000;
 int pp_worker_idle_timeout = 60000;
 int pp_journal_retention = 600000;
+int pp_journal_limit = 1048576;
+int pp_role_quota = 50;
 int pp_transaction_buffer = 4096;
 bool pp_start_paused = false;
 
@@ -93,6 +95,14 @@ pp_config_define(void)
 			  "Whoever reads the journal with a snapshot that is older sees nothing.",
 			  &pp_journal_retention, 600000, 0);
 
+	DefineCustomIntVariable(
+		"persist_pipeline.journal_limit", "Sets how much may wait in the journal of a database.",
+		"Past it, transactions with items for the journal fail.", &pp_journal_limit, 1048576, 64,
+		MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"persist_pipeline.role_quota",
+		"Sets how many per cent of the ring and of the journal a role may hold.", NULL,
+		&pp_role_quota, 50, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("persist_pipeline.transaction_buffer",
 							"Sets how much memory a transaction's items may take until it commits.",
 							"What is more goes to a temporary file, and from there to the journal.",

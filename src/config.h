@@ -32,6 +32,8 @@ extern int pp_statement_timeout;   /* ms, 0: none; of a transaction of the worke
 extern int pp_shutdown_timeout;	   /* ms */
 extern int pp_worker_idle_timeout; /* ms, 0: none */
 extern int pp_journal_retention;   /* ms */
+extern int pp_journal_limit;	   /* kB */
+extern int pp_role_quota;		   /* per cent */
 extern int pp_transaction_buffer;  /* kB */
 extern bool pp_start_paused;
 

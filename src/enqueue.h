@@ -12,7 +12,6 @@
 #include "lane.h"
 
 extern void pp_enqueue_init(void);
-extern const PpClaim *pp_enqueue_claim(void);
 extern int64 pp_enqueue(PpItem *item, bool transactional);
 extern uint64 pp_enqueue_drop(Oid extension);
 extern bool pp_enqueue_is_pending(void);

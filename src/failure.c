@@ -25,6 +25,7 @@
 #include "extension.h"
 #include "failure.h"
 #include "identity.h"
+#include "settlement.h"
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
 volatile TimestampTz pp_attempt_began = 0;
@@ -32,87 +33,11 @@ volatile TimestampTz pp_attempt_began = 0;
 static const PpClaim *claim;
 static PpLane *lane;
 
-/* What the transaction that is open settles when it commits */
-static struct
-{
-	PpWork *works; /* NULL: nothing */
-	int n;
-	uint64 failed;
-	bool moved; /* they have neither been written nor failed */
-} committing;
-
 #define DOUBTS 3
 static int doubts_in_a_row = 0; /* tries of one item that may be bad */
 
-static bool committed; /* the last transaction got as far as that */
-static bool gave_up;   /* it ended because something transient was in the way of an item */
-static bool opening;   /* it ended before its items could be read */
-
-static uint64
-count_items(const PpWork *works, int n)
-{
-	uint64 items = 0;
-
-	for (int i = 0; i < n; i++)
-		items += works[i].n;
-	return items;
-}
-
-/*
- * Only here are items settled: after this point no ERROR and no signal can undo the
- * transaction, before it any could.
- */
-static void
-at_commit(void)
-{
-	uint64 in_ring = 0;
-	uint64 not_in_ring = 0;
-	uint64 opened = 0;
-
-	for (int i = 0; i < committing.n; i++)
-	{
-		opened += committing.works[i].nitems;
-		if (committing.works[i].at == PP_NOT_IN_RING)
-			not_in_ring += committing.works[i].n;
-		else
-			in_ring += committing.works[i].n;
-	}
-
-	/* first what is told of it: once the ring is free it may be another's */
-	SpinLockAcquire(&lane->mutex);
-	lane->batches++;
-	if (!committing.moved)
-		lane->written += opened - Min(opened, committing.failed);
-	lane->failed += committing.failed;
-	lane->tried_items = 0; /* whatever ends this process now is not their fault */
-	SpinLockRelease(&lane->mutex);
-	SpinLockAcquire(&pp_shared->mutex);
-	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);
-	SpinLockRelease(&pp_shared->mutex);
-
-	for (int i = 0; i < committing.n; i++)
-	{
-		if (committing.works[i].at != PP_NOT_IN_RING)
-			pp_ring_settle(&lane->ring, committing.works[i].at, committing.works[i].n);
-	}
-	pp_ring_free(&lane->ring, in_ring);
-	pp_ring_settle_pass_items(&lane->ring, not_in_ring);
-
-	committing.works = NULL;
-	committed = true;
-	doubts_in_a_row = 0;
-}
-
-static void
-xact_event(XactEvent event, void *arg)
-{
-	if (committing.works == NULL)
-		return;
-	if (event == XACT_EVENT_COMMIT)
-		at_commit();
-	else if (event == XACT_EVENT_ABORT)
-		committing.works = NULL;
-}
+static bool gave_up; /* it ended because something transient was in the way of an item */
+static bool opening; /* it ended before its items could be read */
 
 /*
  * Called once, by the worker that has attached to its lane.  If the last one ended
@@ -123,7 +48,7 @@ pp_settle_init(const PpClaim *worker_claim)
 {
 	claim = worker_claim;
 	lane = claim->lane;
-	RegisterXactCallback(xact_event, NULL);
+	pp_settlement_init(claim);
 
 	SpinLockAcquire(&lane->mutex);
 	if (lane->tried_items > 0)
@@ -201,7 +126,7 @@ static void
 note_attempt(const PpWork *works, int nworks)
 {
 	SpinLockAcquire(&lane->mutex);
-	lane->tried_items = count_items(works, nworks);
+	lane->tried_items = pp_count_items(works, nworks);
 	lane->tried_works = nworks;
 	lane->tried_pos = nworks > 0 ? works[0].pos : 0;
 	lane->tried_part = nworks > 0 ? works[0].part : 0;
@@ -436,9 +361,9 @@ try(PpWork *works, int n, Way way)
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
 	note_attempt(works, n);
-	committed = false;
 	gave_up = false;
 	opening = false;
+	pp_settlement_forget();
 	begin_attempt();
 	PG_TRY();
 	{
@@ -460,17 +385,14 @@ try(PpWork *works, int n, Way way)
 		}
 		else
 		{
-			committing.works = works;
-			committing.n = n;
-			committing.failed = bad.n;
-			committing.moved = false;
+			pp_settlement_on_commit(works, n, bad.n, false);
 			pp_identity_commit();
 		}
 	}
 	PG_CATCH();
 	{
 		/* the items are settled: this error is not theirs */
-		if (committed)
+		if (pp_settlement_is_done())
 			PG_RE_THROW();
 
 		MemoryContextSwitchTo(caller);
@@ -484,7 +406,10 @@ try(PpWork *works, int n, Way way)
 	note_attempt(NULL, 0);
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
+	{
+		doubts_in_a_row = 0;
 		report_all(&bad);
+	}
 	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&lane->settled);
 	return error;
@@ -532,10 +457,7 @@ pp_settle_to_journal(PpWork *works, int n)
 	}
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
-	committing.works = works;
-	committing.n = n;
-	committing.failed = 0;
-	committing.moved = true;
+	pp_settlement_on_commit(works, n, 0, true);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
@@ -557,10 +479,7 @@ give_up(PpWork *works, int n, ErrorData *verdict)
 	list.bad = palloc_extended(Max(list.n, 1) * sizeof(BadItem), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < list.n; i++)
 		list.bad[i] = (BadItem){.item = items[i], .error = verdict};
-	committing.works = works;
-	committing.n = n;
-	committing.failed = list.n;
-	committing.moved = false;
+	pp_settlement_on_commit(works, n, list.n, false);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	report_all(&list);
@@ -608,10 +527,7 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
 	work->nitems = work->n;
-	committing.works = work;
-	committing.n = 1;
-	committing.failed = work->n;
-	committing.moved = false;
+	pp_settlement_on_commit(work, 1, work->n, false);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	ereport(WARNING,
@@ -642,7 +558,7 @@ role_exists(Oid role)
 static PpOutcome
 settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 {
-	bool alone = count_items(works, n) == 1;
+	bool alone = pp_count_items(works, n) == 1;
 	ErrorData *failure = NULL;
 	PpOutcome outcome;
 
@@ -721,7 +637,7 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 
 		if (failure == NULL)
 			continue;
-		if (is_transient(failure, count_items(selected, nselected) == 1))
+		if (is_transient(failure, pp_count_items(selected, nselected) == 1))
 		{
 			*error = failure;
 			outcome = PP_TRANSIENT;

@@ -41,6 +41,7 @@ static struct
 /* To count the items of the set that are in no entry of the ring */
 typedef struct Diverted
 {
+	PpQuota *quota; /* to count what it holds; NULL: that is known */
 	uint64 next_entry;
 	uint64 items;
 } Diverted;
@@ -224,6 +225,11 @@ count_diverted(const PpJournalRow *row, void *arg)
 {
 	Diverted *diverted = arg;
 
+	if (diverted->quota)
+		(void) pp_quota_take(diverted->quota, PP_STORE_JOURNAL, row->role,
+							 pp_journal_cost(row->length, row->header.items), PG_UINT64_MAX,
+							 PG_UINT64_MAX);
+
 	while (diverted->next_entry < pass.nentries &&
 		   pass.entries[diverted->next_entry].pos < row->pos)
 		diverted->next_entry++;
@@ -259,6 +265,9 @@ begin_pass(const PpClaim *claim)
 		pp_intake_forget();
 		return false;
 	}
+
+	if (pp_quota_begin_count(&claim->lane->quota))
+		diverted.quota = &claim->lane->quota;
 
 	/* what was in the middle of its commit is READY now: a fresh snapshot sees it */
 	SetCurrentStatementStartTimestamp();
@@ -418,6 +427,7 @@ add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
 							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
 		}
 		work->items[work->nitems++] = item;
+		work->opened += item->size;
 		offset += item->size;
 	}
 }
@@ -489,6 +499,7 @@ pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
 
 	work->items = NULL;
 	work->nitems = 0;
+	work->opened = 0;
 	if (work->applied)
 		return;
 	if (work->nrows > 0)

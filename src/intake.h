@@ -34,6 +34,7 @@ typedef struct PpWork
 	/* once it is open */
 	const PpItem **items;
 	uint64 nitems; /* fewer than n, if some have been applied already */
+	uint64 opened; /* their bytes */
 } PpWork;
 
 /*

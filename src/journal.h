@@ -65,6 +65,13 @@ typedef struct PpRowHeader
 	uint32 follows; /* entries of the same transaction after this one */
 } PpRowHeader;
 
+/* What items cost of the journal's limit (quota.h) */
+static inline uint64
+pp_journal_cost(uint64 bytes, uint64 items)
+{
+	return bytes + items * PP_ITEM_COST;
+}
+
 /* A stretch of items that becomes one row */
 typedef struct PpRowPlan
 {

@@ -108,8 +108,11 @@ assign(PpLane *lane, Oid database)
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
+	lane->stuck_sqlstate = 0;
+	lane->rate = 0;
 	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);
+	pp_quota_reset(&lane->quota);
 }
 
 /* ---- claims ---- */
@@ -488,6 +491,7 @@ pp_lane_renew(Oid database, Oid gone)
 		{
 			items = pp_ring_discard(&lane->ring, gone);
 			pp_ring_restart(&lane->ring);
+			pp_quota_reset(&lane->quota);
 			SpinLockAcquire(&lane->mutex);
 			lane->discarded += items;
 			lane->ids_of = InvalidOid;

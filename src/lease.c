@@ -163,6 +163,13 @@ pp_lease_positions(const PpClaim *claim)
 	pp_ring_add_positions(&claim->lane->ring, claim->generation, range.next, range.end);
 }
 
+/* The first one of a range that is used for one transaction alone. */
+int64
+pp_lease_position(Oid extension)
+{
+	return fetch_range(find_sequence(extension)).next;
+}
+
 /* Should the worker fetch a range? */
 bool
 pp_lease_is_low(const PpClaim *claim)

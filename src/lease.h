@@ -22,6 +22,7 @@
 
 extern int64 pp_lease_next_id(const PpClaim *claim, Oid extension);
 extern void pp_lease_positions(const PpClaim *claim);
+extern int64 pp_lease_position(Oid extension);
 extern bool pp_lease_is_low(const PpClaim *claim);
 extern void pp_lease_top_up(const PpClaim *claim);
 

@@ -83,6 +83,7 @@ init_lane(PpLane *lane)
 	memset(lane, 0, offsetof(PpLane, ring));
 	SpinLockInit(&lane->mutex);
 	ConditionVariableInit(&lane->settled);
+	pp_quota_init(&lane->quota);
 	/* its worker keeps room for the largest item that a trigger may enqueue */
 	pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 }

@@ -7,12 +7,13 @@
  * Locks, in the order in which they may be taken:
  *
  *	1 PpShared.lock		LWLock: which lane is whose, and which databases are held
- *	2 a spinlock		of one of three kinds; no process ever holds two of them,
+ *	2 a spinlock		of one of four kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
  *		PpShared.mutex	the launcher's latch, settled_lsn
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
+ *		PpQuota.mutex	what roles hold of ring and journal (quota.h)
  *
  * Who may write what, besides the locks:
  *	PpShared.launcher_latch		the launcher
@@ -25,7 +26,8 @@
  *	PpLane.worker_*, tried_*,
  *	  careful, batches, written,
  *	  failed, retired,
- *	  idle_since, stopped		the worker of the lane; worker_pid and worker_latch
+ *	  idle_since, stopped,
+ *	  stuck_*, rate				the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
@@ -55,6 +57,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#include "quota.h"
 #include "ring.h"
 
 typedef enum PpWorkerState
@@ -115,6 +118,12 @@ typedef struct PpLane
 	Oid ids_of;				/* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
+
+	int stuck_sqlstate; /* why the worker backs off; 0: it doesn't */
+	Oid stuck_target;	/* where; InvalidOid: no matter where */
+	double rate;		/* items per second that it has written of late */
+
+	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
 
 	ConditionVariable settled; /* broadcast after items are settled */
 

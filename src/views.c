@@ -20,9 +20,9 @@
 #include "extension.h"
 #include "lane.h"
 
-#define QUEUE_COLUMNS 12
+#define QUEUE_COLUMNS 16
 #define FIRST_LANE_COLUMN 1
-#define COPIED_COLUMN 11
+#define COPIED_COLUMN 15
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 
@@ -47,6 +47,15 @@ state_name(PpWorkerState state)
 	return "unknown"; /* not reached */
 }
 
+static Interval *
+seconds(double n)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) (n * USECS_PER_SEC);
+	return interval;
+}
+
 /* The columns of a database's lane; `paused` is a state of a lane without worker. */
 static void
 fill_lane(PpLane *lane, Datum *values, bool *nulls)
@@ -58,6 +67,8 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	uint64 batches;
 	uint64 failed;
 	uint64 written;
+	uint64 pending = view.published - view.settled + view.diverted_items;
+	double rate;
 	int i = FIRST_LANE_COLUMN;
 
 	SpinLockAcquire(&lane->mutex);
@@ -67,6 +78,7 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	batches = lane->batches;
 	failed = lane->failed;
 	written = lane->written;
+	rate = lane->rate;
 	SpinLockRelease(&lane->mutex);
 
 	nulls[i] = pid == 0;
@@ -76,10 +88,16 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	values[i++] = Int64GetDatum(lane->ring.size);
 	values[i++] = Int64GetDatum(view.peak);
 	values[i++] = BoolGetDatum(view.closed);
-	values[i++] = Int64GetDatum(view.published - view.settled + view.diverted_items);
+	values[i++] = Int64GetDatum(pending);
 	values[i++] = Int64GetDatum(written);
 	values[i++] = Int64GetDatum(failed);
 	values[i++] = Int64GetDatum(batches);
+	values[i++] = BoolGetDatum(view.diverted || view.pass || view.recovering);
+	values[i++] = Int64GetDatum(pp_quota_held(&lane->quota, PP_STORE_JOURNAL));
+	nulls[i] = rate <= 0;
+	values[i++] = Float8GetDatum(rate);
+	nulls[i] = rate <= 0 || pid == 0;
+	values[i++] = IntervalPGetDatum(seconds(rate > 0 ? pending / rate : 0));
 	Assert(i == COPIED_COLUMN);
 }
 

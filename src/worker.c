@@ -34,6 +34,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "batch.h"
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
@@ -43,6 +44,7 @@
 #include "lane.h"
 #include "lease.h"
 #include "pause.h"
+#include "progress.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -386,6 +388,7 @@ sleep_idle(PpRingView view)
 	TimestampTz now = GetCurrentTimestamp();
 
 	MemoryContextReset(batch_context); /* the last one may have been large */
+	pp_progress_end();
 	if (batches > 0)
 		look_after_journals();
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
@@ -447,6 +450,16 @@ discard_old(PpRingView view)
 	return true;
 }
 
+/* Whoever finds the journal full is told why; 0: nothing is in the way. */
+static void
+note_stuck(int sqlstate)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->stuck_sqlstate = sqlstate;
+	lane->stuck_target = pp_batch_target;
+	SpinLockRelease(&lane->mutex);
+}
+
 /* A transient error: say so once, and wait, longer each time. */
 static void
 back_off(const ErrorData *error)
@@ -457,6 +470,7 @@ back_off(const ErrorData *error)
 
 	if (pp_cut == PP_CUT_HOLD)
 		return;
+	note_stuck(error->sqlerrcode);
 	if (failures++ == 0 && pp_cut != PP_CUT_STOP)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
@@ -531,6 +545,7 @@ write_batch(PpRingView view)
 
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
+	pp_progress_begin(lane);
 	if (discard_old(view))
 		return true;
 	switch (take_works(&works, &nworks))
@@ -558,6 +573,8 @@ write_batch(PpRingView view)
 	else
 	{
 		failures = 0;
+		note_stuck(0);
+		pp_progress_note(lane, database_name);
 		if (++batches >= ROTATE_BATCHES)
 			look_after_journals();
 		SpinLockAcquire(&lane->mutex);

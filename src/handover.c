@@ -1,0 +1,505 @@
+/*-------------------------------------------------------------------------
+ *
+ * handover.c
+ *	  Hands a transaction's items over; see handover.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "extension.h"
+#include "handover.h"
+#include "lease.h"
+
+#define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
+
+/* ---- what is held ---- */
+
+/* What keeps the worker from making room, as a hint. */
+static char *
+reason_for_backlog(PpLane *lane)
+{
+	bool paused;
+	pid_t pid;
+	PpWorkerState state;
+	int sqlstate;
+	Oid target;
+	char *name;
+
+	SpinLockAcquire(&lane->mutex);
+	paused = lane->paused;
+	pid = lane->worker_pid;
+	state = lane->worker_state;
+	sqlstate = lane->stuck_sqlstate;
+	target = lane->stuck_target;
+	SpinLockRelease(&lane->mutex);
+
+	if (paused)
+		return "The database is paused: call persist_resume().";
+	name = OidIsValid(target) ? get_rel_name(target) : NULL;
+	if (sqlstate != 0 && name)
+		return psprintf("The worker (PID %d) cannot write to \"%s.%s\": SQLSTATE %s.", (int) pid,
+						get_namespace_name(get_rel_namespace(target)), name,
+						unpack_sql_state(sqlstate));
+	if (sqlstate != 0)
+		return psprintf("The worker (PID %d) cannot write: SQLSTATE %s.", (int) pid,
+						unpack_sql_state(sqlstate));
+	if (state == PP_WORKER_NONE)
+		return "No worker runs for this database just now: others have their turn, or the server "
+			   "log says why.";
+	return psprintf("The worker (PID %d) writes, but more slowly than items come.", (int) pid);
+}
+
+static void
+refuse_share(PpLane *lane, PpStore store, Oid role, PpQuotaResult result)
+{
+	const char *what = store == PP_STORE_RING ? "ring" : "journal";
+
+	if (result == PP_QUOTA_FULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
+				 errdetail("%llu kB wait in it; \"persist_pipeline.journal_limit\" is %d kB.",
+						   (unsigned long long) pp_quota_held(&lane->quota, store) / 1024,
+						   pp_journal_limit),
+				 errhint("%s", reason_for_backlog(lane))));
+	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("role \"%s\" holds too much of the %s of database \"%s\"",
+						   GetUserNameFromId(role, false), what, get_database_name(MyDatabaseId)),
+					errdetail("A role may hold %d %% of it: \"persist_pipeline.role_quota\".",
+							  pp_role_quota),
+					errhint("%s", reason_for_backlog(lane))));
+}
+
+/* Bytes that a role may hold. */
+static uint64
+share_of(PpLane *lane, PpStore store)
+{
+	uint64 all =
+		store == PP_STORE_RING ? lane->ring.size : (uint64) pp_journal_limit * UINT64CONST(1024);
+
+	return all / 100 * pp_role_quota;
+}
+
+/*
+ * The worker's own items are never refused: nobody else could make room for them.  The
+ * ring says itself when it is full.
+ */
+static PpQuotaResult
+take(PpLane *lane, PpStore store, Oid role, uint64 bytes)
+{
+	uint64 limit =
+		store == PP_STORE_RING ? PG_UINT64_MAX : (uint64) pp_journal_limit * UINT64CONST(1024);
+
+	if (pp_am_worker)
+		return pp_quota_take(&lane->quota, store, role, bytes, PG_UINT64_MAX, PG_UINT64_MAX);
+	return pp_quota_take(&lane->quota, store, role, bytes, limit, share_of(lane, store));
+}
+
+static PpStore
+store_of(const PpHandover *handover, const PpPiece *piece)
+{
+	return handover->diverting || !piece->ring_only ? PP_STORE_JOURNAL : PP_STORE_RING;
+}
+
+static uint64
+cost(PpStore store, const PpPiece *piece)
+{
+	return store == PP_STORE_RING ? pp_entry_bytes(piece->length)
+								  : pp_journal_cost(piece->length, piece->items);
+}
+
+/* Would a role hold more of the ring than its share?  Then it uses the journal. */
+static bool
+is_greedy(const PpHandover *handover, PpLane *lane)
+{
+	for (int i = 0; i < handover->npieces && !pp_am_worker; i++)
+	{
+		const PpPiece *piece = &handover->pieces[i];
+
+		if (piece->ring_only && pp_quota_held_by(&lane->quota, PP_STORE_RING, piece->role) +
+										cost(PP_STORE_RING, piece) >
+									share_of(lane, PP_STORE_RING))
+			return true;
+	}
+	return false;
+}
+
+static void
+take_shares(PpHandover *handover)
+{
+	PpLane *lane = handover->lane;
+
+	for (int i = 0; i < handover->npieces && lane; i++)
+	{
+		PpPiece *piece = &handover->pieces[i];
+		PpStore store = store_of(handover, piece);
+		PpQuotaResult result = take(lane, store, piece->role, cost(store, piece));
+
+		if (result != PP_QUOTA_TAKEN)
+			refuse_share(lane, store, piece->role, result);
+		handover->nshares++;
+	}
+}
+
+static void
+give_shares(PpHandover *handover)
+{
+	for (int i = 0; i < handover->nshares; i++)
+	{
+		PpPiece *piece = &handover->pieces[i];
+		PpStore store = store_of(handover, piece);
+
+		pp_quota_give(&handover->lane->quota, store, piece->role, cost(store, piece));
+	}
+}
+
+/* ---- at PRE_COMMIT ---- */
+
+/* Bytes of payload that a piece puts into the ring. */
+static uint64
+payload(const PpPiece *piece)
+{
+	return piece->nrefs > 0 ? piece->nrefs * sizeof(PpJournalRef) : piece->length;
+}
+
+/*
+ * How many bytes of the ring do the pieces need?  What is in the file can't be read
+ * during the commit: that needs more than there is.
+ */
+static uint64
+count_ring_bytes(PpHandover *handover, bool *ring_only)
+{
+	uint64 bytes = 0;
+
+	*ring_only = false;
+	if (handover->bytes->spilled > 0)
+		return MORE_THAN_ANY_RING;
+	for (int i = 0; i < handover->npieces; i++)
+	{
+		PpPiece *piece = &handover->pieces[i];
+
+		if (!piece->ring_only)
+			piece->nrefs = pp_journal_plan(pp_spill_in_memory(handover->bytes, piece->start),
+										   piece->length, NULL);
+		bytes += pp_entry_bytes(payload(piece));
+		*ring_only |= piece->ring_only;
+	}
+	return bytes;
+}
+
+/*
+ * The items of an installation that is no more, or not this one, have nowhere to
+ * go.  Where this very transaction has dropped it, that was meant.
+ */
+static void
+check_installation(const PpHandover *handover, Oid extension)
+{
+	for (int i = 0; i < handover->npieces; i++)
+	{
+		if (handover->pieces[i].extension != extension)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("extension \"persist_pipeline\" was dropped while the transaction's "
+							"items waited for its commit"),
+					 errhint("Try the transaction again.")));
+	}
+}
+
+/* Positions, without a lane; false: there is one by now. */
+static bool
+do_without_lane(PpHandover *handover)
+{
+	Oid extension = pp_extension_get();
+	uint64 pos = pp_lease_position(extension);
+
+	/* after that: who gets a lane from now on fetches higher ones */
+	if (pp_lane_claim() != NULL)
+		return false;
+	handover->pos = pos;
+	handover->without_lane = true;
+	check_installation(handover, extension);
+	return true;
+}
+
+/* Room for our pieces in the ring, or else in the journal alone; which journal? */
+static int
+admit(PpHandover *handover, uint64 bytes, bool ring_only)
+{
+	for (;;)
+	{
+		const PpClaim *claim = pp_lane_claim();
+		PpAdmission admission;
+
+		CHECK_FOR_INTERRUPTS();
+		if (claim == NULL)
+		{
+			if (do_without_lane(handover))
+				return 0;
+			continue;
+		}
+		if (ring_only && is_greedy(handover, claim->lane))
+			bytes = MORE_THAN_ANY_RING;
+		admission = pp_ring_admit(&claim->lane->ring, claim->generation, bytes, handover->npieces,
+								  pp_am_worker, ring_only);
+		if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)
+		{
+			/* from here on ABORT has something to undo */
+			handover->lane = claim->lane;
+			handover->reserved = admission.result == PP_RESERVED ? bytes : 0;
+			handover->diverting = admission.result == PP_RING_DIVERTED;
+			handover->pos = admission.pos;
+			check_installation(handover, claim->extension);
+			return admission.journal;
+		}
+		if (admission.result == PP_NO_POSITIONS)
+			pp_lease_positions(claim);
+	}
+}
+
+/* Write a piece to the journal; the references are needed if it gets into the ring. */
+static void
+journal(PpHandover *handover, PpPiece *piece, int number, uint64 pos, int follows)
+{
+	const char *bytes = pp_spill_read(handover->bytes, piece->start, piece->length);
+	int nrows = pp_journal_plan(bytes, piece->length, NULL);
+	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+	PpJournalRef *refs =
+		MemoryContextAlloc(handover->reserved > 0 ? TopTransactionContext : CurrentMemoryContext,
+						   nrows * sizeof(PpJournalRef));
+
+	(void) pp_journal_plan(bytes, piece->length, rows);
+	for (int i = 0; i < nrows; i++)
+		rows[i].header.follows = follows;
+	pp_journal_append(piece->extension, number, pos, piece->role, rows, nrows, refs);
+	if (handover->reserved > 0)
+	{
+		piece->refs = refs;
+		piece->nrefs = nrows;
+	}
+}
+
+static void
+write_journal(PpHandover *handover, int number)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline pieces",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+
+	PushActiveSnapshot(GetTransactionSnapshot()); /* the heap wants one */
+	for (int i = 0; i < handover->npieces; i++)
+	{
+		PpPiece *piece = &handover->pieces[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (handover->reserved == 0 || !piece->ring_only)
+			journal(handover, piece, number, handover->pos + i, handover->npieces - 1 - i);
+		MemoryContextReset(context);
+	}
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Before the commit.  Errors: 53400 the journal, or a role's share of it, is full;
+ * 55000 the extension has been dropped; those of pp_extension_get(); and whatever
+ * keeps a row from being written.
+ */
+void
+pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int npieces)
+{
+	bool ring_only;
+	uint64 ring_bytes;
+	int number;
+
+	handover->bytes = bytes;
+	handover->pieces = pieces;
+	handover->npieces = npieces;
+	for (int i = 0; i < npieces; i++)
+		handover->items += pieces[i].items;
+
+	ring_bytes = count_ring_bytes(handover, &ring_only);
+	number = admit(handover, ring_bytes, ring_only);
+	take_shares(handover);
+	write_journal(handover, number);
+}
+
+/* ---- at COMMIT and ABORT ---- */
+
+/* Write a piece, one of so many, into room that was reserved.  Can't fail. */
+static void
+publish(PpLane *lane, const PpPiece *piece, uint64 pos, int part, int parts, const char *items)
+{
+	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : items;
+	uint64 at = pp_ring_begin(&lane->ring, piece->role, piece->items, payload(piece),
+							  GetCurrentTimestamp());
+	PpEntry *entry = pp_ring_entry(&lane->ring, at);
+
+	entry->extension = piece->extension;
+	entry->part = part;
+	entry->parts = parts;
+	entry->pos = pos;
+	entry->refs = piece->nrefs;
+	pp_ring_write(&lane->ring, at, 0, bytes, payload(piece));
+	if (pp_ring_publish(&lane->ring, at))
+		pp_lane_wake(lane);
+}
+
+/* Can't fail. */
+void
+pp_handover_commit(PpHandover *handover)
+{
+	PpLane *lane = handover->lane;
+
+	if (handover->without_lane)
+	{
+		if (!pp_lane_call_pass(MyDatabaseId, handover->items))
+			pp_probe_database(MyDatabaseId);
+	}
+	else if (handover->diverting)
+	{
+		if (pp_ring_divert(&lane->ring, handover->items, pp_batch_size, GetCurrentTimestamp()))
+			pp_lane_wake(lane);
+	}
+	else
+	{
+		for (int i = 0; i < handover->npieces; i++)
+		{
+			const PpPiece *piece = &handover->pieces[i];
+
+			publish(lane, piece, handover->pos + i, i, handover->npieces,
+					pp_spill_in_memory(handover->bytes, piece->start));
+		}
+	}
+}
+
+/* Can't fail. */
+void
+pp_handover_abort(PpHandover *handover)
+{
+	PpLane *lane = handover->lane;
+
+	if (lane == NULL)
+		return;
+	give_shares(handover);
+	if ((handover->reserved > 0 && pp_ring_release(&lane->ring, handover->reserved)) ||
+		(handover->diverting && pp_ring_undivert(&lane->ring)))
+		pp_lane_wake(lane);
+}
+
+/* ---- at once ---- */
+
+/* 53000: all lanes are in use by other databases. */
+static const PpClaim *
+claim_lane(void)
+{
+	const PpClaim *claim = pp_lane_claim();
+
+	if (claim == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no ring is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("All %d rings hold items of other databases.", pp_max_databases),
+				 errhint("Try again, or increase \"persist_pipeline.max_databases\".")));
+	return claim;
+}
+
+static uint64
+take_position(void)
+{
+	for (;;)
+	{
+		const PpClaim *claim = claim_lane();
+		uint64 pos = pp_ring_take_position(&claim->lane->ring, claim->generation);
+
+		if (pos > 0)
+			return pos;
+		CHECK_FOR_INTERRUPTS();
+		pp_lease_positions(claim);
+	}
+}
+
+/*
+ * Reserve so many bytes of the ring for the current user.  Returns the claim under
+ * which they are.
+ */
+static const PpClaim *
+reserve(uint64 bytes)
+{
+	const PpClaim *claim;
+	PpReserveResult result;
+
+	do
+	{
+		PpQuotaResult share;
+
+		claim = claim_lane();
+		share = take(claim->lane, PP_STORE_RING, GetUserId(), bytes);
+		if (share != PP_QUOTA_TAKEN)
+			refuse_share(claim->lane, PP_STORE_RING, GetUserId(), share);
+		result = pp_ring_reserve(&claim->lane->ring, claim->generation, bytes, pp_am_worker);
+		if (result != PP_RESERVED)
+			pp_quota_give(&claim->lane->quota, PP_STORE_RING, GetUserId(), bytes);
+	} while (result == PP_RING_STALE);
+
+	if (result == PP_RING_CLOSED)
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("the ring of database \"%s\" is closed", get_database_name(MyDatabaseId)),
+				 errdetail("The persist_pipeline worker is shutting down."),
+				 errhint("Try the transaction again.")));
+	if (result == PP_RING_FULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
+			 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
+			 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
+
+	return claim;
+}
+
+/* 54000 if the item is larger than a quarter of the ring. */
+static void
+check_size(const PpLane *lane, const PpItem *item)
+{
+	uint64 limit = pp_item_limit(lane->ring.size);
+
+	if (item->size > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the item for relation \"%s\" is too large", get_rel_name(item->target)),
+				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.", item->size,
+						   (unsigned long long) limit),
+				 errhint("Increase \"persist_pipeline.ring_size\", or set "
+						 "\"persist_pipeline.mode\" to \"direct\".")));
+}
+
+/*
+ * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no lane, or
+ * no room in its ring; 53400 the role's share of the ring is full; 54000 too large;
+ * 57P01 the ring is closed.
+ */
+void
+pp_handover_now(const PpItem *item)
+{
+	const PpClaim *claim;
+	PpPiece piece = {.role = GetUserId(), .items = 1, .length = item->size};
+	uint64 pos;
+
+	check_size(claim_lane()->lane, item);
+	pos = take_position();
+	claim = reserve(pp_entry_bytes(item->size));
+	piece.extension = claim->extension;
+	publish(claim->lane, &piece, pos, 0, 1, (const char *) item);
+}

@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *	  Measures the worker; see progress.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "progress.h"
+
+#define RATE_SECONDS 0.5 /* that the rate is measured over, at least */
+#define LINE_MS 10000	 /* until the first line; the next ones take longer and longer */
+
+static TimestampTz measured_at = 0; /* 0: it is idle, and nothing is to be measured */
+static uint64 measured_items;		/* that were settled then */
+static TimestampTz behind_since = 0;
+static int next_line_ms;
+
+static uint64
+settled_items(PpLane *lane)
+{
+	return lane->written + lane->failed;
+}
+
+/* A batch begins. */
+void
+pp_progress_begin(PpLane *lane)
+{
+	if (measured_at != 0)
+		return;
+	measured_at = GetCurrentTimestamp();
+	measured_items = settled_items(lane);
+}
+
+static void
+measure(PpLane *lane, TimestampTz now)
+{
+	double seconds = (now - measured_at) / 1e6;
+	uint64 items = settled_items(lane);
+
+	if (seconds < RATE_SECONDS)
+		return;
+	SpinLockAcquire(&lane->mutex);
+	lane->rate = (items - measured_items) / seconds;
+	SpinLockRelease(&lane->mutex);
+	measured_at = now;
+	measured_items = items;
+}
+
+/* A batch has ended well. */
+void
+pp_progress_note(PpLane *lane, const char *database_name)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	PpRingView view = pp_ring_view(&lane->ring);
+	uint64 pending = view.published - view.settled + view.diverted_items;
+
+	measure(lane, now);
+	if (pending < (uint64) pp_batch_size)
+	{
+		behind_since = 0;
+		return;
+	}
+	if (behind_since == 0)
+	{
+		behind_since = now;
+		next_line_ms = LINE_MS;
+	}
+	if (!TimestampDifferenceExceeds(behind_since, now, next_line_ms))
+		return;
+	next_line_ms *= 2;
+	ereport(LOG,
+			(errmsg("persist_pipeline worker for database \"%s\" is catching up: %llu items wait, "
+					"%.0f are written per second",
+					database_name, (unsigned long long) pending, lane->rate)));
+}
+
+/* There is nothing more to do. */
+void
+pp_progress_end(void)
+{
+	measured_at = 0;
+	behind_since = 0;
+}

@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * quota.c
+ *	  Takes and gives back; see quota.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "quota.h"
+
+static void
+clear(PpQuota *quota)
+{
+	quota->counted = false;
+	memset(quota->held, 0, sizeof(quota->held));
+	memset(quota->shares, 0, sizeof(quota->shares));
+}
+
+void
+pp_quota_init(PpQuota *quota)
+{
+	SpinLockInit(&quota->mutex);
+	clear(quota);
+}
+
+/* The database is another one, or what was held has gone. */
+void
+pp_quota_reset(PpQuota *quota)
+{
+	SpinLockAcquire(&quota->mutex);
+	clear(quota);
+	SpinLockRelease(&quota->mutex);
+}
+
+/* Under the mutex: the role's share; `create`: a new one, if there is room. */
+static PpShare *
+find_share(PpQuota *quota, Oid role, bool create)
+{
+	PpShare *unused = NULL;
+
+	for (int i = 1; i < PP_SHARES; i++)
+	{
+		PpShare *share = &quota->shares[i];
+
+		if (share->role == role)
+			return share;
+		if (share->held[PP_STORE_RING] == 0 && share->held[PP_STORE_JOURNAL] == 0 && unused == NULL)
+			unused = share;
+	}
+	if (!create || unused == NULL)
+		return &quota->shares[0];
+	unused->role = role;
+	return unused;
+}
+
+/* Hold so many bytes more, within the limit of all and the share of one. */
+PpQuotaResult
+pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit, uint64 share)
+{
+	PpQuotaResult result = PP_QUOTA_TAKEN;
+	PpShare *mine;
+
+	SpinLockAcquire(&quota->mutex);
+	mine = find_share(quota, role, true);
+	if (bytes > limit || quota->held[store] > limit - bytes)
+		result = PP_QUOTA_FULL;
+	else if (bytes > share || mine->held[store] > share - bytes)
+		result = PP_QUOTA_GREEDY;
+	else
+	{
+		mine->held[store] += bytes;
+		quota->held[store] += bytes;
+	}
+	SpinLockRelease(&quota->mutex);
+
+	return result;
+}
+
+void
+pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes)
+{
+	PpShare *mine;
+
+	SpinLockAcquire(&quota->mutex);
+	mine = find_share(quota, role, false);
+	mine->held[store] -= Min(bytes, mine->held[store]);
+	quota->held[store] -= Min(bytes, quota->held[store]);
+	SpinLockRelease(&quota->mutex);
+}
+
+/* By all roles together. */
+uint64
+pp_quota_held(PpQuota *quota, PpStore store)
+{
+	uint64 held;
+
+	SpinLockAcquire(&quota->mutex);
+	held = quota->held[store];
+	SpinLockRelease(&quota->mutex);
+
+	return held;
+}
+
+/* By this one. */
+uint64
+pp_quota_held_by(PpQuota *quota, PpStore store, Oid role)
+{
+	uint64 held;
+
+	SpinLockAcquire(&quota->mutex);
+	held = find_share(quota, role, false)->held[store];
+	SpinLockRelease(&quota->mutex);
+
+	return held;
+}
+
+/*
+ * For the worker that has scanned the journal: does it have to take what it has found?
+ * True once, for a journal that was there before us.
+ */
+bool
+pp_quota_begin_count(PpQuota *quota)
+{
+	bool begin;
+
+	SpinLockAcquire(&quota->mutex);
+	begin = !quota->counted;
+	quota->counted = true;
+	SpinLockRelease(&quota->mutex);
+
+	return begin;
+}

@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * quota.h
+ *	  How much of a database's ring and journal its roles hold, so that there is a
+ *	  limit to each of them and to all; on memory that it is given.
+ *
+ * A role takes before its commit, and what it took is given back when the transaction
+ * aborts, or when the worker has settled the items.  The cost of items in the journal
+ * is that of their bytes and PP_ITEM_COST for each, however they are packed into rows.
+ *
+ * There is room for PP_SHARES roles at a time; those that come when it is taken share
+ * one share.  What is given back by mistake (a restart has lost the count) counts as
+ * nothing.
+ *
+ * Every field is written under `mutex`; nothing is called while it is held.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_QUOTA_H
+#define PP_QUOTA_H
+
+#include "storage/spin.h"
+
+#define PP_SHARES 64
+#define PP_ITEM_COST 64
+
+typedef enum PpStore
+{
+	PP_STORE_RING,
+	PP_STORE_JOURNAL
+} PpStore;
+
+#define PP_STORES 2
+
+typedef struct PpShare
+{
+	Oid role; /* InvalidOid: free; the first one is that of all without one */
+	uint64 held[PP_STORES];
+} PpShare;
+
+typedef struct PpQuota
+{
+	slock_t mutex;
+	bool counted; /* what the journal had before us is in it */
+	uint64 held[PP_STORES];
+	PpShare shares[PP_SHARES];
+} PpQuota;
+
+typedef enum PpQuotaResult
+{
+	PP_QUOTA_TAKEN,
+	PP_QUOTA_FULL,	/* all that there is is held */
+	PP_QUOTA_GREEDY /* the role would hold more than its share */
+} PpQuotaResult;
+
+extern void pp_quota_init(PpQuota *quota);
+extern void pp_quota_reset(PpQuota *quota);
+extern PpQuotaResult pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
+								   uint64 limit, uint64 share);
+extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
+extern uint64 pp_quota_held(PpQuota *quota, PpStore store);
+extern uint64 pp_quota_held_by(PpQuota *quota, PpStore store, Oid role);
+extern bool pp_quota_begin_count(PpQuota *quota);
+
+#endif /* PP_QUOTA_H */

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * settlement.h
+ *	  What the worker's COMMIT does to the lane: here, and nowhere else, are items
+ *	  settled.
+ *
+ * Before that point any ERROR or signal could undo the transaction, after it none can.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SETTLEMENT_H
+#define PP_SETTLEMENT_H
+
+#include "intake.h"
+
+extern void pp_settlement_init(const PpClaim *claim);
+extern void pp_settlement_forget(void);
+extern void pp_settlement_on_commit(PpWork *works, int n, uint64 failed, bool moved);
+extern bool pp_settlement_is_done(void);
+extern uint64 pp_count_items(const PpWork *works, int n);
+
+#endif /* PP_SETTLEMENT_H */
