@@ -490,7 +490,8 @@ start_clock(void)
 static PpIntake
 take_works(PpWork **works, int *nworks)
 {
-	PpIntake intake = PP_INTAKE_BUSY;
+	PpIntake volatile intake = PP_INTAKE_BUSY;
+	ErrorData *volatile error = NULL;
 
 	pp_attempt_began = DT_NOEND; /* it is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)
@@ -502,9 +503,10 @@ take_works(PpWork **works, int *nworks)
 	}
 	PG_CATCH();
 	{
-		if (pp_cut != PP_CUT_STOP && pp_cut != PP_CUT_HOLD)
-			PG_RE_THROW();
 		MemoryContextSwitchTo(batch_context);
+		error = CopyErrorData();
+		if (!pp_is_transient(error, false))
+			PG_RE_THROW();
 		FlushErrorState();
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
@@ -513,7 +515,11 @@ take_works(PpWork **works, int *nworks)
 	PG_END_TRY();
 	disable_timeout(clock_timeout, false);
 	MemoryContextSwitchTo(batch_context);
-
+	if (error && pp_cut != PP_CUT_STOP)
+	{
+		back_off(error);
+		return PP_INTAKE_NOTHING; /* look again */
+	}
 	return intake;
 }
 
@@ -656,8 +662,29 @@ save_volatile_items(void)
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
 	pp_intake_volatile(&claim, &works, &nworks);
-	if (nworks > 0)
+	if (nworks == 0)
+		return;
+	PG_TRY();
+	{
 		pp_settle_to_journal(works, nworks);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(batch_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
+								 (unsigned long long) pp_ring_volatile_items(&lane->ring),
+								 database_name, unpack_sql_state(error->sqlerrcode)),
+						  errdetail("They stay in the ring, and are lost if the server stops.")));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(batch_context);
 }
 
 /*
