@@ -44,6 +44,7 @@ OBJS = \
 	src/batch.o \
 	src/settlement.o \
 	src/failure.o \
+	src/clock.o \
 	src/progress.o \
 	src/history.o \
 	src/worker.o \

@@ -63,7 +63,7 @@ REVOKE ALL ON persist_copied FROM PUBLIC;
 -- What the database keeps -------------------------------------------------
 
 CREATE TABLE persist_settings (
-	target regclass PRIMARY KEY,
+	target regclass NOT NULL,
 	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring'))
 );
 COMMENT ON TABLE persist_settings IS

@@ -158,13 +158,6 @@ pp_tupdesc_finalize(TupleDesc desc)
 	object_aclcheck(TableSpaceRelationId, tablespace, role, mode)
 #endif
 
-/* 18: a primary key may be deferrable */
-#if PG_VERSION_NUM < 180000
-#define pp_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
-#else
-#define pp_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
-#endif
-
 /* 19: a scan takes options */
 #if PG_VERSION_NUM >= 190000
 #define pp_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, 0)

@@ -189,8 +189,9 @@ pp_copied_count(Oid extension)
 }
 
 /*
- * Empty the table, in the current transaction, after its rows have become our own in
- * this journal, if that isn't NULL.  Returns how many items were in it.
+ * Empty the table, in the current transaction; but if a journal is given, move what is
+ * a database's there, as our own, and leave what could not be read.  Returns how many
+ * items have gone.
  */
 static uint64
 empty(Oid extension, Relation journal)
@@ -207,14 +208,20 @@ empty(Oid extension, Relation journal)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
-						 : pp_journal_row_items(copied, tuple);
+		if (journal == NULL)
+			items += pp_journal_row_items(copied, tuple);
+		else if (OidIsValid(pp_journal_row_database(copied, tuple)))
+		{
+			items += copy_row(copied, tuple, journal, MyDatabaseId);
+			simple_heap_delete(copied, &tuple->t_self);
+		}
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();
-	if (items > 0)
+	if (journal == NULL && items > 0)
 		pp_relation_set_new_file(copied);
 	relation_close(copied, NoLock);
+	CommandCounterIncrement();
 
 	return items;
 }

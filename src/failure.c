@@ -36,8 +36,9 @@ static PpLane *lane;
 #define DOUBTS 3
 static int doubts_in_a_row = 0; /* tries of one item that may be bad */
 
-static bool gave_up; /* it ended because something transient was in the way of an item */
-static bool opening; /* it ended before its items could be read */
+static bool gave_up;	 /* it ended because something transient was in the way of an item */
+static bool opening;	 /* it ended before its items could be read */
+static bool was_careful; /* the works are records that stand alone */
 
 /*
  * Called once, by the worker that has attached to its lane.  If the last one ended
@@ -79,8 +80,8 @@ pp_settle_excuse(PpLane *of)
 }
 
 /* Could the same items be accepted a moment later?  `alone`: there is one of them. */
-static bool
-is_transient(const ErrorData *error, bool alone)
+bool
+pp_is_transient(const ErrorData *error, bool alone)
 {
 	/* whatever code makes of its cancellation, by a stop or a command */
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
@@ -274,7 +275,7 @@ bisect(const PpItem **items, uint64 n, BadList *list)
 
 	if (error == NULL)
 		return true;
-	if (is_transient(error, n == 1))
+	if (pp_is_transient(error, n == 1))
 	{
 		list->transient = error;
 		return false;
@@ -425,13 +426,20 @@ pp_settle_to_journal(PpWork *works, int n)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PpJournals journals;
+	bool has_rows = false;
 	uint64 items = 0;
+	int number;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(caller);
-	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	memset(&journals, 0, sizeof(journals));
+	for (int i = 0; i < n && !has_rows; i++)
+		has_rows = works[i].nrows > 0;
+	if (has_rows)
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
 	for (int i = 0; i < n; i++)
 	{
 		PpWork *work = &works[i];
@@ -449,8 +457,7 @@ pp_settle_to_journal(PpWork *works, int n)
 			(void) pp_journal_plan((const char *) item, item->size, rows);
 			for (int r = 0; r < nrows; r++)
 				rows[r].part = part++;
-			pp_journal_append(claim->extension, pp_ring_view(&lane->ring).journal, work->pos,
-							  work->role, rows, nrows, refs);
+			pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
 			pfree(rows);
 			pfree(refs);
 		}
@@ -512,11 +519,22 @@ settle_deadly(PpWork *work, ErrorData *verdict)
  * The work can't be read.  What is in the journal is put aside, for a person to look
  * at; what is in the ring alone can't be.
  */
-static void
+static PpOutcome
 settle_damaged(PpWork *work, const ErrorData *error)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	uint64 items = Max(work->n, 1);
 	PpJournals journals;
+
+	if (work->nrows > 1 && !was_careful)
+	{
+		/* its records come next, one by one, in a pass */
+		SpinLockAcquire(&lane->mutex);
+		lane->careful += work->nrows;
+		SpinLockRelease(&lane->mutex);
+		pp_ring_move(&lane->ring, 0, GetCurrentTimestamp());
+		return PP_DIVIDED;
+	}
 
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
@@ -526,17 +544,20 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
-	work->nitems = work->n;
-	pp_settlement_on_commit(work, 1, work->n, false);
+	work->nitems = items;
+	pp_settlement_on_commit(work, 1, items, false);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	ereport(WARNING,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("%llu items, enqueued as number %llu, could not be read: %s",
-					(unsigned long long) work->n, (unsigned long long) work->pos, error->message),
-			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_DATA_CORRUPTED),
+		 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
+					   "%llu items, enqueued as number %llu, could not be read: %s", items,
+					   (unsigned long long) items, (unsigned long long) work->pos, error->message),
+		 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
 	ConditionVariableBroadcast(&lane->settled);
 	RESUME_CANCEL_INTERRUPTS();
+	return PP_SETTLED;
 }
 
 static bool
@@ -567,7 +588,7 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 		failure = try(works, n, all_at_once);
 		if (failure == NULL)
 			return PP_SETTLED;
-		if (is_transient(failure, alone))
+		if (pp_is_transient(failure, alone))
 		{
 			*error = failure;
 			return PP_TRANSIENT;
@@ -577,7 +598,7 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	failure = try(works, n, bisect);
 	if (failure == NULL)
 		return PP_SETTLED;
-	if (gave_up || is_transient(failure, false))
+	if (gave_up || pp_is_transient(failure, false))
 	{
 		*error = failure;
 		return PP_TRANSIENT;
@@ -585,10 +606,7 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
 	if (opening && n == 1 && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED)
-	{
-		settle_damaged(&works[0], failure);
-		return PP_SETTLED;
-	}
+		return settle_damaged(&works[0], failure);
 	if (!opening && !role_exists(works[0].role))
 	{
 		give_up(works, n, failure);
@@ -637,7 +655,7 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 
 		if (failure == NULL)
 			continue;
-		if (is_transient(failure, pp_count_items(selected, nselected) == 1))
+		if (pp_is_transient(failure, pp_count_items(selected, nselected) == 1))
 		{
 			*error = failure;
 			outcome = PP_TRANSIENT;
@@ -674,6 +692,7 @@ ended_its_worker(const PpWork *work)
 	bool ended;
 
 	SpinLockAcquire(&lane->mutex);
+	was_careful = lane->careful > 0;
 	ended = lane->tried_works == 1 && lane->tried_items > 0 && lane->tried_pos == work->pos &&
 			lane->tried_part == work->part;
 	lane->tried_items = 0;

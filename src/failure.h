@@ -45,6 +45,7 @@ typedef enum PpCut
 extern volatile sig_atomic_t pp_cut;
 extern volatile TimestampTz pp_attempt_began; /* what statement_timeout counts from */
 
+extern bool pp_is_transient(const ErrorData *error, bool alone);
 extern void pp_settle_init(const PpClaim *claim);
 extern bool pp_settle_carefully(void);
 extern void pp_settle_excuse(PpLane *lane);

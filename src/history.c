@@ -3,27 +3,39 @@
  * history.c
  *	  Records stops; see history.h.
  *
- * The statements run as the superuser: every name and operator is qualified, and
- * nobody but superusers can attach code to the table.
+ * Without SQL: no code that is attached to the table runs, and what is written is not
+ * decoded (a publication of all tables would else forbid to delete).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "history.h"
 
 #define KEPT_STOPS 1000
+
+enum
+{
+	COLUMN_STOPPED_AT,
+	COLUMN_SECONDS,
+	COLUMN_DRAINED,
+	COLUMN_JOURNALLED,
+	COLUMN_FORCED,
+	COLUMNS
+};
 
 /* persist_shutdowns, locked; InvalidOid if it isn't there or can't be locked now. */
 static Oid
@@ -40,26 +52,65 @@ lock_table(void)
 	return table;
 }
 
-static void
-insert(Oid table, const PpStop *stop)
+/* When it was, and where that is written */
+typedef struct Record
 {
-	char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-											get_rel_name(table));
-	Oid types[4] = {FLOAT8OID, INT8OID, INT8OID, BOOLOID};
-	Datum values[4] = {Float8GetDatum(stop->seconds), Int64GetDatum(stop->drained),
-					   Int64GetDatum(stop->journalled), BoolGetDatum(stop->forced)};
+	TimestampTz stopped_at;
+	ItemPointerData tid;
+} Record;
 
-	SPI_connect();
-	SPI_execute_with_args(psprintf("INSERT INTO %s (stopped_at, seconds, drained, journalled, "
-								   "forced) VALUES (pg_catalog.clock_timestamp(), $1, $2, $3, $4)",
-								   name),
-						  4, types, values, NULL, false, 0);
-	SPI_execute(psprintf("DELETE FROM %s WHERE stopped_at OPERATOR(pg_catalog.<=) "
-						 "(SELECT s.stopped_at FROM %s AS s ORDER BY s.stopped_at DESC "
-						 "OFFSET %d LIMIT 1)",
-						 name, name, KEPT_STOPS),
-				false, 0);
-	SPI_finish();
+static int
+compare_records(const void *a, const void *b)
+{
+	TimestampTz left = ((const Record *) a)->stopped_at;
+	TimestampTz right = ((const Record *) b)->stopped_at;
+
+	return left < right ? 1 : left > right ? -1 : 0;
+}
+
+/* Delete all but the latest. */
+static void
+forget_old(Relation rel)
+{
+	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
+	int max = KEPT_STOPS + 16;
+	int n = 0;
+	Record *records = palloc(max * sizeof(Record));
+	HeapTuple tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		bool is_null;
+
+		if (n == max)
+		{
+			max *= 2;
+			records = repalloc(records, max * sizeof(Record));
+		}
+		records[n].stopped_at = DatumGetTimestampTz(
+			heap_getattr(tuple, COLUMN_STOPPED_AT + 1, RelationGetDescr(rel), &is_null));
+		records[n++].tid = tuple->t_self;
+	}
+	table_endscan(scan);
+
+	qsort(records, n, sizeof(Record), compare_records);
+	for (int i = KEPT_STOPS - 1; i < n; i++)
+		simple_heap_delete(rel, &records[i].tid);
+}
+
+static void
+insert(Relation rel, const PpStop *stop)
+{
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+
+	values[COLUMN_STOPPED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[COLUMN_SECONDS] = Float8GetDatum(stop->seconds);
+	values[COLUMN_DRAINED] = Int64GetDatum(stop->drained);
+	values[COLUMN_JOURNALLED] = Int64GetDatum(stop->journalled);
+	values[COLUMN_FORCED] = BoolGetDatum(stop->forced);
+	heap_insert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls),
+				GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 }
 
 /*
@@ -80,7 +131,13 @@ pp_history_record(const PpStop *stop)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		table = lock_table();
 		if (OidIsValid(table))
-			insert(table, stop);
+		{
+			Relation rel = relation_open(table, NoLock);
+
+			forget_old(rel);
+			insert(rel, stop);
+			relation_close(rel, NoLock);
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}

@@ -344,7 +344,13 @@ take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, careful);
 			row = pp_rowstore_next(pass.rows);
 			if (in_ring && (row == NULL || row->pos != entry->pos))
+			{
+				PpEntry *header = pp_ring_entry(ring, entry->at);
+
+				/* whatever rows are missing: with the last one the entry is done */
+				list->works[list->n - 1].n = header->items - header->settled;
 				pass.next_entry++;
+			}
 		}
 		if (is_full(list, careful, max))
 			break;

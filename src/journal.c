@@ -165,6 +165,24 @@ make_ref(Relation rel, int journal, const ItemPointerData *tid)
 }
 
 /*
+ * The journal to write to for somebody who has no time to wait for a lock: the
+ * preferred one, or another, if that is locked.
+ */
+int
+pp_journal_unlocked(Oid extension, int preferred)
+{
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		int journal = (preferred + i) % PP_JOURNALS;
+		Oid relid = journal_oid(extension, journal);
+
+		if (OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock))
+			return journal;
+	}
+	return preferred;
+}
+
+/*
  * Write the rows of an entry; refs tells where they are.  The lock on the journal
  * stays to the end of the transaction.
  *

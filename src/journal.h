@@ -110,6 +110,7 @@ typedef struct PpRecord
 } PpRecord;
 
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
+extern int pp_journal_unlocked(Oid extension, int preferred);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
 extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);

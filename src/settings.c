@@ -3,19 +3,20 @@
  * settings.c
  *	  Reads and writes the settings of a database; see settings.h.
  *
- * The tables are small, their rows are found by their key, and they are written as
- * catalogs are: no trigger or rule comes into it, and no right to them is needed.
+ * The tables are small, and are written without SQL: no trigger or rule comes into it,
+ * and no right to them is needed.  And what is written is not decoded: these are
+ * settings of this database, and OIDs in them are this server's.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/skey.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -89,7 +90,7 @@ open_table_to_write(Oid extension, const char *name, LOCKMODE mode)
 	return rel;
 }
 
-/* The target's row, which is found by its key. */
+/* The target's row. */
 static SysScanDesc
 find_setting(Relation rel, Oid target, HeapTuple *tuple)
 {
@@ -97,12 +98,15 @@ find_setting(Relation rel, Oid target, HeapTuple *tuple)
 	SysScanDesc scan;
 
 	ScanKeyInit(&key, SETTING_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(target));
-	scan = systable_beginscan(rel, pp_primary_key_index(rel), true, NULL, 1, &key);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	*tuple = systable_getnext(scan);
 	return scan;
 }
 
-/* Write a row, in place of the old one, if there is one. */
+/*
+ * Write a row, in place of the old one, if there is one.  The tables have no indexes,
+ * so that this can be done in a way that is not decoded.
+ */
 static void
 put_row(Relation rel, HeapTuple old, Datum *values)
 {
@@ -110,9 +114,8 @@ put_row(Relation rel, HeapTuple old, Datum *values)
 	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 
 	if (HeapTupleIsValid(old))
-		CatalogTupleUpdate(rel, &old->t_self, tuple);
-	else
-		CatalogTupleInsert(rel, tuple);
+		simple_heap_delete(rel, &old->t_self);
+	heap_insert(rel, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 	heap_freetuple(tuple);
 }
 
@@ -145,7 +148,7 @@ pp_settings_get(Oid extension, Oid target)
 void
 pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 {
-	Relation rel = open_table_to_write(extension, "persist_settings", RowExclusiveLock);
+	Relation rel = open_table_to_write(extension, "persist_settings", ShareRowExclusiveLock);
 	Datum values[SETTING_COLUMNS];
 	HeapTuple old;
 	SysScanDesc scan = find_setting(rel, target, &old);
@@ -177,7 +180,7 @@ pp_settings_remove(Oid extension, Oid target)
 	if (HeapTupleIsValid(tuple))
 	{
 		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
-		CatalogTupleDelete(rel, &tuple->t_self);
+		simple_heap_delete(rel, &tuple->t_self);
 		CacheInvalidateRelcacheByRelid(target);
 		lock = NoLock;
 	}

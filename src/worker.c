@@ -31,10 +31,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
+#include "clock.h"
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
@@ -48,12 +48,9 @@
 #include "shmem.h"
 #include "worker.h"
 
-#define CLOCK_MS 50	  /* how often a running statement is looked at */
-#define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
-#define TURN_MS 1000 /* of a worker for which others wait */
-#define LEAVE_GRACE_MS 250
+#define TURN_MS 1000		 /* of a worker for which others wait */
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
 #define ROTATE_BATCHES 4	 /* from one look at the journals' size to the next */
 #define ROTATE_WAIT_MS 10000 /* while one has to wait to be emptied */
@@ -63,10 +60,6 @@ static PpClaim claim; /* to the lane; stale: it is another database's now */
 static char *database_name;
 static MemoryContext batch_context;
 static uint32 wait_event;
-static TimeoutId clock_timeout;
-
-/* Of the stop.  Written by signal handlers. */
-static volatile TimestampTz stop_requested_at = 0;
 
 /* The ring to close at SIGTERM: ours, once we are its lane's worker */
 static PpRing *volatile stop_closes = NULL;
@@ -80,78 +73,19 @@ static bool am_rescuer = false; /* the launcher, in the middle of a stop */
 static TimestampTz started_at;
 static bool given_back = false;	  /* the lane isn't ours any more */
 static bool came_to_stop = false; /* what a stop can do has been done */
-static TimestampTz hold_seen_at = 0;
 
 static void
 request_stop(SIGNAL_ARGS)
 {
 	int save_errno = errno;
 
-	if (stop_requested_at == 0)
-		stop_requested_at = GetCurrentTimestamp();
+	if (pp_stop_requested_at == 0)
+		pp_stop_requested_at = GetCurrentTimestamp();
 	ShutdownRequestPending = true;
 	if (stop_closes && !pp_ring_is_stale(stop_closes, claim.generation))
 		pp_ring_close_at_once(stop_closes);
 	SetLatch(MyLatch);
 	errno = save_errno;
-}
-
-static bool
-deadline_has_passed(int grace_ms)
-{
-	return stop_requested_at != 0 &&
-		   TimestampDifferenceExceeds(stop_requested_at, GetCurrentTimestamp(),
-									  pp_shutdown_timeout + grace_ms);
-}
-
-/* Does a command want us out of the database?  Also called by a signal handler. */
-static bool
-is_held(void)
-{
-	return *(volatile bool *) &lane->leave;
-}
-
-/* Cancel the statement; if its code catches that, end it with the process. */
-static void
-cut_off(PpCut why, bool for_good)
-{
-	if (pp_cut != PP_CUT_STOP)
-		pp_cut = why;
-	QueryCancelPending = true;
-	if (for_good)
-		ProcDiePending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-}
-
-/*
- * Runs every CLOCK_MS while items are written, in a signal handler.  SIGTERM alone
- * doesn't end a statement (it should finish); this does, when the time is up.  And
- * it keeps statement_timeout, which code must not be able to change.
- */
-static void
-look_at_clock(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz start;
-
-	if (deadline_has_passed(0))
-		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
-	else if (is_held())
-	{
-		if (hold_seen_at == 0)
-			hold_seen_at = now;
-		cut_off(PP_CUT_HOLD, TimestampDifferenceExceeds(hold_seen_at, now, LEAVE_GRACE_MS));
-	}
-
-	if (pp_statement_timeout == 0 || !IsTransactionState())
-		return;
-	start = pp_attempt_began;
-	if (start == DT_NOEND)
-		return;
-	if (TimestampDifferenceExceeds(start, now, pp_statement_timeout))
-		cut_off(PP_CUT_TIMEOUT,
-				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
 }
 
 /* Has the lane been taken from us?  Only an empty one can be. */
@@ -283,7 +217,7 @@ start(int lane_number, Oid database)
 	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pp_identity_init();
-	clock_timeout = RegisterTimeout(USER_TIMEOUT, look_at_clock);
+	pp_clock_init(lane);
 	wait_event = pp_wait_event("PersistPipelineWorker");
 	batch_context =
 		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
@@ -351,7 +285,7 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (is_held() || has_lost_lane() || pp_lane_is_paused(lane))
+	if (pp_clock_is_held(lane) || has_lost_lane() || pp_lane_is_paused(lane))
 		return true;
 	if (!others_wait())
 		return false;
@@ -483,18 +417,11 @@ back_off(const ErrorData *error)
 	{
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
-			left = Min(left, CLOCK_MS);
+			left = Min(left, PP_CLOCK_MS);
 		nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;
 	}
-}
-
-static void
-start_clock(void)
-{
-	enable_timeout_every(clock_timeout,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLOCK_MS), CLOCK_MS);
 }
 
 /*
@@ -504,30 +431,36 @@ start_clock(void)
 static PpIntake
 take_works(PpWork **works, int *nworks)
 {
-	PpIntake intake = PP_INTAKE_BUSY;
+	PpIntake volatile intake = PP_INTAKE_BUSY;
+	ErrorData *volatile error = NULL;
 
 	pp_attempt_began = DT_NOEND; /* it is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
-	start_clock();
+	pp_clock_start();
 	PG_TRY();
 	{
 		intake = pp_intake_next(&claim, pp_settle_carefully(), pp_batch_size, works, nworks);
 	}
 	PG_CATCH();
 	{
-		if (pp_cut != PP_CUT_STOP && pp_cut != PP_CUT_HOLD)
-			PG_RE_THROW();
 		MemoryContextSwitchTo(batch_context);
+		error = CopyErrorData();
+		if (!pp_is_transient(error, false))
+			PG_RE_THROW();
 		FlushErrorState();
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
 		pp_intake_forget();
 	}
 	PG_END_TRY();
-	disable_timeout(clock_timeout, false);
+	pp_clock_stop();
 	MemoryContextSwitchTo(batch_context);
-
+	if (error && pp_cut != PP_CUT_STOP)
+	{
+		back_off(error);
+		return PP_INTAKE_NOTHING; /* look again */
+	}
 	return intake;
 }
 
@@ -561,9 +494,9 @@ write_batch(PpRingView view)
 
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
-	start_clock();
+	pp_clock_start();
 	outcome = pp_settle(works, nworks, &error);
-	disable_timeout(clock_timeout, false);
+	pp_clock_stop();
 	pgstat_report_stat(false);
 
 	if (outcome != PP_SETTLED)
@@ -673,8 +606,29 @@ save_volatile_items(void)
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
 	pp_intake_volatile(&claim, &works, &nworks);
-	if (nworks > 0)
+	if (nworks == 0)
+		return;
+	PG_TRY();
+	{
 		pp_settle_to_journal(works, nworks);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(batch_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
+								 (unsigned long long) pp_ring_volatile_items(&lane->ring),
+								 database_name, unpack_sql_state(error->sqlerrcode)),
+						  errdetail("They stay in the ring, and are lost if the server stops.")));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(batch_context);
 }
 
 /*
@@ -720,16 +674,16 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
-	while (!is_through(&view, last_pass) && !deadline_has_passed(0) && !is_held())
+	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane))
 	{
 		if (paused || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
-				nap(PP_WORKER_STOPPING, CLOCK_MS);
+				nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
 		}
 		view = pp_ring_view(&lane->ring);
 	}
-	if (is_held())
+	if (pp_clock_is_held(lane))
 		return; /* this is no longer a stop */
 
 	report.forced = !is_through(&view, last_pass);
@@ -738,7 +692,7 @@ stop(void)
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
 	came_to_stop = true;
-	report.seconds = (GetCurrentTimestamp() - stop_requested_at) / 1e6;
+	report.seconds = (GetCurrentTimestamp() - pp_stop_requested_at) / 1e6;
 	report.journalled = view.published - view.settled + view.diverted_items;
 	pp_history_record(&report);
 	pgstat_report_stat(true);
@@ -769,7 +723,7 @@ pp_worker_main(Datum lane_number)
 
 	if (ShutdownRequestPending && !has_lost_lane())
 		stop();
-	else if (!has_lost_lane() && !is_held() && OidIsValid(claim.extension))
+	else if (!has_lost_lane() && !pp_clock_is_held(lane) && OidIsValid(claim.extension))
 		leave_turn();
 	if (!ShutdownRequestPending)
 		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
@@ -786,7 +740,7 @@ void
 pp_worker_rescue(int lane_number)
 {
 	am_rescuer = true;
-	stop_requested_at = GetCurrentTimestamp();
+	pp_stop_requested_at = GetCurrentTimestamp();
 	start(lane_number, pp_lane_database(pp_lane(lane_number)));
 	stop();
 	proc_exit(1); /* as the launcher does */

@@ -53,7 +53,7 @@ SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') 
 
 -- columns
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
-	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint, items_copied bigint',
+	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint, diverted boolean, journal_bytes bigint, rate double precision, time_left interval, items_copied bigint',
 	'columns of persist_queue');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
 	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
@@ -85,8 +85,8 @@ SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELEC
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
-	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
-	|| 'ring_size postmaster integer 8192 kB 64, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, worker_idle_timeout sighup integer 60000 ms 0',
+	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
+	|| 'ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();

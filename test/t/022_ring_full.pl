@@ -14,7 +14,8 @@ my $node = pp_node(
 	'full',
 	'persist_pipeline.flush_interval' => 0,
 	'persist_pipeline.lock_timeout' => "'50ms'",
-	'persist_pipeline.ring_size' => "'64kB'");
+	'persist_pipeline.ring_size' => "'64kB'",
+	'persist_pipeline.role_quota' => 100);
 my $everything_from = log_position($node);
 
 $node->safe_psql(

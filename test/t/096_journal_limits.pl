@@ -162,7 +162,6 @@ note sprintf 'memory: %d items of 1 MB: %d MB at the start, %d at the peak, %d i
 # ---- a worker that ends by an error while it stops
 
 # it alone: the next one has its items
-my $from = log_position($node);
 lock_table($locker, 'kept, persist_journal_1');
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'stop: handed over') foreach 11 .. 13;
 $dbh->do("SELECT pg_terminate_backend($pid)");
@@ -196,7 +195,7 @@ lock_table($locker, 'persist_journal_1');
 $locker->do("PREPARE TRANSACTION 'journal'");
 $locker->commit;
 $_->disconnect foreach $dbh, $locker;
-$from = log_position($node);
+my $from = log_position($node);
 $node->stop('fast');
 my @lost = log_since($node, $from, qr/WARNING:  |DETAIL:  .*\b3 items\b/);
 $node->start;

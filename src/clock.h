@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * clock.h
+ *	  Looks at a worker's transaction from outside, from a timer's signal handler:
+ *	  is it time to end it?
+ *
+ * SIGTERM alone doesn't end a statement (it should finish); the clock does, when the
+ * time to stop is up.  It also does when a command holds the database, and it keeps
+ * statement_timeout, which code must not be able to change.  Code that catches its
+ * cancellation is ended with the process, a moment later.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_CLOCK_H
+#define PP_CLOCK_H
+
+#include "datatype/timestamp.h"
+
+#include "shmem.h"
+
+#define PP_CLOCK_MS 50 /* from one look to the next */
+
+extern volatile TimestampTz pp_stop_requested_at; /* 0: not at all; by a signal handler */
+
+extern void pp_clock_init(PpLane *lane);
+extern void pp_clock_start(void);
+extern void pp_clock_stop(void);
+extern bool pp_clock_is_held(const PpLane *lane);
+extern bool pp_stop_is_overdue(void);
+
+#endif /* PP_CLOCK_H */
