@@ -189,15 +189,16 @@ pp_copied_count(Oid extension)
 }
 
 /*
- * Empty the table, in the current transaction; but if a journal is given, move what is
- * a database's there, as our own, and leave what could not be read.  Returns how many
- * items have gone.
+ * Empty the table, in the current transaction, after its rows have become our own in
+ * this journal, if that isn't NULL.  What could not be read may have been repaired.
+ * Returns how many items were in it.
  */
 static uint64
 empty(Oid extension, Relation journal)
 {
 	Relation copied = open_copied(extension, AccessExclusiveLock);
 	uint64 items = 0;
+	uint64 rows = 0;
 	TableScanDesc scan;
 	HeapTuple tuple;
 
@@ -208,17 +209,13 @@ empty(Oid extension, Relation journal)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (journal == NULL)
-			items += pp_journal_row_items(copied, tuple);
-		else if (OidIsValid(pp_journal_row_database(copied, tuple)))
-		{
-			items += copy_row(copied, tuple, journal, MyDatabaseId);
-			simple_heap_delete(copied, &tuple->t_self);
-		}
+		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
+						 : pp_journal_row_items(copied, tuple);
+		rows++;
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();
-	if (journal == NULL && items > 0)
+	if (rows > 0)
 		pp_relation_set_new_file(copied);
 	relation_close(copied, NoLock);
 	CommandCounterIncrement();
