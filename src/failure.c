@@ -427,7 +427,6 @@ pp_settle_to_journal(PpWork *works, int n)
 	MemoryContext caller = CurrentMemoryContext;
 	PpJournals journals;
 	bool has_rows = false;
-	uint64 items = 0;
 	int number;
 
 	SetCurrentStatementStartTimestamp();
@@ -446,7 +445,6 @@ pp_settle_to_journal(PpWork *works, int n)
 		uint32 part = work->part;
 
 		pp_work_open(claim, &journals, work);
-		items += work->nitems;
 		for (uint64 k = 0; k < work->nitems; k++)
 		{
 			const PpItem *item = work->items[k];
@@ -467,7 +465,6 @@ pp_settle_to_journal(PpWork *works, int n)
 	pp_settlement_on_commit(works, n, 0, true);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
 }
 
 /* In a transaction of our own, settle the works without inserting anything. */

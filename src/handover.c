@@ -318,6 +318,7 @@ write_journal(PpHandover *handover, int number)
 void
 pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int npieces)
 {
+	bool all_ring_only = true;
 	bool ring_only;
 	uint64 ring_bytes;
 	int number;
@@ -326,7 +327,17 @@ pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int n
 	handover->pieces = pieces;
 	handover->npieces = npieces;
 	for (int i = 0; i < npieces; i++)
+	{
 		handover->items += pieces[i].items;
+		all_ring_only &= pieces[i].ring_only;
+	}
+
+	/*
+	 * All of them, or none: a pass sees the rows as soon as the transaction commits, and
+	 * entries only a moment later, when it may not look for them any more.
+	 */
+	for (int i = 0; i < npieces && !all_ring_only; i++)
+		pieces[i].ring_only = false;
 
 	ring_bytes = count_ring_bytes(handover, &ring_only);
 	number = admit(handover, ring_bytes, ring_only);

@@ -432,13 +432,18 @@ close_lanes(bool early, bool *pending)
 		SpinLockRelease(&lane->mutex);
 		if (!attached)
 			pp_ring_close(&lane->ring);
+		view = pp_ring_view(&lane->ring);
+		if (!attached && (view.reserved > 0 || pp_ring_is_busy(&lane->ring)))
+		{
+			*pending = true; /* what is in commit wakes us when it has come */
+			continue;
+		}
 		if (stopped && pp_ring_volatile_items(&lane->ring) == 0)
 			continue; /* by a worker that has done and said what it could */
 
 		LWLockAcquire(pp_shared->lock, LW_SHARED);
 		held = lane->leave;
 		LWLockRelease(pp_shared->lock);
-		view = pp_ring_view(&lane->ring);
 		if (view.head == view.tail && view.reserved == 0)
 			continue;
 		if (held || (attached && (view.closed || early)))

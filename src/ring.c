@@ -558,6 +558,23 @@ pp_ring_volatile_items(PpRing *ring)
 	return items;
 }
 
+/* Is a producer in the middle of a copy?  That takes no longer than a time slice. */
+bool
+pp_ring_is_busy(PpRing *ring)
+{
+	PpRingView view = pp_ring_view(ring);
+
+	for (uint64 at = view.head; at < view.tail;)
+	{
+		PpEntry *entry = pp_ring_take(ring, at, view.tail);
+
+		if (entry == NULL)
+			return true;
+		at += entry->bytes;
+	}
+	return false;
+}
+
 /* No new reservations from now on; those that exist still arrive. */
 void
 pp_ring_close(PpRing *ring)

@@ -226,6 +226,7 @@ extern void pp_ring_set_pass_items(PpRing *ring, uint64 items);
 extern void pp_ring_settle_pass_items(PpRing *ring, uint64 items);
 extern void pp_ring_attend(PpRing *ring, bool attended);
 extern uint64 pp_ring_volatile_items(PpRing *ring);
+extern bool pp_ring_is_busy(PpRing *ring);
 extern void pp_ring_close(PpRing *ring);
 extern void pp_ring_close_at_once(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);

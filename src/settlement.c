@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "utils/timestamp.h"
 
 #include "settlement.h"
 
@@ -78,6 +79,9 @@ at_commit(void)
 	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);
 	SpinLockRelease(&pp_shared->mutex);
 
+	/* before the ring is free: a flush must find one or the other */
+	if (committing.moved)
+		pp_ring_move(&lane->ring, opened, GetCurrentTimestamp());
 	give_shares();
 	for (int i = 0; i < committing.n; i++)
 	{

@@ -245,8 +245,10 @@ recover(void)
 {
 	static bool recovered = false;
 
-	if (!recovered)
-		pp_ring_recover(&lane->ring);
+	if (recovered)
+		return;
+	top_up_ids(); /* without positions a pass has no boundary */
+	pp_ring_recover(&lane->ring);
 	recovered = true;
 }
 
@@ -601,6 +603,10 @@ save_volatile_items(void)
 {
 	PpWork *works;
 	int nworks;
+
+	/* what is being copied belongs to a transaction that has committed */
+	while (pp_ring_is_busy(&lane->ring))
+		nap(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
 	MemoryContextReset(batch_context);

@@ -107,7 +107,7 @@ ALTER TABLE u SET UNLOGGED;
 SELECT count(persist_enqueue('u', '{"a": 9}'));
 SELECT * FROM waiting();
 
--- in one transaction: what each call found
+-- in one transaction: all goes to the journal, if anything does
 BEGIN;
 SELECT count(persist_enqueue('t', '{"a": 7}'));
 SELECT persist_configure('t', 'ring');
