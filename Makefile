@@ -108,6 +108,7 @@ REGRESS = \
 	mode_direct_nested \
 	mode_reject \
 	flush \
+	overflow_spill \
 	queue \
 	relocate \
 	worker_enqueues \

@@ -71,7 +71,7 @@ COMMENT ON TABLE persist_settings IS
 COMMENT ON COLUMN persist_settings.durability IS
 '"auto": items are as durable as the target; "journal": they survive a crash; "ring": a crash or immediate shutdown loses them';
 REVOKE ALL ON persist_settings FROM PUBLIC;
-GRANT SELECT ON persist_settings TO pg_monitor;
+GRANT SELECT ON persist_settings TO PUBLIC; -- whoever may dump the database dumps it
 
 -- without the hook of the preloaded library, a row outlives its target
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',

@@ -23,6 +23,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -249,6 +250,18 @@ wait_until_settled(PpLane *lane, TimestampTz deadline)
 	return done;
 }
 
+/* Does anything wait in the journal now, whatever the transaction sees? */
+static bool
+has_journal(void)
+{
+	bool has_rows;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	has_rows = pp_journal_has_rows(pp_extension_oid());
+	PopActiveSnapshot();
+	return has_rows;
+}
+
 /* A lane for this database; NULL: all were in use up to the deadline. */
 static PpLane *
 wait_for_lane(TimestampTz deadline)
@@ -294,7 +307,7 @@ persist_flush(PG_FUNCTION_ARGS)
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
-	if (pp_shared && lane == NULL && pp_journal_has_rows(pp_extension_oid()))
+	if (pp_shared && lane == NULL && has_journal())
 	{
 		/* nobody has looked into it since the start, or no lane was free */
 		lane = wait_for_lane(deadline);

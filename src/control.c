@@ -20,7 +20,6 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "copied.h"
 #include "extension.h"
 #include "pause.h"
 #include "settings.h"
@@ -153,5 +152,5 @@ persist_discard(PG_FUNCTION_ARGS)
 	check_writable("persist_discard()");
 	check_owns_database();
 
-	PG_RETURN_INT64(pp_copied_discard(extension));
+	PG_RETURN_INT64(pp_discard(extension));
 }

@@ -95,6 +95,14 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	return done;
 }
 
+static bool
+try_lock_copied(Oid extension)
+{
+	Oid relid = pp_extension_relation(extension, "persist_copied");
+
+	return OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock);
+}
+
 /*
  * If this database is a copy that nobody has looked into, put what came with it aside,
  * in the current transaction; *items: how many items.  False: there was no time, and
@@ -106,8 +114,11 @@ pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	bool done;
 
 	*items = 0;
-	if (pp_state_get(extension).database == MyDatabaseId ||
-		!pp_state_change_database(extension, MyDatabaseId))
+	if (pp_state_get(extension).database == MyDatabaseId)
+		return true;
+	if (wants_stop && !(pp_state_try_lock(extension) && try_lock_copied(extension)))
+		return false;
+	if (!pp_state_change_database(extension, MyDatabaseId))
 		return true;
 	PushActiveSnapshot(GetLatestSnapshot());
 	done = put_aside(extension, wants_stop, items);
@@ -196,7 +207,7 @@ pp_copied_count(Oid extension)
 static uint64
 empty(Oid extension, Relation journal)
 {
-	Relation copied = open_copied(extension, AccessExclusiveLock);
+	Relation copied = open_copied(extension, AccessShareLock);
 	uint64 items = 0;
 	uint64 rows = 0;
 	TableScanDesc scan;
@@ -204,6 +215,12 @@ empty(Oid extension, Relation journal)
 
 	if (copied == NULL)
 		return 0;
+	if (RelationGetNumberOfBlocks(copied) == 0)
+	{
+		relation_close(copied, AccessShareLock); /* and nobody has to wait for us */
+		return 0;
+	}
+	LockRelationOid(RelationGetRelid(copied), AccessExclusiveLock);
 	PushActiveSnapshot(GetLatestSnapshot()); /* of now that it is locked */
 	scan = pp_table_beginscan(copied, GetActiveSnapshot());
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)

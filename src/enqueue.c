@@ -257,6 +257,7 @@ xact_event(XactEvent event, void *arg)
 			if (list.bytes.length > 0)
 				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 								errmsg("cannot PREPARE a transaction that has enqueued items")));
+			pp_spill_close(&list.bytes);
 			break;
 		case XACT_EVENT_PREPARE:
 			forget();

@@ -542,6 +542,7 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
 	work->nitems = items;
+	work->opened = work->bytes; /* what it holds of the journal */
 	pp_settlement_on_commit(work, 1, items, false);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -555,6 +556,32 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	ConditionVariableBroadcast(&lane->settled);
 	RESUME_CANCEL_INTERRUPTS();
 	return PP_SETTLED;
+}
+
+/* Nobody can insert its items; that they can't be read either is worse. */
+static PpOutcome
+settle_without_role(PpWork *work, ErrorData *verdict)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		give_up(work, 1, verdict);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+
+	return error ? settle_damaged(work, error) : PP_SETTLED;
 }
 
 static bool
@@ -604,11 +631,8 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
 	if (opening && n == 1 && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED)
 		return settle_damaged(&works[0], failure);
-	if (!opening && !role_exists(works[0].role))
-	{
-		give_up(works, n, failure);
-		return PP_SETTLED;
-	}
+	if (!opening && !role_exists(works[0].role) && n == 1)
+		return settle_without_role(&works[0], failure);
 	if (n == 1)
 		return settle_deadly(&works[0], failure);
 	outcome = settle_role(works, n / 2, true, error);

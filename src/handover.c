@@ -134,10 +134,32 @@ is_greedy(const PpHandover *handover, PpLane *lane)
 	return false;
 }
 
+/*
+ * Without a lane nobody counts; but nobody applies anything either, so that the size
+ * on disk tells how much waits.
+ */
+static void
+check_size_on_disk(Oid extension)
+{
+	if (pp_journal_size(extension) < (uint64) pp_journal_limit * UINT64CONST(1024))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
+			 errdetail("It has %llu kB; \"persist_pipeline.journal_limit\" is %d kB.",
+					   (unsigned long long) pp_journal_size(extension) / 1024, pp_journal_limit),
+			 errhint("All %d rings hold items of other databases: increase "
+					 "\"persist_pipeline.max_databases\".",
+					 pp_max_databases)));
+}
+
 static void
 take_shares(PpHandover *handover)
 {
 	PpLane *lane = handover->lane;
+
+	if (handover->without_lane)
+		check_size_on_disk(handover->pieces[0].extension);
 
 	for (int i = 0; i < handover->npieces && lane; i++)
 	{
@@ -499,7 +521,7 @@ check_size(const PpLane *lane, const PpItem *item)
 /*
  * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no lane, or
  * no room in its ring; 53400 the role's share of the ring is full; 54000 too large;
- * 57P01 the ring is closed.
+ * 57P01 the ring is closed; 55000 the database is paused.
  */
 void
 pp_handover_now(const PpItem *item)
@@ -509,6 +531,13 @@ pp_handover_now(const PpItem *item)
 	uint64 pos;
 
 	check_size(claim_lane()->lane, item);
+	if (pp_lane_is_paused(claim_lane()->lane))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
+				 errdetail("Items that are not transactional wait in the ring alone, and nobody is "
+						   "there to save them."),
+				 errhint("Call persist_resume(), or let the item be transactional.")));
 	pos = take_position();
 	claim = reserve(pp_entry_bytes(item->size));
 	piece.extension = claim->extension;

@@ -38,12 +38,23 @@ static struct
 	uint64 next_entry;
 } pass;
 
-/* To count the items of the set that are in no entry of the ring */
+/* What roles hold of the journal; those that don't fit are together in the last one */
+typedef struct Holdings
+{
+	int n;
+	struct
+	{
+		Oid role;
+		uint64 bytes;
+	} of[PP_SHARES];
+} Holdings;
+
+/* To count the items of the set that are in no entry of the ring, and what all hold */
 typedef struct Diverted
 {
-	PpQuota *quota; /* to count what it holds; NULL: that is known */
 	uint64 next_entry;
 	uint64 items;
+	Holdings holdings;
 } Diverted;
 
 /* Works under construction */
@@ -221,14 +232,34 @@ collect_entries(PpRing *ring, const PpRingView *view)
 }
 
 static void
+add_holding(Holdings *holdings, const PpJournalRow *row)
+{
+	int i = 0;
+
+	while (i < holdings->n && holdings->of[i].role != row->role && i < PP_SHARES - 1)
+		i++;
+	if (i == holdings->n)
+		holdings->of[holdings->n++].role = row->role;
+	holdings->of[i].bytes += pp_journal_cost(row->length, row->header.items);
+}
+
+/* What the journal had before us is held by its roles: that is counted once. */
+static void
+hold(PpQuota *quota, const Holdings *holdings)
+{
+	if (!pp_quota_begin_count(quota))
+		return;
+	for (int i = 0; i < holdings->n; i++)
+		(void) pp_quota_take(quota, PP_STORE_JOURNAL, holdings->of[i].role, holdings->of[i].bytes,
+							 PG_UINT64_MAX, PG_UINT64_MAX);
+}
+
+static void
 count_diverted(const PpJournalRow *row, void *arg)
 {
 	Diverted *diverted = arg;
 
-	if (diverted->quota)
-		(void) pp_quota_take(diverted->quota, PP_STORE_JOURNAL, row->role,
-							 pp_journal_cost(row->length, row->header.items), PG_UINT64_MAX,
-							 PG_UINT64_MAX);
+	add_holding(&diverted->holdings, row);
 
 	while (diverted->next_entry < pass.nentries &&
 		   pass.entries[diverted->next_entry].pos < row->pos)
@@ -266,9 +297,6 @@ begin_pass(const PpClaim *claim)
 		return false;
 	}
 
-	if (pp_quota_begin_count(&claim->lane->quota))
-		diverted.quota = &claim->lane->quota;
-
 	/* what was in the middle of its commit is READY now: a fresh snapshot sees it */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -280,6 +308,7 @@ begin_pass(const PpClaim *claim)
 	MemoryContextSwitchTo(caller);
 
 	pp_ring_set_pass_items(ring, diverted.items);
+	hold(&claim->lane->quota, &diverted.holdings);
 	return true;
 }
 
@@ -408,6 +437,38 @@ pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
 	}
 	*works = list.works;
 	*nworks = list.n;
+}
+
+static void
+count_row(const PpJournalRow *row, void *arg)
+{
+	Diverted *count = arg;
+
+	count->items += row->header.items;
+	add_holding(&count->holdings, row);
+}
+
+/*
+ * Take what the journal had before us into account, for a database that is paused:
+ * nobody makes a pass that would.  Positions have to be there.
+ */
+void
+pp_intake_count(const PpClaim *claim)
+{
+	PpRing *ring = &claim->lane->ring;
+	Diverted count = {0};
+
+	if (pp_quota_is_counted(&claim->lane->quota))
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_row, &count);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	hold(&claim->lane->quota, &count.holdings);
+	if (count.items > 0)
+		pp_ring_move(ring, count.items, GetCurrentTimestamp());
 }
 
 /* ---- what is in it ---- */

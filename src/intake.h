@@ -58,6 +58,7 @@ extern PpIntake pp_intake_next(const PpClaim *claim, bool careful, uint64 max, P
 							   int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
 extern void pp_intake_forget(void);
+extern void pp_intake_count(const PpClaim *claim);
 extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);
 
 #endif /* PP_INTAKE_H */

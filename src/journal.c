@@ -553,6 +553,22 @@ count_blocks(Oid extension, int number)
 	return blocks;
 }
 
+/* Bytes of all of them on disk. */
+uint64
+pp_journal_size(Oid extension)
+{
+	uint64 size = 0;
+
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		BlockNumber blocks = count_blocks(extension, i);
+
+		if (blocks != InvalidBlockNumber)
+			size += (uint64) blocks * BLCKSZ;
+	}
+	return size;
+}
+
 /* Have one that isn't written to emptied; false: it has to wait. */
 static bool
 look_after_retired(Oid extension, int number, PpRetired *retired)

@@ -113,6 +113,7 @@ extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
 extern int pp_journal_unlocked(Oid extension, int preferred);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
+extern uint64 pp_journal_size(Oid extension);
 extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
 extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);

@@ -53,6 +53,20 @@ is_held(Oid database)
 	return false;
 }
 
+/*
+ * Is it empty?  Or is its database paused, so that all it has is in the journal?  That
+ * gets a lane again when it is resumed.
+ */
+static bool
+is_free(PpLane *lane, const PpRingView *view)
+{
+	if (view->reserved > 0 || view->diverting > 0)
+		return false;
+	if (pp_lane_is_paused(lane))
+		return pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
+	return view->head == view->tail && !view->diverted && !view->pass;
+}
+
 /* The lane that has been empty for longest, taken from its database; or NULL. */
 static PpLane *
 evict(void)
@@ -72,14 +86,14 @@ evict(void)
 			SpinLockAcquire(&lane->mutex);
 			since = lane->idle_since;
 			SpinLockRelease(&lane->mutex);
-			if (view.head == view.tail && view.reserved == 0 && view.diverting == 0 &&
-				!view.diverted && !view.pass && (idlest == NULL || since < idle_since))
+			if (is_free(pp_lane(i), &view) && (idlest == NULL || since < idle_since))
 			{
 				idlest = lane;
 				idle_since = since;
 			}
 		}
-		if (idlest == NULL || pp_ring_disown(&idlest->ring))
+		if (idlest == NULL || pp_ring_disown(&idlest->ring) ||
+			(pp_lane_is_paused(idlest) && pp_ring_disown_journalled(&idlest->ring)))
 			return idlest;
 	}
 	return NULL;
@@ -499,6 +513,12 @@ pp_lane_renew(Oid database, Oid gone)
 		}
 		SpinLockAcquire(&lane->mutex);
 		lane->starts = 0; /* what made workers fail may be gone */
+		if (OidIsValid(gone))
+		{
+			lane->paused = false;
+			lane->pause_changed = true;
+			memset(lane->retired, 0, sizeof(lane->retired));
+		}
 		SpinLockRelease(&lane->mutex);
 	}
 	LWLockRelease(pp_shared->lock);
@@ -536,9 +556,10 @@ doubt_pause(PpLane *lane)
 }
 
 /*
- * A transaction that has committed has paused or resumed the database.  Can't fail.
+ * A transaction that has committed has paused or resumed the database.  False: it has
+ * no lane.  Can't fail.
  */
-void
+bool
 pp_lane_pause_changed(Oid database)
 {
 	PpLane *lane;
@@ -548,6 +569,8 @@ pp_lane_pause_changed(Oid database)
 	if (lane)
 		doubt_pause(lane);
 	LWLockRelease(pp_shared->lock);
+
+	return lane != NULL;
 }
 
 /*

@@ -49,7 +49,7 @@ extern void pp_unhold(Oid database);
 extern void pp_unhold_all(void);
 extern bool pp_is_held(Oid database);
 extern void pp_probe_database(Oid database);
-extern void pp_lane_pause_changed(Oid database);
+extern bool pp_lane_pause_changed(Oid database);
 extern bool pp_lane_call_pass(Oid database, uint64 items);
 extern bool pp_lane_is_paused(PpLane *lane);
 extern void pp_lanes_doubt_pauses(void);

@@ -60,17 +60,29 @@ pp_resume(Oid extension)
 	return items;
 }
 
+/* What came with a copy of another database is dropped.  Returns how many items. */
+uint64
+pp_discard(Oid extension)
+{
+	changed = true;
+	return pp_copied_discard(extension);
+}
+
 static void
 xact_event(XactEvent event, void *arg)
 {
+	bool known;
+
 	if (!changed)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			/* without a lane nothing waits, except what nobody has seen yet */
-			pp_lane_pause_changed(MyDatabaseId);
-			if (adopted > 0 && !pp_lane_call_pass(MyDatabaseId, adopted))
+			/* it may have lost its lane, or never had one, and have a journal */
+			known = pp_lane_pause_changed(MyDatabaseId);
+			if (adopted > 0)
+				known = pp_lane_call_pass(MyDatabaseId, adopted);
+			if (!known)
 				pp_probe_database(MyDatabaseId);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
@@ -80,7 +92,7 @@ xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("cannot PREPARE a transaction that has paused or resumed "
-								   "persist_pipeline")));
+								   "persist_pipeline, or discarded items")));
 			break;
 		default:
 			break;

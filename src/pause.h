@@ -21,5 +21,6 @@ extern void pp_pause_init(void);
 extern bool pp_is_paused(Oid extension);
 extern void pp_pause(Oid extension);
 extern uint64 pp_resume(Oid extension);
+extern uint64 pp_discard(Oid extension);
 
 #endif /* PP_PAUSE_H */

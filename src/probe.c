@@ -18,6 +18,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -73,6 +74,19 @@ set_next_task(Oid database)
 		pp_shared->probe.round++;
 	}
 	LWLockRelease(pp_shared->lock);
+}
+
+/* It may be waiting for a lock, which is not worth waiting for any more. */
+static void
+request_stop(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	ShutdownRequestPending = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
 }
 
 /* Has somebody, in the meantime, told the server to stop, or wants the database? */
@@ -170,7 +184,7 @@ pp_probe_main(Datum unused)
 	Oid next;
 
 	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, request_stop);
 	BackgroundWorkerUnblockSignals();
 
 	before_shmem_exit(forget_pid, (Datum) 0);
@@ -187,16 +201,25 @@ pp_probe_main(Datum unused)
 	else
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(database) && !look_around())
-		next = database;
-	else
-		next = find_next(after);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-
-	set_next_task(next);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (OidIsValid(database) && !look_around())
+			next = database;
+		else
+			next = find_next(after);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		set_next_task(next);
+	}
+	PG_CATCH();
+	{
+		if (!ShutdownRequestPending)
+			PG_RE_THROW();
+		FlushErrorState(); /* the server stops, and there is nothing to say */
+	}
+	PG_END_TRY();
 	proc_exit(0);
 }

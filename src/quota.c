@@ -80,12 +80,16 @@ pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limi
 void
 pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes)
 {
+	PpShare *rest = &quota->shares[0];
 	PpShare *mine;
+	uint64 given;
 
 	SpinLockAcquire(&quota->mutex);
-	mine = find_share(quota, role, false);
-	mine->held[store] -= Min(bytes, mine->held[store]);
 	quota->held[store] -= Min(bytes, quota->held[store]);
+	mine = find_share(quota, role, false);
+	given = Min(bytes, mine->held[store]);
+	mine->held[store] -= given;
+	rest->held[store] -= Min(bytes - given, rest->held[store]); /* from before it had its own */
 	SpinLockRelease(&quota->mutex);
 }
 
@@ -113,6 +117,28 @@ pp_quota_held_by(PpQuota *quota, PpStore store, Oid role)
 	SpinLockRelease(&quota->mutex);
 
 	return held;
+}
+
+/* Nothing is there that anybody could hold: what is counted is a mistake. */
+void
+pp_quota_clear(PpQuota *quota)
+{
+	SpinLockAcquire(&quota->mutex);
+	memset(quota->held, 0, sizeof(quota->held));
+	memset(quota->shares, 0, sizeof(quota->shares));
+	SpinLockRelease(&quota->mutex);
+}
+
+bool
+pp_quota_is_counted(PpQuota *quota)
+{
+	bool counted;
+
+	SpinLockAcquire(&quota->mutex);
+	counted = quota->counted;
+	SpinLockRelease(&quota->mutex);
+
+	return counted;
 }
 
 /*

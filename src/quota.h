@@ -60,6 +60,8 @@ extern PpQuotaResult pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint
 extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
 extern uint64 pp_quota_held(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_held_by(PpQuota *quota, PpStore store, Oid role);
+extern void pp_quota_clear(PpQuota *quota);
+extern bool pp_quota_is_counted(PpQuota *quota);
 extern bool pp_quota_begin_count(PpQuota *quota);
 
 #endif /* PP_QUOTA_H */

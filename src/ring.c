@@ -73,6 +73,7 @@ pp_ring_view(PpRing *ring)
 	view.pass = ring->pass;
 	view.next = ring->next;
 	view.next_end = ring->next_end;
+	view.base = ring->base;
 	view.mark = ring->mark;
 	view.boundary = ring->boundary;
 	view.passes = ring->passes;
@@ -487,6 +488,7 @@ pp_ring_begin_pass(PpRing *ring)
 			ring->mark = ring->tail;
 			ring->boundary = ring->next;
 			ring->diverted = false;
+			ring->pass_items = ring->diverted_items; /* until they have been counted */
 			ring->diverted_items = 0;
 		}
 	}
@@ -626,8 +628,8 @@ pp_ring_recover(PpRing *ring)
 			ring->diverted_at = 0;
 		}
 		ring->pass = false;
+		ring->pass_items += ring->diverted_items; /* until they have been counted */
 		ring->diverted_items = 0;
-		ring->pass_items = 0;
 	}
 	SpinLockRelease(&ring->mutex);
 }
@@ -669,6 +671,30 @@ pp_ring_disown(PpRing *ring)
 	SpinLockRelease(&ring->mutex);
 
 	return empty;
+}
+
+/*
+ * The same of a ring without a worker, whose entries may be references: what they
+ * refer to is in the journal.
+ */
+bool
+pp_ring_disown_journalled(PpRing *ring)
+{
+	PpRingView view = pp_ring_view(ring);
+	bool journalled = !pp_ring_is_busy(ring) && pp_ring_volatile_items(ring) == 0;
+	bool taken;
+
+	SpinLockAcquire(&ring->mutex);
+	taken = journalled && ring->tail == view.tail && ring->reserved == 0 && ring->diverting == 0 &&
+			!ring->attended;
+	if (taken)
+	{
+		ring->head = ring->tail;
+		start_anew(ring);
+	}
+	SpinLockRelease(&ring->mutex);
+
+	return taken;
 }
 
 /*

@@ -172,6 +172,7 @@ typedef struct PpRingView
 	bool pass;
 	uint64 next;
 	uint64 next_end;
+	uint64 base;
 	uint64 mark;
 	uint64 boundary;
 	uint64 passes;
@@ -234,6 +235,7 @@ extern void pp_ring_recover(PpRing *ring);
 
 /* Whoever gives it to another database, or finds that it has no worker */
 extern bool pp_ring_disown(PpRing *ring);
+extern bool pp_ring_disown_journalled(PpRing *ring);
 extern void pp_ring_renew(PpRing *ring);
 extern void pp_ring_restart(PpRing *ring);
 extern uint64 pp_ring_clear(PpRing *ring);

@@ -141,15 +141,24 @@ pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
 	tuplesort_performsort(store->sort);
 
 	store->rows = tuplestore_begin_heap(false, true, STORE_KB);
-	while (tuplesort_gettupleslot(store->sort, true, false, out, NULL))
+	PG_TRY();
 	{
-		PpJournalRow row;
+		while (tuplesort_gettupleslot(store->sort, true, false, out, NULL))
+		{
+			PpJournalRow row;
 
-		CHECK_FOR_INTERRUPTS();
-		get(out, &row);
-		visit(&row, arg);
-		tuplestore_puttupleslot(store->rows, out);
+			CHECK_FOR_INTERRUPTS();
+			get(out, &row);
+			visit(&row, arg);
+			tuplestore_puttupleslot(store->rows, out);
+		}
 	}
+	PG_CATCH();
+	{
+		tuplestore_end(store->rows); /* no transaction's end closes its file */
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	ExecDropSingleTupleTableSlot(in);
 	ExecClearTuple(out);
 	tuplesort_end(store->sort);

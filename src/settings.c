@@ -274,6 +274,15 @@ pp_state_set_paused(Oid extension, bool paused)
 	relation_close(rel, NoLock);
 }
 
+/* For somebody who has no time to wait: can the state be changed now? */
+bool
+pp_state_try_lock(Oid extension)
+{
+	Oid relid = pp_extension_relation(extension, "persist_state");
+
+	return OidIsValid(relid) && ConditionalLockRelationOid(relid, ShareRowExclusiveLock);
+}
+
 /* False: it is so already.  Who gets true is alone with that to the transaction's end. */
 bool
 pp_state_change_database(Oid extension, Oid database)

@@ -44,6 +44,7 @@ extern void pp_settings_remove(Oid extension, Oid target);
 
 extern PpState pp_state_get(Oid extension);
 extern void pp_state_set_paused(Oid extension, bool paused);
+extern bool pp_state_try_lock(Oid extension);
 extern bool pp_state_change_database(Oid extension, Oid database);
 
 #endif /* PP_SETTINGS_H */

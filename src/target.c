@@ -40,6 +40,7 @@ typedef struct KnownTarget
 } KnownTarget;
 
 static HTAB *targets = NULL;
+static uint64 invalidations = 0; /* so far */
 
 /*
  * Invalidation of a relation: a target, or a composite type inside targets.
@@ -51,6 +52,7 @@ relation_changed(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	KnownTarget *entry;
 
+	invalidations++;
 	hash_seq_init(&scan, targets);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -418,6 +420,7 @@ pp_target_get(Oid relid)
 	KnownTarget *entry;
 	PpTarget *target;
 	Relation rel;
+	uint64 before;
 
 	/* nothing below takes a lock, so ask for the news here */
 	AcceptInvalidationMessages();
@@ -432,8 +435,13 @@ pp_target_get(Oid relid)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("relation with OID %u does not exist", relid)));
 	check_kind(rel);
+	before = invalidations;
 	target = make(rel);
 	relation_close(rel, AccessShareLock);
+
+	/* what came while it was made may be about it: its settings are under no lock */
+	if (invalidations != before)
+		target->valid = false;
 
 	/* making it may have run code that used the same target */
 	entry = lookup(relid);

@@ -232,6 +232,11 @@ start(int lane_number, Oid database)
 
 	find_extension();
 	look_for_pause();
+	if (pp_lane_is_paused(lane))
+	{
+		top_up_ids();
+		pp_intake_count(&claim);
+	}
 	pp_settle_init(&claim);
 	pp_ring_open(&lane->ring);
 	pp_ring_attend(&lane->ring, true);
@@ -314,6 +319,14 @@ look_after_journals(void)
 	MemoryContextSwitchTo(batch_context);
 }
 
+/* Is nothing there, or on its way?  Then nobody holds anything. */
+static bool
+is_settled(const PpRingView *view)
+{
+	return view->head == view->tail && view->reserved == 0 && view->diverting == 0 &&
+		   !pp_intake_is_pending(view);
+}
+
 /*
  * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
  * has called for long enough, or nobody can, give the lane back.
@@ -325,6 +338,8 @@ sleep_idle(PpRingView view)
 
 	MemoryContextReset(batch_context); /* the last one may have been large */
 	pp_progress_end();
+	if (is_settled(&view))
+		pp_quota_clear(&lane->quota);
 	if (batches > 0)
 		look_after_journals();
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
@@ -670,11 +685,14 @@ stop(void)
 	PpRingView view;
 	uint64 written_before = lane->written;
 	uint64 last_pass;
-	bool paused = pp_lane_is_paused(lane);
+	bool paused;
 	PpStop report;
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
+	if (may_be_paused())
+		look_for_pause();
+	paused = pp_lane_is_paused(lane);
 	if (!paused)
 		recover();
 	view = pp_ring_view(&lane->ring);
