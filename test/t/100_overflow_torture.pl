@@ -6,7 +6,7 @@
 # that was acknowledged is in its table exactly once, in order; what was rolled back is
 # not there; a transaction whose COMMIT was cut off is there as a whole or not at all.
 #
-# PP_KILLS: how many (4; a full run is 30).  PP_SEED: of the random numbers.  This one
+# PP_OVERFLOW_KILLS: how many (4; a full run is 30).  PP_SEED: of the random numbers.  This one
 # is about stretches of random time, so it does sleep.
 
 use strict;
@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $kills = $ENV{PP_KILLS} || 4;
+my $kills = $ENV{PP_OVERFLOW_KILLS} || 4;
 my $seed = $ENV{PP_SEED} || time % 100_000;
 my $clients = 8;
 my $largest = 5000;

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * quota_test.c
+ *	  What src/quota.c does, one step after the other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "quota.h"
+#include "tap.h"
+
+#define ALICE 10
+#define BOB 11
+#define OTHERS 1000 /* and more */
+
+static PpQuota quota;
+
+static PpQuotaResult
+take(Oid role, uint64 bytes)
+{
+	return pp_quota_take(&quota, PP_STORE_JOURNAL, role, bytes, 1000, 600);
+}
+
+static void
+give(Oid role, uint64 bytes)
+{
+	pp_quota_give(&quota, PP_STORE_JOURNAL, role, bytes);
+}
+
+static uint64
+held(void)
+{
+	return pp_quota_held(&quota, PP_STORE_JOURNAL);
+}
+
+static uint64
+held_by(Oid role)
+{
+	return pp_quota_held_by(&quota, PP_STORE_JOURNAL, role);
+}
+
+static void
+test_limits(void)
+{
+	pp_quota_init(&quota);
+	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(take(ALICE, 1) == PP_QUOTA_GREEDY);
+	CHECK(take(BOB, 400) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 1) == PP_QUOTA_FULL);
+	CHECK(held() == 1000);
+	CHECK(held_by(ALICE) == 600);
+	CHECK(held_by(BOB) == 400);
+	give(ALICE, 600);
+	CHECK(take(BOB, 200) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 1) == PP_QUOTA_GREEDY);
+	CHECK(take(ALICE, 2000) == PP_QUOTA_FULL);
+	CHECK(take(ALICE, PG_UINT64_MAX) == PP_QUOTA_FULL);
+	CHECK(held() == 600);
+}
+
+static void
+test_stores(void)
+{
+	pp_quota_init(&quota);
+	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_take(&quota, PP_STORE_RING, ALICE, 5, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_held(&quota, PP_STORE_RING) == 5);
+	CHECK(held() == 600);
+	give(ALICE, 600);
+	CHECK(pp_quota_held_by(&quota, PP_STORE_RING, ALICE) == 5);
+}
+
+/* Giving back what nobody has does no harm. */
+static void
+test_mistakes(void)
+{
+	pp_quota_init(&quota);
+	give(ALICE, 100);
+	CHECK(held() == 0);
+	CHECK(take(ALICE, 50) == PP_QUOTA_TAKEN);
+	give(ALICE, 100);
+	CHECK(held() == 0 && held_by(ALICE) == 0);
+	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	pp_quota_clear(&quota);
+	CHECK(held() == 0 && held_by(ALICE) == 0);
+}
+
+/* More roles than shares: the rest has one together. */
+static void
+test_many_roles(void)
+{
+	pp_quota_init(&quota);
+	for (Oid i = 0; i < PP_SHARES - 1; i++)
+		CHECK(take(OTHERS + i, 1) == PP_QUOTA_TAKEN);
+	CHECK(take(ALICE, 300) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 300) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 1) == PP_QUOTA_GREEDY);
+	CHECK(held_by(BOB) == 600);
+
+	/* who gets one of its own gives back what it has of the rest, too */
+	give(OTHERS, 1);
+	CHECK(take(ALICE, 10) == PP_QUOTA_TAKEN);
+	CHECK(held_by(ALICE) == 10);
+	give(ALICE, 310);
+	CHECK(held_by(ALICE) == 0);
+	give(BOB, 300);
+	CHECK(held() == PP_SHARES - 2);
+	CHECK(held_by(BOB) == 0);
+}
+
+static void
+test_count(void)
+{
+	pp_quota_init(&quota);
+	CHECK(!pp_quota_is_counted(&quota));
+	CHECK(pp_quota_begin_count(&quota));
+	CHECK(!pp_quota_begin_count(&quota));
+	CHECK(pp_quota_is_counted(&quota));
+	pp_quota_reset(&quota);
+	CHECK(pp_quota_begin_count(&quota));
+}
+
+int
+main(void)
+{
+	tap_start();
+	TEST(test_limits, "there is a limit of all and a share of each");
+	TEST(test_stores, "ring and journal are counted apart");
+	TEST(test_mistakes, "what is given back by mistake counts as nothing");
+	TEST(test_many_roles, "more roles than shares");
+	TEST(test_count, "what was there before is counted once");
+	return tap_finish();
+}
