@@ -76,6 +76,8 @@ set_next_task(Oid database)
 	LWLockRelease(pp_shared->lock);
 }
 
+static volatile bool looking = false; /* to be interrupted */
+
 /* It may be waiting for a lock, which is not worth waiting for any more. */
 static void
 request_stop(SIGNAL_ARGS)
@@ -83,8 +85,8 @@ request_stop(SIGNAL_ARGS)
 	int save_errno = errno;
 
 	ShutdownRequestPending = true;
-	QueryCancelPending = true;
-	InterruptPending = true;
+	if (looking)
+		InterruptPending = QueryCancelPending = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
@@ -201,6 +203,9 @@ pp_probe_main(Datum unused)
 	else
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
+	looking = true;
+	if (ShutdownRequestPending)
+		proc_exit(0);
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
@@ -212,10 +217,13 @@ pp_probe_main(Datum unused)
 			next = find_next(after);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		looking = false;
 		set_next_task(next);
 	}
 	PG_CATCH();
 	{
+		looking = false;
+		QueryCancelPending = false;
 		if (!ShutdownRequestPending)
 			PG_RE_THROW();
 		FlushErrorState(); /* the server stops, and there is nothing to say */

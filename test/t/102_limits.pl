@@ -590,7 +590,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM pg_ls_tmpdir()"), 0, 'buff
 
 # ---- items that are larger than the ring
 
-is(enqueue($dbh, 't', 1, filler => 50_000_000), '00000', 'large: one of 50 MB');
+is(enqueue($dbh, 't', 1, filler => 200_000_000), '00000', 'large: one of 200 MB');
 $dbh->begin_work;
 enqueue($dbh, 't', 2);
 enqueue($dbh, 't', 3, filler => 10_000_000);
@@ -598,7 +598,7 @@ enqueue($dbh, 't', 4);
 $dbh->commit;
 ok(flushes(), 'large: flushed');
 is(one_value($dbh, "SELECT string_agg(format('%s %s', n, length(filler)), ', ' ORDER BY ctid) FROM t"),
-	"1 50000000, 2 $filler, 3 10000000, 4 $filler", 'large: all there');
+	"1 200000000, 2 $filler, 3 10000000, 4 $filler", 'large: all there');
 is(queue('journal_bytes'), 0, 'large: the journal holds nothing');
 
 $_->disconnect foreach $dbh, $locker;
