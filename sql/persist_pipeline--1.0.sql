@@ -23,39 +23,20 @@ COMMENT ON TABLE persist_journal_1 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 REVOKE ALL ON persist_journal_1 FROM PUBLIC;
 
-CREATE TABLE persist_journal_2 (
-	pos bigint NOT NULL,
-	part integer NOT NULL,
-	role oid NOT NULL,
-	database oid NOT NULL,
-	data bytea NOT NULL
-) USING heap WITH (autovacuum_enabled = off);
-ALTER TABLE persist_journal_2 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE TABLE persist_journal_2 (LIKE persist_journal_1 INCLUDING STORAGE)
+USING heap WITH (autovacuum_enabled = off);
 COMMENT ON TABLE persist_journal_2 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 REVOKE ALL ON persist_journal_2 FROM PUBLIC;
 
-CREATE TABLE persist_journal_3 (
-	pos bigint NOT NULL,
-	part integer NOT NULL,
-	role oid NOT NULL,
-	database oid NOT NULL,
-	data bytea NOT NULL
-) USING heap WITH (autovacuum_enabled = off);
-ALTER TABLE persist_journal_3 ALTER COLUMN data SET STORAGE PLAIN;
+CREATE TABLE persist_journal_3 (LIKE persist_journal_1 INCLUDING STORAGE)
+USING heap WITH (autovacuum_enabled = off);
 COMMENT ON TABLE persist_journal_3 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 REVOKE ALL ON persist_journal_3 FROM PUBLIC;
 
 -- Items that came with the files of another database (src/copied.h).
-CREATE TABLE persist_copied (
-	pos bigint NOT NULL,
-	part integer NOT NULL,
-	role oid NOT NULL,
-	database oid NOT NULL,
-	data bytea NOT NULL
-) USING heap;
-ALTER TABLE persist_copied ALTER COLUMN data SET STORAGE PLAIN;
+CREATE TABLE persist_copied (LIKE persist_journal_1 INCLUDING STORAGE) USING heap;
 COMMENT ON TABLE persist_copied IS
 'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
 REVOKE ALL ON persist_copied FROM PUBLIC;

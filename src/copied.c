@@ -25,15 +25,6 @@
 
 #define LOOK_ROWS 256 /* from one question whether to stop to the next */
 
-static Relation
-open_copied(Oid extension, LOCKMODE mode)
-{
-	Oid relid =
-		OidIsValid(extension) ? pp_extension_relation(extension, "persist_copied") : InvalidOid;
-
-	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
-}
-
 /*
  * Write the row into another of these tables, which are all alike.  Returns how many
  * items begin in it.
@@ -56,7 +47,7 @@ copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
 static bool
 put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 {
-	Relation copied = open_copied(extension, RowExclusiveLock);
+	Relation copied = pp_extension_open(extension, "persist_copied", RowExclusiveLock);
 	PpJournals journals;
 	bool done = copied != NULL;
 	uint64 rows = 0;
@@ -95,14 +86,6 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	return done;
 }
 
-static bool
-try_lock_copied(Oid extension)
-{
-	Oid relid = pp_extension_relation(extension, "persist_copied");
-
-	return OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock);
-}
-
 /*
  * If this database is a copy that nobody has looked into, put what came with it aside,
  * in the current transaction; *items: how many items.  False: there was no time, and
@@ -116,7 +99,9 @@ pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	*items = 0;
 	if (pp_state_get(extension).database == MyDatabaseId)
 		return true;
-	if (wants_stop && !(pp_state_try_lock(extension) && try_lock_copied(extension)))
+	if (wants_stop &&
+		!(pp_state_try_lock(extension) &&
+		  OidIsValid(pp_extension_try_lock(extension, "persist_copied", RowExclusiveLock))))
 		return false;
 	if (!pp_state_change_database(extension, MyDatabaseId))
 		return true;
@@ -133,7 +118,7 @@ void
 pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournalRef *refs,
 							uint32 nrefs)
 {
-	Relation copied = open_copied(extension, RowExclusiveLock);
+	Relation copied = pp_extension_open(extension, "persist_copied", RowExclusiveLock);
 
 	for (uint32 i = 0; i < nrefs && copied; i++)
 	{
@@ -177,7 +162,7 @@ count_items(Relation rel, bool others_only)
 uint64
 pp_copied_count(Oid extension)
 {
-	Relation copied = open_copied(extension, AccessShareLock);
+	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	PpJournals journals;
 	uint64 items = 0;
 
@@ -207,7 +192,7 @@ pp_copied_count(Oid extension)
 static uint64
 empty(Oid extension, Relation journal)
 {
-	Relation copied = open_copied(extension, AccessShareLock);
+	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	uint64 items = 0;
 	uint64 rows = 0;
 	TableScanDesc scan;

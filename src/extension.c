@@ -9,11 +9,13 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -91,6 +93,24 @@ Oid
 pp_extension_relation(Oid extension, const char *name)
 {
 	return get_relname_relid(name, pp_extension_schema(extension));
+}
+
+/* Open one of its relations; NULL: it isn't there, or about to go. */
+Relation
+pp_extension_open(Oid extension, const char *name, LOCKMODE mode)
+{
+	Oid relid = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
+
+	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
+}
+
+/* Lock one, if that can be done at once; InvalidOid: it can't, or it isn't there. */
+Oid
+pp_extension_try_lock(Oid extension, const char *name, LOCKMODE mode)
+{
+	Oid relid = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
+
+	return OidIsValid(relid) && ConditionalLockRelationOid(relid, mode) ? relid : InvalidOid;
 }
 
 static bool

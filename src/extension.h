@@ -15,10 +15,15 @@
 
 #include "postgres.h"
 
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
 extern Oid pp_extension_oid(void);
 extern const char *pp_extension_fault(Oid extension);
 extern Oid pp_extension_get(void);
 extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);
+extern Relation pp_extension_open(Oid extension, const char *name, LOCKMODE mode);
+extern Oid pp_extension_try_lock(Oid extension, const char *name, LOCKMODE mode);
 
 #endif /* PP_EXTENSION_H */

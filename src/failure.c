@@ -491,6 +491,15 @@ give_up(PpWork *works, int n, ErrorData *verdict)
 	RESUME_CANCEL_INTERRUPTS();
 }
 
+/* So many more works are to be tried alone. */
+static void
+be_careful(uint64 works)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->careful += works;
+	SpinLockRelease(&lane->mutex);
+}
+
 /*
  * Among the work's items is one that can't be had to fail under a savepoint: it
  * ended its worker, or the commit itself.  Find out which, and do without it.
@@ -504,10 +513,7 @@ settle_deadly(PpWork *work, ErrorData *verdict)
 		return PP_SETTLED;
 	}
 
-	/* its records come next, one by one */
-	SpinLockAcquire(&lane->mutex);
-	lane->careful += work->n;
-	SpinLockRelease(&lane->mutex);
+	be_careful(work->n); /* its records come next, one by one */
 	pp_settle_to_journal(work, 1);
 	return PP_DIVIDED;
 }
@@ -525,10 +531,7 @@ settle_damaged(PpWork *work, const ErrorData *error)
 
 	if (work->nrows > 1 && !was_careful)
 	{
-		/* its records come next, one by one, in a pass */
-		SpinLockAcquire(&lane->mutex);
-		lane->careful += work->nrows;
-		SpinLockRelease(&lane->mutex);
+		be_careful(work->nrows); /* its records come next, one by one, in a pass */
 		pp_ring_move(&lane->ring, 0, GetCurrentTimestamp());
 		return PP_DIVIDED;
 	}
@@ -558,16 +561,16 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	return PP_SETTLED;
 }
 
-/* Nobody can insert its items; that they can't be read either is worse. */
-static PpOutcome
-settle_without_role(PpWork *work, ErrorData *verdict)
+/* Nobody can insert their items.  NULL, or that one of the works can't be read either. */
+static ErrorData *
+settle_without_role(PpWork *works, int n, ErrorData *verdict)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData *volatile error = NULL;
 
 	PG_TRY();
 	{
-		give_up(work, 1, verdict);
+		give_up(works, n, verdict);
 	}
 	PG_CATCH();
 	{
@@ -581,7 +584,7 @@ settle_without_role(PpWork *work, ErrorData *verdict)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 
-	return error ? settle_damaged(work, error) : PP_SETTLED;
+	return error;
 }
 
 static bool
@@ -606,6 +609,7 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	bool alone = pp_count_items(works, n) == 1;
 	ErrorData *failure = NULL;
 	PpOutcome outcome;
+	bool damaged;
 
 	if (!failed_already)
 	{
@@ -629,12 +633,16 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	}
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
-	if (opening && n == 1 && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED)
-		return settle_damaged(&works[0], failure);
-	if (!opening && !role_exists(works[0].role) && n == 1)
-		return settle_without_role(&works[0], failure);
+	damaged = opening && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED;
+	if (!opening && !role_exists(works[0].role))
+	{
+		failure = settle_without_role(works, n, failure);
+		if (failure == NULL)
+			return PP_SETTLED;
+		damaged = true;
+	}
 	if (n == 1)
-		return settle_deadly(&works[0], failure);
+		return damaged ? settle_damaged(&works[0], failure) : settle_deadly(&works[0], failure);
 	outcome = settle_role(works, n / 2, true, error);
 	if (outcome == PP_SETTLED)
 		outcome = settle_role(works + n / 2, n - n / 2, true, error);
@@ -727,8 +735,7 @@ ended_its_worker(const PpWork *work)
 /*
  * Settle the works: insert their items, or find out which can't be.  PP_DIVIDED: some
  * are not settled, and come again.  PP_TRANSIENT: they are not, for the reason that
- * *error tells; try again later.  Call it
- * outside a transaction.
+ * *error tells; try again later.  Call it outside a transaction.
  */
 PpOutcome
 pp_settle(PpWork *works, int n, ErrorData **error)

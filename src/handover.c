@@ -126,9 +126,9 @@ is_greedy(const PpHandover *handover, PpLane *lane)
 	{
 		const PpPiece *piece = &handover->pieces[i];
 
-		if (piece->ring_only && pp_quota_held_by(&lane->quota, PP_STORE_RING, piece->role) +
-										cost(PP_STORE_RING, piece) >
-									share_of(lane, PP_STORE_RING))
+		if (pp_quota_held_by(&lane->quota, PP_STORE_RING, piece->role) +
+				cost(PP_STORE_RING, piece) >
+			share_of(lane, PP_STORE_RING))
 			return true;
 	}
 	return false;
@@ -141,13 +141,15 @@ is_greedy(const PpHandover *handover, PpLane *lane)
 static void
 check_size_on_disk(Oid extension)
 {
-	if (pp_journal_size(extension) < (uint64) pp_journal_limit * UINT64CONST(1024))
+	uint64 size = pp_journal_size(extension);
+
+	if (size < (uint64) pp_journal_limit * UINT64CONST(1024))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
 			 errdetail("It has %llu kB; \"persist_pipeline.journal_limit\" is %d kB.",
-					   (unsigned long long) pp_journal_size(extension) / 1024, pp_journal_limit),
+					   (unsigned long long) size / 1024, pp_journal_limit),
 			 errhint("All %d rings hold items of other databases: increase "
 					 "\"persist_pipeline.max_databases\".",
 					 pp_max_databases)));
@@ -199,11 +201,10 @@ payload(const PpPiece *piece)
  * during the commit: that needs more than there is.
  */
 static uint64
-count_ring_bytes(PpHandover *handover, bool *ring_only)
+count_ring_bytes(PpHandover *handover)
 {
 	uint64 bytes = 0;
 
-	*ring_only = false;
 	if (handover->bytes->spilled > 0)
 		return MORE_THAN_ANY_RING;
 	for (int i = 0; i < handover->npieces; i++)
@@ -214,7 +215,6 @@ count_ring_bytes(PpHandover *handover, bool *ring_only)
 			piece->nrefs = pp_journal_plan(pp_spill_in_memory(handover->bytes, piece->start),
 										   piece->length, NULL);
 		bytes += pp_entry_bytes(payload(piece));
-		*ring_only |= piece->ring_only;
 	}
 	return bytes;
 }
@@ -293,7 +293,7 @@ static void
 journal(PpHandover *handover, PpPiece *piece, int number, uint64 pos, int follows)
 {
 	const char *bytes = pp_spill_read(handover->bytes, piece->start, piece->length);
-	int nrows = pp_journal_plan(bytes, piece->length, NULL);
+	int nrows = piece->nrefs > 0 ? piece->nrefs : pp_journal_plan(bytes, piece->length, NULL);
 	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
 	PpJournalRef *refs =
 		MemoryContextAlloc(handover->reserved > 0 ? TopTransactionContext : CurrentMemoryContext,
@@ -323,8 +323,7 @@ write_journal(PpHandover *handover, int number)
 		PpPiece *piece = &handover->pieces[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (handover->reserved == 0 || !piece->ring_only)
-			journal(handover, piece, number, handover->pos + i, handover->npieces - 1 - i);
+		journal(handover, piece, number, handover->pos + i, handover->npieces - 1 - i);
 		MemoryContextReset(context);
 	}
 	PopActiveSnapshot();
@@ -340,9 +339,7 @@ write_journal(PpHandover *handover, int number)
 void
 pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int npieces)
 {
-	bool all_ring_only = true;
-	bool ring_only;
-	uint64 ring_bytes;
+	bool ring_only = true;
 	int number;
 
 	handover->bytes = bytes;
@@ -351,20 +348,20 @@ pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int n
 	for (int i = 0; i < npieces; i++)
 	{
 		handover->items += pieces[i].items;
-		all_ring_only &= pieces[i].ring_only;
+		ring_only &= pieces[i].ring_only;
 	}
 
 	/*
 	 * All of them, or none: a pass sees the rows as soon as the transaction commits, and
 	 * entries only a moment later, when it may not look for them any more.
 	 */
-	for (int i = 0; i < npieces && !all_ring_only; i++)
+	for (int i = 0; i < npieces && !ring_only; i++)
 		pieces[i].ring_only = false;
 
-	ring_bytes = count_ring_bytes(handover, &ring_only);
-	number = admit(handover, ring_bytes, ring_only);
+	number = admit(handover, count_ring_bytes(handover), ring_only);
 	take_shares(handover);
-	write_journal(handover, number);
+	if (!ring_only || handover->reserved == 0)
+		write_journal(handover, number);
 }
 
 /* ---- at COMMIT and ABORT ---- */

@@ -14,15 +14,13 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/extension.h"
-#include "storage/lmgr.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "extension.h"
 #include "history.h"
 
 #define KEPT_STOPS 1000
@@ -36,21 +34,6 @@ enum
 	COLUMN_FORCED,
 	COLUMNS
 };
-
-/* persist_shutdowns, locked; InvalidOid if it isn't there or can't be locked now. */
-static Oid
-lock_table(void)
-{
-	Oid extension = get_extension_oid("persist_pipeline", true);
-	Oid table;
-
-	if (!OidIsValid(extension))
-		return InvalidOid;
-	table = get_relname_relid("persist_shutdowns", pp_extension_schema(extension));
-	if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock))
-		return InvalidOid;
-	return table;
-}
 
 /* When it was, and where that is written */
 typedef struct Record
@@ -129,7 +112,7 @@ pp_history_record(const PpStop *stop)
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		table = lock_table();
+		table = pp_extension_try_lock(pp_extension_oid(), "persist_shutdowns", RowExclusiveLock);
 		if (OidIsValid(table))
 		{
 			Relation rel = relation_open(table, NoLock);

@@ -57,7 +57,7 @@ pp_progress_note(PpLane *lane, const char *database_name)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	PpRingView view = pp_ring_view(&lane->ring);
-	uint64 pending = view.published - view.settled + view.diverted_items;
+	uint64 pending = pp_ring_pending(&view);
 
 	measure(lane, now);
 	if (pending < (uint64) pp_batch_size)

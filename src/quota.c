@@ -10,9 +10,8 @@
 #include "quota.h"
 
 static void
-clear(PpQuota *quota)
+give_all(PpQuota *quota)
 {
-	quota->counted = false;
 	memset(quota->held, 0, sizeof(quota->held));
 	memset(quota->shares, 0, sizeof(quota->shares));
 }
@@ -21,7 +20,8 @@ void
 pp_quota_init(PpQuota *quota)
 {
 	SpinLockInit(&quota->mutex);
-	clear(quota);
+	quota->counted = false;
+	give_all(quota);
 }
 
 /* The database is another one, or what was held has gone. */
@@ -29,7 +29,8 @@ void
 pp_quota_reset(PpQuota *quota)
 {
 	SpinLockAcquire(&quota->mutex);
-	clear(quota);
+	quota->counted = false;
+	give_all(quota);
 	SpinLockRelease(&quota->mutex);
 }
 
@@ -124,8 +125,7 @@ void
 pp_quota_clear(PpQuota *quota)
 {
 	SpinLockAcquire(&quota->mutex);
-	memset(quota->held, 0, sizeof(quota->held));
-	memset(quota->shares, 0, sizeof(quota->shares));
+	give_all(quota);
 	SpinLockRelease(&quota->mutex);
 }
 

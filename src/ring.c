@@ -634,6 +634,20 @@ pp_ring_recover(PpRing *ring)
 	SpinLockRelease(&ring->mutex);
 }
 
+/* Under the mutex: nothing is known of the journal that belongs to the ring. */
+static void
+forget_journal(PpRing *ring)
+{
+	ring->next = ring->next_end = 0;
+	ring->journal = 0;
+	ring->recovering = true;
+	ring->mark = ring->head;
+	ring->diverted = false;
+	ring->pass = false;
+	ring->diverted_items = 0;
+	ring->pass_items = 0;
+}
+
 /*
  * Under the mutex, of a ring that is empty: as new, but for its positions, and
  * closed if it was: the server may be stopping.
@@ -647,14 +661,7 @@ start_anew(PpRing *ring)
 	ring->settled = 0;
 	ring->wake_items = 1;
 	ring->wake_tail = PG_UINT64_MAX;
-	ring->next = ring->next_end = 0;
-	ring->journal = 0;
-	ring->recovering = true;
-	ring->mark = ring->head;
-	ring->diverted = false;
-	ring->pass = false;
-	ring->diverted_items = 0;
-	ring->pass_items = 0;
+	forget_journal(ring);
 }
 
 /* Take the ring from whoever has it, if nothing is in it or about to be. */
@@ -716,14 +723,7 @@ void
 pp_ring_restart(PpRing *ring)
 {
 	SpinLockAcquire(&ring->mutex);
-	ring->next = ring->next_end = 0;
-	ring->journal = 0;
-	ring->recovering = true;
-	ring->mark = ring->head;
-	ring->diverted = false;
-	ring->pass = false;
-	ring->diverted_items = 0;
-	ring->pass_items = 0;
+	forget_journal(ring);
 	SpinLockRelease(&ring->mutex);
 }
 

@@ -182,6 +182,13 @@ typedef struct PpRingView
 	uint32 journal;
 } PpRingView;
 
+/* Items that were handed over and are not settled, in the ring or in the journal alone */
+static inline uint64
+pp_ring_pending(const PpRingView *view)
+{
+	return view->published - view->settled + view->diverted_items;
+}
+
 /* What a transaction is told when it asks for room */
 typedef struct PpAdmission
 {

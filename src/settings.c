@@ -67,20 +67,11 @@ pp_durability_parse(const char *name)
 					errhint("Available values: auto, journal, ring.")));
 }
 
-/* One of the tables; NULL: it isn't there, or about to go. */
-static Relation
-open_table(Oid extension, const char *name, LOCKMODE mode)
-{
-	Oid relid = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
-
-	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
-}
-
-/* The same, where it has to be there. */
+/* One of the tables, which has to be there. */
 static Relation
 open_table_to_write(Oid extension, const char *name, LOCKMODE mode)
 {
-	Relation rel = open_table(extension, name, mode);
+	Relation rel = pp_extension_open(extension, name, mode);
 
 	if (rel == NULL)
 		ereport(ERROR,
@@ -124,7 +115,7 @@ PpSettings
 pp_settings_get(Oid extension, Oid target)
 {
 	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
-	Relation rel = open_table(extension, "persist_settings", AccessShareLock);
+	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
 	HeapTuple tuple;
 	SysScanDesc scan;
 
@@ -169,7 +160,7 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 void
 pp_settings_remove(Oid extension, Oid target)
 {
-	Relation rel = open_table(extension, "persist_settings", AccessShareLock);
+	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
 	LOCKMODE lock = AccessShareLock;
 	HeapTuple tuple;
 	SysScanDesc scan;
@@ -219,7 +210,7 @@ find_state(Relation rel, HeapTuple *tuple)
 PpState
 pp_state_get(Oid extension)
 {
-	Relation rel = open_table(extension, "persist_state", AccessShareLock);
+	Relation rel = pp_extension_open(extension, "persist_state", AccessShareLock);
 	PpState state = {0};
 	HeapTuple tuple;
 	SysScanDesc scan;
@@ -278,9 +269,7 @@ pp_state_set_paused(Oid extension, bool paused)
 bool
 pp_state_try_lock(Oid extension)
 {
-	Oid relid = pp_extension_relation(extension, "persist_state");
-
-	return OidIsValid(relid) && ConditionalLockRelationOid(relid, ShareRowExclusiveLock);
+	return OidIsValid(pp_extension_try_lock(extension, "persist_state", ShareRowExclusiveLock));
 }
 
 /* False: it is so already.  Who gets true is alone with that to the transaction's end. */

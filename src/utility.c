@@ -295,7 +295,7 @@ items_in_ring(void)
 	if (lane == NULL)
 		return 0;
 	view = pp_ring_view(&lane->ring);
-	return view.published - view.settled + view.diverted_items;
+	return pp_ring_pending(&view);
 }
 
 /* What waits for the extension goes with it, and who drops it is told. */

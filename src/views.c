@@ -67,7 +67,7 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	uint64 batches;
 	uint64 failed;
 	uint64 written;
-	uint64 pending = view.published - view.settled + view.diverted_items;
+	uint64 pending = pp_ring_pending(&view);
 	double rate;
 	int i = FIRST_LANE_COLUMN;
 

@@ -551,7 +551,7 @@ is_due(PpRingView view, long *ms)
 	*ms = 0;
 	if (view.recovering || view.pass || others_wait() || view.head < flush_to ||
 		view.passes < flush_passes || view.passes < view.moved ||
-		view.published - view.settled + view.diverted_items >= (uint64) pp_batch_size ||
+		pp_ring_pending(&view) >= (uint64) pp_batch_size ||
 		view.tail - view.head >= lane->ring.size / 2)
 		return true;
 
@@ -717,7 +717,7 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 	came_to_stop = true;
 	report.seconds = (GetCurrentTimestamp() - pp_stop_requested_at) / 1e6;
-	report.journalled = view.published - view.settled + view.diverted_items;
+	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
 	pgstat_report_stat(true);
 	log_stop(&report, view.reserved);
