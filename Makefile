@@ -8,8 +8,9 @@
 #
 #	make test					every test, on throw-away servers
 #	make demo					real data through the pipeline, to look at
-#	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items; 10 minutes
-#	make bench					calls and rows per second beside plain INSERTs
+#	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
+#								a mixed load; 15 minutes
+#	make bench					calls and rows per second beside plain INSERTs; what bad rows cost
 #
 # For developers: make setup, floors, unit, format.
 
@@ -24,12 +25,19 @@ OBJS = \
 	src/item.o \
 	src/ring.o \
 	src/quota.o \
+	src/tally.o \
 	src/spill.o \
+	src/show.o \
 	src/shmem.o \
 	src/extension.o \
+	src/table.o \
+	src/account.o \
+	src/letters.o \
+	src/attempt.o \
 	src/lane.o \
 	src/lease.o \
 	src/journal.o \
+	src/parked.o \
 	src/rowstore.o \
 	src/settings.o \
 	src/copied.o \
@@ -38,13 +46,20 @@ OBJS = \
 	src/handover.o \
 	src/enqueue.o \
 	src/pause.o \
+	src/shape.o \
 	src/identity.o \
 	src/statement.o \
 	src/intake.o \
 	src/batch.o \
+	src/results.o \
 	src/settlement.o \
-	src/failure.o \
 	src/clock.o \
+	src/parking.o \
+	src/verdict.o \
+	src/letterbox.o \
+	src/sieve.o \
+	src/failure.o \
+	src/upkeep.o \
 	src/progress.o \
 	src/history.o \
 	src/worker.o \
@@ -52,12 +67,14 @@ OBJS = \
 	src/launcher.o \
 	src/api.o \
 	src/control.o \
+	src/deadletters.o \
 	src/views.o \
 	src/utility.o \
 	src/persist_pipeline.o
 
 # test/sql/NAME.sql, expected/NAME.out
 REGRESS = \
+	prepare \
 	surface \
 	item_numbers \
 	item_text \
@@ -104,6 +121,11 @@ REGRESS = \
 	identity_rls \
 	failing_rows \
 	failing_fkeys \
+	failing_kinds \
+	failing_counts \
+	dead_letters \
+	bad_items \
+	stats \
 	mode_direct \
 	mode_direct_nested \
 	mode_reject \
@@ -117,7 +139,8 @@ REGRESS = \
 	worker_enqueues_much \
 	target_rule \
 	configure \
-	pause
+	pause \
+	finish
 
 # test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names
 # begin with iso_.
@@ -174,6 +197,8 @@ bench:
 	@tools/setup
 	@tools/sandbox bench/calls
 	@tools/sandbox bench/worker
+	@tools/sandbox bench/failing
+	@tools/sandbox bench/parking
 
 floors:
 	@tools/floors

@@ -41,16 +41,95 @@ COMMENT ON TABLE persist_copied IS
 'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
 REVOKE ALL ON persist_copied FROM PUBLIC;
 
+-- Items whose target can't be written just now (src/parked.h).
+CREATE TABLE persist_parked (
+	LIKE persist_journal_1 INCLUDING STORAGE,
+	target oid NOT NULL,
+	parked_at timestamptz NOT NULL
+) USING heap;
+CREATE INDEX persist_parked_order ON persist_parked (target, role, pos, part);
+COMMENT ON TABLE persist_parked IS
+'Internal: items whose target can''t be written just now. They are tried again, in their order.';
+REVOKE ALL ON persist_parked FROM PUBLIC;
+
+-- Items that can't be inserted (src/letters.h).
+CREATE TABLE persist_dead_letters (
+	id bigint NOT NULL,
+	target oid NOT NULL,
+	target_name text,
+	role oid NOT NULL,
+	role_name name,
+	item jsonb,
+	sqlstate text NOT NULL,
+	message text NOT NULL,
+	detail text,
+	constraint_name text,
+	context text,
+	enqueued_at timestamptz NOT NULL,
+	failed_at timestamptz NOT NULL,
+	attempts integer NOT NULL,
+	pos bigint NOT NULL,
+	data bytea
+) USING heap;
+CREATE INDEX persist_dead_letters_order ON persist_dead_letters (pos, id);
+COMMENT ON TABLE persist_dead_letters IS
+'Items that could not be inserted, until persist_requeue() or persist_discard(). Not for writing by hand: the account in persist_stats would no longer add up.';
+COMMENT ON COLUMN persist_dead_letters.id IS 'what persist_enqueue() has returned';
+COMMENT ON COLUMN persist_dead_letters.target_name IS 'as of the failure; NULL: it was gone';
+COMMENT ON COLUMN persist_dead_letters.role IS 'who enqueued the item';
+COMMENT ON COLUMN persist_dead_letters.item IS
+'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; NULL: the target had changed, so that they can''t be told, or they don''t fit into jsonb';
+COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement that did';
+COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
+COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things';
+COMMENT ON COLUMN persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
+REVOKE ALL ON persist_dead_letters FROM PUBLIC;
+
+-- Columns that targets had (src/shape.h).
+CREATE TABLE persist_columns (
+	target oid NOT NULL,
+	attnum smallint NOT NULL,
+	name name NOT NULL,
+	type oid NOT NULL,
+	typmod integer NOT NULL
+) USING heap;
+COMMENT ON TABLE persist_columns IS
+'Internal: columns of targets that have been dropped. Items may have values for them.';
+REVOKE ALL ON persist_columns FROM PUBLIC;
+
+-- What has become of all the others (src/account.h).
+CREATE TABLE persist_account (
+	target oid NOT NULL,
+	persisted bigint NOT NULL,
+	skipped bigint NOT NULL,
+	dead bigint NOT NULL,
+	discarded bigint NOT NULL,
+	lost bigint NOT NULL,
+	batches bigint NOT NULL,
+	errors bigint NOT NULL,
+	last_error text,
+	last_error_at timestamptz,
+	last_persisted_at timestamptz
+) USING heap;
+COMMENT ON TABLE persist_account IS
+'Internal: what transactions of the worker have added to the account of a target; see the view persist_stats.';
+REVOKE ALL ON persist_account FROM PUBLIC;
+
 -- What the database keeps -------------------------------------------------
 
 CREATE TABLE persist_settings (
 	target regclass NOT NULL,
-	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring'))
+	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring')),
+	bad_items text NOT NULL DEFAULT 'error' CHECK (bad_items IN ('error', 'dead')),
+	paused boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE persist_settings IS
 'What persist_configure() has said: a row for each such target.';
 COMMENT ON COLUMN persist_settings.durability IS
 '"auto": items are as durable as the target; "journal": they survive a crash; "ring": a crash or immediate shutdown loses them';
+COMMENT ON COLUMN persist_settings.bad_items IS
+'"error": what doesn''t fit the target is an error of the call; "dead": it becomes a dead letter';
+COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait';
 REVOKE ALL ON persist_settings FROM PUBLIC;
 GRANT SELECT ON persist_settings TO PUBLIC; -- whoever may dump the database dumps it
 
@@ -118,12 +197,13 @@ REVOKE EXECUTE ON FUNCTION persist_flush(interval, regclass) FROM PUBLIC;
 -- Telling it what to do ----------------------------------------------------
 -- Anyone may call these: what they change has to be the caller's.
 
-CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL)
+CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL,
+	bad_items text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_configure';
-COMMENT ON FUNCTION persist_configure(regclass, text) IS
-'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_configure(regclass, text, text) IS
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
 
 CREATE FUNCTION persist_unconfigure(target regclass)
 RETURNS void
@@ -132,19 +212,19 @@ AS 'MODULE_PATHNAME', 'persist_unconfigure';
 COMMENT ON FUNCTION persist_unconfigure(regclass) IS
 'Takes back what persist_configure() has said of a target. For its owner. Errors: 22004 target is null; 42P01 no such relation; 42501 not the caller''s.';
 
-CREATE FUNCTION persist_pause()
+CREATE FUNCTION persist_pause(target regclass DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_pause';
-COMMENT ON FUNCTION persist_pause() IS
-'From the commit on, and over restarts, items of this database wait in the journal until persist_resume(); a batch that is being written is finished. For the database''s owner. Errors: 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_pause(regclass) IS
+'From the commit on, and over restarts, items of this database wait in the journal until persist_resume(); or those of one target, which are parked. A batch that is being written is finished. For the owner of the database, or of the target. Errors: 42501 not the caller''s; 42P01 no such relation; 42809 not a relation that takes rows.';
 
-CREATE FUNCTION persist_resume()
+CREATE FUNCTION persist_resume(target regclass DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_resume';
-COMMENT ON FUNCTION persist_resume() IS
-'Ends what persist_pause() or the setting start_paused began, and has items written that came with a copy of another database (CREATE DATABASE with a TEMPLATE). For the database''s owner. Errors: 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_resume(regclass) IS
+'Ends what persist_pause() or the setting start_paused began, for the database or for a target; for the database it also has items written that came with a copy of another database (CREATE DATABASE with a TEMPLATE). For the owner of the database, or of the target. Errors: 42501 not the caller''s; 42P01 no such relation.';
 
 CREATE FUNCTION persist_discard()
 RETURNS bigint
@@ -153,12 +233,49 @@ AS 'MODULE_PATHNAME', 'persist_discard';
 COMMENT ON FUNCTION persist_discard() IS
 'Drops items that came with a copy of another database, which writes them. Returns how many. For the database''s owner. Errors: 42501 not the caller''s.';
 
+-- Dead letters --------------------------------------------------------------
+-- For those to whom it is granted, and then for the letters of roles whose rights they
+-- have.
+
+CREATE FUNCTION persist_requeue(ids bigint[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_requeue';
+COMMENT ON FUNCTION persist_requeue(bigint[]) IS
+'Sends dead letters again at the commit, as the roles that enqueued them, in their old order: those of these ids, or all that the caller may send. One that fails again becomes the same letter, with attempts + 1. Returns how many. Errors: 42501 a letter named is of a role whose rights the caller doesn''t have; those of persist_enqueue(), for what has never been an item.';
+
+CREATE FUNCTION persist_requeue(id bigint, item jsonb)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_requeue_repaired';
+COMMENT ON FUNCTION persist_requeue(bigint, jsonb) IS
+'Sends a dead letter again with other values, as the role that enqueued it; what the item doesn''t name gets its DEFAULT, evaluated now. Returns false if there is no such letter. Errors: 22004 an argument is null; 42501 the letter is of a role whose rights the caller doesn''t have; those of persist_enqueue().';
+
+CREATE FUNCTION persist_discard(ids bigint[])
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_discard_letters';
+COMMENT ON FUNCTION persist_discard(bigint[]) IS
+'Drops dead letters: those of these ids. Returns how many. Errors: 22004 ids is null; 42501 a letter named is of a role whose rights the caller doesn''t have.';
+
+REVOKE EXECUTE ON FUNCTION persist_requeue(bigint[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION persist_requeue(bigint, jsonb) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION persist_discard(bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION persist_stats_reset()
+RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_stats_reset';
+COMMENT ON FUNCTION persist_stats_reset() IS
+'Begins to count anew in persist_stats. Dead letters and items that wait are what they are.';
+REVOKE EXECUTE ON FUNCTION persist_stats_reset() FROM PUBLIC;
+
 -- Looking -----------------------------------------------------------------
 
 CREATE FUNCTION persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
-	OUT items_pending bigint, OUT items_persisted bigint, OUT items_failed bigint,
+	OUT items_pending bigint, OUT items_parked bigint, OUT items_persisted bigint, OUT items_failed bigint,
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
 	OUT rate double precision, OUT time_left interval, OUT items_copied bigint)
 RETURNS SETOF record
@@ -171,7 +288,7 @@ REVOKE EXECUTE ON FUNCTION persist_queue_rows() FROM PUBLIC;
 CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
-	   q.items_pending, q.items_persisted, q.items_failed, q.batches,
+	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
 	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied
 FROM persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
@@ -179,24 +296,97 @@ COMMENT ON VIEW persist_queue IS
 'A row for each database in use, since the server started.';
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
-'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after a transient error), "stopping", "paused"';
+'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (has nothing to do but to try parked items again, or backs off after an error), "stopping", "paused"';
 COMMENT ON COLUMN persist_queue.ring_used IS 'bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
 COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker has shut the ring to stop';
 COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled';
+COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can''t be written just now';
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
-COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted; the server log names them';
+COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
 COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
 COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
 COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
-COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now is written, at that rate';
+COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
 REVOKE ALL ON persist_queue FROM PUBLIC;
 GRANT SELECT ON persist_queue TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_queue_rows() TO pg_monitor;
+
+CREATE FUNCTION persist_waiting_rows(
+	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_waiting_rows';
+COMMENT ON FUNCTION persist_waiting_rows() IS
+'Internal: what waits for each target of this database; for the view persist_stats.';
+REVOKE EXECUTE ON FUNCTION persist_waiting_rows() FROM PUBLIC;
+
+CREATE VIEW persist_stats AS
+WITH account AS (
+	SELECT a.target,
+		   pg_catalog.sum(a.persisted)::bigint AS persisted,
+		   pg_catalog.sum(a.skipped)::bigint AS skipped,
+		   pg_catalog.sum(a.dead)::bigint AS dead,
+		   pg_catalog.sum(a.discarded)::bigint AS discarded,
+		   pg_catalog.sum(a.lost)::bigint AS lost,
+		   pg_catalog.sum(a.batches)::bigint AS batches,
+		   pg_catalog.sum(a.errors)::bigint AS errors,
+		   (pg_catalog.array_agg(a.last_error ORDER BY a.last_error_at DESC)
+			FILTER (WHERE a.last_error IS NOT NULL))[1] AS last_error,
+		   pg_catalog.max(a.last_error_at) AS last_error_at,
+		   pg_catalog.max(a.last_persisted_at) AS last_persisted_at
+	FROM persist_account AS a
+	GROUP BY a.target
+), waiting AS (
+	SELECT w.target, pg_catalog.sum(w.pending)::bigint AS pending,
+		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason
+	FROM persist_waiting_rows() AS w
+	GROUP BY w.target
+)
+SELECT target,
+	   target::regclass::text AS target_name,
+	   COALESCE(a.persisted, 0) OPERATOR(pg_catalog.+) COALESCE(a.skipped, 0)
+	   OPERATOR(pg_catalog.+) COALESCE(a.dead, 0) OPERATOR(pg_catalog.+) COALESCE(a.discarded, 0)
+	   OPERATOR(pg_catalog.+) COALESCE(a.lost, 0) OPERATOR(pg_catalog.+) COALESCE(w.pending, 0)
+	   AS enqueued,
+	   COALESCE(a.persisted, 0) AS persisted,
+	   COALESCE(a.skipped, 0) AS skipped,
+	   COALESCE(a.dead, 0) AS dead,
+	   COALESCE(a.discarded, 0) AS discarded,
+	   COALESCE(a.lost, 0) AS lost,
+	   COALESCE(w.pending, 0) AS pending,
+	   COALESCE(w.parked, 0) AS parked,
+	   w.reason AS parked_reason,
+	   COALESCE(a.batches, 0) AS batches,
+	   COALESCE(a.errors, 0) AS errors,
+	   NULLIF(a.last_error, '') AS last_error,
+	   CASE WHEN a.last_error OPERATOR(pg_catalog.<>) '' THEN a.last_error_at END AS last_error_at,
+	   a.last_persisted_at
+FROM account AS a
+FULL JOIN waiting AS w USING (target);
+COMMENT ON VIEW persist_stats IS
+'A row for each target: enqueued = persisted + skipped + dead + discarded + lost + pending. Since the extension was created, or persist_stats_reset().';
+COMMENT ON COLUMN persist_stats.target IS
+'its OID; 0: relations that are no more, together, and items that could not be read';
+COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed; ring-only items that a crash has taken don''t count any more';
+COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted';
+COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target';
+COMMENT ON COLUMN persist_stats.dead IS 'that are dead letters now';
+COMMENT ON COLUMN persist_stats.discarded IS 'dead letters that are gone, by persist_discard() or dead_letter_retention';
+COMMENT ON COLUMN persist_stats.lost IS 'that could not be read any more';
+COMMENT ON COLUMN persist_stats.pending IS 'that wait, parked ones too';
+COMMENT ON COLUMN persist_stats.parked IS 'that wait in the parked table, until the target can be written again';
+COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
+COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
+COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
+COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
+REVOKE ALL ON persist_stats FROM PUBLIC;
+GRANT SELECT ON persist_stats TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_waiting_rows() TO pg_monitor;
 
 CREATE TABLE persist_shutdowns (
 	stopped_at timestamptz NOT NULL,
@@ -222,3 +412,10 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_batch';
 COMMENT ON FUNCTION persist_batch() IS
 'Internal: the rows of the batch, for the INSERT of the pipeline; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer.';
+
+CREATE FUNCTION persist_batch_row()
+RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_batch_row';
+COMMENT ON FUNCTION persist_batch_row() IS
+'Internal: true; counts the rows of the batch, for the INSERT of the pipeline.';

@@ -23,6 +23,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -35,6 +36,8 @@
 #include "extension.h"
 #include "journal.h"
 #include "lease.h"
+#include "letterbox.h"
+#include "parked.h"
 #include "target.h"
 
 PG_FUNCTION_INFO_V1(persist_enqueue);
@@ -82,11 +85,13 @@ check_call(void)
 static int64
 insert_directly(PpItem *item)
 {
-	const PpItem *items[1] = {item};
+	PpRow row = {.item = item};
+	const PpRow *rows[] = {&row};
+	PpTargetRows share = {.target = item->target, .rows = rows, .n = 1};
 	const PpClaim *claim = pp_shared ? pp_lane_claimed() : NULL;
 
 	item->id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
-	pp_batch_insert(items, 1);
+	(void) pp_batch_insert(&share);
 	return item->id;
 }
 
@@ -96,6 +101,92 @@ hand_over(PpItem *item, bool transactional)
 	if (pp_mode == PP_MODE_DIRECT)
 		return insert_directly(item);
 	return pp_enqueue(item, transactional);
+}
+
+/* Is it the item that is wrong, and not its caller or the server? */
+static bool
+is_items_fault(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_DATA_EXCEPTION:
+		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
+		case ERRCODE_PLPGSQL_ERROR: /* what domains and defaults raise */
+			return true;
+	}
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_COLUMN:
+		case ERRCODE_GENERATED_ALWAYS:
+		case ERRCODE_DATATYPE_MISMATCH:
+		case ERRCODE_CANNOT_COERCE:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* The item, or NULL, and why it is none: its own fault. */
+static PpItem *
+try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	PpItem *volatile item = NULL;
+
+	*fault = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		item = pp_convert_jsonb(pp_target_get(target), object);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		*fault = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (!is_items_fault(*fault))
+			ReThrowError(*fault);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+
+	return item;
+}
+
+/* Convert the object and hand it over; or make a dead letter of it, where that is wanted. */
+static int64
+convert_and_hand_over(Oid relid, Jsonb *object, bool transactional)
+{
+	PpTarget *target = pp_target_get(relid);
+	const PpClaim *claim;
+	PpLetter letter;
+	ErrorData *fault;
+	PpItem *item;
+
+	if (!target->bad_to_dead || !transactional || pp_mode != PP_MODE_ASYNC)
+		return hand_over(pp_convert_jsonb(target, object), transactional);
+
+	item = try_to_convert(relid, object, &fault);
+	if (item)
+		return hand_over(item, true);
+	claim = pp_lane_claim();
+	letter = (PpLetter){.target = relid,
+						.role = GetUserId(),
+						.shown = object,
+						.error = fault,
+						.enqueued_at = GetCurrentStatementStartTimestamp(),
+						.attempts = 1};
+	letter.id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
+	pp_letterbox_refuse(claim ? claim->extension : pp_extension_get(), &letter);
+	return letter.id;
 }
 
 /*
@@ -111,8 +202,7 @@ persist_enqueue(PG_FUNCTION_ARGS)
 	check_call();
 
 	PG_RETURN_INT64(
-		hand_over(pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)), PG_GETARG_JSONB_P(1)),
-				  PG_GETARG_BOOL(2)));
+		convert_and_hand_over(PG_GETARG_OID(0), PG_GETARG_JSONB_P(1), PG_GETARG_BOOL(2)));
 }
 
 /* The same with text arguments, for drivers that send varchar. */
@@ -132,8 +222,7 @@ persist_enqueue_text(PG_FUNCTION_ARGS)
 	relid = RangeVarGetRelid(name, NoLock, false);
 	item = DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(1))));
 
-	PG_RETURN_INT64(
-		hand_over(pp_convert_jsonb(pp_target_get(relid), DatumGetJsonbP(item)), PG_GETARG_BOOL(2)));
+	PG_RETURN_INT64(convert_and_hand_over(relid, DatumGetJsonbP(item), PG_GETARG_BOOL(2)));
 }
 
 /* persist_enqueue(item record) returns bigint: a row of a table's own type. */
@@ -178,13 +267,12 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 	for (uint32 i = 0; i < n; i++)
 	{
 		JsonbValue *element;
-		PpItem *item;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(one_item);
 		element = getIthJsonbValueFromContainer(&array->root, i);
-		item = pp_convert_jsonb(pp_target_get(PG_GETARG_OID(0)), JsonbValueToJsonb(element));
-		ids[i] = Int64GetDatum(hand_over(item, true));
+		ids[i] = Int64GetDatum(
+			convert_and_hand_over(PG_GETARG_OID(0), JsonbValueToJsonb(element), true));
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(one_item);
 	}
@@ -282,6 +370,21 @@ wait_for_lane(TimestampTz deadline)
 	return claim->lane;
 }
 
+/* Does something of the target, or of any, wait that nobody can hurry? */
+static bool
+is_parked(PpLane *lane, Oid target)
+{
+	bool parked;
+
+	if (lane)
+		return OidIsValid(target) ? pp_tally_get(&lane->tally, target).parked > 0
+								  : pp_tally_parked(&lane->tally) > 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	parked = pp_parked_has_rows(pp_extension_oid());
+	PopActiveSnapshot();
+	return parked;
+}
+
 /*
  * persist_flush(timeout interval, target regclass) returns boolean.  All items
  * of a database leave its ring in one order, so the flush of one target is that
@@ -318,6 +421,8 @@ persist_flush(PG_FUNCTION_ARGS)
 
 	/* without a lane nothing is in the works */
 	if (lane && !wait_until_settled(lane, deadline))
+		PG_RETURN_BOOL(false);
+	if (pp_shared && is_parked(lane, PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1)))
 		PG_RETURN_BOOL(false);
 
 	/* the worker commits asynchronously */

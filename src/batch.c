@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * batch.c
- *	  Items of many targets to INSERTs, in the right order.
+ *	  Rows of many targets to INSERTs, in the right order.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +12,7 @@
 #include "catalog/partition.h"
 #include "miscadmin.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -19,30 +20,32 @@
 #include "utils/snapmgr.h"
 
 #include "batch.h"
-#include "statement.h"
+#include "shape.h"
 
-Oid pp_batch_target = InvalidOid;
-
-/* Does the item's tuple have the columns that the relation has now? */
-static bool
-fits(Relation rel, const PpItem *item)
+/* The same rows, with items that fit the relation as it is by the names of its columns. */
+static const PpRow **
+fit(Relation rel, const PpRow **rows, uint64 n)
 {
-	TupleDesc desc = RelationGetDescr(rel);
-	uint64 fingerprint = 0;
+	PpShapeMap *map = pp_shape_map(rel, rows[0]->item);
+	const PpRow **fitting;
+	PpRow *row;
 
-	if (item->natts > desc->natts)
-		return false;
-	for (int attnum = 1; attnum <= item->natts; attnum++)
+	if (map == NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("relation \"%s\" has changed since the item was enqueued",
+							   RelationGetRelationName(rel)),
+						errdetail("A column that the item has a value for was dropped, or its "
+								  "type was changed.")));
+	fitting = palloc_extended(n * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	row = palloc_extended(n * sizeof(PpRow), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < n; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
-
-		if (!PpBitmapHas(pp_item_carried(item), attnum))
-			continue;
-		if (att->attisdropped || att->attgenerated != '\0')
-			return false;
-		fingerprint = pp_fingerprint_add(fingerprint, pp_column_fingerprint(att, NULL));
+		CHECK_FOR_INTERRUPTS();
+		*row = *rows[i];
+		row->item = pp_shape_apply(map, rows[i]->item);
+		fitting[i] = row++;
 	}
-	return fingerprint == item->fingerprint;
+	return fitting;
 }
 
 /* Does what we write go to another server, or might it? */
@@ -75,53 +78,46 @@ goes_elsewhere(Relation rel)
 	return false;
 }
 
-/* One INSERT for items of one shape. */
-static void
-insert_run(const PpItem **items, int n)
+/* One INSERT for rows of one shape.  Returns how many are in the target now. */
+static uint64
+insert_run(const PpRow **rows, uint64 n)
 {
-	Relation rel;
+	const PpItem *first = rows[0]->item;
+	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	bool elsewhere;
+	uint64 inserted;
 
-	pp_batch_target = items[0]->target;
-	rel = try_relation_open(items[0]->target, RowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation with OID %u does not exist", items[0]->target)));
-	if (!fits(rel, items[0]))
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("relation \"%s\" has changed since the item was enqueued",
-							   RelationGetRelationName(rel)),
-						errdetail("A column that the item has a value for was dropped, or its "
-								  "type was changed.")));
-	pp_statement_insert(rel, items, n);
+						errmsg("relation with OID %u does not exist", first->target)));
+	if (!pp_shape_fits(rel, first))
+		rows = fit(rel, rows, n);
+	/* others may do with the rows what they like, and when */
+	elsewhere = goes_elsewhere(rel);
+	if (elsewhere || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
+		pp_batch_state.row = 0;
+	inserted = pp_statement_insert(rel, rows, n);
 
 	/* or else a crash could lose our commit and not theirs, and they get it twice */
-	if (goes_elsewhere(rel))
+	if (elsewhere)
 		ForceSyncCommit();
 	relation_close(rel, NoLock);
-}
 
-/* Items of one target, as indexes into the batch */
-typedef struct Share
-{
-	Oid target;
-	List *parents; /* OIDs that its foreign keys refer to */
-	List *covers;  /* itself and the partitioned tables above it */
-	const PpItem **items;
-	int n;
-	bool placed;
-} Share;
+	/* a rule can make more of a row */
+	return Min(inserted, n);
+}
 
 /* What a target's foreign keys refer to; a view has none of its own. */
 static void
-find_relatives(Share *share)
+find_relatives(PpTargetRows *share)
 {
 	Relation rel;
 	ListCell *cell;
 
-	pp_batch_target = share->target;
-	rel = try_relation_open(share->target, RowExclusiveLock);
-
 	share->covers = list_make1_oid(share->target);
+	if (!ConditionalLockRelationOid(share->target, AccessShareLock))
+		return; /* whoever inserts into it has to wait, but not we */
+	rel = try_relation_open(share->target, NoLock);
 	if (rel == NULL)
 		return; /* insert_run says so */
 	foreach (cell, RelationGetFKeyList(rel))
@@ -135,8 +131,9 @@ find_relatives(Share *share)
 	relation_close(rel, NoLock);
 }
 
-static bool
-is_parent(const Share *parent, const Share *child)
+/* Do foreign keys of the child refer to the parent? */
+bool
+pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child)
 {
 	ListCell *cell;
 
@@ -150,7 +147,7 @@ is_parent(const Share *parent, const Share *child)
 
 /* Put a share into the order, after its parents; a circle is cut somewhere. */
 static void
-place(Share *shares, int nshares, int i, int *order, int *nplaced)
+place(PpTargetRows *shares, int nshares, int i, PpTargetRows **order, int *nplaced)
 {
 	check_stack_depth();
 
@@ -159,10 +156,10 @@ place(Share *shares, int nshares, int i, int *order, int *nplaced)
 	shares[i].placed = true;
 	for (int j = 0; j < nshares; j++)
 	{
-		if (is_parent(&shares[j], &shares[i]))
+		if (pp_batch_is_parent(&shares[j], &shares[i]))
 			place(shares, nshares, j, order, nplaced);
 	}
-	order[(*nplaced)++] = i;
+	order[(*nplaced)++] = &shares[i];
 }
 
 typedef struct ShareEntry
@@ -171,41 +168,41 @@ typedef struct ShareEntry
 	int share;
 } ShareEntry;
 
-/* Sort the items by target, each target's in their own order. */
-static Share *
-divide(const PpItem **items, int n, int *nshares)
+/* Sort the rows by target, each target's in their own order. */
+static PpTargetRows *
+divide(const PpRow **rows, uint64 n, int *nshares)
 {
 	HASHCTL ctl = {
 		.keysize = sizeof(Oid), .entrysize = sizeof(ShareEntry), .hcxt = CurrentMemoryContext};
 	HTAB *by_target =
 		hash_create("persist_pipeline shares", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	int max = 16;
-	Share *shares = palloc0(max * sizeof(Share));
-	int *share_of = palloc(n * sizeof(int));
+	PpTargetRows *shares = palloc0(max * sizeof(PpTargetRows));
+	int *share_of = palloc_extended(Max(n, 1) * sizeof(int), MCXT_ALLOC_HUGE);
 
 	*nshares = 0;
-	for (int i = 0; i < n; i++)
+	for (uint64 i = 0; i < n; i++)
 	{
 		ShareEntry *entry;
 		bool found;
 
-		if (i > 0 && items[i]->target == items[i - 1]->target)
+		if (i > 0 && rows[i]->item->target == rows[i - 1]->item->target)
 		{
 			share_of[i] = share_of[i - 1];
 			shares[share_of[i]].n++;
 			continue;
 		}
-		entry = hash_search(by_target, &items[i]->target, HASH_ENTER, &found);
+		entry = hash_search(by_target, &rows[i]->item->target, HASH_ENTER, &found);
 		if (!found)
 		{
 			if (*nshares == max)
 			{
-				shares = repalloc(shares, 2 * max * sizeof(Share));
-				memset(shares + max, 0, max * sizeof(Share));
+				shares = repalloc(shares, 2 * max * sizeof(PpTargetRows));
+				memset(shares + max, 0, max * sizeof(PpTargetRows));
 				max *= 2;
 			}
 			entry->share = (*nshares)++;
-			shares[entry->share].target = items[i]->target;
+			shares[entry->share].target = rows[i]->item->target;
 		}
 		share_of[i] = entry->share;
 		shares[entry->share].n++;
@@ -213,61 +210,73 @@ divide(const PpItem **items, int n, int *nshares)
 
 	for (int s = 0; s < *nshares; s++)
 	{
-		shares[s].items = palloc(shares[s].n * sizeof(PpItem *));
+		shares[s].rows = palloc_extended(shares[s].n * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 		shares[s].n = 0;
 	}
-	for (int i = 0; i < n; i++)
+	for (uint64 i = 0; i < n; i++)
 	{
-		Share *share = &shares[share_of[i]];
+		PpTargetRows *share = &shares[share_of[i]];
 
-		share->items[share->n++] = items[i];
+		share->rows[share->n++] = rows[i];
 	}
 	hash_destroy(by_target);
 
 	return shares;
 }
 
-static void
-insert_share(Share *share)
+/*
+ * Divide the rows by target, in the order in which that should be done: parents before
+ * children.  In the current memory context.
+ */
+PpTargetRows **
+pp_batch_divide(const PpRow **rows, uint64 n, int *nshares)
 {
-	int start = 0;
+	PpTargetRows *shares = divide(rows, n, nshares);
+	PpTargetRows **order = palloc(Max(*nshares, 1) * sizeof(PpTargetRows *));
+	int nplaced = 0;
 
-	while (start < share->n)
-	{
-		int end = start + 1;
+	for (int i = 0; i<*nshares && * nshares> 1; i++)
+		find_relatives(&shares[i]);
+	for (int i = 0; i < *nshares; i++)
+		place(shares, *nshares, i, order, &nplaced);
 
-		while (end < share->n && pp_item_same_shape(share->items[start], share->items[end]))
-			end++;
-		insert_run(share->items + start, end - start);
-		CommandCounterIncrement();
-		start = end;
-	}
+	return order;
 }
 
 /*
- * Insert the items, in the current transaction, as the current user: each
- * target's in their order, parents before children.  Allocates in the current
- * memory context.  Errors: 42P01 and 42804 where a target is gone or has changed;
- * all that an INSERT can raise.
+ * Insert the rows of a target, in the current transaction, as the current user.
+ * Returns how many of them are in it now; a trigger or a rule has passed over the
+ * others.  Allocates in the current memory context.  Errors: 42P01 and 42804 where
+ * the target is gone or has changed; all that an INSERT can raise; pp_batch_state
+ * tells where.
  */
-void
-pp_batch_insert(const PpItem **items, int n)
+uint64
+pp_batch_insert(const PpTargetRows *share)
 {
-	int nshares;
-	Share *shares = divide(items, n, &nshares);
-	int *order = palloc(nshares * sizeof(int));
-	int nplaced = 0;
+	PpBatchState outer = pp_batch_state; /* in direct mode, of a trigger */
+	uint64 inserted = 0;
+	uint64 start = 0;
 
-	if (nshares > 1)
-	{
-		for (int i = 0; i < nshares; i++)
-			find_relatives(&shares[i]);
-	}
-	for (int i = 0; i < nshares; i++)
-		place(shares, nshares, i, order, &nplaced);
-
+	pp_batch_state = (PpBatchState){.target = share->target};
 	PushActiveSnapshot(GetTransactionSnapshot());
-	for (int i = 0; i < nshares; i++)
-		insert_share(&shares[order[i]]);
+	while (start < share->n)
+	{
+		uint64 end = start + 1;
+
+		while (end < share->n &&
+			   pp_item_same_shape(share->rows[start]->item, share->rows[end]->item))
+			end++;
+
+		/* whatever is wrong before it has begun is wrong with the first one, too */
+		pp_batch_state.in_rows = false;
+		pp_batch_state.row = start + 1;
+		inserted += insert_run(share->rows + start, end - start);
+		pp_batch_state.row = 0; /* triggers may be to blame that fire after it */
+		CommandCounterIncrement();
+		start = end;
+	}
 	PopActiveSnapshot();
+	pp_batch_state = outer;
+
+	return inserted;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * batch.h
- *	  Items of many targets to INSERTs, one for each target and shape, in the
+ *	  Rows of many targets to INSERTs, one for each target and shape, in the
  *	  current transaction, as the current user.
  *
  *-------------------------------------------------------------------------
@@ -9,10 +9,23 @@
 #ifndef PP_BATCH_H
 #define PP_BATCH_H
 
-#include "item.h"
+#include "nodes/pg_list.h"
 
-extern Oid pp_batch_target; /* that is being written to, or was when it failed */
+#include "statement.h"
 
-extern void pp_batch_insert(const PpItem **items, int n);
+/* The rows of one target, in their order */
+typedef struct PpTargetRows
+{
+	Oid target;
+	List *parents; /* OIDs that its foreign keys refer to */
+	List *covers;  /* itself and the partitioned tables above it */
+	const PpRow **rows;
+	uint64 n;
+	bool placed;
+} PpTargetRows;
+
+extern PpTargetRows **pp_batch_divide(const PpRow **rows, uint64 n, int *nshares);
+extern bool pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child);
+extern uint64 pp_batch_insert(const PpTargetRows *share);
 
 #endif /* PP_BATCH_H */

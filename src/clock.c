@@ -15,11 +15,12 @@
 
 #include "clock.h"
 #include "config.h"
-#include "failure.h"
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
 
+volatile sig_atomic_t pp_cut = PP_CUT_NONE;
+volatile TimestampTz pp_attempt_began = 0;
 volatile TimestampTz pp_stop_requested_at = 0;
 
 static PpLane *clock_lane;

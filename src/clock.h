@@ -14,9 +14,23 @@
 #ifndef PP_CLOCK_H
 #define PP_CLOCK_H
 
+#include <signal.h>
+
 #include "datatype/timestamp.h"
 
 #include "shmem.h"
+
+/* Why the worker's statement is being cancelled; set in a signal handler */
+typedef enum PpCut
+{
+	PP_CUT_NONE,
+	PP_CUT_TIMEOUT, /* statement_timeout: its items' own fault */
+	PP_CUT_HOLD,	/* a command wants the database: nobody's fault */
+	PP_CUT_STOP		/* the time to stop is up: nobody's fault; stays */
+} PpCut;
+
+extern volatile sig_atomic_t pp_cut;
+extern volatile TimestampTz pp_attempt_began; /* what statement_timeout counts from */
 
 #define PP_CLOCK_MS 50 /* from one look to the next */
 

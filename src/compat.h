@@ -20,6 +20,7 @@
 #include "commands/extension.h"
 #include "fmgr.h"
 #include "storage/buffile.h"
+#include "tcop/cmdtag.h"
 #include "tcop/dest.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
@@ -118,12 +119,12 @@ pp_buffile_read(BufFile *file, void *bytes, size_t length)
 
 /* 18: PortalRun no longer asks whether the portal runs only once */
 static inline void
-pp_portal_run(Portal portal)
+pp_portal_run(Portal portal, QueryCompletion *completion)
 {
 #if PG_VERSION_NUM >= 180000
-	PortalRun(portal, FETCH_ALL, false, None_Receiver, None_Receiver, NULL);
+	PortalRun(portal, FETCH_ALL, false, None_Receiver, None_Receiver, completion);
 #else
-	PortalRun(portal, FETCH_ALL, false, true, None_Receiver, None_Receiver, NULL);
+	PortalRun(portal, FETCH_ALL, false, true, None_Receiver, None_Receiver, completion);
 #endif
 }
 
@@ -177,13 +178,13 @@ pp_tupdesc_finalize(TupleDesc desc)
 	RelationSetNewRelfilenumber(rel, (rel)->rd_rel->relpersistence)
 #endif
 
-/* 19: heap_delete takes options; here: don't wait */
+/* 19: heap_delete takes options */
 #if PG_VERSION_NUM >= 190000
-#define pp_heap_delete(rel, tid, command, failure)                                                 \
-	heap_delete(rel, tid, command, 0, InvalidSnapshot, false, failure)
+#define pp_heap_delete(rel, tid, command, wait, failure)                                           \
+	heap_delete(rel, tid, command, 0, InvalidSnapshot, wait, failure)
 #else
-#define pp_heap_delete(rel, tid, command, failure)                                                 \
-	heap_delete(rel, tid, command, InvalidSnapshot, false, failure, false)
+#define pp_heap_delete(rel, tid, command, wait, failure)                                           \
+	heap_delete(rel, tid, command, InvalidSnapshot, wait, failure, false)
 #endif
 
 #endif /* PP_COMPAT_H */

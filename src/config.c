@@ -29,6 +29,10 @@ int pp_journal_limit = 1048576;
 int pp_role_quota = 50;
 int pp_transaction_buffer = 4096;
 bool pp_start_paused = false;
+int pp_parked_limit = 262144;
+int pp_misfit_timeout = 60000;
+int pp_dead_letter_limit = 100000;
+int pp_dead_letter_retention = 0;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -108,6 +112,25 @@ pp_config_define(void)
 							"What is more goes to a temporary file, and from there to the journal.",
 							&pp_transaction_buffer, 4096, 64, MAX_KILOBYTES, PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("persist_pipeline.parked_limit",
+							"Sets how much may be parked of one target.",
+							"Past it, calls for that target fail.", &pp_parked_limit, 262144, 1,
+							MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	define_ms("persist_pipeline.misfit_timeout",
+			  "Sets how long a target that takes none of its items is parked before they become "
+			  "dead letters.",
+			  "A column that was dropped, or a right that was revoked, can be given back in that "
+			  "time.",
+			  &pp_misfit_timeout, 60000, 0);
+	DefineCustomIntVariable(
+		"persist_pipeline.dead_letter_limit", "Sets how many dead letters a database may have.",
+		"Past it, targets with items that can't be inserted are parked.", &pp_dead_letter_limit,
+		100000, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persist_pipeline.dead_letter_retention",
+							"Sets after what time dead letters are discarded.",
+							"Zero keeps them until persist_discard() or persist_requeue().",
+							&pp_dead_letter_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",
 							 "Makes items wait from the server's start on until persist_resume() "
 							 "is called in their database.",

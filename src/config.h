@@ -36,6 +36,10 @@ extern int pp_journal_limit;	   /* kB */
 extern int pp_role_quota;		   /* per cent */
 extern int pp_transaction_buffer;  /* kB */
 extern bool pp_start_paused;
+extern int pp_parked_limit;			 /* kB, of a target */
+extern int pp_misfit_timeout;		 /* ms, 0: none */
+extern int pp_dead_letter_limit;	 /* letters */
+extern int pp_dead_letter_retention; /* min, 0: for ever */
 
 extern void pp_config_define(void);
 

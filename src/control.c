@@ -78,7 +78,8 @@ check_owns_database(void)
 }
 
 /*
- * persist_configure(target regclass, durability text) returns void.  NULL: as it is.
+ * persist_configure(target regclass, durability text, bad_items text) returns void.
+ * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
  * 22023 no such value.
  */
@@ -96,6 +97,8 @@ persist_configure(PG_FUNCTION_ARGS)
 	settings = pp_settings_get(extension, target);
 	if (!PG_ARGISNULL(1))
 		settings.durability = pp_durability_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (!PG_ARGISNULL(2))
+		settings.bad_to_dead = pp_bad_items_parse(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	pp_settings_put(extension, target, &settings);
 
 	PG_RETURN_VOID();
@@ -108,25 +111,48 @@ persist_unconfigure(PG_FUNCTION_ARGS)
 	Oid extension = pp_extension_get();
 
 	check_writable("persist_unconfigure()");
-	pp_settings_remove(extension, lock_own_target(fcinfo));
+	(void) pp_settings_remove(extension, lock_own_target(fcinfo));
+	pp_pause_target_changed();
 
 	PG_RETURN_VOID();
 }
 
-/* persist_pause() returns void: from the commit on, items of the database wait. */
+/* From the commit on, items of the target wait, or do so no longer. */
+static void
+set_target_paused(FunctionCallInfo fcinfo, Oid extension, bool paused)
+{
+	Oid target = lock_own_target(fcinfo);
+	PpSettings settings;
+
+	(void) pp_target_get(target);
+	settings = pp_settings_get(extension, target);
+	settings.paused = paused;
+	pp_settings_put(extension, target, &settings);
+	pp_pause_target_changed();
+}
+
+/*
+ * persist_pause(target regclass) returns void: from the commit on, items of the target,
+ * or of the database, wait.
+ */
 Datum
 persist_pause(PG_FUNCTION_ARGS)
 {
 	Oid extension = pp_extension_get();
 
 	check_writable("persist_pause()");
+	if (!PG_ARGISNULL(0))
+	{
+		set_target_paused(fcinfo, extension, true);
+		PG_RETURN_VOID();
+	}
 	check_owns_database();
 	pp_pause(extension);
 
 	PG_RETURN_VOID();
 }
 
-/* persist_resume() returns void: they are written, and what came with a copy. */
+/* persist_resume(target regclass) returns void: they are written, and what came with a copy. */
 Datum
 persist_resume(PG_FUNCTION_ARGS)
 {
@@ -134,6 +160,11 @@ persist_resume(PG_FUNCTION_ARGS)
 	uint64 items;
 
 	check_writable("persist_resume()");
+	if (!PG_ARGISNULL(0))
+	{
+		set_target_paused(fcinfo, extension, false);
+		PG_RETURN_VOID();
+	}
 	check_owns_database();
 	items = pp_resume(extension);
 	if (items > 0)

@@ -32,7 +32,7 @@
 static uint64
 copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
 {
-	HeapTuple copy = pp_journal_row_for(from, tuple, database);
+	HeapTuple copy = pp_journal_row_for(from, tuple, to, database);
 	uint64 items = pp_journal_row_items(from, tuple);
 
 	heap_insert(to, copy, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
@@ -54,7 +54,7 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 
 	*items = 0;
 	pp_journals_open(extension, RowExclusiveLock, &journals);
-	for (int i = 0; i < PP_JOURNALS && done; i++)
+	for (int i = 0; i <= PP_PARKED && done; i++)
 	{
 		Relation rel = journals.rels[i];
 		TableScanDesc scan;
@@ -74,7 +74,8 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 			if (database == MyDatabaseId || !done)
 				continue;
 			*items += copy_row(rel, tuple, copied, database);
-			if (pp_heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), &failure) != TM_Ok)
+			if (pp_heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), false, &failure) !=
+				TM_Ok)
 				elog(ERROR, "a row that nobody else changes has been changed");
 		}
 		table_endscan(scan);
@@ -134,7 +135,7 @@ pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournal
 		(void) copy_row(journals->rels[refs[i].journal], &tuple, copied, InvalidOid);
 		ReleaseBuffer(buffer);
 		if (pp_heap_delete(journals->rels[refs[i].journal], &tuple.t_self,
-						   GetCurrentCommandId(true), &failure) != TM_Ok)
+						   GetCurrentCommandId(true), false, &failure) != TM_Ok)
 			elog(ERROR, "a row that nobody else changes has been changed");
 	}
 	if (copied)
@@ -174,7 +175,7 @@ pp_copied_count(Oid extension)
 	if (pp_state_get(extension).database == MyDatabaseId)
 		return items;
 	pp_journals_open(extension, AccessShareLock, &journals);
-	for (int i = 0; i < PP_JOURNALS; i++)
+	for (int i = 0; i <= PP_PARKED; i++)
 	{
 		if (journals.rels[i])
 			items += count_items(journals.rels[i], true);
@@ -190,7 +191,7 @@ pp_copied_count(Oid extension)
  * Returns how many items were in it.
  */
 static uint64
-empty(Oid extension, Relation journal)
+empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 {
 	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	uint64 items = 0;
@@ -211,6 +212,8 @@ empty(Oid extension, Relation journal)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (visit)
+			pp_journal_row_targets(copied, tuple, visit, arg);
 		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
 						 : pp_journal_row_items(copied, tuple);
 		rows++;
@@ -225,16 +228,19 @@ empty(Oid extension, Relation journal)
 	return items;
 }
 
-/* They become items of this database, in the transaction of the caller. */
+/*
+ * They become items of this database, in the transaction of the caller, who is told
+ * their targets.
+ */
 uint64
-pp_copied_adopt(Oid extension, int journal)
+pp_copied_adopt(Oid extension, int journal, PpTargetVisitor visit, void *arg)
 {
 	PpJournals journals;
 	uint64 items;
 
 	(void) pp_copied_find(extension, NULL, &items);
 	pp_journals_open(extension, RowExclusiveLock, &journals);
-	items = empty(extension, journals.rels[journal]);
+	items = empty(extension, journals.rels[journal], visit, arg);
 	pp_journals_close(&journals);
 
 	return items;
@@ -247,5 +253,5 @@ pp_copied_discard(Oid extension)
 	uint64 items;
 
 	(void) pp_copied_find(extension, NULL, &items);
-	return empty(extension, NULL);
+	return empty(extension, NULL, NULL, NULL);
 }

@@ -29,7 +29,7 @@ extern bool pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 extern void pp_copied_put_damaged_aside(Oid extension, PpJournals *journals,
 										const PpJournalRef *refs, uint32 nrefs);
 extern uint64 pp_copied_count(Oid extension);
-extern uint64 pp_copied_adopt(Oid extension, int journal);
+extern uint64 pp_copied_adopt(Oid extension, int journal, PpTargetVisitor visit, void *arg);
 extern uint64 pp_copied_discard(Oid extension);
 
 #endif /* PP_COPIED_H */

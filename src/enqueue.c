@@ -22,6 +22,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "config.h"
@@ -125,7 +126,7 @@ piece_for(Oid extension, Oid role, const PpItem *item)
 }
 
 static void
-append(Oid extension, const PpItem *item)
+append(Oid extension, Oid role, const PpItem *item)
 {
 	PpPiece *piece;
 
@@ -135,12 +136,38 @@ append(Oid extension, const PpItem *item)
 
 	mark_savepoint();
 	pp_spill_reserve(&list.bytes, item->size, (uint64) pp_transaction_buffer * 1024);
-	piece = piece_for(extension, GetUserId(), item);
+	piece = piece_for(extension, role, item);
 
 	/* after the last thing that can fail */
 	pp_spill_append(&list.bytes, item, item->size);
 	piece->length += item->size;
 	piece->items++;
+}
+
+/*
+ * 53400 if too much of the target is parked: then its callers are told, and nobody else.
+ * The worker's own items are never refused.
+ */
+static void
+check_parked(PpLane *lane, Oid target)
+{
+	PpTallyEntry entry;
+
+	if (!pp_tally_any_parked(&lane->tally) || pp_am_worker)
+		return;
+	entry = pp_tally_get(&lane->tally, target);
+	if (entry.parked_bytes < (uint64) pp_parked_limit * UINT64CONST(1024))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many items for relation \"%s\" wait already", get_rel_name(target)),
+			 errdetail("%llu items are parked, %llu kB: SQLSTATE %s. "
+					   "\"persist_pipeline.parked_limit\" is %d kB.",
+					   (unsigned long long) entry.parked,
+					   (unsigned long long) entry.parked_bytes / 1024,
+					   unpack_sql_state(entry.sqlstate), pp_parked_limit),
+			 errhint("Remove what keeps rows from being inserted into it: a lock, a missing column "
+					 "or right, a full disk, a pause.")));
 }
 
 /*
@@ -154,12 +181,29 @@ pp_enqueue(PpItem *item, bool transactional)
 	const PpClaim *claim = pp_lane_claim();
 	Oid extension = claim ? claim->extension : pp_extension_get();
 
+	if (claim)
+		check_parked(claim->lane, item->target);
 	item->id = pp_lease_next_id(claim, extension);
+	item->enqueued_at = GetCurrentStatementStartTimestamp();
 	if (transactional)
-		append(extension, item);
+		append(extension, GetUserId(), item);
 	else
 		pp_handover_now(item);
 	return item->id;
+}
+
+/*
+ * Enqueue an item that has an id, as that role: it is sent again.  Errors as for
+ * pp_enqueue().
+ */
+void
+pp_enqueue_again(const PpItem *item, Oid role)
+{
+	const PpClaim *claim = pp_lane_claim();
+
+	if (claim)
+		check_parked(claim->lane, item->target);
+	append(claim ? claim->extension : pp_extension_get(), role, item);
 }
 
 /* Does the current transaction hold items that wait for its commit? */

@@ -114,11 +114,11 @@ pp_extension_try_lock(Oid extension, const char *name, LOCKMODE mode)
 }
 
 static bool
-has_batch_function(Oid extension)
+has_function(Oid extension, const char *name)
 {
 	oidvector *no_arguments = buildoidvector(NULL, 0);
 
-	return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum("persist_batch"),
+	return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(name),
 								 PointerGetDatum(no_arguments),
 								 ObjectIdGetDatum(pp_extension_schema(extension)));
 }
@@ -149,8 +149,10 @@ pp_extension_fault(Oid extension)
 		if (!OidIsValid(pp_extension_relation(extension, needed_relations[i])))
 			return psprintf("Its relation \"%s\" does not exist.", needed_relations[i]);
 	}
-	if (!has_batch_function(extension))
+	if (!has_function(extension, "persist_batch"))
 		return "Its function \"persist_batch\" does not exist.";
+	if (!has_function(extension, "persist_batch_row"))
+		return "Its function \"persist_batch_row\" does not exist.";
 	return NULL;
 }
 

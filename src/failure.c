@@ -20,29 +20,40 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "batch.h"
+#include "clock.h"
+#include "config.h"
 #include "copied.h"
 #include "extension.h"
 #include "failure.h"
 #include "identity.h"
+#include "letterbox.h"
 #include "settlement.h"
-
-volatile sig_atomic_t pp_cut = PP_CUT_NONE;
-volatile TimestampTz pp_attempt_began = 0;
+#include "sieve.h"
+#include "verdict.h"
 
 static const PpClaim *claim;
 static PpLane *lane;
 
-#define DOUBTS 3
-static int doubts_in_a_row = 0; /* tries of one item that may be bad */
+static bool impatient; /* somebody has waited for a lock, and nobody is to wait again */
+static bool opening;   /* it ended before its items could be read */
+#define MAX_ROUNDS 64
+#define SEEK_WORKS 10000
 
-static bool gave_up;	 /* it ended because something transient was in the way of an item */
-static bool opening;	 /* it ended before its items could be read */
+/*
+ * What the last worker was trying when it crashed, until that comes again: there may be
+ * other works before it, whose commits have been lost, or parked ones.
+ */
+static PpAttempt crashed;
+static int seek;		/* so many works more, it may have been settled */
+static uint64 suspects; /* so many items, from there on, may have crashed it */
+
 static bool was_careful; /* the works are records that stand alone */
 
 /*
  * Called once, by the worker that has attached to its lane.  If the last one ended
- * in the middle of a transaction, be careful with the works of that.
+ * in the middle of a transaction, or crashed, be careful with the works of that.
  */
 void
 pp_settle_init(const PpClaim *worker_claim)
@@ -55,6 +66,13 @@ pp_settle_init(const PpClaim *worker_claim)
 	if (lane->tried_items > 0)
 		lane->careful = lane->tried_works;
 	SpinLockRelease(&lane->mutex);
+
+	crashed = pp_attempt_open(MyDatabaseId);
+	seek = SEEK_WORKS;
+	if (crashed.items > 0)
+		ereport(LOG, (errmsg("a worker of persist_pipeline has crashed"),
+					  errdetail("The %llu items that it was inserting are tried one by one.",
+								(unsigned long long) crashed.items)));
 }
 
 /* Must works be tried one at a time? */
@@ -67,7 +85,7 @@ pp_settle_carefully(void)
 	careful = lane->careful > 0;
 	SpinLockRelease(&lane->mutex);
 
-	return careful;
+	return careful || crashed.items > 0;
 }
 
 /* This process is about to end, and it isn't the fault of what it tries. */
@@ -77,46 +95,7 @@ pp_settle_excuse(PpLane *of)
 	SpinLockAcquire(&of->mutex);
 	of->tried_items = 0;
 	SpinLockRelease(&of->mutex);
-}
-
-/* Could the same items be accepted a moment later?  `alone`: there is one of them. */
-bool
-pp_is_transient(const ErrorData *error, bool alone)
-{
-	/* whatever code makes of its cancellation, by a stop or a command */
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
-		return true;
-
-	/*
-	 * A full ring: triggers on targets enqueue, and those of fewer items less;
-	 * only the worker makes room, so with one item there is little to hope for.
-	 * A cancellation: by a person, nobody's fault; but a trigger can raise that
-	 * error, too, and statement_timeout's is its item's own.
-	 */
-	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES ||
-		error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		return pp_cut == PP_CUT_NONE && alone && ++doubts_in_a_row < DOUBTS;
-
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_CONNECTION_EXCEPTION:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-	}
-
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_LOCK_NOT_AVAILABLE:
-		case ERRCODE_OBJECT_IN_USE:
-		case ERRCODE_ADMIN_SHUTDOWN:
-		case ERRCODE_CRASH_SHUTDOWN:
-		case ERRCODE_CANNOT_CONNECT_NOW:
-			return true;
-		default:
-			return false;
-	}
+	pp_attempt_excuse();
 }
 
 /*
@@ -126,267 +105,155 @@ pp_is_transient(const ErrorData *error, bool alone)
 static void
 note_attempt(const PpWork *works, int nworks)
 {
+	PpAttempt attempt = {.items = pp_count_items(works, nworks), .works = nworks};
+
+	if (nworks > 0)
+	{
+		attempt.pos = works[0].pos;
+		attempt.part = works[0].part;
+		attempt.parked = works[0].parked;
+		attempt.careful = was_careful;
+		attempt.suspects = suspects;
+	}
+	pp_attempt_note(&attempt);
+
 	SpinLockAcquire(&lane->mutex);
-	lane->tried_items = pp_count_items(works, nworks);
-	lane->tried_works = nworks;
-	lane->tried_pos = nworks > 0 ? works[0].pos : 0;
-	lane->tried_part = nworks > 0 ? works[0].part : 0;
+	lane->tried_items = attempt.items;
+	lane->tried_works = attempt.works;
+	lane->tried_pos = attempt.pos;
+	lane->tried_part = attempt.part;
 	SpinLockRelease(&lane->mutex);
 }
 
-/* The clock of statement_timeout starts anew. */
-static void
-begin_attempt(void)
-{
-	if (pp_cut == PP_CUT_TIMEOUT)
-	{
-		pp_cut = PP_CUT_NONE;
-		QueryCancelPending = false;
-	}
-	pp_attempt_began = GetCurrentTimestamp();
-}
-
 /* Open the works in this transaction; all their items, in their order. */
-static const PpItem **
-open_works(PpWork *works, int n, uint64 *nitems)
+static const PpRow **
+open_works(PpWork *works, int n, uint64 *nrows)
 {
 	PpJournals journals;
-	const PpItem **items;
-	uint64 next = 0;
+	const PpRow **rows;
+	PpRow *row;
+	uint32 unit = 0;
 
-	*nitems = 0;
+	*nrows = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < n; i++)
 	{
 		pp_work_open(claim, &journals, &works[i]);
-		*nitems += works[i].nitems;
+		*nrows += works[i].nitems;
 	}
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
-	items = palloc_extended(Max(*nitems, 1) * sizeof(PpItem *), MCXT_ALLOC_HUGE);
+
+	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
+	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	*nrows = 0;
 	for (int i = 0; i < n; i++)
 	{
-		memcpy(items + next, works[i].items, works[i].nitems * sizeof(PpItem *));
-		next += works[i].nitems;
+		const PpWork *work = &works[i];
+
+		/* pieces of a transaction follow each other */
+		if (i == 0 || works[i - 1].others == 0 || works[i - 1].pos + 1 != work->pos)
+			unit++;
+		for (uint64 k = 0; k < work->nitems; k++)
+		{
+			*row = (PpRow){.item = work->items[k],
+						   .pos = work->pos,
+						   .part = work->part + k,
+						   .unit = unit,
+						   .parked_at = work->parked_at};
+			rows[(*nrows)++] = row++;
+		}
 	}
-	return items;
-}
-
-static void
-insert(const PpItem **items, uint64 n)
-{
-	if (n > 0)
-		pp_batch_insert(items, n);
-	if (pp_cut != PP_CUT_NONE)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("a trigger went on after its cancellation")));
-}
-
-/* ---- the bad ones ---- */
-
-typedef struct BadItem
-{
-	const PpItem *item;
-	ErrorData *error;
-} BadItem;
-
-typedef struct BadList
-{
-	BadItem *bad;
-	uint64 n;
-	uint64 max;
-	ErrorData *transient; /* that ended it all */
-} BadList;
-
-/*
- * Fire what is deferred, to see whether it passes, and forget that: what was
- * deferred stays deferred, since rows to come may belong to it.
- */
-static void
-check_deferred(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	AfterTriggerSetState(all_immediate);
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-}
-
-/* Insert these under a savepoint; NULL, or why not. */
-static ErrorData *
-try_some(const PpItem **items, uint64 n)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-	int level = GetCurrentTransactionNestLevel();
-
-	begin_attempt();
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		insert(items, n);
-		check_deferred();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		QueryCancelPending = false;
-		while (GetCurrentTransactionNestLevel() > level)
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-
-	return error;
-}
-
-/* FATAL, and so nothing is lost, if the extension is not what it should be. */
-static void
-check_extension(void)
-{
-	Oid extension = pp_extension_oid();
-	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
-
-	if (fault == NULL)
-		return;
-	note_attempt(NULL, 0);
-	ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
-						   get_database_name(MyDatabaseId), fault)));
-}
-
-/* Insert what can be inserted; false: something transient is in the way. */
-static bool
-bisect(const PpItem **items, uint64 n, BadList *list)
-{
-	ErrorData *error = try_some(items, n);
-
-	if (error == NULL)
-		return true;
-	if (pp_is_transient(error, n == 1))
-	{
-		list->transient = error;
-		return false;
-	}
-	if (n > 1)
-	{
-		FreeErrorData(error);
-		return bisect(items, n / 2, list) && bisect(items + n / 2, n - n / 2, list);
-	}
-
-	if (list->n == 0)
-		check_extension(); /* no item is to blame for an extension that lacks something */
-	if (list->n == list->max)
-	{
-		list->max = Max(16, list->max * 2);
-		list->bad = list->bad
-						? repalloc_huge(list->bad, list->max * sizeof(BadItem))
-						: MemoryContextAllocHuge(CurrentMemoryContext, list->max * sizeof(BadItem));
-	}
-	list->bad[list->n++] = (BadItem){.item = items[0], .error = error};
-	return true;
-}
-
-/* Log an item that can't be inserted, without its values. */
-static void
-report(const PpItem *item, const ErrorData *error)
-{
-	char *name = get_rel_name(item->target);
-	char *schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
-
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 schema
-				 ? errmsg("item %lld for relation \"%s.%s\" could not be inserted: SQLSTATE %s",
-						  (long long) item->id, schema, name, unpack_sql_state(error->sqlerrcode))
-				 : errmsg("item %lld for relation with OID %u could not be inserted: SQLSTATE %s",
-						  (long long) item->id, item->target, unpack_sql_state(error->sqlerrcode)),
-			 error->constraint_name ? errdetail("Constraint \"%s\".", error->constraint_name) : 0));
-}
-
-static void
-report_all(const BadList *list)
-{
-	MemoryContext caller = CurrentMemoryContext;
-
-	if (list->n == 0)
-		return;
-
-	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	for (uint64 i = 0; i < list->n; i++)
-		report(list->bad[i].item, list->bad[i].error);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	RESUME_CANCEL_INTERRUPTS();
+	return rows;
 }
 
 /* ---- transactions ---- */
 
-/* How a transaction gets its items into their tables; false: it has to roll back */
-typedef bool (*Way)(const PpItem **items, uint64 n, BadList *list);
+/* What a transaction does with its rows */
+typedef void (*Way)(PpSieve *sieve, const PpRow **rows, uint64 n);
 
-static bool
-all_at_once(const PpItem **items, uint64 n, BadList *list)
+/* Where did the items come from?  There they wait no longer. */
+static void
+count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked)
 {
-	insert(items, n);
-	return true;
+	for (uint64 i = 0; i < n; i++)
+	{
+		PpResult *result = pp_results_of(results, rows[i]->item->target);
+
+		if (parked)
+		{
+			result->parked--;
+			result->parked_bytes -= rows[i]->item->size;
+		}
+		else
+			result->taken++;
+	}
+}
+
+/* Are these parked ones, and have all come to be parked again? */
+static bool
+is_in_vain(const PpSieve *sieve)
+{
+	return sieve->retrying && !sieve->moved;
 }
 
 /*
  * One transaction for works of one role.  Returns NULL when it has committed, else
- * what went wrong, and then nothing has changed.
+ * what went wrong, and then nothing has changed; sieve->outcome tells whether another
+ * way may do.
  */
 static ErrorData *
-try(PpWork *works, int n, Way way)
+try(PpWork *works, int n, Way way, PpSieve *sieve)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context =
 		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
 	ErrorData *volatile error = NULL;
-	BadList bad = {0};
+	PpResults *results = palloc0(sizeof(PpResults));
 
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
 	note_attempt(works, n);
-	gave_up = false;
 	opening = false;
+	sieve->claim = claim;
+	sieve->role = works[0].role;
+	sieve->retrying = works[0].parked;
+	sieve->impatient = impatient || works[0].parked;
+	sieve->results = results;
+	sieve->outcome = PP_SIEVED;
 	pp_settlement_forget();
-	begin_attempt();
+	pp_sieve_begin_attempt();
+	pp_batch_state = (PpBatchState){0};
 	PG_TRY();
 	{
-		const PpItem **items;
-		uint64 nitems;
+		const PpRow **rows;
+		uint64 nrows;
 
 		pp_identity_begin(works[0].role);
+		if (was_careful)
+			ForceSyncCommit(); /* the next one may crash the server */
 		MemoryContextSwitchTo(context);
 		opening = true;
-		items = open_works(works, n, &nitems);
+		rows = open_works(works, n, &nrows);
 		opening = false;
 		MemoryContextSwitchTo(caller);
-		if (!way(items, nitems, &bad))
+		if (nrows > 0)
+			way(sieve, rows, nrows);
+		if (sieve->outcome != PP_SIEVED || (nrows > 0 && is_in_vain(sieve)))
 		{
-			error = bad.transient;
-			gave_up = true;
+			error = sieve->error ? sieve->error
+								 : pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
+			if (sieve->outcome == PP_SIEVED)
+				sieve->outcome = PP_SIEVE_TRANSIENT;
 			note_attempt(NULL, 0);
 			pp_identity_abort();
 		}
 		else
 		{
-			pp_settlement_on_commit(works, n, bad.n, false);
+			count_taken(results, rows, nrows, sieve->retrying);
+			pp_results_write(results, claim->extension);
+			pp_settlement_on_commit(works, n, results);
 			pp_identity_commit();
 		}
 	}
@@ -400,6 +267,7 @@ try(PpWork *works, int n, Way way)
 		error = CopyErrorData();
 		FlushErrorState();
 		note_attempt(NULL, 0);
+		sieve->at = pp_batch_state;
 		pp_identity_abort();
 	}
 	PG_END_TRY();
@@ -407,86 +275,41 @@ try(PpWork *works, int n, Way way)
 	note_attempt(NULL, 0);
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
-	{
-		doubts_in_a_row = 0;
-		report_all(&bad);
-	}
+		pp_sieve_report(sieve);
 	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&lane->settled);
 	return error;
 }
 
-/*
- * In one transaction of our own, put the works' items into the journal, each in a
- * record of its own, and in the works' place in the order of things.  Rows that they
- * have there go.  Throws on error.
- */
-void
-pp_settle_to_journal(PpWork *works, int n)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	PpJournals journals;
-	bool has_rows = false;
-	int number;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(caller);
-	memset(&journals, 0, sizeof(journals));
-	for (int i = 0; i < n && !has_rows; i++)
-		has_rows = works[i].nrows > 0;
-	if (has_rows)
-		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
-	for (int i = 0; i < n; i++)
-	{
-		PpWork *work = &works[i];
-		uint32 part = work->part;
-
-		pp_work_open(claim, &journals, work);
-		for (uint64 k = 0; k < work->nitems; k++)
-		{
-			const PpItem *item = work->items[k];
-			int nrows = pp_journal_plan((const char *) item, item->size, NULL);
-			PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
-			PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
-
-			(void) pp_journal_plan((const char *) item, item->size, rows);
-			for (int r = 0; r < nrows; r++)
-				rows[r].part = part++;
-			pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
-			pfree(rows);
-			pfree(refs);
-		}
-	}
-	pp_journals_close(&journals);
-	PopActiveSnapshot();
-	pp_settlement_on_commit(works, n, 0, true);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-}
-
-/* In a transaction of our own, settle the works without inserting anything. */
+/* In a transaction of our own, make dead letters of all their items. */
 static void
 give_up(PpWork *works, int n, ErrorData *verdict)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	BadList list = {0};
-	const PpItem **items;
+	PpSieve sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))};
+	const PpRow **rows;
+	uint64 nrows;
 
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	items = open_works(works, n, &list.n);
-	list.bad = palloc_extended(Max(list.n, 1) * sizeof(BadItem), MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < list.n; i++)
-		list.bad[i] = (BadItem){.item = items[i], .error = verdict};
-	pp_settlement_on_commit(works, n, list.n, false);
+	ForceSyncCommit();
+	rows = open_works(works, n, &nrows);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sieve.bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		sieve.bad[sieve.nbad++] = (PpBad){.row = rows[i], .error = verdict};
+		pp_sieve_bury(&sieve, rows[i], verdict);
+	}
+	PopActiveSnapshot();
+	count_taken(sieve.results, rows, nrows, works[0].parked);
+	pp_results_write(sieve.results, claim->extension);
+	pp_settlement_on_commit(works, n, sieve.results);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
-	report_all(&list);
+	pp_sieve_report(&sieve);
 	ConditionVariableBroadcast(&lane->settled);
 	RESUME_CANCEL_INTERRUPTS();
 }
@@ -527,6 +350,7 @@ settle_damaged(PpWork *work, const ErrorData *error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	uint64 items = Max(work->n, 1);
+	PpResults *results = palloc0(sizeof(PpResults));
 	PpJournals journals;
 
 	if (work->nrows > 1 && !was_careful)
@@ -546,7 +370,9 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	PopActiveSnapshot();
 	work->nitems = items;
 	work->opened = work->bytes; /* what it holds of the journal */
-	pp_settlement_on_commit(work, 1, items, false);
+	results->lost = items;
+	pp_results_write(results, claim->extension);
+	pp_settlement_on_commit(work, 1, results);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	ereport(
@@ -602,37 +428,100 @@ role_exists(Oid role)
 	return exists;
 }
 
+/* FATAL, and so nothing is lost, if the extension is not what it should be. */
+static void
+check_extension(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *fault;
+	Oid extension;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	extension = pp_extension_oid();
+	fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+	if (fault)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   get_database_name(MyDatabaseId), fault)));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Find out what can be inserted, and what becomes of the rest.  NULL: it is settled;
+ * sieve->outcome: PP_SIEVED, if the error is that of the beginning or of the commit.
+ */
+static ErrorData *
+sift(PpWork *works, int n, PpSieve *sieve)
+{
+	ErrorData *known = sieve->known;
+	PpBatchState at = sieve->at;
+	ErrorData *failure;
+
+	check_extension(); /* no item is to blame for an extension that lacks something */
+	*sieve = (PpSieve){.known = known, .at = at};
+	failure = try(works, n, pp_sieve, sieve);
+
+	/* each time there is a target less */
+	for (int i = 0; failure && sieve->outcome == PP_SIEVE_AGAIN && i < MAX_ROUNDS; i++)
+	{
+		*sieve = (PpSieve){.in_order = true};
+		failure = try(works, n, pp_sieve, sieve);
+	}
+	return failure;
+}
+
+static void
+park(PpSieve *sieve, const PpRow **rows, uint64 n)
+{
+	pp_sieve_park(sieve, rows, n, sieve->known);
+}
+
+/* Is it about the transaction as such, and soon over? */
+static bool
+is_nobodys(const PpSieve *sieve, const ErrorData *failure)
+{
+	return sieve->outcome == PP_SIEVE_TRANSIENT || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD ||
+		   (opening && pp_is_transient(failure));
+}
+
 /* Settle works of one role, in order. */
 static PpOutcome
-settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
+settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData **error)
 {
-	bool alone = pp_count_items(works, n) == 1;
 	ErrorData *failure = NULL;
 	PpOutcome outcome;
 	bool damaged;
 
+	*sieve = (PpSieve){0};
 	if (!failed_already)
 	{
-		failure = try(works, n, all_at_once);
+		failure = try(works, n, pp_sieve_all_at_once, sieve);
 		if (failure == NULL)
 			return PP_SETTLED;
-		if (pp_is_transient(failure, alone))
-		{
-			*error = failure;
+		*error = failure;
+		if (is_nobodys(sieve, failure))
 			return PP_TRANSIENT;
-		}
+		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		sieve->known = opening ? NULL : failure;
 	}
 
-	failure = try(works, n, bisect);
+	failure = sift(works, n, sieve);
 	if (failure == NULL)
 		return PP_SETTLED;
-	if (gave_up || pp_is_transient(failure, false))
-	{
-		*error = failure;
+	*error = failure;
+	if (is_nobodys(sieve, failure))
 		return PP_TRANSIENT;
-	}
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
+	if (!opening && pp_is_transient(failure))
+	{
+		*sieve = (PpSieve){.known = failure};
+		if (works[0].parked || try(works, n, park, sieve) != NULL)
+			return PP_TRANSIENT;
+		return PP_SETTLED;
+	}
 	damaged = opening && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED;
 	if (!opening && !role_exists(works[0].role))
 	{
@@ -643,9 +532,9 @@ settle_role(PpWork *works, int n, bool failed_already, ErrorData **error)
 	}
 	if (n == 1)
 		return damaged ? settle_damaged(&works[0], failure) : settle_deadly(&works[0], failure);
-	outcome = settle_role(works, n / 2, true, error);
+	outcome = settle_role(works, n / 2, true, sieve, error);
 	if (outcome == PP_SETTLED)
-		outcome = settle_role(works + n / 2, n - n / 2, true, error);
+		outcome = settle_role(works + n / 2, n - n / 2, true, sieve, error);
 	return outcome;
 }
 
@@ -674,28 +563,25 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 {
 	List *again = NIL;
 	PpOutcome outcome = PP_SETTLED;
+	PpSieve sieve;
 	ListCell *cell;
 
 	foreach (cell, roles)
 	{
 		int nselected;
 		PpWork *selected = select_role(works, n, lfirst_oid(cell), &nselected);
-		ErrorData *failure = try(selected, nselected, all_at_once);
+		ErrorData *failure;
 
+		sieve = (PpSieve){0};
+		failure = try(selected, nselected, pp_sieve_all_at_once, &sieve);
 		if (failure == NULL)
 			continue;
-		if (pp_is_transient(failure, pp_count_items(selected, nselected) == 1))
-		{
-			*error = failure;
-			outcome = PP_TRANSIENT;
-		}
-		else
-			again = lappend_oid(again, lfirst_oid(cell));
+		*error = failure;
+		if (is_nobodys(&sieve, failure))
+			return PP_TRANSIENT;
+		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		again = lappend_oid(again, lfirst_oid(cell));
 	}
-
-	/* what waits may be what the others need: nothing is bad before it is there */
-	if (outcome == PP_TRANSIENT)
-		return outcome;
 
 	for (int i = 0; i < n && again != NIL;)
 	{
@@ -705,7 +591,7 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 		while (end < n && works[end].role == role)
 			end++;
 		if (list_member_oid(again, role))
-			outcome = settle_role(works + i, end - i, true, error);
+			outcome = settle_role(works + i, end - i, true, &sieve, error);
 		if (outcome != PP_SETTLED)
 			return outcome;
 		i = end;
@@ -714,14 +600,72 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 	return PP_SETTLED;
 }
 
+/*
+ * A work that may crash the server is divided before it is tried: so the next crash
+ * names the item.  False: it can't be read.
+ */
+static bool
+divide(PpWork *work)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool volatile divided = true;
+
+	PG_TRY();
+	{
+		pp_settle_to_journal(work, 1);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		AbortCurrentTransaction();
+		divided = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (divided)
+		be_careful(work->n); /* as many suspects as before, each by itself */
+	return divided;
+}
+
+/* Is this what a worker was trying when it crashed, or comes after it? */
+static bool
+has_come_again(const PpWork *work, bool *same)
+{
+	*same =
+		work->parked == crashed.parked && work->pos == crashed.pos && work->part == crashed.part;
+	if (*same || --seek <= 0)
+		return true;
+	return !crashed.parked && !work->parked &&
+		   (work->pos > crashed.pos || (work->pos == crashed.pos && work->part > crashed.part));
+}
+
+/*
+ * Did this work crash the last worker, when it was tried alone?  If it was one of many,
+ * they are tried alone from now on.
+ */
+static bool
+has_crashed(const PpWork *work)
+{
+	bool same;
+
+	if (crashed.items == 0 || !has_come_again(work, &same))
+		return false;
+	suspects = crashed.careful ? crashed.suspects : crashed.items;
+	crashed.items = 0;
+	be_careful(suspects + 1);
+	return same && crashed.careful && crashed.works == 1;
+}
+
 /* Did this work, tried alone, end the worker before us?  And be less careful. */
 static bool
 ended_its_worker(const PpWork *work)
 {
+	bool has = has_crashed(work);
 	bool ended;
 
 	SpinLockAcquire(&lane->mutex);
-	was_careful = lane->careful > 0;
+	was_careful = lane->careful > 0 || crashed.items > 0;
 	ended = lane->tried_works == 1 && lane->tried_items > 0 && lane->tried_pos == work->pos &&
 			lane->tried_part == work->part;
 	lane->tried_items = 0;
@@ -729,7 +673,7 @@ ended_its_worker(const PpWork *work)
 		lane->careful--;
 	SpinLockRelease(&lane->mutex);
 
-	return ended;
+	return has || ended;
 }
 
 /*
@@ -741,15 +685,19 @@ PpOutcome
 pp_settle(PpWork *works, int n, ErrorData **error)
 {
 	List *roles = NIL;
+	PpSieve sieve;
 
+	impatient = false;
 	if (ended_its_worker(&works[0]))
 	{
-		ErrorData *fatal = palloc0(sizeof(ErrorData));
-
 		Assert(n == 1);
-		fatal->sqlerrcode = ERRCODE_INTERNAL_ERROR;
-		return settle_deadly(&works[0], fatal);
+		return settle_deadly(
+			&works[0], pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"));
 	}
+
+	if (suspects > 0 && works[0].n > 1 && divide(&works[0]))
+		return PP_DIVIDED;
+	suspects -= Min(suspects, 1);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -758,6 +706,60 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 	}
 
 	if (list_length(roles) == 1)
-		return settle_role(works, n, false, error);
+		return settle_role(works, n, false, &sieve, error);
 	return settle_roles(works, n, roles, error);
+}
+
+/* ---- parked items ---- */
+
+/*
+ * Try those again that are parked for a target and role, as many as fit into a batch.
+ * Call it outside a transaction.
+ */
+void
+pp_settle_parked(PpParked *parked)
+{
+	bool careful = pp_settle_carefully();
+	uint64 max = careful ? 1 : parked->width > 0 ? parked->width : (uint64) pp_batch_size;
+	TimestampTz began = GetCurrentTimestamp();
+	ErrorData *error = NULL;
+	PpSieve sieve = {0};
+	PpOutcome outcome;
+	PpWork *works;
+	int n;
+
+	pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &works, &n);
+	if (n == 0 && parked->from > 0)
+	{
+		parked->from = 0; /* look once more, at all of them */
+		return;
+	}
+	if (n == 0)
+	{
+		pp_parking_end(parked);
+		return;
+	}
+	impatient = true;
+	if (ended_its_worker(&works[0]))
+		outcome = settle_deadly(
+			&works[0], pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"));
+	else
+	{
+		suspects -= Min(suspects, 1);
+		outcome = settle_role(works, n, false, &sieve, &error);
+	}
+	if (outcome == PP_SETTLED)
+	{
+		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);
+		/* an old snapshot keeps what has been deleted in our way */
+		parked->from =
+			sieve.results && !pp_results_parked_more(sieve.results, n) ? works[n - 1].pos : 0;
+		return;
+	}
+	if (sieve.width > 0)
+		parked->width = sieve.width;
+	if (sieve.held > 0 && sieve.stopped_at == NULL && (uint64) n < max)
+		parked->whole = false; /* nothing but single rows is left of it */
+	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR,
+						(GetCurrentTimestamp() - began) / 1000);
 }

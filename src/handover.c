@@ -288,6 +288,86 @@ admit(PpHandover *handover, uint64 bytes, bool ring_only)
 	}
 }
 
+/* Where a target's count is to be found, when there are many */
+typedef struct CountPlace
+{
+	Oid target; /* hash key */
+	int place;
+} CountPlace;
+
+#define FEW_COUNTS 16
+
+static void
+remember_place(PpHandover *handover, int place)
+{
+	HASHCTL ctl = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(CountPlace), .hcxt = TopTransactionContext};
+	CountPlace *entry;
+
+	if (handover->count_of == NULL)
+		handover->count_of =
+			hash_create("persist_pipeline counts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	entry = hash_search(handover->count_of, &handover->counts[place].target, HASH_ENTER, NULL);
+	entry->place = place;
+}
+
+/* The place of a target's count; -1: it has none yet. */
+static int
+find_place(PpHandover *handover, Oid target)
+{
+	CountPlace *entry;
+
+	if (handover->count_of)
+	{
+		entry = hash_search(handover->count_of, &target, HASH_FIND, NULL);
+		return entry ? entry->place : -1;
+	}
+	for (int i = handover->ncounts - 1; i >= 0; i--)
+	{
+		if (handover->counts[i].target == target)
+			return i;
+	}
+	return -1;
+}
+
+/* Which targets do these items go to?  The worker will tell the same of what it settles. */
+static void
+count_targets(PpHandover *handover, const char *bytes, uint64 length)
+{
+	const char *end = bytes + length;
+	int place = -1;
+
+	for (; bytes < end; bytes += ((const PpItem *) bytes)->size)
+	{
+		Oid target = ((const PpItem *) bytes)->target;
+
+		if (place < 0 || handover->counts[place].target != target)
+			place = find_place(handover, target);
+		if (place < 0)
+		{
+			if (handover->ncounts == handover->max_counts)
+			{
+				handover->max_counts = Max(FEW_COUNTS, 2 * handover->max_counts);
+				handover->counts =
+					handover->counts
+						? repalloc(handover->counts, handover->max_counts * sizeof(PpTargetCount))
+						: MemoryContextAlloc(TopTransactionContext,
+											 handover->max_counts * sizeof(PpTargetCount));
+			}
+			place = handover->ncounts++;
+			handover->counts[place] = (PpTargetCount){.target = target};
+			if (handover->ncounts == FEW_COUNTS)
+			{
+				for (int i = 0; i < place; i++)
+					remember_place(handover, i);
+			}
+			if (handover->ncounts >= FEW_COUNTS)
+				remember_place(handover, place);
+		}
+		handover->counts[place].items++;
+	}
+}
+
 /* Write a piece to the journal; the references are needed if it gets into the ring. */
 static void
 journal(PpHandover *handover, PpPiece *piece, int number, uint64 pos, int follows)
@@ -299,6 +379,7 @@ journal(PpHandover *handover, PpPiece *piece, int number, uint64 pos, int follow
 		MemoryContextAlloc(handover->reserved > 0 ? TopTransactionContext : CurrentMemoryContext,
 						   nrows * sizeof(PpJournalRef));
 
+	count_targets(handover, bytes, piece->length);
 	(void) pp_journal_plan(bytes, piece->length, rows);
 	for (int i = 0; i < nrows; i++)
 		rows[i].header.follows = follows;
@@ -362,6 +443,11 @@ pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int n
 	take_shares(handover);
 	if (!ring_only || handover->reserved == 0)
 		write_journal(handover, number);
+	else
+	{
+		for (int i = 0; i < npieces; i++)
+			count_targets(handover, pp_spill_in_memory(bytes, pieces[i].start), pieces[i].length);
+	}
 }
 
 /* ---- at COMMIT and ABORT ---- */
@@ -385,14 +471,27 @@ publish(PpLane *lane, const PpPiece *piece, uint64 pos, int part, int parts, con
 		pp_lane_wake(lane);
 }
 
+/* Before the worker can settle them. */
+static void
+tell_counts(const PpHandover *handover, PpLane *lane)
+{
+	for (int i = 0; i < handover->ncounts && lane; i++)
+		pp_tally_add(&lane->tally, handover->counts[i].target, handover->counts[i].items);
+}
+
 /* Can't fail. */
 void
 pp_handover_commit(PpHandover *handover)
 {
 	PpLane *lane = handover->lane;
 
+	tell_counts(handover, lane);
 	if (handover->without_lane)
 	{
+		/* who got it in the meantime may have counted without us */
+		lane = pp_lane_find(MyDatabaseId);
+		if (lane && pp_tally_is_counted(&lane->tally))
+			tell_counts(handover, lane);
 		if (!pp_lane_call_pass(MyDatabaseId, handover->items))
 			pp_probe_database(MyDatabaseId);
 	}
@@ -538,5 +637,6 @@ pp_handover_now(const PpItem *item)
 	pos = take_position();
 	claim = reserve(pp_entry_bytes(item->size));
 	piece.extension = claim->extension;
+	pp_tally_add(&claim->lane->tally, item->target, 1);
 	publish(claim->lane, &piece, pos, 0, 1, (const char *) item);
 }

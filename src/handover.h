@@ -20,6 +20,8 @@
 #ifndef PP_HANDOVER_H
 #define PP_HANDOVER_H
 
+#include "utils/hsearch.h"
+
 #include "item.h"
 #include "journal.h"
 #include "lane.h"
@@ -41,6 +43,13 @@ typedef struct PpPiece
 	int nrefs;			/* 0: it isn't */
 } PpPiece;
 
+/* How many of its items go to a target */
+typedef struct PpTargetCount
+{
+	Oid target;
+	uint64 items;
+} PpTargetCount;
+
 /* All zero: nothing to give back */
 typedef struct PpHandover
 {
@@ -54,6 +63,10 @@ typedef struct PpHandover
 	bool diverting;	 /* or to divert, */
 	int nshares;	 /* and what the roles of so many pieces hold */
 	bool without_lane;
+	PpTargetCount *counts; /* by target */
+	int ncounts;
+	int max_counts;
+	HTAB *count_of; /* the place of a target among them; NULL: they are few */
 } PpHandover;
 
 extern void pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int npieces);

@@ -138,3 +138,27 @@ pp_history_record(const PpStop *stop)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 }
+
+/* Say it in the log: a line, or a WARNING for one that was forced. */
+void
+pp_history_log(const PpStop *report, const char *database_name, uint64 reserved)
+{
+	if (!report->forced && report->journalled == 0)
+		ereport(LOG,
+				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
+						"%llu items drained, none left",
+						database_name, report->seconds, (unsigned long long) report->drained)));
+	else if (!report->forced)
+		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
+							 "%llu items drained, %llu in the journal",
+							 database_name, report->seconds, (unsigned long long) report->drained,
+							 (unsigned long long) report->journalled)));
+	else
+		ereport(WARNING,
+				(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
+						"%llu items drained, %llu in the journal, %llu bytes in commit",
+						database_name, report->seconds, (unsigned long long) report->drained,
+						(unsigned long long) report->journalled, (unsigned long long) reserved),
+				 errdetail("Items in the journal are written after the next start."),
+				 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
+}

@@ -19,5 +19,6 @@ typedef struct PpStop
 } PpStop;
 
 extern void pp_history_record(const PpStop *stop);
+extern void pp_history_log(const PpStop *report, const char *database_name, uint64 reserved);
 
 #endif /* PP_HISTORY_H */

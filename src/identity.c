@@ -65,12 +65,21 @@ pp_identity_init(void)
 	}
 }
 
+/* Wait for locks no longer than that, in this transaction. */
+void
+pp_identity_set_lock_timeout(int ms)
+{
+	char value[32];
+
+	snprintf(value, sizeof(value), "%d", ms);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
 /* Start a transaction as this role.  42704 if the role is gone. */
 void
 pp_identity_begin(Oid role)
 {
-	char lock_timeout[32];
-
 	SetCurrentStatementStartTimestamp(); /* a transaction's now() is this */
 	StartTransactionCommand();
 
@@ -80,9 +89,7 @@ pp_identity_begin(Oid role)
 
 	SetSessionAuthorization(role, superuser_arg(role));
 	guc_level = NewGUCNestLevel();
-	snprintf(lock_timeout, sizeof(lock_timeout), "%d", pp_lock_timeout);
-	(void) set_config_option("lock_timeout", lock_timeout, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	pp_identity_set_lock_timeout(pp_lock_timeout);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 }
 

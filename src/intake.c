@@ -10,11 +10,13 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "intake.h"
+#include "parked.h"
 #include "rowstore.h"
 
 /* An entry that is below the mark of the pass, and not done */
@@ -279,6 +281,74 @@ pp_intake_forget(void)
 	memset(&pass, 0, sizeof(pass));
 }
 
+/* What waits for a target, counted by a scan */
+typedef struct TargetCount
+{
+	Oid target; /* hash key */
+	uint64 pending;
+	uint64 parked;
+	uint64 parked_bytes;
+} TargetCount;
+
+static TargetCount *
+count_of(HTAB *counts, Oid target)
+{
+	bool found;
+	TargetCount *count = hash_search(counts, &target, HASH_ENTER, &found);
+
+	if (!found)
+		*count = (TargetCount){.target = target};
+	return count;
+}
+
+static void
+count_pending(Oid target, uint64 items, void *arg)
+{
+	count_of(arg, target)->pending += items;
+}
+
+static bool
+count_parked(const PpParkedRow *row, void *arg)
+{
+	TargetCount *count = count_of(arg, row->target);
+
+	count->parked += row->header.items;
+	count->parked_bytes += row->length;
+	return true;
+}
+
+/*
+ * What the tables had before the lane did is counted once, by target.  Positions have to
+ * be there: what is below the first of them is older.
+ */
+static void
+count_targets(const PpClaim *claim)
+{
+	PpTally *tally = &claim->lane->tally;
+	HASHCTL ctl = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(TargetCount), .hcxt = CurrentMemoryContext};
+	HTAB *counts;
+	HASH_SEQ_STATUS seq;
+	TargetCount *count;
+
+	if (pp_tally_is_counted(tally))
+		return;
+	counts = hash_create("persist_pipeline targets' items", 64, &ctl,
+						 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	pp_journal_scan_targets(claim->extension, pp_ring_view(&claim->lane->ring).base, count_pending,
+							counts);
+	pp_parked_scan(claim->extension, count_parked, counts);
+	(void) pp_tally_begin_count(tally);
+	hash_seq_init(&seq, counts);
+	while ((count = hash_seq_search(&seq)) != NULL)
+	{
+		if (!OidIsValid(count->target))
+			continue; /* damaged */
+		pp_tally_add(tally, count->target, count->pending);
+		pp_tally_park(tally, count->target, count->parked, count->parked_bytes);
+	}
+}
+
 /* False: a producer is still copying an entry of the set. */
 static bool
 begin_pass(const PpClaim *claim)
@@ -303,6 +373,7 @@ begin_pass(const PpClaim *claim)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(pass.context);
 	pass.rows = pp_rowstore_fill(claim->extension, view.boundary, count_diverted, &diverted);
+	count_targets(claim);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -464,11 +535,75 @@ pp_intake_count(const PpClaim *claim)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_row, &count);
+	count_targets(claim);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	hold(&claim->lane->quota, &count.holdings);
 	if (count.items > 0)
 		pp_ring_move(ring, count.items, GetCurrentTimestamp());
+}
+
+/* Works that are made of parked rows, each of an item */
+typedef struct ParkedIntake
+{
+	WorkList list;
+	uint64 max;
+	bool within; /* the last row continues in the next one */
+} ParkedIntake;
+
+static bool
+take_parked_row(const PpParkedRow *row, void *arg)
+{
+	ParkedIntake *intake = arg;
+	PpWork *work;
+
+	if (!intake->within)
+	{
+		if (intake->list.n > 0 && is_full(&intake->list, intake->max == 1, intake->max))
+			return false;
+		work = add_work(&intake->list);
+		work->pos = row->pos;
+		work->at = PP_NOT_IN_RING;
+		work->role = row->role;
+		work->part = row->part;
+		work->n = 1;
+		work->parked = true;
+		work->parked_at = row->parked_at;
+		work->rows = palloc(sizeof(PpJournalRef));
+	}
+	else
+	{
+		work = &intake->list.works[intake->list.n - 1];
+		work->rows = repalloc_huge(work->rows, (work->nrows + 1) * sizeof(PpJournalRef));
+	}
+	work->rows[work->nrows++] = row->ref;
+	work->bytes += row->length;
+	intake->within = row->header.continues;
+	return true;
+}
+
+/*
+ * The first items, so many at most, that are parked for a target and role with at least
+ * that pos.  In the
+ * current memory context, and in a transaction of its own.
+ */
+void
+pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
+				 PpWork **works, int *nworks)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ParkedIntake intake = {.max = max};
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(caller);
+	pp_parked_scan_of(claim->extension, target, role, from, take_parked_row, &intake);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	*works = intake.list.works;
+	*nworks = intake.list.n;
 }
 
 /* ---- what is in it ---- */

@@ -26,10 +26,12 @@ typedef struct PpWork
 	bool applied; /* all of it, already: there is nothing to do but to settle it */
 	uint32 nrows; /* of the journal; 0: the items are in the ring alone */
 	PpJournalRef *rows;
-	uint32 part;   /* of the first row */
-	uint64 n;	   /* items to settle */
-	uint64 bytes;  /* of them, at least */
-	uint32 others; /* pieces of the same transaction that come after it */
+	uint32 part;		   /* of the first row */
+	bool parked;		   /* its rows are those of the parked table ... */
+	TimestampTz parked_at; /* ... since then */
+	uint64 n;			   /* items to settle */
+	uint64 bytes;		   /* of them, at least */
+	uint32 others;		   /* pieces of the same transaction that come after it */
 
 	/* once it is open */
 	const PpItem **items;
@@ -57,6 +59,8 @@ extern bool pp_intake_is_pending(const PpRingView *view);
 extern PpIntake pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works,
 							   int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
+extern void pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
+							 PpWork **works, int *nworks);
 extern void pp_intake_forget(void);
 extern void pp_intake_count(const PpClaim *claim);
 extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);

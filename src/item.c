@@ -142,7 +142,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	item->ring_only = ring_only;
 	item->natts = natts;
 	item->target = target;
-	item->tuple_offset = (uint32) tuple_offset;
+	item->tuple_offset = (uint16) tuple_offset;
 	item->fingerprint = fingerprint;
 	memcpy((char *) item + sizeof(PpItem), carried, bitmap);
 	memcpy((char *) item + sizeof(PpItem) + bitmap, given, bitmap);

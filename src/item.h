@@ -42,8 +42,10 @@ typedef struct PpItem
 	bool ring_only; /* its target forgets it in a crash, too: no journal */
 	uint16 natts;	/* of the target at the call */
 	Oid target;
-	uint32 tuple_offset; /* of the MinimalTuple, from the start */
-	int64 id;			 /* set when the item is enqueued */
+	uint16 tuple_offset; /* of the MinimalTuple, from the start */
+	uint16 attempts;	 /* that have failed: it has been a dead letter so many times */
+	int64 id;			 /* set when the item is enqueued ... */
+	int64 enqueued_at;	 /* (TimestampTz) ... and this, too */
 	uint64 fingerprint;
 } PpItem;
 

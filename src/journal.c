@@ -38,10 +38,14 @@ enum
 	COLUMNS
 };
 
-/* What fits into a row's data, with its PpRowHeader, on a page of its own */
+StaticAssertDecl(COLUMNS == PP_JOURNAL_COLUMNS && COLUMN_ROLE + 1 == PP_JOURNAL_ROLE_COLUMN,
+				 "the columns of the journal");
+
+/* What fits into a row's data, with its PpRowHeader, on a page of its own; in the parked table, too
+ */
 #define ROW_BYTES                                                                                  \
-	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 4 - VARHDRSZ -               \
-	 sizeof(PpRowHeader) - MAXIMUM_ALIGNOF)
+	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 4 - VARHDRSZ - 4 - 8 -       \
+	 sizeof(PpRowHeader) - 2 * MAXIMUM_ALIGNOF)
 
 #define ROTATE_BLOCKS (32 * 1024 * 1024 / BLCKSZ)
 
@@ -53,16 +57,19 @@ static Oid
 journal_oid(Oid extension, int number)
 {
 	static Oid known_extension = InvalidOid;
-	static Oid relids[PP_JOURNALS];
+	static Oid relids[PP_JOURNALS + 1];
 
 	if (extension != known_extension)
 	{
 		known_extension = InvalidOid;
-		for (int i = 0; i < PP_JOURNALS; i++)
+		for (int i = 0; i <= PP_PARKED; i++)
 		{
 			char name[NAMEDATALEN];
 
-			snprintf(name, sizeof(name), "persist_journal_%d", i + 1);
+			if (i == PP_PARKED)
+				strlcpy(name, PP_PARKED_TABLE, sizeof(name));
+			else
+				snprintf(name, sizeof(name), "persist_journal_%d", i + 1);
 			relids[i] = OidIsValid(extension) ? pp_extension_relation(extension, name) : InvalidOid;
 		}
 		known_extension = extension;
@@ -132,14 +139,12 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 	return n;
 }
 
-static HeapTuple
-form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
+/* The values of a row's columns.  In the current memory context. */
+void
+pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
 {
 	Size size = VARHDRSZ + sizeof(PpRowHeader) + row->length;
 	char *data = palloc(size);
-	Datum values[COLUMNS];
-	bool nulls[COLUMNS] = {false};
-	HeapTuple tuple;
 
 	SET_VARSIZE(data, size);
 	memcpy(VARDATA(data), &row->header, sizeof(PpRowHeader));
@@ -149,8 +154,18 @@ form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
 	values[COLUMN_ROLE] = ObjectIdGetDatum(role);
 	values[COLUMN_DATABASE] = ObjectIdGetDatum(MyDatabaseId);
 	values[COLUMN_DATA] = PointerGetDatum(data);
+}
+
+static HeapTuple
+form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
+{
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+	HeapTuple tuple;
+
+	pp_journal_row_values(values, pos, role, row);
 	tuple = heap_form_tuple(desc, values, nulls);
-	pfree(data);
+	pfree(DatumGetPointer(values[COLUMN_DATA]));
 
 	return tuple;
 }
@@ -289,22 +304,42 @@ pp_journal_row_items(Relation rel, HeapTuple tuple)
 	return row_data(rel, tuple, &bytes, &length).items;
 }
 
-/* The same row as one of that database. */
+/* The same row as one of that database, in another of these tables. */
 HeapTuple
-pp_journal_row_for(Relation rel, HeapTuple tuple, Oid database)
+pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 {
-	Datum values[COLUMNS] = {0};
-	bool nulls[COLUMNS] = {false};
-	bool replace[COLUMNS] = {false};
+	int natts = RelationGetDescr(rel)->natts;
+	Datum *values = palloc(natts * sizeof(Datum));
+	bool *nulls = palloc(natts * sizeof(bool));
+	HeapTuple copy;
 
+	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	values[COLUMN_DATABASE] = ObjectIdGetDatum(database);
-	replace[COLUMN_DATABASE] = true;
-	return heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replace);
+	copy = heap_form_tuple(RelationGetDescr(to), values, nulls); /* its columns come first */
+	pfree(values);
+	pfree(nulls);
+	return copy;
 }
 
+PpJournalRow
+pp_journal_read_row(Relation rel, int journal, HeapTuple tuple)
+{
+	PpJournalRow row = {.pos = row_pos(rel, tuple),
+						.part = row_part(rel, tuple),
+						.role = row_oid(rel, tuple, COLUMN_ROLE),
+						.ref = make_ref(rel, journal, &tuple->t_self)};
+	const char *bytes;
+
+	row.header = row_data(rel, tuple, &bytes, &row.length);
+	return row;
+}
+
+/* How somebody looks at a row, besides what is in its columns */
+typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, void *arg);
+
 /* Visit the rows of this database below a position that the active snapshot sees. */
-void
-pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
+static void
+scan_rows(Oid extension, uint64 boundary, RawVisitor visit, void *arg)
 {
 	for (int journal = 0; journal < PP_JOURNALS; journal++)
 	{
@@ -317,21 +352,81 @@ pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
 		scan = pp_table_beginscan(rel, GetActiveSnapshot());
 		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
-			PpJournalRow row = {.pos = row_pos(rel, tuple)};
-			const char *bytes;
-
 			CHECK_FOR_INTERRUPTS();
-			if (row.pos >= boundary || row_oid(rel, tuple, COLUMN_DATABASE) != MyDatabaseId)
-				continue;
-			row.part = row_part(rel, tuple);
-			row.role = row_oid(rel, tuple, COLUMN_ROLE);
-			row.ref = make_ref(rel, journal, &tuple->t_self);
-			row.header = row_data(rel, tuple, &bytes, &row.length);
-			visit(&row, arg);
+			if (row_pos(rel, tuple) < boundary &&
+				row_oid(rel, tuple, COLUMN_DATABASE) == MyDatabaseId)
+				visit(rel, journal, tuple, arg);
 		}
 		table_endscan(scan);
 		relation_close(rel, RowExclusiveLock);
 	}
+}
+
+/* For scan_rows(): to whom to show a row */
+typedef struct RowScan
+{
+	PpRowVisitor visit;
+	void *arg;
+} RowScan;
+
+static void
+show_row(Relation rel, int journal, HeapTuple tuple, void *arg)
+{
+	RowScan *to = arg;
+	PpJournalRow row = pp_journal_read_row(rel, journal, tuple);
+
+	to->visit(&row, to->arg);
+}
+
+void
+pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
+{
+	RowScan to = {.visit = visit, .arg = arg};
+
+	scan_rows(extension, boundary, show_row, &to);
+}
+
+/* The same for the targets of the items in a row */
+typedef struct TargetScan
+{
+	PpTargetVisitor visit;
+	void *arg;
+} TargetScan;
+
+static void
+show_targets(Relation rel, int journal, HeapTuple tuple, void *arg)
+{
+	TargetScan *to = arg;
+
+	pp_journal_row_targets(rel, tuple, to->visit, to->arg);
+}
+
+/* Visit the targets of the items that begin in a row. */
+void
+pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg)
+{
+	const char *bytes;
+	uint32 length;
+	PpRowHeader header = row_data(rel, tuple, &bytes, &length);
+	uint64 offset = 0;
+
+	for (int i = 0; i < header.items && offset + sizeof(PpItem) <= length; i++)
+	{
+		PpItem item;
+
+		memcpy(&item, bytes + offset, sizeof(item)); /* it isn't aligned */
+		visit(item.target, 1, arg);
+		offset += item.size;
+	}
+}
+
+/* Visit the targets of the items that begin in the rows which pp_journal_scan visits. */
+void
+pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit, void *arg)
+{
+	TargetScan to = {.visit = visit, .arg = arg};
+
+	scan_rows(extension, boundary, show_targets, &to);
 }
 
 /* Does the active snapshot see a row of this database? */
@@ -361,7 +456,7 @@ pp_journal_has_rows(Oid extension)
 void
 pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
-	for (int i = 0; i < PP_JOURNALS; i++)
+	for (int i = 0; i <= PP_PARKED; i++)
 	{
 		Relation rel = open_journal(extension, i, mode);
 
@@ -374,7 +469,7 @@ pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 void
 pp_journals_close(PpJournals *journals)
 {
-	for (int i = 0; i < PP_JOURNALS; i++)
+	for (int i = 0; i <= PP_PARKED; i++)
 	{
 		if (journals->rels[i])
 			relation_close(journals->rels[i], NoLock);
@@ -427,7 +522,7 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRe
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("a row of \"%s\" has the unknown format %d",
 							   RelationGetRelationName(rel), header->version)));
-	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), &failure) != TM_Ok)
+	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), false, &failure) != TM_Ok)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",
 							   RelationGetRelationName(rel))));

@@ -18,6 +18,8 @@
  * A record is a row with whole items, or several rows, one after the other, with
  * one item that is too large for one: all but its last `continue`.
  *
+ * The last of the tables, for whoever claims rows, is that of parked items (parked.h).
+ *
  * Rows are not decoded for logical replication: they are no business of another
  * server.
  *
@@ -46,7 +48,12 @@
 #include "shmem.h"
 
 #define PP_ROW_VERSION 1
-#define PP_PART_STEP 1024 /* room for a record to be divided, keeping its place */
+#define PP_JOURNAL_COLUMNS 5
+#define PP_JOURNAL_POS_COLUMN 1
+#define PP_JOURNAL_ROLE_COLUMN 3
+#define PP_PARKED_TABLE "persist_parked"
+#define PP_PARKED PP_JOURNALS /* its number */
+#define PP_PART_STEP 1024	  /* room for a record to be divided, keeping its place */
 
 /* A row, as an entry of the ring names it */
 typedef struct PpJournalRef
@@ -94,11 +101,14 @@ typedef struct PpJournalRow
 
 typedef void (*PpRowVisitor)(const PpJournalRow *row, void *arg);
 
+/* Called with the first bytes of the items that begin in a row */
+typedef void (*PpTargetVisitor)(Oid target, uint64 items, void *arg);
+
 /* The tables, open for one transaction that claims rows */
 typedef struct PpJournals
 {
-	Relation rels[PP_JOURNALS]; /* NULL: it isn't there */
-	BlockNumber blocks[PP_JOURNALS];
+	Relation rels[PP_JOURNALS + 1]; /* NULL: it isn't there */
+	BlockNumber blocks[PP_JOURNALS + 1];
 } PpJournals;
 
 /* The bytes of a record, put together from its rows; all zero: none yet */
@@ -115,6 +125,8 @@ extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
 extern uint64 pp_journal_size(Oid extension);
 extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
+extern void pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit,
+									void *arg);
 extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
@@ -122,10 +134,13 @@ extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref
 extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
 							 PpRecord *record, PpRowHeader *header);
 
-/* A row, for whoever moves it elsewhere */
+/* A row, for whoever moves it elsewhere, or keeps such rows himself */
+extern void pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row);
+extern PpJournalRow pp_journal_read_row(Relation rel, int journal, HeapTuple tuple);
 extern Oid pp_journal_row_database(Relation rel, HeapTuple tuple);
 extern uint64 pp_journal_row_items(Relation rel, HeapTuple tuple);
-extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Oid database);
+extern void pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg);
+extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database);
 
 extern bool pp_journal_rotate(Oid extension, PpLane *lane);
 

@@ -123,10 +123,13 @@ assign(PpLane *lane, Oid database)
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
 	lane->stuck_sqlstate = 0;
+	lane->retry_at = DT_NOEND;
+	lane->letters = 0;
 	lane->rate = 0;
 	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);
 	pp_quota_reset(&lane->quota);
+	pp_tally_reset(&lane->tally);
 }
 
 /* ---- claims ---- */
@@ -166,6 +169,7 @@ static PpClaim
 look(bool create)
 {
 	PpClaim claim = {NULL, 0, InvalidOid};
+	Oid robbed = InvalidOid;
 	bool taken = false;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
@@ -178,6 +182,8 @@ look(bool create)
 			claim.lane = evict();
 			taken = claim.lane != NULL;
 		}
+		if (taken && pp_tally_any_parked(&claim.lane->tally))
+			robbed = claim.lane->database;
 		if (claim.lane)
 			assign(claim.lane, MyDatabaseId);
 	}
@@ -188,6 +194,10 @@ look(bool create)
 	/* its worker, if it has one, sees that the ring has moved on */
 	if (taken)
 		pp_lane_wake(claim.lane);
+
+	/* its parked items need one again */
+	if (OidIsValid(robbed))
+		pp_probe_database(robbed);
 
 	return claim;
 }
@@ -474,7 +484,7 @@ pp_lane_drop(Oid database)
 	lane = find(database);
 	if (lane)
 	{
-		items = pp_ring_clear(&lane->ring);
+		items = pp_ring_clear(&lane->ring) + pp_tally_parked(&lane->tally);
 		lane->database = InvalidOid;
 		lane->leave = false;
 	}
@@ -506,6 +516,7 @@ pp_lane_renew(Oid database, Oid gone)
 			items = pp_ring_discard(&lane->ring, gone);
 			pp_ring_restart(&lane->ring);
 			pp_quota_reset(&lane->quota);
+			pp_tally_reset(&lane->tally);
 			SpinLockAcquire(&lane->mutex);
 			lane->discarded += items;
 			lane->ids_of = InvalidOid;

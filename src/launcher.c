@@ -315,6 +315,23 @@ sooner(long a, long b)
 	return a < 0 ? b : b < 0 ? a : Min(a, b);
 }
 
+/* How long until the lane's parked items are to be tried again, in ms; -1: there are none. */
+static long
+retry_delay(PpLane *lane, Post *post)
+{
+	TimestampTz retry_at;
+	bool paused;
+
+	SpinLockAcquire(&lane->mutex);
+	retry_at = lane->retry_at;
+	paused = lane->paused;
+	SpinLockRelease(&lane->mutex);
+	if (retry_at == DT_NOEND || paused || !OidIsValid(post->database) || pp_is_held(post->database))
+		return -1;
+	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at),
+			   Max(restart_delay(lane), 0));
+}
+
 /* What a lane needs; returns the ms until its start is due, 0: now, -1: none is. */
 static long
 look_at(int number, int *running)
@@ -327,6 +344,8 @@ look_at(int number, int *running)
 		(*running)++;
 	else if (needs_worker(lane, post))
 		delay = Max(restart_delay(lane), 0);
+	else
+		delay = retry_delay(lane, post);
 
 	if (delay < 0)
 		post->waiting_since = 0;

@@ -9,18 +9,24 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "config.h"
 #include "copied.h"
+#include "handover.h"
 #include "lane.h"
 #include "pause.h"
 #include "settings.h"
 
+#define MIN_COUNTS 16
+
 /* The current transaction has changed it, or tried to; its worker is to be told */
 static bool changed = false;
 static uint64 adopted = 0;			/* so many items came into the journal by that ... */
-static SubTransactionId adopted_in; /* ... in this subtransaction */
+static SubTransactionId adopted_in; /* ... in this subtransaction ... */
+static PpTargetCount *counts;		/* ... by target; in the transaction's memory */
+static int ncounts;
 
 /* Is the database paused, as the current transaction sees it? */
 bool
@@ -38,6 +44,31 @@ pp_pause(Oid extension)
 	changed = true;
 }
 
+/* A target has been paused or resumed: from the commit on the worker knows it. */
+void
+pp_pause_target_changed(void)
+{
+	changed = true;
+}
+
+static void
+count_target(Oid target, uint64 items, void *arg)
+{
+	int i = 0;
+
+	while (i < ncounts && counts[i].target != target)
+		i++;
+	if (i == ncounts)
+	{
+		if (i == 0)
+			counts = MemoryContextAlloc(TopTransactionContext, MIN_COUNTS * sizeof(PpTargetCount));
+		else if (i >= MIN_COUNTS && (i & (i - 1)) == 0)
+			counts = repalloc(counts, 2 * i * sizeof(PpTargetCount));
+		counts[ncounts++] = (PpTargetCount){.target = target};
+	}
+	counts[i].items += items;
+}
+
 /*
  * What came with a copy of another database is written, too.  Returns how many items
  * that are.
@@ -49,7 +80,9 @@ pp_resume(Oid extension)
 	uint64 items;
 
 	pp_state_set_paused(extension, false);
-	items = pp_copied_adopt(extension, lane ? pp_ring_view(&lane->ring).journal : 0);
+	ncounts = 0;
+	items = pp_copied_adopt(extension, lane ? pp_ring_view(&lane->ring).journal : 0, count_target,
+							NULL);
 	changed = true;
 	if (items > 0)
 	{
@@ -68,6 +101,16 @@ pp_discard(Oid extension)
 	return pp_copied_discard(extension);
 }
 
+/* Who has counted before must know of these; who hasn't will see them. */
+static void
+tell_counts(void)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+
+	for (int i = 0; i < ncounts && lane && pp_tally_is_counted(&lane->tally); i++)
+		pp_tally_add(&lane->tally, counts[i].target, counts[i].items);
+}
+
 static void
 xact_event(XactEvent event, void *arg)
 {
@@ -81,7 +124,10 @@ xact_event(XactEvent event, void *arg)
 			/* it may have lost its lane, or never had one, and have a journal */
 			known = pp_lane_pause_changed(MyDatabaseId);
 			if (adopted > 0)
+			{
+				tell_counts();
 				known = pp_lane_call_pass(MyDatabaseId, adopted);
+			}
 			if (!known)
 				pp_probe_database(MyDatabaseId);
 			/* FALLTHROUGH */

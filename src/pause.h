@@ -20,6 +20,7 @@
 extern void pp_pause_init(void);
 extern bool pp_is_paused(Oid extension);
 extern void pp_pause(Oid extension);
+extern void pp_pause_target_changed(void);
 extern uint64 pp_resume(Oid extension);
 extern uint64 pp_discard(Oid extension);
 

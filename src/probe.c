@@ -28,6 +28,7 @@
 #include "extension.h"
 #include "journal.h"
 #include "lane.h"
+#include "parked.h"
 #include "probe.h"
 
 static void
@@ -142,7 +143,8 @@ look_around(void)
 					  errdetail("%s", fault)));
 	if (OidIsValid(extension) && !fault)
 		put_copied_aside(extension);
-	has_work = OidIsValid(extension) && !fault && pp_journal_has_rows(extension);
+	has_work = OidIsValid(extension) && !fault &&
+			   (pp_journal_has_rows(extension) || pp_parked_has_rows(extension));
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
 									 has_work				 ? "items wait"

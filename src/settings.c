@@ -35,6 +35,8 @@ enum
 {
 	SETTING_TARGET,
 	SETTING_DURABILITY,
+	SETTING_BAD_ITEMS,
+	SETTING_PAUSED,
 	SETTING_COLUMNS
 };
 
@@ -65,6 +67,19 @@ pp_durability_parse(const char *name)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid value for argument \"durability\": \"%s\"", name),
 					errhint("Available values: auto, journal, ring.")));
+}
+
+/* Do bad items become dead letters?  22023 if there is no such value. */
+bool
+pp_bad_items_parse(const char *name)
+{
+	if (strcmp(name, "error") == 0)
+		return false;
+	if (strcmp(name, "dead") == 0)
+		return true;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"bad_items\": \"%s\"", name),
+					errhint("Available values: error, dead.")));
 }
 
 /* One of the tables, which has to be there. */
@@ -129,6 +144,10 @@ pp_settings_get(Oid extension, Oid target)
 			heap_getattr(tuple, SETTING_DURABILITY + 1, RelationGetDescr(rel), &is_null);
 
 		settings.durability = pp_durability_parse(TextDatumGetCString(durability));
+		settings.bad_to_dead = pp_bad_items_parse(TextDatumGetCString(
+			heap_getattr(tuple, SETTING_BAD_ITEMS + 1, RelationGetDescr(rel), &is_null)));
+		settings.paused =
+			DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, RelationGetDescr(rel), &is_null));
 	}
 	systable_endscan(scan);
 	relation_close(rel, AccessShareLock);
@@ -146,6 +165,8 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
+	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
+	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
 	put_row(rel, old, values);
 	systable_endscan(scan);
 	relation_close(rel, NoLock);
@@ -155,9 +176,9 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 
 /*
  * Back to the defaults.  Also called for each relation that is dropped: so it
- * locks the table no more than it must.
+ * locks the table no more than it must.  False: nothing was configured.
  */
-void
+bool
 pp_settings_remove(Oid extension, Oid target)
 {
 	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
@@ -166,7 +187,7 @@ pp_settings_remove(Oid extension, Oid target)
 	SysScanDesc scan;
 
 	if (rel == NULL)
-		return;
+		return false;
 	scan = find_setting(rel, target, &tuple);
 	if (HeapTupleIsValid(tuple))
 	{
@@ -177,6 +198,34 @@ pp_settings_remove(Oid extension, Oid target)
 	}
 	systable_endscan(scan);
 	relation_close(rel, lock);
+	return lock == NoLock;
+}
+
+/* The OIDs of the targets that are paused, in the current memory context. */
+List *
+pp_settings_paused(Oid extension)
+{
+	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
+	List *paused = NIL;
+	HeapTuple tuple;
+	SysScanDesc scan;
+
+	if (rel == NULL)
+		return NIL;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc desc = RelationGetDescr(rel);
+		bool is_null;
+
+		if (DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, desc, &is_null)))
+			paused = lappend_oid(
+				paused, DatumGetObjectId(heap_getattr(tuple, SETTING_TARGET + 1, desc, &is_null)));
+	}
+	systable_endscan(scan);
+	relation_close(rel, AccessShareLock);
+
+	return paused;
 }
 
 /* ---- the state ---- */

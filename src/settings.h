@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 
 typedef enum PpDurability
 {
@@ -28,6 +29,8 @@ typedef enum PpDurability
 typedef struct PpSettings
 {
 	PpDurability durability;
+	bool bad_to_dead; /* what doesn't fit at the call becomes a dead letter */
+	bool paused;
 } PpSettings;
 
 typedef struct PpState
@@ -38,9 +41,11 @@ typedef struct PpState
 } PpState;
 
 extern PpDurability pp_durability_parse(const char *name);
+extern bool pp_bad_items_parse(const char *name);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
-extern void pp_settings_remove(Oid extension, Oid target);
+extern bool pp_settings_remove(Oid extension, Oid target);
+extern List *pp_settings_paused(Oid extension);
 
 extern PpState pp_state_get(Oid extension);
 extern void pp_state_set_paused(Oid extension, bool paused);

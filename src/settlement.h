@@ -12,11 +12,13 @@
 #define PP_SETTLEMENT_H
 
 #include "intake.h"
+#include "results.h"
 
 extern void pp_settlement_init(const PpClaim *claim);
 extern void pp_settlement_forget(void);
-extern void pp_settlement_on_commit(PpWork *works, int n, uint64 failed, bool moved);
+extern void pp_settlement_on_commit(PpWork *works, int n, const PpResults *results);
 extern bool pp_settlement_is_done(void);
+extern void pp_settle_to_journal(PpWork *works, int n);
 extern uint64 pp_count_items(const PpWork *works, int n);
 
 #endif /* PP_SETTLEMENT_H */

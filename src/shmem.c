@@ -84,6 +84,8 @@ init_lane(PpLane *lane)
 	SpinLockInit(&lane->mutex);
 	ConditionVariableInit(&lane->settled);
 	pp_quota_init(&lane->quota);
+	pp_tally_init(&lane->tally);
+	lane->retry_at = DT_NOEND;
 	/* its worker keeps room for the largest item that a trigger may enqueue */
 	pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 }

@@ -7,13 +7,14 @@
  * Locks, in the order in which they may be taken:
  *
  *	1 PpShared.lock		LWLock: which lane is whose, and which databases are held
- *	2 a spinlock		of one of four kinds; no process ever holds two of them,
+ *	2 a spinlock		of one of five kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
  *		PpShared.mutex	the launcher's latch, settled_lsn
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
  *		PpQuota.mutex	what roles hold of ring and journal (quota.h)
+ *		PpTally.mutex	what waits for each target (tally.h)
  *
  * Who may write what, besides the locks:
  *	PpShared.launcher_latch		the launcher
@@ -27,13 +28,15 @@
  *	  careful, batches, written,
  *	  failed, retired,
  *	  idle_since, stopped,
- *	  stuck_*, rate				the worker of the lane; worker_pid and worker_latch
+ *	  stuck_*, rate, retry_at	the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
  *	PpLane.flush_to, _passes	anyone, upwards only
+ *	PpLane.letters				anyone who writes a dead letter or takes one away; the worker,
+ *								who has counted them
  *	PpLane.ids, spare_ids		anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
  * claims it, under PpShared.lock.  A worker that it was taken from while it was
@@ -59,6 +62,7 @@
 
 #include "quota.h"
 #include "ring.h"
+#include "tally.h"
 
 typedef enum PpWorkerState
 {
@@ -66,7 +70,7 @@ typedef enum PpWorkerState
 	PP_WORKER_IDLE,		 /* nothing to do, sleeps without a timeout */
 	PP_WORKER_GATHERING, /* waits for flush_interval or batch_size */
 	PP_WORKER_WRITING,	 /* a transaction is open */
-	PP_WORKER_RETRYING,	 /* backs off after a transient error */
+	PP_WORKER_RETRYING,	 /* waits to try again: parked items, or after an error */
 	PP_WORKER_STOPPING	 /* was told to stop, drains */
 } PpWorkerState;
 
@@ -123,7 +127,11 @@ typedef struct PpLane
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
+	TimestampTz retry_at; /* parked items are to be tried again; DT_NOEND: there are none */
+	uint64 letters;		  /* dead letters that there are, more or less */
+
 	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
+	PpTally tally; /* what waits for each target, under a mutex of its own (tally.h) */
 
 	ConditionVariable settled; /* broadcast after items are settled */
 

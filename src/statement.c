@@ -48,14 +48,19 @@ typedef struct Source
 {
 	const char *sql; /* the statement's text, by address */
 	TupleDesc descriptor;
-	const PpItem **items;
-	int n;
+	const PpRow **rows;
+	uint64 n;
+	uint64 first; /* its number in the share; 0: the rows are not to be counted */
+	uint64 begun; /* so many of them */
 } Source;
+
+PpBatchState pp_batch_state;
 
 static HTAB *plans = NULL;
 static Source *source = NULL;
 
 PG_FUNCTION_INFO_V1(persist_batch);
+PG_FUNCTION_INFO_V1(persist_batch_row);
 
 /*
  * persist_batch() returns setof record: the rows of the batch that is being
@@ -81,15 +86,34 @@ persist_batch(PG_FUNCTION_ARGS)
 	rsinfo->setDesc = CreateTupleDescCopy(source->descriptor);
 
 	slot = MakeSingleTupleTableSlot(source->descriptor, &TTSOpsMinimalTuple);
-	for (int i = 0; i < source->n; i++)
+	for (uint64 i = 0; i < source->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(pp_item_tuple(source->items[i]), slot, false);
+		ExecStoreMinimalTuple(pp_item_tuple(source->rows[i]->item), slot, false);
 		tuplestore_puttupleslot(rsinfo->setResult, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	source->begun = 0;
 
 	return (Datum) 0;
+}
+
+/*
+ * persist_batch_row() returns boolean: true.  Of the last row nothing is told: after it
+ * come the triggers that wait for the end of the statement.
+ */
+Datum
+persist_batch_row(PG_FUNCTION_ARGS)
+{
+	if (source != NULL)
+	{
+		source->begun++;
+		pp_batch_state.in_rows = true;
+		if (source->first > 0)
+			pp_batch_state.row =
+				source->begun < source->n || source->n == 1 ? source->first + source->begun - 1 : 0;
+	}
+	PG_RETURN_BOOL(true);
 }
 
 /* The SQL name of a type, whatever search_path and type modifier say. */
@@ -147,13 +171,15 @@ compose(Relation rel, const uint8 *carried, TupleDesc desc)
 	}
 
 	return psprintf(
-		"INSERT INTO %s%s%s%s%s SELECT %s FROM %s AS b (%s)",
+		"INSERT INTO %s%s%s%s%s SELECT %s FROM %s AS b (%s) WHERE %s",
 		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 								   RelationGetRelationName(rel)),
 		n > 0 ? " (" : "", into.data, n > 0 ? ")" : "",
 		overriding ? " OVERRIDING SYSTEM VALUE" : "", select.data,
 		psprintf("%s()", quote_qualified_identifier(get_namespace_name(schema), "persist_batch")),
-		n > 0 ? columns.data : "c1 pg_catalog.bool");
+		n > 0 ? columns.data : "c1 pg_catalog.bool",
+		psprintf("%s()",
+				 quote_qualified_identifier(get_namespace_name(schema), "persist_batch_row")));
 }
 
 static void
@@ -272,17 +298,22 @@ prepare(const PlanKey *key, const char *sql, TupleDesc desc)
 	return plan;
 }
 
-static void
+/* Returns the number that the statement's command tag has. */
+static uint64
 run(CachedPlanSource *plan)
 {
 	Portal portal = CreateNewPortal();
 	CachedPlan *ready = GetCachedPlan(plan, NULL, NULL, NULL);
+	QueryCompletion completion;
 
 	portal->visible = false;
 	PortalDefineQuery(portal, NULL, plan->query_string, CMDTAG_INSERT, ready->stmt_list, ready);
 	PortalStart(portal, NULL, 0, InvalidSnapshot);
-	pp_portal_run(portal);
+	InitializeQueryCompletion(&completion);
+	pp_portal_run(portal, &completion);
 	PortalDrop(portal, false);
+
+	return completion.commandTag == CMDTAG_INSERT ? completion.nprocessed : 0;
 }
 
 /*
@@ -290,16 +321,17 @@ run(CachedPlanSource *plan)
  * hold; but the name of a schema can change without a lock, so the plan must have
  * come to the right table in the end.
  */
-static void
+static uint64
 execute(CachedPlanSource *plan, Source *rows, Oid target)
 {
 	Source *outer = source;
+	uint64 volatile inserted = 0;
 
 	rows->sql = plan->query_string;
 	source = rows;
 	PG_TRY();
 	{
-		run(plan);
+		inserted = run(plan);
 	}
 	PG_FINALLY();
 	{
@@ -314,6 +346,7 @@ execute(CachedPlanSource *plan, Source *rows, Oid target)
 				 errmsg("relation with OID %u was renamed while it was written to", target)));
 	if (!plan->is_saved)
 		DropCachedPlan(plan);
+	return inserted;
 }
 
 /* The carried columns as a bitmap of all columns that the relation has now. */
@@ -327,23 +360,24 @@ widen(const PpItem *item, int natts)
 }
 
 /*
- * Insert items of one shape, which fits the relation, as the current user.  The
- * relation is open and locked; a snapshot is active.
+ * Insert rows of one shape, which fits the relation, as the current user.  The
+ * relation is open and locked; a snapshot is active.  Returns how many rows the INSERT
+ * says to have inserted.
  */
-void
-pp_statement_insert(Relation rel, const PpItem **items, int n)
+uint64
+pp_statement_insert(Relation rel, const PpRow **rows, uint64 n)
 {
-	const PpItem *first = items[0];
+	const PpItem *first = rows[0]->item;
 	PlanKey key = {.target = first->target, .role = GetUserId(), .fingerprint = first->fingerprint};
 	int natts = RelationGetDescr(rel)->natts;
 	uint8 *carried = widen(first, natts);
-	Source rows = {.items = items, .n = n};
+	Source from = {.rows = rows, .n = n, .first = pp_batch_state.row};
 	char *sql;
 
-	rows.descriptor = pp_item_descriptor(RelationGetDescr(rel), carried, natts);
-	sql = compose(rel, carried, rows.descriptor);
-	if (rows.descriptor->natts == 0)
-		rows.descriptor = no_columns();
+	from.descriptor = pp_item_descriptor(RelationGetDescr(rel), carried, natts);
+	sql = compose(rel, carried, from.descriptor);
+	if (from.descriptor->natts == 0)
+		from.descriptor = no_columns();
 
-	execute(prepare(&key, sql, rows.descriptor), &rows, first->target);
+	return execute(prepare(&key, sql, from.descriptor), &from, first->target);
 }

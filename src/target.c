@@ -333,9 +333,9 @@ compare_names(const void *a, const void *b)
 
 /* Does the ring alone do, without the journal? */
 static bool
-is_ring_only(Relation rel)
+is_ring_only(Relation rel, const PpSettings *settings)
 {
-	switch (pp_settings_get(pp_extension_oid(), RelationGetRelid(rel)).durability)
+	switch (settings->durability)
 	{
 		case PP_DURABILITY_JOURNAL:
 			return false;
@@ -352,10 +352,12 @@ static void
 fill(PpTarget *target, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
+	PpSettings settings = pp_settings_get(pp_extension_oid(), RelationGetRelid(rel));
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
-	target->ring_only = is_ring_only(rel);
+	target->ring_only = is_ring_only(rel, &settings);
+	target->bad_to_dead = settings.bad_to_dead;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);

@@ -51,6 +51,7 @@ typedef struct PpTarget
 	int users;			   /* conversions that run, at most one unless forgotten */
 	char kind;			   /* pg_class.relkind */
 	bool ring_only;		   /* unlogged, or configured so: a crash may lose its items */
+	bool bad_to_dead;	   /* configured so: what doesn't fit becomes a dead letter */
 	Oid schema;
 	char *name;
 	char *schema_name;

@@ -35,11 +35,14 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "account.h"
 #include "compat.h"
 #include "enqueue.h"
 #include "extension.h"
 #include "lane.h"
+#include "pause.h"
 #include "settings.h"
+#include "shape.h"
 #include "utility.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -328,8 +331,25 @@ forget_target(Oid relid)
 		case RELKIND_FOREIGN_TABLE:
 		case RELKIND_VIEW:
 			if (get_rel_persistence(relid) != RELPERSISTENCE_TEMP)
-				pp_settings_remove(pp_extension_oid(), relid);
+			{
+				if (pp_settings_remove(pp_extension_oid(), relid))
+					pp_pause_target_changed(); /* it may have been paused */
+				pp_shape_forget(pp_extension_oid(), relid);
+			}
 	}
+}
+
+/* A column of what may be a target is dropped: items may have values for it. */
+static void
+remember_column(Oid relid, AttrNumber attnum)
+{
+	Oid extension = pp_extension_oid();
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+
+	if (!OidIsValid(extension))
+		return;
+	if ((lane && pp_tally_get(&lane->tally, relid).pending > 0) || pp_account_has(extension, relid))
+		pp_shape_remember(extension, relid, attnum);
 }
 
 static void
@@ -340,6 +360,8 @@ access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 
 	if (class == RelationRelationId && access == OAT_DROP && sub == 0)
 		forget_target(object);
+	if (class == RelationRelationId && access == OAT_DROP && sub > 0)
+		remember_column(object, sub);
 
 	if (class != ExtensionRelationId || (access != OAT_DROP && access != OAT_POST_ALTER) ||
 		object != pp_extension_oid())

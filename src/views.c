@@ -11,6 +11,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -18,13 +19,16 @@
 #include "config.h"
 #include "copied.h"
 #include "extension.h"
+#include "journal.h"
 #include "lane.h"
+#include "parked.h"
 
-#define QUEUE_COLUMNS 16
+#define QUEUE_COLUMNS 17
 #define FIRST_LANE_COLUMN 1
-#define COPIED_COLUMN 15
+#define COPIED_COLUMN 16
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
+PG_FUNCTION_INFO_V1(persist_waiting_rows);
 
 static const char *
 state_name(PpWorkerState state)
@@ -68,6 +72,7 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	uint64 failed;
 	uint64 written;
 	uint64 pending = pp_ring_pending(&view);
+	uint64 parked = pp_tally_parked(&lane->tally);
 	double rate;
 	int i = FIRST_LANE_COLUMN;
 
@@ -88,7 +93,8 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	values[i++] = Int64GetDatum(lane->ring.size);
 	values[i++] = Int64GetDatum(view.peak);
 	values[i++] = BoolGetDatum(view.closed);
-	values[i++] = Int64GetDatum(pending);
+	values[i++] = Int64GetDatum(pending + parked);
+	values[i++] = Int64GetDatum(parked);
 	values[i++] = Int64GetDatum(written);
 	values[i++] = Int64GetDatum(failed);
 	values[i++] = Int64GetDatum(batches);
@@ -146,5 +152,63 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 	if (!seen && copied > 0)
 		put_database(rsinfo, MyDatabaseId, NULL, copied);
 
+	return (Datum) 0;
+}
+
+/* ---- persist_waiting_rows ---- */
+
+static void
+put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate)
+{
+	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
+					  Int64GetDatum(parked),
+					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0};
+	bool nulls[] = {false, false, false, sqlstate == 0};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_pending(Oid target, uint64 items, void *arg)
+{
+	put_waiting(arg, target, items, 0, 0);
+}
+
+static bool
+put_parked(const PpParkedRow *row, void *arg)
+{
+	put_waiting(arg, row->target, 0, row->header.items, 0);
+	return true;
+}
+
+/*
+ * persist_waiting_rows(): what waits for each target, in one row or more.  The lane knows
+ * it; but one that no worker has had yet doesn't know what is older.
+ */
+Datum
+persist_waiting_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PpLane *lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
+	Oid extension = pp_extension_oid();
+	PpTallyEntry entries[PP_TALLY_WAYS + 1];
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (lane == NULL || !pp_tally_is_counted(&lane->tally))
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		pp_journal_scan_targets(extension, PG_UINT64_MAX, put_pending, rsinfo);
+		pp_parked_scan(extension, put_parked, rsinfo);
+		PopActiveSnapshot();
+		return (Datum) 0;
+	}
+	for (int bucket = 0; bucket < PP_TALLY_BUCKETS; bucket++)
+	{
+		int n = pp_tally_read(&lane->tally, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
+						entries[i].sqlstate);
+	}
 	return (Datum) 0;
 }

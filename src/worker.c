@@ -25,6 +25,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -33,6 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "batch.h"
 #include "clock.h"
 #include "compat.h"
@@ -43,17 +45,20 @@
 #include "identity.h"
 #include "lane.h"
 #include "lease.h"
+#include "parking.h"
 #include "pause.h"
 #include "progress.h"
+#include "settlement.h"
 #include "shmem.h"
+#include "upkeep.h"
+#include "verdict.h"
 #include "worker.h"
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
 #define TURN_MS 1000		 /* of a worker for which others wait */
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
-#define ROTATE_BATCHES 4	 /* from one look at the journals' size to the next */
-#define ROTATE_WAIT_MS 10000 /* while one has to wait to be emptied */
+#define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
 
 static PpLane *lane;
 static PpClaim claim; /* to the lane; stale: it is another database's now */
@@ -65,9 +70,6 @@ static uint32 wait_event;
 static PpRing *volatile stop_closes = NULL;
 
 static int failures = 0; /* transient ones in a row */
-
-static int batches = 0;			   /* since the journals were looked at */
-static bool journal_waits = false; /* to be emptied */
 
 static bool am_rescuer = false; /* the launcher, in the middle of a stop */
 static TimestampTz started_at;
@@ -101,8 +103,10 @@ detach(int code, Datum arg)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
 
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
 		pp_settle_excuse(lane);
+	if (code == 0)
+		pp_attempt_close();
 
 	SpinLockAcquire(&lane->mutex);
 	lane->worker_pid = 0;
@@ -186,6 +190,7 @@ look_for_pause(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	paused = OidIsValid(claim.extension) && pp_is_paused(claim.extension);
+	pp_parking_look_for_pauses();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(batch_context);
 
@@ -231,6 +236,9 @@ start(int lane_number, Oid database)
 	pgstat_report_appname(application);
 
 	find_extension();
+	pp_parking_init(&claim);
+	pp_upkeep_init(&claim);
+	MemoryContextSwitchTo(batch_context);
 	look_for_pause();
 	if (pp_lane_is_paused(lane))
 	{
@@ -263,6 +271,18 @@ check_interrupts(void)
 {
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
+}
+
+/* When are parked items to be tried again?  The launcher has to know, too. */
+static TimestampTz
+tell_next_retry(void)
+{
+	TimestampTz next = pp_parking_next();
+
+	SpinLockAcquire(&lane->mutex);
+	lane->retry_at = next;
+	SpinLockRelease(&lane->mutex);
+	return next;
 }
 
 /* Sleep until the latch is set (true), or for so many ms (-1: no limit). */
@@ -310,15 +330,6 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
-static void
-look_after_journals(void)
-{
-	batches = 0;
-	if (OidIsValid(claim.extension))
-		journal_waits = pp_journal_rotate(claim.extension, lane);
-	MemoryContextSwitchTo(batch_context);
-}
-
 /* Is nothing there, or on its way?  Then nobody holds anything. */
 static bool
 is_settled(const PpRingView *view)
@@ -335,13 +346,15 @@ static void
 sleep_idle(PpRingView view)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz retry_at = tell_next_retry();
+	bool journal_waits;
 
 	MemoryContextReset(batch_context); /* the last one may have been large */
 	pp_progress_end();
 	if (is_settled(&view))
 		pp_quota_clear(&lane->quota);
-	if (batches > 0)
-		look_after_journals();
+	journal_waits = pp_upkeep_idle();
+	MemoryContextSwitchTo(batch_context);
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 		return;
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -360,8 +373,10 @@ sleep_idle(PpRingView view)
 	else if (journal_waits)
 	{
 		if (!nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
-			look_after_journals();
+			pp_upkeep_journals();
 	}
+	else if (retry_at != DT_NOEND)
+		(void) nap(PP_WORKER_RETRYING, TimestampDifferenceMilliseconds(now, retry_at));
 	else if (!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
 		given_back = pp_lane_give_back(lane, claim.generation);
 }
@@ -407,7 +422,7 @@ note_stuck(int sqlstate)
 {
 	SpinLockAcquire(&lane->mutex);
 	lane->stuck_sqlstate = sqlstate;
-	lane->stuck_target = pp_batch_target;
+	lane->stuck_target = pp_batch_state.target;
 	SpinLockRelease(&lane->mutex);
 }
 
@@ -463,7 +478,7 @@ take_works(PpWork **works, int *nworks)
 	{
 		MemoryContextSwitchTo(batch_context);
 		error = CopyErrorData();
-		if (!pp_is_transient(error, false))
+		if (!pp_is_transient(error))
 			PG_RE_THROW();
 		FlushErrorState();
 		QueryCancelPending = false;
@@ -525,8 +540,8 @@ write_batch(PpRingView view)
 		failures = 0;
 		note_stuck(0);
 		pp_progress_note(lane, database_name);
-		if (++batches >= ROTATE_BATCHES)
-			look_after_journals();
+		pp_upkeep_batch();
+		MemoryContextSwitchTo(batch_context);
 		SpinLockAcquire(&lane->mutex);
 		lane->starts = 0; /* this worker works */
 		SpinLockRelease(&lane->mutex);
@@ -564,6 +579,26 @@ is_due(PpRingView view, long *ms)
 	return *ms <= 0;
 }
 
+/* If parked items are due, try some of them again. */
+static void
+retry_parked(void)
+{
+	PpParked *parked = pp_parking_due();
+
+	if (parked == NULL)
+		return;
+	MemoryContextReset(batch_context);
+	MemoryContextSwitchTo(batch_context);
+	pp_lane_set_state(lane, PP_WORKER_WRITING);
+	pgstat_report_activity(STATE_RUNNING, "writing parked items");
+	pp_clock_start();
+	pp_settle_parked(parked);
+	pp_clock_stop();
+	pgstat_report_stat(false);
+	pp_upkeep_batch();
+	MemoryContextSwitchTo(batch_context);
+}
+
 /* One turn of the loop: write what is due, or sleep until something may be. */
 static void
 take_turn(void)
@@ -571,42 +606,21 @@ take_turn(void)
 	PpRingView view = pp_ring_view(&lane->ring);
 	long ms;
 
+	retry_parked();
 	if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!is_due(view, &ms))
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.settled + pp_batch_size,
 						view.head + lane->ring.size / 2))
-			nap(PP_WORKER_GATHERING, ms);
+			nap(PP_WORKER_GATHERING,
+				Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pp_parking_next())));
 	}
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 			nap(PP_WORKER_GATHERING, -1);
 	}
-}
-
-static void
-log_stop(const PpStop *report, uint64 reserved)
-{
-	if (!report->forced && report->journalled == 0)
-		ereport(LOG,
-				(errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
-						"%llu items drained, none left",
-						database_name, report->seconds, (unsigned long long) report->drained)));
-	else if (!report->forced)
-		ereport(LOG, (errmsg("persist_pipeline worker for database \"%s\" stopped: %.3f s, "
-							 "%llu items drained, %llu in the journal",
-							 database_name, report->seconds, (unsigned long long) report->drained,
-							 (unsigned long long) report->journalled)));
-	else
-		ereport(WARNING,
-				(errmsg("persist_pipeline worker for database \"%s\" was forced to stop: %.3f s, "
-						"%llu items drained, %llu in the journal, %llu bytes in commit",
-						database_name, report->seconds, (unsigned long long) report->drained,
-						(unsigned long long) report->journalled, (unsigned long long) reserved),
-				 errdetail("Items in the journal are written after the next start."),
-				 errhint("Increase \"persist_pipeline.shutdown_timeout\".")));
 }
 
 /*
@@ -720,7 +734,7 @@ stop(void)
 	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
 	pgstat_report_stat(true);
-	log_stop(&report, view.reserved);
+	pp_history_log(&report, database_name, view.reserved);
 }
 
 void
@@ -745,6 +759,8 @@ pp_worker_main(Datum lane_number)
 		take_turn();
 	}
 
+	if (!has_lost_lane())
+		(void) tell_next_retry();
 	if (ShutdownRequestPending && !has_lost_lane())
 		stop();
 	else if (!has_lost_lane() && !pp_clock_is_held(lane) && OidIsValid(claim.extension))

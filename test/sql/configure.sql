@@ -16,11 +16,14 @@ CREATE FUNCTION waiting(OUT pending bigint, OUT journalled bigint) LANGUAGE sql 
 	SELECT (SELECT items_pending FROM public.persist_queue WHERE datname = current_database()), (SELECT items FROM configure.journalled);
 $$;
 
--- everything waits behind one item whose lock we hold, so that we can see where
+-- everything waits behind one item whose lock we hold, so that we can see where (its
+-- trigger doesn't wait for the lock as such: then the item would be parked)
 CREATE UNLOGGED TABLE locked (a int);
 CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_advisory_xact_lock(1886413932);
+	WHILE NOT pg_try_advisory_xact_lock(1886413932) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
 	RETURN NEW;
 END $$;
 CREATE TRIGGER take_lock BEFORE INSERT ON locked FOR EACH ROW EXECUTE FUNCTION take_lock();
@@ -42,7 +45,7 @@ SELECT count(persist_enqueue('locked', '{"a": 1}'));
 DO $$
 BEGIN
 	FOR i IN 1..6000 LOOP
-		IF (SELECT worker_state FROM public.persist_queue WHERE datname = current_database()) = 'retrying' THEN
+		IF (SELECT worker_state FROM public.persist_queue WHERE datname = current_database()) = 'writing' THEN
 			RETURN;
 		END IF;
 		PERFORM pg_sleep(0.01);

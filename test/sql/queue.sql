@@ -36,10 +36,12 @@ SELECT persist_flush();
 SELECT items_persisted - :persisted AS persisted, items_failed - :failed AS failed, batches > :batches AS more_batches, items_pending, ring_used
 FROM persist_queue WHERE datname = current_database();
 
--- while items wait
+-- while items wait for one that is being written
 CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_advisory_xact_lock(1886413932);
+	WHILE NOT pg_try_advisory_xact_lock(1886413932) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
 	RETURN NEW;
 END $$;
 CREATE TRIGGER take_lock BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION take_lock();
@@ -49,19 +51,39 @@ SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_ser
 COMMIT;
 SELECT count(persist_enqueue('t', '{"a": 31}'));
 SELECT items_pending, ring_used > 0 AS ring_used, ring_used % 64 AS aligned, items_persisted - :persisted AS persisted FROM persist_queue WHERE datname = current_database();
-DO $$
+CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
+DECLARE
+	met boolean;
 BEGIN
 	FOR i IN 1..6000 LOOP
-		IF (SELECT worker_state FROM public.persist_queue WHERE datname = current_database()) = 'retrying' THEN
+		EXECUTE format('SELECT %s FROM public.persist_queue WHERE datname = current_database()', condition) INTO met;
+		IF met THEN
 			RETURN;
 		END IF;
 		PERFORM pg_sleep(0.01);
 	END LOOP;
-	RAISE 'never seen';
+	RAISE 'never seen: %', condition;
 END $$;
+CALL wait_for($$ worker_state = 'writing' $$);
 SELECT pg_advisory_unlock(1886413932);
 SELECT persist_flush('5 min');
-SELECT items_pending, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+
+-- while the target is locked: items are parked, and no longer in the ring
+CREATE OR REPLACE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1886413932);
+	RETURN NEW;
+END $$;
+SELECT pg_advisory_lock(1886413932);
+SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_series(32, 34) AS i;
+CALL wait_for($$ worker_state = 'retrying' $$);
+SELECT persist_flush('5 min');
+SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+SELECT pg_advisory_unlock(1886413932);
+CALL wait_for('items_pending = 0');
+SELECT persist_flush('5 min');
+SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 
 -- who may look
 CREATE ROLE pp_looker;

@@ -20,10 +20,10 @@ SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_c
 SELECT is((SELECT extversion || ', ' || CASE WHEN extrelocatable THEN 'relocatable' END FROM pg_extension WHERE extname = 'persist_pipeline'),
 	'1.0, relocatable', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_batch() persist_configure(regclass,text) persist_discard() persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_pause() persist_queue_rows() persist_resume() persist_unconfigure(regclass)',
+	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_pause(regclass) persist_queue_rows() persist_requeue(bigint,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_stats_reset() persist_unconfigure(regclass) persist_waiting_rows()',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation),
-	'r persist_copied, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, v persist_queue, r persist_settings, r persist_shutdowns, r persist_state', 'its relations');
+	'r persist_account, r persist_columns, r persist_copied, r persist_dead_letters, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_parked, v persist_queue, r persist_settings, r persist_shutdowns, r persist_state, v persist_stats', 'its relations');
 SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)$$, 'and nothing else');
 
 -- functions
@@ -32,13 +32,17 @@ SELECT is(pg_get_function_arguments('persist_enqueue(text,text,boolean)'::regpro
 SELECT is(pg_get_function_arguments('persist_enqueue(record)'::regprocedure), 'item record', 'arguments of persist_enqueue(record)');
 SELECT is(pg_get_function_arguments('persist_enqueue_many(regclass,jsonb)'::regprocedure), 'target regclass, items jsonb', 'arguments of persist_enqueue_many');
 SELECT is(pg_get_function_arguments('persist_flush(interval,regclass)'::regprocedure), 'timeout interval DEFAULT ''@ 30 secs''::interval, target regclass DEFAULT NULL::regclass', 'arguments of persist_flush');
-SELECT is(pg_get_function_arguments('persist_configure(regclass,text)'::regprocedure), 'target regclass, durability text DEFAULT NULL::text', 'arguments of persist_configure');
+SELECT is(pg_get_function_arguments('persist_configure(regclass,text,text)'::regprocedure), 'target regclass, durability text DEFAULT NULL::text, bad_items text DEFAULT NULL::text', 'arguments of persist_configure');
 SELECT is(pg_get_function_arguments('persist_unconfigure(regclass)'::regprocedure), 'target regclass', 'arguments of persist_unconfigure');
-SELECT function_returns(:'schema', 'persist_configure', ARRAY['regclass', 'text'], 'void');
+SELECT function_returns(:'schema', 'persist_configure', ARRAY['regclass', 'text', 'text'], 'void');
 SELECT function_returns(:'schema', 'persist_unconfigure', ARRAY['regclass'], 'void');
-SELECT function_returns(:'schema', 'persist_pause', ARRAY[]::text[], 'void');
-SELECT function_returns(:'schema', 'persist_resume', ARRAY[]::text[], 'void');
+SELECT function_returns(:'schema', 'persist_pause', ARRAY['regclass'], 'void');
+SELECT function_returns(:'schema', 'persist_resume', ARRAY['regclass'], 'void');
 SELECT function_returns(:'schema', 'persist_discard', ARRAY[]::text[], 'bigint');
+SELECT function_returns(:'schema', 'persist_discard', ARRAY['bigint[]'], 'bigint');
+SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint[]'], 'bigint');
+SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'jsonb'], 'boolean');
+SELECT function_returns(:'schema', 'persist_stats_reset', ARRAY[]::text[], 'void');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
@@ -48,12 +52,12 @@ SELECT function_returns(:'schema', 'persist_batch', ARRAY[]::text[], 'setof reco
 SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT is(p.proparallel::text, CASE p.proname WHEN 'persist_queue_rows' THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- columns
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
-	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_persisted bigint, items_failed bigint, batches bigint, diverted boolean, journal_bytes bigint, rate double precision, time_left interval, items_copied bigint',
+	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_parked bigint, items_persisted bigint, items_failed bigint, batches bigint, diverted boolean, journal_bytes bigint, rate double precision, time_left interval, items_copied bigint',
 	'columns of persist_queue');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
 	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
@@ -64,29 +68,36 @@ SELECT ok(obj_description(oid, 'pg_extension') IS NOT NULL, 'the extension has a
 SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE obj_description(objid, classid::regclass::name) IS NULL$$, 'every object has a comment');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0 AND attname NOT IN ('datid', 'datname') AND col_description(attrelid, attnum) IS NULL$$,
 	'and the columns of persist_queue');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_stats'::regclass AND attnum > 0),
+	'target oid, target_name text, enqueued bigint, persisted bigint, skipped bigint, dead bigint, discarded bigint, lost bigint, pending bigint, parked bigint, parked_reason text, batches bigint, errors bigint, last_error text, last_error_at timestamp with time zone, last_persisted_at timestamp with time zone',
+	'columns of persist_stats');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_dead_letters'::regclass AND attnum > 0),
+	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, data bytea',
+	'columns of persist_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
-SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
+SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
 	'what users call says what errors it raises');
 
 -- privileges
 CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_batch() persist_configure(regclass,text) persist_discard() persist_pause() persist_resume() persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
+	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
 	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) <> ('persist_settings', 'SELECT')$$, 'PUBLIC may do nothing with a relation, but for pg_dump');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
 	WHERE relkind = 'S' AND has_sequence_privilege('pp_surface', oid, privilege)$$, 'nor with a sequence');
 SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');
+SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_batch() persist_configure(regclass,text) persist_discard() persist_pause() persist_queue_rows() persist_resume() persist_unconfigure(regclass)', 'and execute what that needs');
+	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_queue_rows() persist_resume(regclass) persist_unconfigure(regclass) persist_waiting_rows()', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
-	'batch_size sighup integer 10000 1, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, mode superuser enum async, '
-	|| 'ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
+	'batch_size sighup integer 10000 1, dead_letter_limit sighup integer 100000 0, dead_letter_retention sighup integer 0 min 0, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, misfit_timeout sighup integer 60000 ms 0, mode superuser enum async, '
+	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();

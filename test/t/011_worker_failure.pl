@@ -1,7 +1,8 @@
 
-# What keeps a worker from working: a lock, a cancelled statement, a database
+# What keeps a worker from working: locks, a cancelled statement, a database
 # that can't be opened, no free worker slot.  It comes back, with longer and
-# longer pauses, says so once, and the items arrive, each once.
+# longer pauses, says so once, and the items arrive, each once.  A lock on a target
+# keeps that target's items, and no others.
 #
 # PP_MINUTE: watch a worker that fails for a minute, not for five seconds.
 
@@ -31,16 +32,49 @@ my $summary = "SELECT count(*), count(DISTINCT n), max(n) FROM t";
 my $locker = connect_to($node);
 my $from;
 
-# ---- a lock: transient
+# ---- a lock on the target: its items are parked
 
+my $retrying = qr/persist_pipeline worker 55P03 LOG:  .* will try again: SQLSTATE 55P03/;
+my $parked = qr/persist_pipeline worker 55P03 LOG:  items for relation "t" are parked: SQLSTATE 55P03/;
+$node->safe_psql('postgres', "CREATE TABLE other (n int)");
 $from = log_position($node);
 $locker->begin_work;
 $locker->do("LOCK TABLE t IN SHARE MODE");
 $node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
-ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3"),
+ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
+	'a lock on a target: its items are parked');
+cmp_ok(seconds_of(sub { is($node->safe_psql('postgres', "SELECT persist_flush('60 s')"), 'f', 'persist_flush says so') }),
+	'<', 20, 'and does not wait for them');
+$node->safe_psql('postgres', "SELECT persist_enqueue('other', '{\"n\": 1}')");
+is($node->safe_psql('postgres', "SELECT persist_flush('60 s', 'other')"), 't', 'another target is flushed');
+is($node->safe_psql('postgres', "SELECT count(*) FROM other"), '1', 'and written');
+my $pid = worker_pid($node);
+
+# terminated while they are parked
+$node->wait_for_log($parked, $from);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$pid = wait_for_new_worker($node, $pid);
+is(scalar(log_since($node, $from, $parked)), 1, 'one line for all the attempts');
+ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
+	'told to stop, it leaves them to the next worker');
+is($node->safe_psql('postgres', "SELECT bool_or(forced) FROM persist_shutdowns"), 'f', 'without being forced');
+$locker->commit;
+ok(drain($node), 'when the lock is gone they come');
+is($node->safe_psql('postgres', $summary), '3|3|3', 'every item once');
+cmp_ok(scalar(log_since($node, $from, $parked)), '<=', 2, 'one line for all the attempts of a worker');
+is(scalar(log_since($node, $from, $retrying)), 0, 'the worker itself has not backed off');
+is_deeply([ complaints($node, $from) ], [], 'a lock is nothing to warn of');
+$node->safe_psql('postgres', "TRUNCATE t");
+
+# ---- locks on the target and on our own table: nothing can be parked
+
+$from = log_position($node);
+$locker->begin_work;
+$locker->do("LOCK TABLE t, persist_parked IN SHARE MODE");
+$node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
+ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 0"),
 	'the worker backs off from a lock');
 is($node->safe_psql('postgres', "SELECT persist_flush('10 ms')"), 'f', 'persist_flush gives up in time');
-my $pid = worker_pid($node);
 
 # terminated while it backs off
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
@@ -50,8 +84,7 @@ $locker->commit;
 $pid = wait_for_new_worker($node, $pid);
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', $summary), '3|3|3', 'every item once');
-is(scalar(log_since($node, $from, qr/persist_pipeline worker 55P03 LOG:  .* will try again: SQLSTATE 55P03/)),
-	1, 'one line for all the attempts');
+is(scalar(log_since($node, $from, $retrying)), 1, 'one line for all the attempts');
 
 # ---- someone cancels the worker's statement: no item's fault
 
@@ -71,7 +104,7 @@ $node->poll_query_until('postgres',
 	"SELECT items_pending = 0 OR worker_state = 'retrying' OR worker_pid IS DISTINCT FROM $pid"
 	  . " FROM persist_queue");
 $locker->commit;
-ok(flush($node), 'flushed');
+ok(drain($node), 'flushed');
 is($node->safe_psql('postgres', $summary), '4|4|4', 'a cancelled statement costs no item');
 is_deeply([ complaints($node, $from) ], [], 'and is nothing to warn of');
 

@@ -129,7 +129,7 @@ sub lock_table
 
 	$lock{$database} = connect_to($node, $database);
 	$lock{$database}->begin_work;
-	$lock{$database}->do("LOCK TABLE t IN SHARE MODE");
+	$lock{$database}->do("LOCK TABLE t, persist_parked IN SHARE MODE");
 	return;
 }
 
@@ -142,6 +142,7 @@ sub unlock_table
 	return;
 }
 
+# their own table locked too: nothing can be parked, and the items stay in the ring
 set('persist_pipeline.lock_timeout', '50ms');
 lock_table('four');
 $session{four}->do($enqueue, undef, 6001);

@@ -184,20 +184,27 @@ sub take_turns
 
 is_deeply([ take_turns('one worker', 4, 'many_1', 'many_2') ], [], 'one worker: and the log says nothing');
 
-# A database that can't be written doesn't keep the worker for itself.
-my $locker = connect_to($node, 'many_1');
-$locker->begin_work;
-$locker->do("LOCK TABLE t IN SHARE MODE");
-$node->safe_psql('many_1', "SELECT persist_enqueue('t', '{\"n\": 0}')");
-wait_for_queue($node, "worker_state = 'retrying'", 'many_1');
-$node->safe_psql('many_2', "TRUNCATE t; SELECT persist_enqueue('t', '{\"n\": 0}')");
-ok(flush($node, 'many_2'), 'a locked target: another database has its turn');
-is($node->safe_psql('many_2', "SELECT count(*) FROM t"), '1', 'a locked target: its item is there');
-is(queue_value($node, 'items_pending', 'many_1'), '1', 'a locked target: that of the first waits');
-$locker->rollback;
-$locker->disconnect;
-ok(flush($node, 'many_1'), 'a locked target: flushed when it is free');
-is($node->safe_psql('many_1', "SELECT count(*) FROM t WHERE n = 0"), '1', 'a locked target: now it is there');
+# A database that can't be written doesn't keep the worker for itself: neither if its
+# items are parked, nor if there is a lock on our own table, so that they can't be.
+foreach my $case ([ 'a locked target', 't', 1 ], [ 'a locked database', 't, persist_parked', 0 ])
+{
+	my ($name, $tables, $parked) = @$case;
+	my $locker = connect_to($node, 'many_1');
+
+	$node->safe_psql('many_1', "DELETE FROM t WHERE n = 0");
+	$locker->begin_work;
+	$locker->do("LOCK TABLE $tables IN SHARE MODE");
+	$node->safe_psql('many_1', "SELECT persist_enqueue('t', '{\"n\": 0}')");
+	ok(wait_for_queue($node, "worker_state = 'retrying' AND items_parked = $parked", 'many_1'), "$name: it is tried again");
+	$node->safe_psql('many_2', "TRUNCATE t; SELECT persist_enqueue('t', '{\"n\": 0}')");
+	ok(flush($node, 'many_2'), "$name: another database has its turn");
+	is($node->safe_psql('many_2', "SELECT count(*) FROM t"), '1', "$name: its item is there");
+	is(queue_value($node, 'items_pending', 'many_1'), '1', "$name: that of the first waits");
+	$locker->rollback;
+	$locker->disconnect;
+	ok($parked ? drain($node, 'many_1') : flush($node, 'many_1'), "$name: flushed when it is free");
+	is($node->safe_psql('many_1', "SELECT count(*) FROM t WHERE n = 0"), '1', "$name: now it is there");
+}
 
 # ---- one slot for two workers
 

@@ -47,8 +47,11 @@ $node->safe_psql('postgres', "DROP OWNED BY bob; DROP ROLE bob");
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t"),
 	'{1,4}', 'items of other roles arrive');
-is(scalar(log_since($node, $from, qr/42704 WARNING:  item \d+ for relation "public.t" could not be inserted: SQLSTATE 42704/)),
-	2, 'a line for each of the dropped role\'s items');
+is(scalar(log_since($node, $from, qr/42704 WARNING:  2 items for relation "public.t", the first of them \d+, could not be inserted: SQLSTATE 42704/)),
+	1, 'a line for the dropped role\'s items');
+is(scalar(log_since($node, $from, qr/WARNING:  .*relation "public.t"/)), 1, 'and no other');
+is($node->safe_psql('postgres', "SELECT array_agg(item->>'n' ORDER BY id) FROM persist_dead_letters WHERE sqlstate = '42704'"),
+	'{2,3}', 'they are dead letters');
 is($node->safe_psql('postgres', "SELECT items_pending, items_failed, items_persisted FROM persist_queue"),
 	'0|2|2', 'and they are counted');
 
@@ -57,10 +60,29 @@ is($node->safe_psql('postgres', "SELECT items_pending, items_failed, items_persi
 enqueue_as('alice', 't', 5);
 enqueue_as('carol', 't', 6);
 $node->safe_psql('postgres', "REVOKE INSERT ON t FROM carol");
-ok(flush($node), 'flushed');
+ok(!flush($node), 'a lost privilege: not flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t WHERE n > 4"),
 	'{5}', 'a privilege is checked again at the flush');
+is($node->safe_psql('postgres', "SELECT parked, parked_reason FROM persist_stats WHERE target_name = 't'"),
+	'1|42501', 'the item is parked: it may be given back');
+$node->safe_psql('postgres', "GRANT INSERT ON t TO carol");
+ok(drain($node), 'flushed');
+is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t WHERE n > 4"), '{5,6}', 'so it is');
+is(scalar(log_since($node, $from, qr/42501 WARNING/)), 0, 'without a line');
+
+# or it may not
+$node->append_conf('postgresql.conf', "persist_pipeline.misfit_timeout = 0");
+$node->reload;
+$node->poll_query_until('postgres', "SELECT current_setting('persist_pipeline.misfit_timeout') = '0'") or die 'no reload';
+enqueue_as('alice', 't', 7);
+enqueue_as('carol', 't', 8);
+$node->safe_psql('postgres', "REVOKE INSERT ON t FROM carol");
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t WHERE n > 6"), '{7}', 'a privilege that stays lost');
 is(scalar(log_since($node, $from, qr/42501 WARNING:  item \d+ /)), 1, 'with a line');
+is($node->safe_psql('postgres', "SELECT item->>'n' FROM persist_dead_letters WHERE sqlstate = '42501'"), '8', 'and a dead letter');
+$node->append_conf('postgresql.conf', "persist_pipeline.misfit_timeout = '60s'");
+$node->reload;
 
 # ---- settings of the database and of the superuser that the worker is
 
@@ -198,7 +220,7 @@ is($node->safe_psql('postgres', "SELECT n, found FROM clean"), '1|{}', 'another 
 
 SKIP:
 {
-	skip 'postgres_fdw is not installed', 4
+	skip 'postgres_fdw is not installed', 8
 	  if $node->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = 'postgres_fdw'") eq '0';
 
 	my ($host, $port) = ($node->host, $node->port);
@@ -227,9 +249,12 @@ SKIP:
 	$node->safe_psql('postgres', "ALTER SERVER far OPTIONS (SET host '/nowhere')");
 	enqueue_as('alice', 'far', 3);
 	$node->safe_psql('postgres', "SELECT persist_flush('1 ms')");
-	ok(wait_for_queue($node, "worker_state = 'retrying'"), 'a foreign server that is away is waited for');
+	ok(wait_for_queue($node, "worker_state = 'retrying' AND items_parked = 1"), 'a foreign server that is away is waited for');
+	enqueue_as('alice', 't', 9);
+	is($node->safe_psql('postgres', "SELECT persist_flush('60 s', 't')"), 't', 'but not by others');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 9"), '1', 'which arrive');
 	$node->safe_psql('postgres', "ALTER SERVER far OPTIONS (SET host '$host')");
-	ok(flush($node), 'flushed');
+	ok(drain($node), 'flushed');
 	is($node->safe_psql('far', "SELECT array_agg(n ORDER BY n) FROM t"),
 		"{1,2,3}", 'and when it is back the items arrive, each once');
 	is_deeply([ complaints($node, $from) ], [], 'nothing to warn of');

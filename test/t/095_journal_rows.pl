@@ -35,11 +35,20 @@ $node->safe_psql(
 	CREATE TABLE newer (n int, ins bigint);
 	CREATE TABLE first (n int);
 	CREATE UNLOGGED TABLE second (n int);
+	CREATE UNLOGGED TABLE gate ();    -- so that it is not decoded
 	CREATE TABLE moved (n int, t text, ins bigint);
 	CREATE TABLE damaged (n int, t text, ins bigint);
 	CREATE TABLE many (n int, t text, ins bigint);
 	CREATE TABLE counted (n int);
 	CREATE TABLE waiting (n int);
+	CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE EXISTS (SELECT FROM public.gate) LOOP
+			PERFORM pg_sleep(0.02);
+		END LOOP;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER wait_at_gate BEFORE INSERT ON second FOR EACH ROW EXECUTE FUNCTION wait_at_gate();
 	CREATE TRIGGER number BEFORE INSERT ON large FOR EACH ROW EXECUTE FUNCTION number();
 	CREATE TRIGGER number BEFORE INSERT ON newer FOR EACH ROW EXECUTE FUNCTION number();
 	CREATE TRIGGER number BEFORE INSERT ON moved FOR EACH ROW EXECUTE FUNCTION number();
@@ -96,12 +105,13 @@ sub enqueue
 	return;
 }
 
-sub lock_tables
+# What comes for these waits where it is: it can't be parked either.
+sub lock_targets
 {
-	my ($session, $tables) = @_;
+	my ($session, $targets) = @_;
 
 	$session->begin_work;
-	$session->do("LOCK TABLE $tables IN SHARE MODE");
+	$session->do("LOCK TABLE $targets, persist_parked IN SHARE MODE");
 	return;
 }
 
@@ -211,7 +221,7 @@ create_slots();
 
 # ---- items of no transaction, moved at a stop: each keeps its role
 
-lock_tables($locker, 'ours, bobs');
+lock_targets($locker, 'ours, bobs');
 enqueue($dbh, 'ours', 1, at_once => 1);
 enqueue($bob, 'bobs', 2, at_once => 1);
 force_stop();
@@ -225,7 +235,7 @@ is(one_value($dbh, "SELECT string_agg(n || ' ' || ran_as, ', ') FROM bobs"),
 
 # ---- large ones: a row has a part of one
 
-lock_tables($locker, 'large');
+lock_targets($locker, 'large');
 enqueue($dbh, 'large', $_, bytes => 20_000, at_once => 1) foreach 1 .. 3;
 force_stop();
 $locker->commit;
@@ -235,27 +245,27 @@ is( one_value($dbh, "SELECT string_agg(format('%s %s %s', n, length(t), length(r
 
 # ---- and one that comes to the ring after them, found by one pass together with them
 
-lock_tables($locker, 'newer');
+lock_targets($locker, 'newer');
 enqueue($dbh, 'newer', $_, at_once => 1) foreach 1 .. 3;
 force_stop();
-enqueue($dbh, 'newer', 4, at_once => 1);
-
-# a hold: before that returns the worker has left, without a stop, and moved nothing
-my $pid = worker_pid($node);
-$other_locker->begin_work;
-$other_locker->do("DROP EXTENSION persist_pipeline CASCADE");
-$other_locker->rollback;
-wait_for_new_worker($node, $pid);
 wait_for_retry();
-$locker->commit;
+enqueue($dbh, 'newer', 4, at_once => 1);
+is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 3, 'newer: the last one is in the ring alone');
+
+# A hold: before that returns the worker has left, without a stop, and moved nothing.
+# By the session that has the locks, since it drops one of the tables.
+my $pid = worker_pid($node);
+$locker->do("DROP EXTENSION persist_pipeline CASCADE");
+$locker->rollback;
+wait_for_new_worker($node, $pid);
 ok(flushes(), 'newer: flushed');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY ins)::text FROM newer"), '{1,2,3,4}', 'newer: all, once, in order');
 is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 0, 'newer: and nothing is left');
 
 # ---- persist_flush, of an item that is moved in the middle of a pass
 
-lock_tables($locker, 'first');
-lock_tables($other_locker, 'second');
+lock_targets($locker, 'first');
+$dbh->do("INSERT INTO gate DEFAULT VALUES");    # for the second; a lock would have it parked
 enqueue($dbh, 'first', 1);
 force_stop();
 wait_for_retry();    # the new worker's pass has begun, without the next item
@@ -265,9 +275,10 @@ my @flush = start_flush('second');
 force_stop();
 is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 2, 'pass: now it is in the journal');
 $locker->commit;
-wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'second'::regclass AND NOT granted");
+wait_for_sql($dbh,
+	"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'");
 ok(is_running($flush[0]), 'pass: the flush waits for it, whichever pass has it');
-$other_locker->commit;
+$dbh->do("TRUNCATE gate");
 is(end_flush(@flush), 't 2', 'pass: until it is there');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM first"), '{0,1}', 'pass: so is the first');
 
@@ -276,7 +287,7 @@ is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM first"), '{0,1}', 
 my $file_sql = "SELECT pg_relation_filenode('persist_journal_1')";
 my $file = one_value($dbh, $file_sql);
 my $start = persisted();
-lock_tables($locker, 'moved');
+lock_targets($locker, 'moved');
 enqueue($dbh, 'moved', $_) foreach 1 .. 4;
 enqueue($dbh, 'moved', 5, bytes => 30_000);
 enqueue($dbh, 'moved', 6);
@@ -447,7 +458,7 @@ $anew->disconnect;
 
 # by a stop, and by an item that ends its worker, alone or together with others
 $start = persisted();
-lock_tables($locker, 'counted');
+lock_targets($locker, 'counted');
 enqueue($dbh, 'counted', $_) foreach 1 .. 3;
 enqueue($dbh, 'counted', $_, at_once => 1) foreach 4 .. 5;
 force_stop();
@@ -468,12 +479,14 @@ is(failed() - $failed, 1, 'counted: which failed');
 $node->safe_psql('postgres', "CREATE DATABASE shut");
 $node->safe_psql('shut', "CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int); SELECT persist_enqueue('t', '{\"n\": 1}')");
 ok(flush($node, 'shut'), 'crash: flushed');
-lock_tables($locker, 'counted');
+lock_targets($locker, 'counted');
 enqueue($dbh, 'counted', $_) foreach 6 .. 9;
 my $shut = connect_to($node, 'shut');
 $shut->begin_work;
 $shut->do("LOCK TABLE t IN SHARE MODE");
 $node->safe_psql('shut', "SELECT persist_enqueue('t', '{\"n\": 2}')");
+ok(wait_for_queue($node, 'items_parked = 1', 'shut'), 'crash: an item is parked');
+ok(wait_for_queue($node, 'items_pending = 4 AND items_parked = 0'), 'crash: others are in the journal');
 $dbh->do("ALTER DATABASE shut ALLOW_CONNECTIONS false");
 $_->disconnect foreach $dbh, $bob, $locker, $other_locker, $shut;
 $node->stop('immediate');

@@ -80,12 +80,21 @@ sub rows_of
 	return one_value($session || $dbh, "SELECT coalesce(array_agg(n ORDER BY n)::text, '{}') FROM $target");
 }
 
-sub lock_table
+# What comes for these waits where it is: it can't be parked either.
+sub lock_targets
 {
-	my ($session, $table) = @_;
+	my ($session, $targets) = @_;
+
+	lock_tables($session, "$targets, persist_parked");
+	return;
+}
+
+sub lock_tables
+{
+	my ($session, $tables) = @_;
 
 	$session->begin_work;
-	$session->do("LOCK TABLE $table IN SHARE MODE");
+	$session->do("LOCK TABLE $tables IN SHARE MODE");
 	return;
 }
 
@@ -101,7 +110,7 @@ sub wait_for_state
 
 my $stuck = connect_to($node, 'stuck');
 my $stuck_locker = connect_to($node, 'stuck');
-lock_table($stuck_locker, 't');
+lock_targets($stuck_locker, 't');
 is(enqueue($stuck, 't', 1), '00000', 'lanes: the first is taken');
 wait_for_state('retrying', 'stuck');
 is(one_value($dbh, "SELECT ring_used FROM persist_queue WHERE datname = 'stuck'"), 0, 'lanes: its item is in the journal');
@@ -147,7 +156,7 @@ sub memory_of
 
 my $pid = worker_pid($node);
 my ($at_start) = memory_of($pid);
-lock_table($locker, 'large');
+lock_targets($locker, 'large');
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
 $locker->commit;
 ok(flushes(), 'memory: flushed');
@@ -162,10 +171,25 @@ ok(eval { wait_until('memory', sub { (memory_of($pid))[0] - $at_start < $kb_when
 note sprintf 'memory: %d items of 1 MB: %d MB at the start, %d at the peak, %d in the end',
   $large, $at_start / 1024, $peak / 1024, (memory_of($pid))[0] / 1024;
 
+# the same for parked ones
+$dbh->do("TRUNCATE large");
+($at_start) = memory_of($pid);
+lock_tables($locker, 'large');
+$dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
+ok(!flushes(), 'memory, parked: not flushed');
+is(one_value($dbh, "SELECT items_parked FROM persist_queue WHERE datname = 'postgres'"), $large, 'memory, parked: all are');
+$locker->commit;
+ok(drain($node), 'memory, parked: flushed');
+is(worker_pid($node), $pid, 'memory, parked: by one worker');
+is(one_value($dbh, "SELECT count(*) || ' ' || sum(length(t)) FROM large"),
+	($large - 1) . ' ' . ($large - 1) . '000000', 'memory, parked: all arrived but one');
+(undef, $peak) = memory_of($pid);
+cmp_ok($peak, '<', $kb_at_work, 'memory, parked: a batch is bounded in bytes');
+
 # ---- a worker that ends by an error while it stops
 
 # it alone: the next one has its items
-lock_table($locker, 'kept, persist_journal_1');
+lock_targets($locker, 'kept, persist_journal_1');
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'stop: handed over') foreach 11 .. 13;
 $dbh->do("SELECT pg_terminate_backend($pid)");
 wait_until('the worker has gone', sub { !kill 0, $pid });
@@ -174,7 +198,7 @@ ok(flushes(), 'stop: flushed');
 is(rows_of('kept'), '{0,1,3,11,12,13}', 'stop: all arrived, once');
 
 # with the server: an item ends the worker, and what is in the ring alone is saved
-lock_table($locker, 'deadly');
+lock_targets($locker, 'deadly');
 is(enqueue($dbh, 'deadly', 1), '00000', 'fatal stop: handed over');
 is(enqueue($dbh, 'unlogged', $_), '00000', 'fatal stop: handed over') foreach 21 .. 23;
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'fatal stop: handed over') foreach 24 .. 25;
@@ -190,11 +214,11 @@ is(rows_of('kept'), '{0,1,3,11,12,13,24,25}', 'fatal stop: of no transaction');
 # with the server, while the journal can't be written: what is lost is not lost in silence
 is(enqueue($dbh, 'kept', 31), '00000', 'locked stop: handed over');
 ok(flushes(), 'locked stop: flushed');
-lock_table($locker, 'kept');
+lock_targets($locker, 'kept');
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'locked stop: handed over') foreach 32 .. 34;
 $locker->do("PREPARE TRANSACTION 'target'");
 $locker->commit;
-lock_table($locker, 'persist_journal_1');
+lock_tables($locker, 'persist_journal_1');
 $locker->do("PREPARE TRANSACTION 'journal'");
 $locker->commit;
 $_->disconnect foreach $dbh, $locker;

@@ -116,21 +116,31 @@ sub wait_for_state
 	return;
 }
 
-sub lock_table
+sub lock_tables
 {
-	my ($session, $table) = @_;
+	my ($session, $tables) = @_;
 
 	$session->begin_work;
-	$session->do("LOCK TABLE $table IN EXCLUSIVE MODE");
+	$session->do("LOCK TABLE $tables IN EXCLUSIVE MODE");
 	return;
 }
 
-# A lock that outlives a restart.
+# What comes for these waits in the ring and in the journal: it can't be parked either,
+# so that the worker is stuck.
+sub lock_targets
+{
+	my ($session, $targets) = @_;
+
+	lock_tables($session, "$targets, persist_parked");
+	return;
+}
+
+# Such a lock that outlives a restart.
 sub lock_for_ever
 {
-	my ($session, $table) = @_;
+	my ($session, $targets) = @_;
 
-	lock_table($session, $table);
+	lock_targets($session, $targets);
 	$session->do("PREPARE TRANSACTION 'lock'");
 	$session->commit;
 	return;
@@ -169,12 +179,12 @@ sub is_refused
 	return;
 }
 
-lock_table($locker, 't');
+lock_targets($locker, 't');
 is(enqueue($dbh, 't', ++$n), '00000', 'limit: the first item');
 wait_for_state('retrying');
 $n = fill($dbh, 't', $n, 'limit', '53400');
 cmp_ok($n, '>', $limit * 1024 / ($filler + 300), 'limit: all of it can be used');
-is_refused('limit', qr/HINT:.*"public\.t"/);
+is_refused('limit', qr/HINT:.* cannot write: SQLSTATE 55P03\./);
 cmp_ok(queue('journal_bytes'), '<=', $limit * 1024, 'limit: journal_bytes is below it');
 cmp_ok(queue('journal_bytes'), '>', $limit * 1024 - 2 * $filler, 'limit: and close to it');
 
@@ -219,18 +229,28 @@ foreach my $mode ('fast', 'immediate')
 	is_refused("paused, $mode restart", qr/HINT:.*paused/);
 }
 
-lock_for_ever($locker, 't');
+# persist_resume() has a lock on the table of parked items: who waits for it has it next,
+# before the worker
+$dbh->begin_work;
 $dbh->do("SELECT persist_resume()");
+$locker->begin_work;
+start_sql($locker, "LOCK TABLE t, persist_parked IN EXCLUSIVE MODE");
+wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_parked'::regclass AND NOT granted");
+$dbh->commit;
+is(finish_sql($locker), '00000', 'resumed: both are locked');
+$locker->do("PREPARE TRANSACTION 'lock'");
+$locker->commit;
 wait_for_state('retrying');
-is_refused('resumed', qr/HINT:.*"public\.t"/);
+is_refused('resumed', qr/HINT:.* cannot write: SQLSTATE 55P03\./);
 foreach my $mode ('fast', 'immediate')
 {
 	$node->stop($mode);
 	$node->start;
 	connect_again();
 	wait_for_state('retrying');
-	is_refused("$mode restart", qr/HINT:.*"public\.t"/);
+	is_refused("$mode restart", qr/HINT:.* cannot write: SQLSTATE 55P03\./);
 }
+is(queue('items_parked'), 0, 'restart: nothing is parked by a transaction that fails');
 $dbh->do("ROLLBACK PREPARED 'lock'");
 ok(flushes(), 'restart: flushed');
 ok(holds($dbh, 't', 'ins', 1 .. $n), 'restart: what was accepted is there, each once, in order');
@@ -241,7 +261,7 @@ ok(flushes(), 'restart: flushed');
 # ---- what the worker itself enqueues is not refused
 
 {
-	lock_table($locker, 'logged');
+	lock_targets($locker, 'logged');
 	my $last = fill($dbh, 'logged', 0, 'worker', '53400');
 	$locker->commit;
 	ok(flushes(), 'worker: flushed');
@@ -254,7 +274,7 @@ ok(flushes(), 'restart: flushed');
 # ---- what was not committed holds nothing
 
 {
-	lock_table($locker, 't');
+	lock_targets($locker, 't');
 	is(enqueue($dbh, 't', ++$n), '00000', 'not committed: an item waits');
 	my $held = queue('journal_bytes');
 	cmp_ok($held, '>', $filler, 'not committed: and is counted');
@@ -308,7 +328,7 @@ ok(flushes(), 'restart: flushed');
 
 	# in its COMMIT, with its share taken
 	my $journals = connect_to($node);
-	lock_table($journals, 'persist_journal_1, persist_journal_2, persist_journal_3');
+	lock_tables($journals, 'persist_journal_1, persist_journal_2, persist_journal_3');
 	$other = connect_to($node);
 	start_sql($other, "SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0, 'filler', repeat('x', 10000)))");
 	wait_until('it takes its share', sub { queue('journal_bytes') > $held });
@@ -332,11 +352,11 @@ ok(flushes(), 'restart: flushed');
 
 	$dbh->do("TRUNCATE t");
 	set('persist_pipeline.role_quota', 30);
-	lock_table($locker, 't, u');
+	lock_targets($locker, 't, u');
 	is(enqueue($bob, 't', 1), '00000', 'quota: the first item');
 	wait_for_state('retrying');
 	my $last = fill($bob, 't', 1, 'quota', '53400');
-	like($bob->errstr, qr/role "bob" holds too much of the journal.*DETAIL:.*30 %.*HINT:.*"public\.t"/s, 'quota: with all that is to be told');
+	like($bob->errstr, qr/role "bob" holds too much of the journal.*DETAIL:.*30 %.*HINT:.* cannot write: SQLSTATE 55P03\./s, 'quota: with all that is to be told');
 	is_deeply([ grep { enqueue($alice, 't', 1000 + $_) ne '00000' } 1 .. 30 ], [], 'quota: alice does not notice');
 	is(enqueue($bob, 't', 0), '53400', 'quota: bob still does');
 	is(enqueue($dbh, 't', 2000), '00000', 'quota: nor does a third one notice');
@@ -348,7 +368,7 @@ ok(flushes(), 'restart: flushed');
 
 	# in the ring, where what is not transactional can't go elsewhere
 	$dbh->do("TRUNCATE t");
-	lock_table($locker, 't, u');
+	lock_targets($locker, 't, u');
 	$last = fill($bob, 'u', 0, 'quota of the ring', '53400', filler => 1000, transactional => 0);
 	like($bob->errstr, qr/role "bob" holds too much of the ring.*DETAIL:.*30 %/s, 'quota of the ring: with all that is to be told');
 	cmp_ok($last, '>', 40, 'quota of the ring: bob could use his share');

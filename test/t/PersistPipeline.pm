@@ -29,7 +29,7 @@ our @EXPORT = qw(
   pp_node connect_to try_sql start_sql finish_sql is_running one_value
   wait_until wait_for_sql seconds_of create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
-  flush hang_commits release_commits log_position log_since complaints
+  flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded);
 
 # A server with the library preloaded and the extension in database postgres.
@@ -281,6 +281,16 @@ sub flush
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('120 s')") eq 't';
+}
+
+# Wait until nothing is pending, parked items neither: persist_flush doesn't wait for
+# those.  Then it has to say so.
+sub drain
+{
+	my ($node, $database) = @_;
+
+	flush($node, $database);
+	return wait_for_queue($node, 'items_pending = 0', $database) && flush($node, $database);
 }
 
 # Commits that write WAL wait for a standby that doesn't exist, from when this

@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.c
+ *	  Keeps the account of each target; see account.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "account.h"
+#include "compat.h"
+#include "extension.h"
+#include "table.h"
+
+#define TABLE "persist_account"
+
+enum
+{
+	COLUMN_TARGET,
+	COLUMN_PERSISTED,
+	COLUMN_SKIPPED,
+	COLUMN_DEAD,
+	COLUMN_DISCARDED,
+	COLUMN_LOST,
+	COLUMN_BATCHES,
+	COLUMN_ERRORS,
+	COLUMN_LAST_ERROR,
+	COLUMN_LAST_ERROR_AT,
+	COLUMN_LAST_PERSISTED_AT,
+	COLUMNS
+};
+
+static void
+put(PpTable *table, const PpDelta *delta)
+{
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+
+	values[COLUMN_TARGET] = ObjectIdGetDatum(delta->target);
+	values[COLUMN_PERSISTED] = Int64GetDatum(delta->persisted);
+	values[COLUMN_SKIPPED] = Int64GetDatum(delta->skipped);
+	values[COLUMN_DEAD] = Int64GetDatum(delta->dead);
+	values[COLUMN_DISCARDED] = Int64GetDatum(delta->discarded);
+	values[COLUMN_LOST] = Int64GetDatum(delta->lost);
+	values[COLUMN_BATCHES] = Int64GetDatum(delta->batches);
+	values[COLUMN_ERRORS] = Int64GetDatum(delta->errors);
+	nulls[COLUMN_LAST_ERROR] = nulls[COLUMN_LAST_ERROR_AT] = delta->last_error == NULL;
+	values[COLUMN_LAST_ERROR] =
+		delta->last_error ? CStringGetTextDatum(delta->last_error) : (Datum) 0;
+	values[COLUMN_LAST_ERROR_AT] = TimestampTzGetDatum(delta->last_error_at);
+	nulls[COLUMN_LAST_PERSISTED_AT] = delta->last_persisted_at == 0;
+	values[COLUMN_LAST_PERSISTED_AT] = TimestampTzGetDatum(delta->last_persisted_at);
+	pp_table_insert(table, values, nulls);
+}
+
+/* Add to the account, in the current transaction. */
+void
+pp_account_add(Oid extension, const PpDelta *deltas, int n)
+{
+	PpTable table;
+
+	if (n == 0)
+		return;
+	table = pp_table_open_to_write(extension, TABLE);
+	for (int i = 0; i < n; i++)
+		put(&table, &deltas[i]);
+	pp_table_close(&table);
+}
+
+static int64
+get_int64(Relation rel, HeapTuple tuple, int column)
+{
+	bool is_null;
+
+	return DatumGetInt64(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null));
+}
+
+/* The row; strings are allocated in the current memory context. */
+static PpDelta
+get(Relation rel, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	PpDelta delta = {.persisted = get_int64(rel, tuple, COLUMN_PERSISTED),
+					 .skipped = get_int64(rel, tuple, COLUMN_SKIPPED),
+					 .dead = get_int64(rel, tuple, COLUMN_DEAD),
+					 .discarded = get_int64(rel, tuple, COLUMN_DISCARDED),
+					 .lost = get_int64(rel, tuple, COLUMN_LOST),
+					 .batches = get_int64(rel, tuple, COLUMN_BATCHES),
+					 .errors = get_int64(rel, tuple, COLUMN_ERRORS)};
+	bool is_null;
+	Datum value = heap_getattr(tuple, COLUMN_TARGET + 1, desc, &is_null);
+
+	delta.target = DatumGetObjectId(value);
+	value = heap_getattr(tuple, COLUMN_LAST_ERROR + 1, desc, &is_null);
+	if (!is_null)
+	{
+		delta.last_error = TextDatumGetCString(value);
+		delta.last_error_at =
+			DatumGetTimestampTz(heap_getattr(tuple, COLUMN_LAST_ERROR_AT + 1, desc, &is_null));
+	}
+	value = heap_getattr(tuple, COLUMN_LAST_PERSISTED_AT + 1, desc, &is_null);
+	if (!is_null)
+		delta.last_persisted_at = DatumGetTimestampTz(value);
+	return delta;
+}
+
+static void
+add_up(PpDelta *sum, const PpDelta *delta)
+{
+	sum->persisted += delta->persisted;
+	sum->skipped += delta->skipped;
+	sum->dead += delta->dead;
+	sum->discarded += delta->discarded;
+	sum->lost += delta->lost;
+	sum->batches += delta->batches;
+	sum->errors += delta->errors;
+	if (delta->last_error && (sum->last_error == NULL || sum->last_error_at < delta->last_error_at))
+	{
+		sum->last_error = delta->last_error;
+		sum->last_error_at = delta->last_error_at;
+	}
+	sum->last_persisted_at = Max(sum->last_persisted_at, delta->last_persisted_at);
+}
+
+/*
+ * Sum up the rows that the active snapshot sees, by target; rows that could be deleted
+ * now are, if that is wanted.  Returns how many rows there were.
+ */
+static uint64
+sum_up(PpTable *table, HTAB *sums, bool take)
+{
+	TableScanDesc scan = pp_table_beginscan(table->rel, GetActiveSnapshot());
+	uint64 rows = 0;
+	HeapTuple tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		PpDelta delta = get(table->rel, tuple);
+		PpDelta *sum;
+		bool found;
+
+		CHECK_FOR_INTERRUPTS();
+		if (take && !pp_table_delete(table, &tuple->t_self, false))
+			continue;
+		sum = hash_search(sums, &delta.target, HASH_ENTER, &found);
+		if (found)
+			add_up(sum, &delta);
+		else
+			*sum = delta;
+		rows++;
+	}
+	table_endscan(scan);
+	return rows;
+}
+
+static HTAB *
+make_sums(void)
+{
+	HASHCTL ctl = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(PpDelta), .hcxt = CurrentMemoryContext};
+
+	return hash_create("persist_pipeline account", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Of a relation that is no more nobody asks, once nothing of it is left. */
+static bool
+is_forgotten(const PpDelta *sum)
+{
+	return OidIsValid(sum->target) && sum->dead == 0 &&
+		   !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sum->target));
+}
+
+/*
+ * Make one row of all those of a target; those of relations that are no more become
+ * one.  For the worker, in a transaction of its own.
+ */
+void
+pp_account_compact(Oid extension)
+{
+	PpDelta forgotten = {0};
+	HASH_SEQ_STATUS seq;
+	PpDelta *sum;
+	HTAB *sums;
+	PpTable table;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock)))
+	{
+		CommitTransactionCommand();
+		return;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	table = pp_table_open_to_write(extension, TABLE);
+	sums = make_sums();
+	if (sum_up(&table, sums, false) > hash_get_num_entries(sums))
+	{
+		sums = make_sums();
+		sum_up(&table, sums, true);
+		hash_seq_init(&seq, sums);
+		while ((sum = hash_seq_search(&seq)) != NULL)
+		{
+			if (is_forgotten(sum) || !OidIsValid(sum->target))
+				add_up(&forgotten, sum);
+			else
+				put(&table, sum);
+		}
+		forgotten.last_error = NULL;
+		if (forgotten.persisted != 0 || forgotten.skipped != 0 || forgotten.dead != 0 ||
+			forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0)
+			put(&table, &forgotten);
+	}
+	pp_table_close(&table);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* Has anything become of items of this target? */
+bool
+pp_account_has(Oid extension, Oid target)
+{
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	TableScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	if (table.rel == NULL)
+		return false;
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = pp_table_beginscan(table.rel, GetActiveSnapshot());
+	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		found = get(table.rel, tuple).target == target;
+	table_endscan(scan);
+	PopActiveSnapshot();
+	pp_table_close(&table);
+
+	return found;
+}
+
+/*
+ * Begin to count anew, in the current transaction; dead letters stay what they are.
+ * Nobody who adds has to wait for us: we add, too, what makes the sums 0.
+ */
+void
+pp_account_reset(Oid extension)
+{
+	PpTable table = pp_table_open_to_write(extension, TABLE);
+	TimestampTz now = GetCurrentTimestamp();
+	HTAB *sums = make_sums();
+	HASH_SEQ_STATUS seq;
+	PpDelta *sum;
+
+	/* one at a time */
+	LockRelationOid(RelationGetRelid(table.rel), ShareUpdateExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	sum_up(&table, sums, false);
+	PopActiveSnapshot();
+	hash_seq_init(&seq, sums);
+	while ((sum = hash_seq_search(&seq)) != NULL)
+	{
+		PpDelta delta = {.target = sum->target,
+						 .persisted = -sum->persisted,
+						 .skipped = -sum->skipped,
+						 .discarded = -sum->discarded,
+						 .lost = -sum->lost,
+						 .batches = -sum->batches,
+						 .errors = -sum->errors,
+						 .last_error = "",
+						 .last_error_at = now};
+
+		put(&table, &delta);
+	}
+	pp_table_close(&table);
+	CommandCounterIncrement();
+}

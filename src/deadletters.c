@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * deadletters.c
+ *	  The SQL functions on dead letters and on the account: arguments and rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "account.h"
+#include "compat.h"
+#include "convert.h"
+#include "enqueue.h"
+#include "extension.h"
+#include "letters.h"
+#include "results.h"
+#include "target.h"
+
+PG_FUNCTION_INFO_V1(persist_requeue);
+PG_FUNCTION_INFO_V1(persist_requeue_repaired);
+PG_FUNCTION_INFO_V1(persist_discard_letters);
+PG_FUNCTION_INFO_V1(persist_stats_reset);
+
+/* What one of these functions does to letters */
+typedef struct Deed
+{
+	Oid extension;
+	bool named;		 /* the caller has named them: what isn't his is an error */
+	Jsonb *repaired; /* other values; NULL: as it is */
+	PpResults results;
+} Deed;
+
+static void
+check_call(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfParallelMode(function);
+}
+
+/* May the caller do something with letters of that role? */
+static bool
+may_take(Oid role)
+{
+	return superuser() || GetUserId() == pp_extension_owner(pp_extension_oid()) ||
+		   (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)) &&
+			has_privs_of_role(GetUserId(), role));
+}
+
+static bool
+is_wanted(Oid role, Oid target, TimestampTz failed_at, void *arg)
+{
+	if (may_take(role))
+		return true;
+	if (((Deed *) arg)->named)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for dead letter"),
+						errdetail("Its item was enqueued by role \"%s\".",
+								  GetUserNameFromId(role, true) ? GetUserNameFromId(role, true)
+																: psprintf("%u", role)),
+						errhint("Become a member of that role.")));
+	return false;
+}
+
+/* Make an item of these values, as the letter's role: defaults and domains are others' code. */
+static PpItem *
+convert_as(Oid role, Oid target, Jsonb *object)
+{
+	Oid caller;
+	int context;
+	PpItem *volatile item = NULL;
+
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(role,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	PG_TRY();
+	{
+		item = pp_convert_jsonb(pp_target_get(target), object);
+	}
+	PG_FINALLY();
+	{
+		SetUserIdAndSecContext(caller, context);
+	}
+	PG_END_TRY();
+
+	return item;
+}
+
+static void
+send_again(const PpLetter *letter, void *arg)
+{
+	Deed *deed = arg;
+	const PpItem *old = deed->repaired ? NULL : letter->item;
+	PpItem *item;
+
+	if (old)
+	{
+		item = palloc_extended(old->size, MCXT_ALLOC_HUGE);
+		memcpy(item, old, old->size);
+	}
+	else
+	{
+		Jsonb *object = deed->repaired ? deed->repaired : letter->shown;
+
+		if (object == NULL)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("dead letter %lld cannot be read", (long long) letter->id),
+							errhint("Call persist_requeue() with its values.")));
+		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(letter->role)))
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+							errmsg("role with OID %u does not exist", letter->role),
+							errdetail("It has enqueued item %lld.", (long long) letter->id)));
+		item = convert_as(letter->role, letter->target, object);
+	}
+	item->id = letter->id;
+	item->enqueued_at = letter->enqueued_at;
+	item->attempts = Min(letter->attempts, PG_UINT16_MAX - 1);
+	item->ring_only = false; /* as a letter it survives a crash: so it goes on */
+	pp_enqueue_again(item, letter->role);
+	pp_results_of(&deed->results, letter->target)->delta.dead--;
+	pfree(item);
+}
+
+static void
+drop(const PpLetter *letter, void *arg)
+{
+	PpResult *result = pp_results_of(&((Deed *) arg)->results, letter->target);
+
+	result->delta.dead--;
+	result->delta.discarded++;
+}
+
+/* Do it to the letters of these ids, or to all. */
+static uint64
+do_to_letters(Deed *deed, const int64 *ids, int nids, PpLetterTaker take)
+{
+	uint64 taken;
+
+	deed->extension = pp_extension_get();
+	deed->named = ids != NULL;
+	taken = pp_letters_take(deed->extension, ids, nids, true, is_wanted, take, deed);
+	pp_results_write(&deed->results, deed->extension);
+	return taken;
+}
+
+/* The ids that argument 0 has, without NULLs; NULL if it is NULL. */
+static int64 *
+get_ids(FunctionCallInfo fcinfo, int *n)
+{
+	Datum *elements;
+	bool *nulls;
+	int nelements;
+	int64 *ids;
+
+	*n = 0;
+	if (PG_ARGISNULL(0))
+		return NULL;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, &nulls, &nelements);
+	ids = palloc(Max(nelements, 1) * sizeof(int64));
+	for (int i = 0; i < nelements; i++)
+	{
+		if (!nulls[i])
+			ids[(*n)++] = DatumGetInt64(elements[i]);
+	}
+	return ids;
+}
+
+/* Who sends items needs the pipeline. */
+static void
+check_pipeline(void)
+{
+	if (pp_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("persist_pipeline was not loaded when the server started"),
+				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
+						 "server.")));
+}
+
+/* persist_requeue(ids bigint[]) returns bigint: how many are sent again at the commit. */
+Datum
+persist_requeue(PG_FUNCTION_ARGS)
+{
+	Deed deed = {0};
+	int64 *ids;
+	int n;
+
+	check_call("persist_requeue()");
+	check_pipeline();
+	ids = get_ids(fcinfo, &n);
+
+	PG_RETURN_INT64(do_to_letters(&deed, ids, n, send_again));
+}
+
+/* persist_requeue(id bigint, item jsonb) returns boolean: is there such a letter? */
+Datum
+persist_requeue_repaired(PG_FUNCTION_ARGS)
+{
+	Deed deed = {0};
+	int64 id;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", PG_ARGISNULL(0) ? "id" : "item")));
+	check_call("persist_requeue()");
+	check_pipeline();
+	id = PG_GETARG_INT64(0);
+	deed.repaired = PG_GETARG_JSONB_P(1);
+
+	PG_RETURN_BOOL(do_to_letters(&deed, &id, 1, send_again) > 0);
+}
+
+/* persist_discard(ids bigint[]) returns bigint: how many are gone at the commit. */
+Datum
+persist_discard_letters(PG_FUNCTION_ARGS)
+{
+	Deed deed = {0};
+	int64 *ids;
+	int n;
+
+	check_call("persist_discard()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", "ids"),
+						errhint("For all of them: ARRAY(SELECT id FROM persist_dead_letters).")));
+	ids = get_ids(fcinfo, &n);
+
+	PG_RETURN_INT64(do_to_letters(&deed, ids, n, drop));
+}
+
+/* persist_stats_reset() returns void. */
+Datum
+persist_stats_reset(PG_FUNCTION_ARGS)
+{
+	check_call("persist_stats_reset()");
+	pp_account_reset(pp_extension_get());
+
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,281 @@
+/*-------------------------------------------------------------------------
+ *
+ * letterbox.c
+ *	  Dead letters of rows; see letterbox.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_attribute.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "account.h"
+#include "config.h"
+#include "letterbox.h"
+#include "results.h"
+#include "shape.h"
+#include "show.h"
+
+#define MAX_REPORTS 8 /* lines for the bad items of a transaction */
+
+/* An error that nobody has raised. */
+ErrorData *
+pp_error(int sqlstate, const char *message)
+{
+	ErrorData *error = palloc0(sizeof(ErrorData));
+
+	error->sqlerrcode = sqlstate;
+	error->message = pstrdup(message);
+	return error;
+}
+
+/* The values as JSON; what a person can't give is left out.  NULL: nobody can read them. */
+static Jsonb *
+show(Relation rel, const PpItem *item)
+{
+	TupleDesc rel_desc = RelationGetDescr(rel);
+	TupleDesc desc = pp_shape_descriptor(rel, item);
+	bool *hidden;
+	int column = 0;
+
+	if (desc == NULL)
+		return NULL;
+	hidden = palloc0((desc->natts + 1) * sizeof(bool));
+	for (int attnum = 1; attnum <= item->natts; attnum++)
+	{
+		if (PpBitmapHas(pp_item_carried(item), attnum))
+			hidden[column++] =
+				TupleDescAttr(rel_desc, attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+	}
+	return pp_show(desc, pp_item_tuple(item), NULL, hidden);
+}
+
+/* The same; NULL, if the target has changed, or has values that can't be shown. */
+static Jsonb *
+try_to_show(const PpItem *item)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Jsonb *volatile shown = NULL;
+	Relation rel = try_relation_open(item->target, AccessShareLock);
+
+	if (rel == NULL)
+		return NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		shown = show(rel, item);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	relation_close(rel, AccessShareLock);
+
+	return shown;
+}
+
+/* Make a dead letter of the row, in the current transaction. */
+void
+pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
+{
+	MemoryContext context = AllocSetContextCreate(
+		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	const PpItem *item = row->item;
+	PpLetter letter = {.id = item->id,
+					   .target = item->target,
+					   .role = role,
+					   .shown = try_to_show(item),
+					   .error = error,
+					   .enqueued_at = item->enqueued_at,
+					   .attempts = item->attempts + 1,
+					   .pos = row->pos,
+					   .item = item};
+	PpTable letters = pp_letters_open(extension);
+
+	pp_letter_put(&letters, &letter);
+	pp_table_close(&letters);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+}
+
+/*
+ * What doesn't fit its target at the call becomes a dead letter, in the current
+ * transaction.  53400 if there are too many.
+ */
+void
+pp_letterbox_refuse(Oid extension, const PpLetter *letter)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+	PpClaim claim = {.lane = lane, .extension = extension};
+	PpDelta delta = {.target = letter->target,
+					 .dead = 1,
+					 .errors = 1,
+					 .last_error = unpack_sql_state(letter->error->sqlerrcode),
+					 .last_error_at = GetCurrentTimestamp()};
+	PpTable letters;
+
+	if (lane && pp_letterbox_room(&claim, 1) == 0)
+		ereport(
+			ERROR,
+			(errcode(PP_LETTERS_FULL),
+			 errmsg("the item for relation \"%s\" cannot become a dead letter",
+					get_rel_name(letter->target)),
+			 errdetail("SQLSTATE %s, and the database has \"persist_pipeline.dead_letter_limit\" "
+					   "= %d of them.",
+					   unpack_sql_state(letter->error->sqlerrcode), pp_dead_letter_limit),
+			 errhint("Call persist_requeue() or persist_discard().")));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	letters = pp_letters_open(extension);
+	pp_letter_put(&letters, letter);
+	pp_table_close(&letters);
+	pp_account_add(extension, &delta, 1);
+	PopActiveSnapshot();
+	if (lane)
+	{
+		SpinLockAcquire(&lane->mutex);
+		lane->letters++;
+		SpinLockRelease(&lane->mutex);
+	}
+}
+
+static uint64
+get_letters(PpLane *lane)
+{
+	uint64 letters;
+
+	SpinLockAcquire(&lane->mutex);
+	letters = lane->letters;
+	SpinLockRelease(&lane->mutex);
+	return letters;
+}
+
+/*
+ * For how many more is there room, of so many?  What the lane knows may be too much, if
+ * some have been taken away: so they are counted.  In a transaction.
+ */
+uint64
+pp_letterbox_room(const PpClaim *claim, uint64 wanted)
+{
+	uint64 limit = pp_dead_letter_limit;
+	uint64 letters = get_letters(claim->lane);
+
+	if (wanted == 0 || letters + wanted <= limit)
+		return wanted;
+	letters = pp_letters_count(claim->extension);
+	SpinLockAcquire(&claim->lane->mutex);
+	claim->lane->letters = letters;
+	SpinLockRelease(&claim->lane->mutex);
+	return Min(wanted, limit - Min(limit, letters));
+}
+
+/* A line for the items of one target that have failed alike. */
+static void
+report(const PpBad *first, uint64 n)
+{
+	const PpItem *item = first->row->item;
+	const ErrorData *error = first->error;
+	char *name = get_rel_name(item->target);
+	char *schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
+	char *relation = schema ? psprintf("relation \"%s.%s\"", schema, name)
+							: psprintf("relation with OID %u", item->target);
+
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 n == 1 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
+							 (long long) item->id, relation, unpack_sql_state(error->sqlerrcode))
+					: errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
+							 "SQLSTATE %s",
+							 (unsigned long long) n, relation, (long long) item->id,
+							 unpack_sql_state(error->sqlerrcode)),
+			 error->constraint_name ? errdetail("Constraint \"%s\".", error->constraint_name) : 0));
+}
+
+static bool
+is_same(const PpBad *a, const PpBad *b)
+{
+	const char *left = a->error->constraint_name;
+	const char *right = b->error->constraint_name;
+
+	return a->row->item->target == b->row->item->target &&
+		   a->error->sqlerrcode == b->error->sqlerrcode &&
+		   strcmp(left ? left : "", right ? right : "") == 0;
+}
+
+/* Log what has died, without the values, and without a line for each.  In a transaction. */
+void
+pp_letterbox_report(const PpBad *bad, uint64 n)
+{
+	const PpBad *firsts[MAX_REPORTS];
+	uint64 counts[MAX_REPORTS] = {0};
+	int nfirsts = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		int k = 0;
+
+		while (k < nfirsts && !is_same(firsts[k], &bad[i]) && k < MAX_REPORTS - 1)
+			k++;
+		if (k == nfirsts)
+			firsts[nfirsts++] = &bad[i];
+		counts[k]++;
+	}
+	for (int k = 0; k < nfirsts; k++)
+		report(firsts[k], counts[k]);
+}
+
+/* ---- retention ---- */
+
+typedef struct Expiry
+{
+	TimestampTz before;
+	PpResults results;
+} Expiry;
+
+static bool
+is_old(Oid role, Oid target, TimestampTz failed_at, void *arg)
+{
+	return failed_at < ((Expiry *) arg)->before;
+}
+
+static void
+discard(const PpLetter *letter, void *arg)
+{
+	PpResult *result = pp_results_of(&((Expiry *) arg)->results, letter->target);
+
+	result->delta.dead--;
+	result->delta.discarded++;
+}
+
+/* Discard those that are too old, in a transaction of its own. */
+void
+pp_letterbox_expire(const PpClaim *claim)
+{
+	Expiry expiry = {.before = GetCurrentTimestamp() -
+							   pp_dead_letter_retention * INT64CONST(60) * USECS_PER_SEC};
+
+	if (pp_dead_letter_retention == 0)
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) pp_letters_take(claim->extension, NULL, 0, false, is_old, discard, &expiry);
+	pp_results_write(&expiry.results, claim->extension);
+	CommitTransactionCommand();
+}

@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * letterbox.h
+ *	  Dead letters of rows: shown, written, told of, and not too many.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_LETTERBOX_H
+#define PP_LETTERBOX_H
+
+#include "batch.h"
+#include "lane.h"
+#include "letters.h"
+
+/* Why a target is parked whose bad items may not become dead letters */
+#define PP_LETTERS_FULL ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+
+/* A row that can't be inserted */
+typedef struct PpBad
+{
+	const PpRow *row;
+	ErrorData *error;
+} PpBad;
+
+extern ErrorData *pp_error(int sqlstate, const char *message);
+extern void pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error);
+extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
+extern uint64 pp_letterbox_room(const PpClaim *claim, uint64 wanted);
+extern void pp_letterbox_report(const PpBad *bad, uint64 n);
+extern void pp_letterbox_expire(const PpClaim *claim);
+
+#endif /* PP_LETTERBOX_H */

@@ -1,0 +1,246 @@
+/*-------------------------------------------------------------------------
+ *
+ * letters.c
+ *	  Writes dead letters, and takes them away; see letters.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "letters.h"
+
+#define TABLE "persist_dead_letters"
+
+enum
+{
+	COLUMN_ID,
+	COLUMN_TARGET,
+	COLUMN_TARGET_NAME,
+	COLUMN_ROLE,
+	COLUMN_ROLE_NAME,
+	COLUMN_ITEM,
+	COLUMN_SQLSTATE,
+	COLUMN_MESSAGE,
+	COLUMN_DETAIL,
+	COLUMN_CONSTRAINT_NAME,
+	COLUMN_CONTEXT,
+	COLUMN_ENQUEUED_AT,
+	COLUMN_FAILED_AT,
+	COLUMN_ATTEMPTS,
+	COLUMN_POS,
+	COLUMN_DATA,
+	COLUMNS
+};
+
+PpTable
+pp_letters_open(Oid extension)
+{
+	return pp_table_open_to_write(extension, TABLE);
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = text == NULL;
+	values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+/* The name of a relation, with its schema; NULL if it is no more. */
+static char *
+relation_name(Oid relid)
+{
+	char *name = get_rel_name(relid);
+	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	return schema ? quote_qualified_identifier(schema, name) : NULL;
+}
+
+static Datum
+bytes_of(const PpItem *item)
+{
+	bytea *data = palloc(VARHDRSZ + item->size);
+
+	SET_VARSIZE(data, VARHDRSZ + item->size);
+	memcpy(VARDATA(data), item, item->size);
+	return PointerGetDatum(data);
+}
+
+/* Write a letter, in the current transaction. */
+void
+pp_letter_put(PpTable *letters, const PpLetter *letter)
+{
+	const ErrorData *error = letter->error;
+	char *role_name = GetUserNameFromId(letter->role, true);
+	Datum values[COLUMNS] = {0};
+	bool nulls[COLUMNS] = {false};
+	NameData name;
+
+	values[COLUMN_ID] = Int64GetDatum(letter->id);
+	values[COLUMN_TARGET] = ObjectIdGetDatum(letter->target);
+	set_text(values, nulls, COLUMN_TARGET_NAME, relation_name(letter->target));
+	values[COLUMN_ROLE] = ObjectIdGetDatum(letter->role);
+	nulls[COLUMN_ROLE_NAME] = role_name == NULL;
+	if (role_name)
+		namestrcpy(&name, role_name);
+	values[COLUMN_ROLE_NAME] = NameGetDatum(&name);
+	nulls[COLUMN_ITEM] = letter->shown == NULL;
+	values[COLUMN_ITEM] = JsonbPGetDatum(letter->shown);
+	set_text(values, nulls, COLUMN_SQLSTATE, unpack_sql_state(error->sqlerrcode));
+	set_text(values, nulls, COLUMN_MESSAGE, error->message ? error->message : "");
+	set_text(values, nulls, COLUMN_DETAIL, error->detail);
+	set_text(values, nulls, COLUMN_CONSTRAINT_NAME, error->constraint_name);
+	set_text(values, nulls, COLUMN_CONTEXT, error->context);
+	values[COLUMN_ENQUEUED_AT] = TimestampTzGetDatum(letter->enqueued_at);
+	values[COLUMN_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[COLUMN_ATTEMPTS] = Int32GetDatum(letter->attempts);
+	values[COLUMN_POS] = Int64GetDatum(letter->pos);
+	nulls[COLUMN_DATA] = letter->item == NULL;
+	if (letter->item)
+		values[COLUMN_DATA] = bytes_of(letter->item);
+	pp_table_insert(letters, values, nulls);
+}
+
+/* How many are there, as the current transaction sees it? */
+uint64
+pp_letters_count(Oid extension)
+{
+	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
+	TableScanDesc scan;
+	uint64 n = 0;
+
+	if (letters.rel == NULL)
+		return 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = pp_table_beginscan(letters.rel, GetActiveSnapshot());
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	table_endscan(scan);
+	PopActiveSnapshot();
+	pp_table_close(&letters);
+
+	return n;
+}
+
+static Datum
+get(Relation rel, HeapTuple tuple, int column, bool *is_null)
+{
+	return heap_getattr(tuple, column + 1, RelationGetDescr(rel), is_null);
+}
+
+/* Allocates in the current memory context. */
+static PpLetter
+read_letter(Relation rel, HeapTuple tuple)
+{
+	bool is_null;
+	PpLetter letter = {.id = DatumGetInt64(get(rel, tuple, COLUMN_ID, &is_null)),
+					   .target = DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
+					   .role = DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null))};
+	Datum value = get(rel, tuple, COLUMN_ITEM, &is_null);
+
+	if (!is_null)
+		letter.shown = (Jsonb *) PG_DETOAST_DATUM_COPY(value);
+	letter.enqueued_at = DatumGetTimestampTz(get(rel, tuple, COLUMN_ENQUEUED_AT, &is_null));
+	letter.attempts = DatumGetInt32(get(rel, tuple, COLUMN_ATTEMPTS, &is_null));
+	letter.pos = DatumGetInt64(get(rel, tuple, COLUMN_POS, &is_null));
+	value = get(rel, tuple, COLUMN_DATA, &is_null);
+	if (!is_null)
+	{
+		struct varlena *data = PG_DETOAST_DATUM(value);
+		uint64 size = VARSIZE_ANY_EXHDR(data);
+		char *item = palloc_extended(size, MCXT_ALLOC_HUGE); /* aligned */
+
+		memcpy(item, VARDATA_ANY(data), size);
+		if (pp_item_is_sound((PpItem *) item, size))
+			letter.item = (PpItem *) item;
+	}
+	return letter;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * Take letters away, in the current transaction: those of these ids, or all, if ids is
+ * NULL, that the filter wants.  Those that somebody else is taking are waited for, or
+ * passed over.  `take` is called for each in the order in which the items came to
+ * their commits.  Returns how many.
+ */
+uint64
+pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait, PpLetterFilter filter,
+				PpLetterTaker take, void *arg)
+{
+	PpTable letters = pp_letters_open(extension);
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline letter", ALLOCSET_DEFAULT_SIZES);
+	int64 *sorted = NULL;
+	uint64 taken = 0;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	if (ids)
+	{
+		sorted = palloc(Max(nids, 1) * sizeof(int64));
+		memcpy(sorted, ids, nids * sizeof(int64));
+		qsort(sorted, nids, sizeof(int64), compare_ids);
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan =
+		systable_beginscan_ordered(letters.rel, letters.indexes[0], GetActiveSnapshot(), 0, NULL);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool is_null;
+		int64 id = DatumGetInt64(get(letters.rel, tuple, COLUMN_ID, &is_null));
+		PpLetter letter;
+
+		CHECK_FOR_INTERRUPTS();
+		if (sorted && bsearch(&id, sorted, nids, sizeof(int64), compare_ids) == NULL)
+			continue;
+		if (!filter(DatumGetObjectId(get(letters.rel, tuple, COLUMN_ROLE, &is_null)),
+					DatumGetObjectId(get(letters.rel, tuple, COLUMN_TARGET, &is_null)),
+					DatumGetTimestampTz(get(letters.rel, tuple, COLUMN_FAILED_AT, &is_null)), arg))
+			continue;
+		if (!pp_table_delete(&letters, &tuple->t_self, wait))
+			continue;
+		MemoryContextSwitchTo(context);
+		letter = read_letter(letters.rel, tuple);
+		MemoryContextSwitchTo(caller);
+		take(&letter, arg);
+		MemoryContextReset(context);
+		taken++;
+	}
+	systable_endscan_ordered(scan);
+	PopActiveSnapshot();
+	pp_table_close(&letters);
+	MemoryContextDelete(context);
+	if (sorted)
+		pfree(sorted);
+	CommandCounterIncrement();
+
+	return taken;
+}

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * letters.h
+ *	  Dead letters: items that could not be inserted, kept until somebody requeues or
+ *	  discards them.  The table persist_dead_letters.
+ *
+ * A letter has the item's id, and its bytes, so that it can be sent again as it was
+ * decided at the call; and its values as JSON, for people.  What has never become an
+ * item, since it didn't fit its target at the call (bad_items => 'dead'), is JSON
+ * alone.
+ *
+ * The worker and producers write letters; persist_requeue() and persist_discard(), and
+ * the worker when dead_letter_retention is over, take them away.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_LETTERS_H
+#define PP_LETTERS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+#include "item.h"
+#include "table.h"
+
+typedef struct PpLetter
+{
+	int64 id;
+	Oid target;
+	Oid role;
+	Jsonb *shown; /* NULL: that can't be done */
+	const ErrorData *error;
+	TimestampTz enqueued_at;
+	int attempts;
+	uint64 pos;			/* in the order of things, 0: it never had one */
+	const PpItem *item; /* NULL: it has never been one */
+} PpLetter;
+
+/* Called for each letter that has been taken away; it is gone at the commit */
+typedef void (*PpLetterTaker)(const PpLetter *letter, void *arg);
+
+/* Is this one wanted?  42501, if it isn't the caller's to take */
+typedef bool (*PpLetterFilter)(Oid role, Oid target, TimestampTz failed_at, void *arg);
+
+extern void pp_letter_put(PpTable *letters, const PpLetter *letter);
+extern PpTable pp_letters_open(Oid extension);
+extern uint64 pp_letters_count(Oid extension);
+extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait,
+							  PpLetterFilter filter, PpLetterTaker take, void *arg);
+
+#endif /* PP_LETTERS_H */

@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * parked.c
+ *	  Writes and reads the table of parked items; see parked.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/skey.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "parked.h"
+
+/* The columns of the journal come first. */
+enum
+{
+	COLUMN_TARGET = PP_JOURNAL_COLUMNS,
+	COLUMN_PARKED_AT,
+	COLUMNS
+};
+
+PpTable
+pp_parked_open(Oid extension)
+{
+	return pp_table_open_to_write(extension, PP_PARKED_TABLE);
+}
+
+/* Park an item, in the current transaction, in its place in the order of things. */
+void
+pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
+				 TimestampTz parked_at)
+{
+	int nrows = pp_journal_plan((const char *) item, item->size, NULL);
+	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+
+	(void) pp_journal_plan((const char *) item, item->size, rows);
+	for (int i = 0; i < nrows; i++)
+	{
+		Datum values[COLUMNS];
+		bool nulls[COLUMNS] = {false};
+
+		CHECK_FOR_INTERRUPTS();
+		rows[i].part = part + i;
+		pp_journal_row_values(values, pos, role, &rows[i]);
+		values[COLUMN_TARGET] = ObjectIdGetDatum(item->target);
+		values[COLUMN_PARKED_AT] =
+			TimestampTzGetDatum(parked_at != 0 ? parked_at : GetCurrentTimestamp());
+		pp_table_insert(parked, values, nulls);
+	}
+	pfree(rows);
+}
+
+static PpParkedRow
+read_row(Relation rel, HeapTuple tuple)
+{
+	PpJournalRow row = pp_journal_read_row(rel, PP_PARKED, tuple);
+	bool is_null;
+
+	return (PpParkedRow){.target = DatumGetObjectId(heap_getattr(tuple, COLUMN_TARGET + 1,
+																 RelationGetDescr(rel), &is_null)),
+						 .role = row.role,
+						 .pos = row.pos,
+						 .part = row.part,
+						 .parked_at = DatumGetTimestampTz(heap_getattr(
+							 tuple, COLUMN_PARKED_AT + 1, RelationGetDescr(rel), &is_null)),
+						 .ref = row.ref,
+						 .header = row.header,
+						 .length = row.length};
+}
+
+/* Visit the rows of this database that the active snapshot sees, in any order. */
+void
+pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
+{
+	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	if (parked.rel == NULL)
+		return;
+	scan = pp_table_beginscan(parked.rel, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		PpParkedRow row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
+			continue;
+		row = read_row(parked.rel, tuple);
+		if (!visit(&row, arg))
+			break;
+	}
+	table_endscan(scan);
+	pp_table_close(&parked);
+}
+
+/* Those of one target and role with at least that pos, in the order of things. */
+void
+pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisitor visit,
+				  void *arg)
+{
+	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	if (parked.rel == NULL)
+		return;
+	ScanKeyInit(&keys[0], COLUMN_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(target));
+	ScanKeyInit(&keys[1], PP_JOURNAL_ROLE_COLUMN, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	ScanKeyInit(&keys[2], PP_JOURNAL_POS_COLUMN, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	scan = systable_beginscan_ordered(parked.rel, parked.indexes[0], GetActiveSnapshot(),
+									  lengthof(keys), keys);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		PpParkedRow row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
+			continue;
+		row = read_row(parked.rel, tuple);
+		if (!visit(&row, arg))
+			break;
+	}
+	systable_endscan_ordered(scan);
+	pp_table_close(&parked);
+}
+
+static bool
+note_row(const PpParkedRow *row, void *arg)
+{
+	*(bool *) arg = true;
+	return false;
+}
+
+/* Is an item of this database parked? */
+bool
+pp_parked_has_rows(Oid extension)
+{
+	bool found = false;
+
+	pp_parked_scan(extension, note_row, &found);
+	return found;
+}

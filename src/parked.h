@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * parked.h
+ *	  Items whose target can't be written just now: the table persist_parked.
+ *
+ * Its rows are those of the journal (journal.h), with each item in a record of its
+ * own, and two columns more: the target, and since when the item is parked.  They
+ * are claimed like those of the journal, which this table is the last one of: a row
+ * that is here is not yet applied.  Its index has the items of each target and role in
+ * the order of things.  Only the worker writes here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_PARKED_H
+#define PP_PARKED_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "journal.h"
+#include "table.h"
+
+/* A row that a scan has found */
+typedef struct PpParkedRow
+{
+	Oid target;
+	Oid role;
+	uint64 pos;
+	uint32 part;
+	TimestampTz parked_at;
+	PpJournalRef ref;
+	PpRowHeader header;
+	uint32 length; /* of the item's bytes in it */
+} PpParkedRow;
+
+/* False: that is enough */
+typedef bool (*PpParkedVisitor)(const PpParkedRow *row, void *arg);
+
+extern PpTable pp_parked_open(Oid extension);
+extern void pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
+							 TimestampTz parked_at);
+extern void pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg);
+extern void pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from,
+							  PpParkedVisitor visit, void *arg);
+extern bool pp_parked_has_rows(Oid extension);
+
+#endif /* PP_PARKED_H */

@@ -1,0 +1,330 @@
+/*-------------------------------------------------------------------------
+ *
+ * parking.c
+ *	  Knows which targets are parked, and when to try again; see parking.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "common/pg_prng.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "parked.h"
+#include "parking.h"
+#include "settings.h"
+
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 10000
+#define HELD_MAX_MS 1000 /* while later items pass those that wait */
+#define SPENT_FACTOR 4	 /* of what is slow to fail we are not to do much */
+#define PAUSED ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE /* the reason for that */
+#define SAY_FAILURES 4 /* what is over sooner is not worth a line */
+
+static const PpClaim *claim;
+static HTAB *keys = NULL;
+static List *paused_targets = NIL; /* by persist_pause() */
+
+/* Called once, by the worker that has attached to its lane. */
+void
+pp_parking_init(const PpClaim *worker_claim)
+{
+	HASHCTL ctl = {.keysize = sizeof(PpParkedKey), .entrysize = sizeof(PpParked)};
+
+	claim = worker_claim;
+	keys = hash_create("persist_pipeline parked targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+}
+
+static PpParked *
+enter(Oid target, Oid role)
+{
+	PpParkedKey key = {.target = target, .role = role};
+	PpParked *parked;
+	bool found;
+
+	parked = hash_search(keys, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(parked, 0, sizeof(PpParked));
+		parked->key = key;
+	}
+	return parked;
+}
+
+static bool
+is_paused(Oid target)
+{
+	return list_member_oid(paused_targets, target);
+}
+
+static bool
+load_row(const PpParkedRow *row, void *arg)
+{
+	PpParked *parked = enter(row->target, row->role);
+
+	parked->whole = true; /* we can't know better */
+	if (parked->misfit_since == 0 || row->parked_at < parked->misfit_since)
+		parked->misfit_since = row->parked_at; /* for all we know */
+	parked->retry_at = GetCurrentTimestamp();
+	return true;
+}
+
+/* Find out what is parked, in the current transaction. */
+void
+pp_parking_load(void)
+{
+	PushActiveSnapshot(GetLatestSnapshot());
+	pp_parked_scan(claim->extension, load_row, NULL);
+	PopActiveSnapshot();
+}
+
+PpParked *
+pp_parking_find(Oid target, Oid role)
+{
+	PpParkedKey key = {.target = target, .role = role};
+
+	return hash_search(keys, &key, HASH_FIND, NULL);
+}
+
+/* Are the target's items of this role to be parked without a try? */
+bool
+pp_parking_holds(Oid target, Oid role)
+{
+	PpParked *parked = pp_parking_find(target, role);
+
+	return (parked && parked->whole) || is_paused(target);
+}
+
+/* Is the target parked for any role? */
+bool
+pp_parking_any(Oid target)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->key.target == target)
+		{
+			hash_seq_term(&seq);
+			return true;
+		}
+	}
+	return is_paused(target);
+}
+
+/* Is any other target parked? */
+bool
+pp_parking_any_but(Oid target)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+	bool any = false;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+		any |= parked->key.target != target;
+	return any;
+}
+
+/* Is any other view? */
+bool
+pp_parking_any_view(Oid target)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+	bool any = false;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+		any |= parked->key.target != target && get_rel_relkind(parked->key.target) == RELKIND_VIEW;
+	return any;
+}
+
+/* Twice as long each time, and never quite the same. */
+static TimestampTz
+next_try(int failures, long longest_ms, long spent_ms)
+{
+	long ms = Min(longest_ms, RETRY_MIN_MS << Min(failures, 10));
+
+	ms = ms * 3 / 4 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(ms, SPENT_FACTOR * spent_ms));
+}
+
+/* Some of its items are being parked. */
+void
+pp_parking_park(Oid target, Oid role, int sqlstate, bool whole)
+{
+	PpParked *parked = pp_parking_find(target, role);
+
+	if (parked == NULL)
+		parked = enter(target, role);
+	if (parked->retry_at == 0)
+		parked->retry_at = next_try(0, RETRY_MAX_MS, 0);
+	parked->from = 0;
+	parked->whole |= whole;
+	parked->sqlstate = sqlstate;
+	pp_tally_set_reason(&claim->lane->tally, target, sqlstate);
+}
+
+/* More of its items are parked, without a try. */
+void
+pp_parking_follow(Oid target, Oid role)
+{
+	if (pp_parking_find(target, role) == NULL)
+		pp_parking_park(target, role, PAUSED, true);
+}
+
+/* The name of the target, for the log.  In a transaction. */
+static char *
+name_of(Oid target)
+{
+	char *name = get_rel_name(target);
+
+	return name ? name : psprintf("%u", target);
+}
+
+/* It has been tried in vain, which took so long; not in a transaction. */
+void
+pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
+{
+	parked->failures++;
+	parked->sqlstate = sqlstate;
+	parked->retry_at =
+		next_try(parked->failures, parked->whole ? RETRY_MAX_MS : HELD_MAX_MS, spent_ms);
+	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
+	if (parked->failures < SAY_FAILURES || parked->said)
+		return;
+	parked->said = true;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	ereport(LOG, (errcode(sqlstate),
+				  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
+						 name_of(parked->key.target), unpack_sql_state(sqlstate)),
+				  errdetail("They are tried again, in their order; other relations' are written "
+							"meanwhile.")));
+	CommitTransactionCommand();
+}
+
+/* Some of its items have been settled; and not only by becoming dead letters. */
+void
+pp_parking_advance(PpParked *parked, bool landed)
+{
+	parked->failures = 0;
+	if (landed)
+		parked->misfit_since = 0;
+	if (parked->width > 0)
+		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
+	parked->retry_at = GetCurrentTimestamp();
+}
+
+/* None of its items is left. */
+void
+pp_parking_end(PpParked *parked)
+{
+	Oid target = parked->key.target;
+	HASH_SEQ_STATUS seq;
+	PpParked *other;
+
+	if (parked->said)
+		ereport(LOG, (errmsg("items for relation with OID %u are not parked any more", target)));
+	(void) hash_search(keys, &parked->key, HASH_REMOVE, NULL);
+	if (!pp_parking_any(target))
+		pp_tally_set_reason(&claim->lane->tally, target, 0);
+
+	/* what waits for its rows needn't wait any longer */
+	hash_seq_init(&seq, keys);
+	while ((other = hash_seq_search(&seq)) != NULL)
+	{
+		if (other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
+			other->retry_at = GetCurrentTimestamp();
+	}
+}
+
+/* The one that is due first, or NULL. */
+static PpParked *
+first(void)
+{
+	PpParked *next = NULL;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (!is_paused(parked->key.target) && (next == NULL || parked->retry_at < next->retry_at))
+			next = parked;
+	}
+	return next;
+}
+
+/* One that is to be tried again now, or NULL. */
+PpParked *
+pp_parking_due(void)
+{
+	PpParked *next = first();
+
+	return next && next->retry_at <= GetCurrentTimestamp() ? next : NULL;
+}
+
+/* When is the next one to be tried again?  DT_NOEND: there is none. */
+TimestampTz
+pp_parking_next(void)
+{
+	PpParked *next = first();
+
+	return next ? next->retry_at : DT_NOEND;
+}
+
+/* It takes none of its items, as it is now. */
+void
+pp_parking_begin_grace(Oid target, Oid role)
+{
+	PpParked *parked = enter(target, role);
+
+	if (parked->misfit_since == 0)
+		parked->misfit_since = GetCurrentTimestamp();
+}
+
+/* Has a target that takes none of its items had the time to be mended? */
+bool
+pp_parking_grace_is_over(Oid target, Oid role)
+{
+	PpParked *parked = pp_parking_find(target, role);
+
+	return pp_misfit_timeout == 0 ||
+		   (parked && parked->misfit_since != 0 &&
+			TimestampDifferenceExceeds(parked->misfit_since, GetCurrentTimestamp(),
+									   pp_misfit_timeout));
+}
+
+/* Which targets are paused?  In the current transaction. */
+void
+pp_parking_look_for_pauses(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	List *before = paused_targets;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	paused_targets = pp_settings_paused(claim->extension);
+	MemoryContextSwitchTo(caller);
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (is_paused(parked->key.target))
+			pp_tally_set_reason(&claim->lane->tally, parked->key.target, PAUSED);
+		else if (list_member_oid(before, parked->key.target))
+			parked->retry_at = GetCurrentTimestamp();
+	}
+	list_free(before);
+}

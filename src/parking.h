@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * parking.h
+ *	  Which targets can't be written just now, and when to try again.
+ *
+ * A target is parked for a role, since what is in the way may be that role's alone (a
+ * right that it has lost, say):
+ *
+ *	whole	  its later items follow those that are parked: they keep their order
+ *	not whole  only single items are parked, which wait for a row that somebody has locked;
+ *			  later ones pass them
+ *
+ * This is what the worker knows; a worker that starts finds in the table which items are
+ * parked, and tries again.  Others see why, in the lane's tally.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_PARKING_H
+#define PP_PARKING_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "lane.h"
+
+typedef struct PpParkedKey
+{
+	Oid target;
+	Oid role;
+} PpParkedKey;
+
+typedef struct PpParked
+{
+	PpParkedKey key;
+	bool whole;
+	bool paused; /* by persist_pause(): nobody tries */
+	bool said;	 /* in the log */
+	int sqlstate;
+	int failures;			  /* in a row */
+	uint64 width;			  /* so many items at the next try, at most; 0: as many as fit */
+	uint64 from;			  /* its items have no lower pos, as far as we know */
+	TimestampTz misfit_since; /* it takes none of its items; 0: that isn't so */
+	TimestampTz retry_at;	  /* DT_NOEND: when somebody says so */
+} PpParked;
+
+extern void pp_parking_init(const PpClaim *claim);
+extern void pp_parking_load(void);
+extern PpParked *pp_parking_find(Oid target, Oid role);
+extern bool pp_parking_holds(Oid target, Oid role);
+extern bool pp_parking_any(Oid target);
+extern bool pp_parking_any_but(Oid target);
+extern bool pp_parking_any_view(Oid target);
+extern void pp_parking_park(Oid target, Oid role, int sqlstate, bool whole);
+extern void pp_parking_follow(Oid target, Oid role);
+extern void pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms);
+extern void pp_parking_advance(PpParked *parked, bool landed);
+extern void pp_parking_end(PpParked *parked);
+extern PpParked *pp_parking_due(void);
+extern TimestampTz pp_parking_next(void);
+extern void pp_parking_begin_grace(Oid target, Oid role);
+extern bool pp_parking_grace_is_over(Oid target, Oid role);
+extern void pp_parking_look_for_pauses(void);
+
+#endif /* PP_PARKING_H */

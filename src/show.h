@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * show.h
+ *	  A row's values as JSON, as a person would write it to persist_enqueue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SHOW_H
+#define PP_SHOW_H
+
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "utils/jsonb.h"
+
+extern Jsonb *pp_show(TupleDesc descriptor, MinimalTuple tuple, char *const *names,
+					  const bool *hidden);
+
+#endif /* PP_SHOW_H */

@@ -1,0 +1,763 @@
+/*-------------------------------------------------------------------------
+ *
+ * sieve.c
+ *	  Inserts what can be inserted; see sieve.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "config.h"
+#include "identity.h"
+#include "letterbox.h"
+#include "parked.h"
+#include "parking.h"
+#include "sieve.h"
+#include "verdict.h"
+
+#define IMPATIENT_MS 10
+#define MAX_HELD 16 /* rows of a target; with more of them it is the target that waits */
+#define MISFIT_SAMPLE                                                                              \
+	100				   /* rows; when all of them fail alike it is the target that doesn't fit      \
+						*/
+#define DENSE_STREAK 4 /* bad ones in a row; the next one may be so, too */
+#define FEW_FOUND 2	   /* so few bad ones say nothing about how many there are */
+#define MIN_TOLD 64
+#define MAX_TIMEOUTS 2 /* of one transaction */
+#define DOUBTS 3
+
+static int doubts_in_a_row = 0; /* tries of one row that may be bad */
+
+/* The clock of statement_timeout starts anew. */
+void
+pp_sieve_begin_attempt(void)
+{
+	if (pp_cut == PP_CUT_TIMEOUT)
+	{
+		pp_cut = PP_CUT_NONE;
+		QueryCancelPending = false;
+	}
+	pp_attempt_began = GetCurrentTimestamp();
+}
+
+/* ---- tries ---- */
+
+/*
+ * Fire what is deferred.  What passes need not be fired again; what comes after it is
+ * deferred again, since rows to come may belong to it.
+ */
+static void
+fire_deferred(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->deferred = false;
+	AfterTriggerSetState(all);
+	all->deferred = true;
+	AfterTriggerSetState(all);
+}
+
+static void
+insert(const PpRow **rows, uint64 n, PpResults *results)
+{
+	int nshares;
+	PpTargetRows **shares = pp_batch_divide(rows, n, &nshares);
+
+	for (int i = 0; i < nshares; i++)
+	{
+		uint64 inserted = pp_batch_insert(shares[i]);
+		PpResult *result = pp_results_of(results, shares[i]->target);
+
+		result->delta.persisted += inserted;
+		result->delta.skipped += shares[i]->n - inserted;
+	}
+	if (pp_cut != PP_CUT_NONE)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("a trigger went on after its cancellation")));
+}
+
+static void
+add_results(PpResults *to, const PpResults *from)
+{
+	for (int i = 0; i < from->n; i++)
+	{
+		PpResult *result = pp_results_of(to, from->of[i].delta.target);
+
+		result->delta.persisted += from->of[i].delta.persisted;
+		result->delta.skipped += from->of[i].delta.skipped;
+		to->persisted += from->of[i].delta.persisted;
+	}
+}
+
+/* Something to be done under a savepoint; NULL, or why it couldn't. */
+typedef void (*Deed)(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results);
+
+static ErrorData *
+under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool keep)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+	int level = GetCurrentTransactionNestLevel();
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
+	PpResults results = {0};
+
+	pp_sieve_begin_attempt();
+	pp_batch_state = (PpBatchState){0};
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		deed(sieve, rows, n, &results);
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		while (GetCurrentTransactionNestLevel() > level)
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error == NULL && keep)
+	{
+		add_results(sieve->results, &results);
+		sieve->landed = sieve->landed || n > 0;
+		sieve->moved = sieve->moved || n > 0;
+	}
+	MemoryContextDelete(context);
+	return error;
+}
+
+static void
+insert_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
+{
+	insert(rows, n, results);
+	if (sieve->in_order && !sieve->dissecting)
+		fire_deferred();
+}
+
+static void
+check_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
+{
+	fire_deferred();
+}
+
+/* Insert these; NULL, or why not; *row: which one, from 1 on, or 0. */
+static ErrorData *
+try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row)
+{
+	ErrorData *error = under_savepoint(sieve, insert_rows, rows, n, true);
+
+	*row = 0;
+	if (error && sieve->share && pp_batch_state.target == sieve->share->target &&
+		pp_cut == PP_CUT_NONE)
+		*row = Min(pp_batch_state.row, n);
+	return error;
+}
+
+/* ---- verdicts ---- */
+
+/* Would these rows fail in the same way, each by itself? */
+static bool
+fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
+{
+	ErrorData *own = under_savepoint(sieve, insert_rows, &row, 1, false);
+
+	return own && pp_is_alike(own, error);
+}
+
+/*
+ * Is it the target that takes none of its rows, as it is now?  It lacks a column, or the
+ * role a right: then no row has been looked at.  Or a good sample fails alike.
+ */
+static bool
+is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows)
+{
+	PpTargetRows *share = sieve->share;
+	uint64 bad = sieve->nbad - sieve->bad_before;
+
+	if (share == NULL || pp_parking_grace_is_over(share->target, sieve->role) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(share->target)))
+		return false;
+	if (!in_rows)
+		return ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+	if (sieve->landed || sieve->held > 0 || bad != MISFIT_SAMPLE || share->n <= MISFIT_SAMPLE)
+		return false;
+	for (uint64 i = sieve->bad_before; i < sieve->nbad; i++)
+	{
+		if (!pp_is_alike(sieve->bad[i].error, error))
+			return false;
+	}
+	return fails_alike(sieve, share->rows[share->n - 1], error) &&
+		   fails_alike(sieve, share->rows[share->n / 2], error);
+}
+
+/* The rest of the target's rows are parked. */
+static bool
+stop_share(PpSieve *sieve, const PpRow **rows, ErrorData *error)
+{
+	sieve->error = error;
+	sieve->stopped_at = rows;
+	return false;
+}
+
+static bool
+start_again(PpSieve *sieve, ErrorData *error)
+{
+	sieve->error = error;
+	sieve->outcome = PP_SIEVE_AGAIN;
+	return false;
+}
+
+/* In order: the target is parked, and all the rest is done again without it. */
+static bool
+park_and_start_again(PpSieve *sieve, Oid target, ErrorData *error)
+{
+	pp_parking_park(target, sieve->role, error->sqlerrcode, true);
+	return start_again(sieve, error);
+}
+
+static void
+be_impatient(PpSieve *sieve)
+{
+	if (!sieve->impatient)
+		pp_identity_set_lock_timeout(IMPATIENT_MS);
+	sieve->impatient = true;
+}
+
+static void
+add_bad(PpSieve *sieve, const PpRow *row, ErrorData *error)
+{
+	if (sieve->nbad == sieve->maxbad)
+	{
+		sieve->maxbad = Max(16, sieve->maxbad * 2);
+		sieve->bad = sieve->bad ? repalloc_huge(sieve->bad, sieve->maxbad * sizeof(PpBad))
+								: MemoryContextAllocHuge(CurrentMemoryContext,
+														 sieve->maxbad * sizeof(PpBad));
+	}
+	sieve->bad[sieve->nbad++] = (PpBad){.row = row, .error = error};
+	sieve->streak++;
+	doubts_in_a_row = 0;
+}
+
+static void
+hold_row(PpSieve *sieve, const PpRow *row, ErrorData *error)
+{
+	pp_sieve_hold(sieve, &row, 1);
+	pp_parking_park(row->item->target, sieve->role, error->sqlerrcode, false);
+	pp_results_error(pp_results_of(sieve->results, row->item->target), error, 1);
+}
+
+typedef enum Verdict
+{
+	VERDICT_BAD,   /* a row's fault: go on to find it */
+	VERDICT_HELD,  /* a row's, that waits: the same */
+	VERDICT_HALVE, /* fewer of them may do */
+	VERDICT_END	   /* it has been seen to */
+} Verdict;
+
+/* What to do about these rows, which have failed with this error, in this one if row > 0? */
+static Verdict
+judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row, bool in_rows)
+{
+	bool alone = n == 1;
+	Oid target = sieve->share ? sieve->share->target
+				 : alone	  ? rows[0]->item->target
+							  : pp_batch_state.target;
+	const PpRow *suspect = rows[row > 0 ? row - 1 : 0];
+
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
+	{
+		sieve->error = error;
+		sieve->outcome = PP_SIEVE_TRANSIENT;
+		return VERDICT_END;
+	}
+	if (pp_cut == PP_CUT_TIMEOUT)
+	{
+		if (alone)
+			return VERDICT_BAD;
+		sieve->width = Max(n / 2, 1);
+		if (sieve->share && ++sieve->timeouts > MAX_TIMEOUTS)
+			(void) stop_share(sieve, rows, error);
+		else
+			return VERDICT_HALVE;
+		return VERDICT_END;
+	}
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && sieve->share)
+	{
+		be_impatient(sieve);
+		if (sieve->held < MAX_HELD)
+			return VERDICT_HELD;
+		(void) stop_share(sieve, rows, error);
+		return VERDICT_END;
+	}
+	if (pp_is_doubtful(error))
+		return alone && ++doubts_in_a_row >= DOUBTS ? VERDICT_BAD : VERDICT_HALVE;
+	if (pp_is_transient(error) ||
+		((alone || row > 0) &&
+		 pp_waits_for_parent(suspect->item->target, error, sieve->held > 0 || !sieve->retrying)))
+	{
+		if (sieve->share)
+			(void) stop_share(sieve, rows, error);
+		else if (OidIsValid(target))
+			(void) park_and_start_again(sieve, target, error);
+		else
+			return VERDICT_HALVE;
+		return VERDICT_END;
+	}
+	if (is_misfit(sieve, error, in_rows))
+	{
+		/* what has failed of it so far is no better, if it has failed alike */
+		if (in_rows)
+			sieve->nbad = sieve->bad_before;
+		sieve->misfit = true;
+		(void) stop_share(sieve, in_rows ? sieve->share->rows : rows, error);
+		return VERDICT_END;
+	}
+	return VERDICT_BAD;
+}
+
+/* Did the target's INSERT look at a row at all? */
+static bool
+has_begun(const PpSieve *sieve, const PpBatchState *state)
+{
+	return sieve->share == NULL || state->target != sieve->share->target || state->in_rows;
+}
+
+/*
+ * How many rows to try next: so many, but whole transactions, where their order matters
+ * and they haven't failed by themselves.
+ */
+static uint64
+next_stretch(const PpSieve *sieve, const PpRow **rows, uint64 n, uint64 width, uint32 dissected)
+{
+	uint64 end = Min(width, n);
+
+	if (!sieve->in_order || sieve->dissecting || end == n || rows[0]->unit == dissected ||
+		rows[end]->unit != rows[end - 1]->unit)
+		return end;
+	while (end > 0 && rows[end]->unit == rows[end - 1]->unit)
+		end--;
+	if (end > 0)
+		return end;
+	for (end = 1; end < n && rows[end]->unit == rows[0]->unit;)
+		end++;
+	return end;
+}
+
+/*
+ * How many rows to try after these have come through, or a bad one has been found: so
+ * many as may be free of bad ones, going by those so far.
+ */
+static uint64
+next_width(const PpSieve *sieve, uint64 width, uint64 done, uint64 found, bool came_through)
+{
+	uint64 apart = found > 0 ? done / found : 0;
+
+	if (came_through)
+		width =
+			sieve->told || found <= FEW_FOUND ? 2 * width : Min(2 * width, Max(apart * 7 / 10, 1));
+	else if (sieve->told)
+		width = Max(4 * apart, MIN_TOLD); /* more would only be read in vain */
+	else
+		width = sieve->streak >= DENSE_STREAK ? 1 : Max(apart * 7 / 20, 1);
+	return sieve->width > 0 ? Min(width, sieve->width) : width;
+}
+
+/* This row is bad, or waits by itself. */
+static void
+set_aside(PpSieve *sieve, const PpRow *row, ErrorData *error, Verdict verdict)
+{
+	if (verdict == VERDICT_HELD)
+	{
+		hold_row(sieve, row, error);
+		sieve->held++;
+	}
+	else
+		add_bad(sieve, row, error);
+}
+
+static bool sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
+				 bool in_rows);
+
+static PpResults
+copy_results(const PpResults *results)
+{
+	PpResults copy = *results;
+
+	copy.of = palloc(Max(results->max, 1) * sizeof(PpResult));
+	memcpy(copy.of, results->of, results->n * sizeof(PpResult));
+	return copy;
+}
+
+/*
+ * A transaction fails by itself.  Its rows may need each other by what is deferred: so
+ * first do without those that fail at once, and see whether the others pass together.
+ * False: they don't, and nothing has changed.
+ */
+static bool
+dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	PpResults before = copy_results(sieve->results);
+	uint64 nbad = sieve->nbad;
+	ErrorData *error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	sieve->dissecting = true;
+	if (sift(sieve, rows, n, NULL, 0, true))
+		error = under_savepoint(sieve, check_rows, rows, 0, true);
+	sieve->dissecting = false;
+	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->nbad - nbad < n)
+	{
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		return true;
+	}
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	*sieve->results = before;
+	sieve->nbad = nbad;
+	return false;
+}
+
+/*
+ * Insert what can be inserted of these rows; false: something ends it.  `error`: why all
+ * of them fail together, if that is known, and in which row, if that is told.
+ */
+static bool
+sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row, bool in_rows)
+{
+	uint64 done = 0;
+	uint64 tried = n;
+	uint64 width = n;
+	uint64 found = 0;
+	uint64 failing_end = 0; /* before that there is a bad one */
+	uint32 dissected = 0;	/* the number of a transaction that fails by itself */
+
+	while (done < n)
+	{
+		Verdict verdict;
+
+		CHECK_FOR_INTERRUPTS();
+		if (error == NULL)
+		{
+			tried = next_stretch(sieve, rows + done, n - done, width, dissected);
+			error = try_rows(sieve, rows + done, tried, &row);
+			in_rows = has_begun(sieve, &pp_batch_state);
+		}
+		if (error == NULL)
+		{
+			done += tried;
+			sieve->streak = doubts_in_a_row = 0;
+			width = next_width(sieve, tried, done, found, true);
+			if (done < failing_end)
+				width = Min(width, Max((failing_end - done) / 2, 1));
+			continue;
+		}
+
+		verdict = judge(sieve, rows + done, tried, error, row, in_rows);
+		if (verdict == VERDICT_END)
+			return false;
+		if (verdict == VERDICT_HALVE || (tried > 1 && row == 0))
+		{
+			failing_end = done + tried;
+			if (tried > 1)
+				sieve->told = false;
+			if (sieve->in_order && !sieve->dissecting && tried > 1 &&
+				rows[done]->unit != dissected && rows[done]->unit == rows[failing_end - 1]->unit)
+			{
+				dissected = rows[done]->unit;
+				if (dissect(sieve, rows + done, tried))
+				{
+					done = failing_end;
+					width = 1;
+					error = NULL;
+					continue;
+				}
+				if (sieve->outcome != PP_SIEVED)
+					return false;
+			}
+			width = Max(tried / 2, 1);
+			error = NULL;
+			continue;
+		}
+		if (tried > 1 && row > 1)
+		{
+			/* those before it may pass, or not, without it */
+			uint64 other;
+			ErrorData *before = try_rows(sieve, rows + done, row - 1, &other);
+
+			if (before)
+			{
+				error = before;
+				tried = row - 1;
+				row = other;
+				in_rows = has_begun(sieve, &pp_batch_state);
+				continue;
+			}
+			done += row - 1;
+			sieve->streak = 0;
+		}
+		if (tried > 1)
+			sieve->told = true;
+		set_aside(sieve, rows[done], error, verdict);
+		done++;
+		found++;
+		failing_end = done;
+		width = next_width(sieve, 1, done, found, false);
+		error = NULL;
+	}
+	return true;
+}
+
+/* ---- what becomes of the others ---- */
+
+/* Park rows, in this transaction. */
+void
+pp_sieve_hold(PpSieve *sieve, const PpRow **rows, uint64 n)
+{
+	PpTable table = pp_parked_open(sieve->claim->extension);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		const PpRow *row = rows[i];
+		PpResult *result = pp_results_of(sieve->results, row->item->target);
+
+		pp_parked_append(&table, row->item, sieve->role, row->pos, row->part, row->parked_at);
+		result->parked++;
+		result->parked_bytes += row->item->size;
+	}
+	pp_table_close(&table);
+}
+
+/* Make a dead letter of it, in this transaction. */
+void
+pp_sieve_bury(PpSieve *sieve, const PpRow *row, ErrorData *error)
+{
+	PpResult *result = pp_results_of(sieve->results, row->item->target);
+
+	pp_letterbox_put(sieve->claim->extension, row, sieve->role, error);
+	result->delta.dead++;
+	sieve->results->dead++;
+	pp_results_error(result, error, 1);
+}
+
+static void
+park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
+{
+	Oid target = from[0]->item->target;
+
+	pp_sieve_hold(sieve, from, end - from);
+	if (sieve->misfit)
+		pp_parking_begin_grace(target, sieve->role);
+	pp_parking_park(target, sieve->role, sieve->error->sqlerrcode, true);
+	pp_results_error(pp_results_of(sieve->results, target), sieve->error, 1);
+}
+
+/* Bad ones become dead letters, unless there are too many; then their targets wait. */
+static void
+bury(PpSieve *sieve)
+{
+	uint64 room = pp_letterbox_room(sieve->claim, sieve->nbad);
+
+	for (uint64 i = 0; i < sieve->nbad; i++)
+	{
+		PpBad *bad = &sieve->bad[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (i < room)
+			pp_sieve_bury(sieve, bad->row, bad->error);
+		else
+		{
+			pp_sieve_hold(sieve, &bad->row, 1);
+			pp_parking_park(bad->row->item->target, sieve->role, PP_LETTERS_FULL, true);
+			sieve->error = pp_error(PP_LETTERS_FULL, "there are too many dead letters");
+		}
+	}
+	sieve->nbad = Min(sieve->nbad, room);
+	sieve->moved |= sieve->nbad > 0;
+}
+
+/* ---- ways ---- */
+
+/* False: all ends here. */
+static bool
+sift_share(PpSieve *sieve, PpTargetRows *share, bool alone)
+{
+	ErrorData *known = NULL;
+	uint64 before = sieve->nbad;
+	bool ok;
+
+	sieve->share = share;
+	sieve->bad_before = before;
+	sieve->landed = false;
+	sieve->streak = sieve->held = 0;
+	sieve->misfit = false;
+	sieve->stopped_at = NULL;
+	if (!ConditionalLockRelationOid(share->target, RowExclusiveLock))
+	{
+		sieve->error = pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "the relation is locked");
+		park_rest(sieve, share->rows, share->rows + share->n);
+		return true;
+	}
+	if (alone && sieve->known && sieve->at.target == share->target && pp_cut == PP_CUT_NONE &&
+		sieve->known->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		known = sieve->known;
+	ok = sift(sieve, share->rows, share->n, known, known ? Min(sieve->at.row, share->n) : 0,
+			  has_begun(sieve, &sieve->at));
+	if (sieve->outcome != PP_SIEVED)
+		return false;
+
+	/* another order may help */
+	for (uint64 i = before; i < sieve->nbad && !alone; i++)
+	{
+		if (sieve->bad[i].error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
+			return start_again(sieve, sieve->bad[i].error);
+	}
+	if (!ok)
+		park_rest(sieve, sieve->stopped_at, share->rows + share->n);
+	return true;
+}
+
+/* Those that nobody is to try are parked; the others, and *n of them. */
+static const PpRow **
+without_held(PpSieve *sieve, const PpRow **rows, uint64 *n)
+{
+	const PpRow **rest = palloc_extended(Max(*n, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	const PpRow **held = palloc_extended(Max(*n, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	uint64 nrest = 0;
+	uint64 nheld = 0;
+
+	for (uint64 i = 0; i < *n; i++)
+	{
+		if (!sieve->retrying && pp_parking_holds(rows[i]->item->target, sieve->role))
+		{
+			pp_parking_follow(rows[i]->item->target, sieve->role);
+			held[nheld++] = rows[i];
+		}
+		else
+			rest[nrest++] = rows[i];
+	}
+	if (nheld > 0)
+		pp_sieve_hold(sieve, held, nheld);
+	*n = nrest;
+	return rest;
+}
+
+/*
+ * Insert the rows of one role, all or none, in the current transaction, as that role;
+ * but those of targets that are parked follow the others there.
+ */
+void
+pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n)
+{
+	PpResults results = {0};
+
+	rows = without_held(sieve, rows, &n);
+	if (sieve->impatient)
+		pp_identity_set_lock_timeout(IMPATIENT_MS);
+	if (n == 0)
+		return;
+	insert(rows, n, &results);
+	add_results(sieve->results, &results);
+	sieve->moved = true;
+}
+
+/* Park the rows, without a try; each target is to be tried by itself, and soon. */
+void
+pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error)
+{
+	pp_sieve_hold(sieve, rows, n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Oid target = rows[i]->item->target;
+
+		PpResult *result = pp_results_of(sieve->results, target);
+
+		if (result->delta.errors > 0)
+			continue;
+		pp_parking_park(target, sieve->role, error->sqlerrcode, true);
+		pp_results_error(result, error, 1);
+	}
+}
+
+/*
+ * Insert what can be inserted of these rows of one role, in the current transaction, as
+ * that role.  Errors that are not a target's end it all.
+ */
+void
+pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
+{
+	sieve->outcome = PP_SIEVED;
+	rows = without_held(sieve, rows, &n);
+	if (sieve->impatient)
+		pp_identity_set_lock_timeout(IMPATIENT_MS);
+	if (sieve->in_order)
+		(void) sift(sieve, rows, n, NULL, 0, true);
+	else if (n > 0)
+	{
+		int nshares;
+		PpTargetRows **shares = pp_batch_divide(rows, n, &nshares);
+
+		for (int i = 0; i < nshares; i++)
+		{
+			if (!sift_share(sieve, shares[i], nshares == 1))
+				break;
+		}
+		sieve->share = NULL;
+		if (sieve->outcome == PP_SIEVED)
+		{
+			ErrorData *error = under_savepoint(sieve, check_rows, NULL, 0, false);
+
+			if (error)
+				(void) start_again(sieve, error);
+		}
+	}
+	if (sieve->outcome == PP_SIEVED)
+		bury(sieve);
+}
+
+/* Log what has become of bad rows, without their values; not in a transaction. */
+void
+pp_sieve_report(const PpSieve *sieve)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (sieve->nbad == 0)
+		return;
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pp_letterbox_report(sieve->bad, sieve->nbad);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	RESUME_CANCEL_INTERRUPTS();
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.h
+ *	  Rows of the extension's own tables, written without SQL: no trigger, rule or
+ *	  right comes into it, and what is written is not decoded, since it is no business
+ *	  of another server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_TABLE_H
+#define PP_TABLE_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "nodes/execnodes.h"
+#include "storage/itemptr.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+#define PP_TABLE_INDEXES 4
+
+typedef struct PpTable
+{
+	Relation rel; /* NULL: it isn't there */
+	int nindexes;
+	Relation indexes[PP_TABLE_INDEXES];
+	IndexInfo *infos[PP_TABLE_INDEXES];
+} PpTable;
+
+extern PpTable pp_table_open(Oid extension, const char *name, LOCKMODE mode);
+extern PpTable pp_table_open_to_write(Oid extension, const char *name);
+extern void pp_table_close(PpTable *table);
+extern void pp_table_insert(PpTable *table, Datum *values, bool *nulls);
+extern bool pp_table_delete(PpTable *table, ItemPointer tid, bool wait);
+
+#endif /* PP_TABLE_H */

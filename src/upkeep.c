@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * upkeep.c
+ *	  What the worker does between its batches; see upkeep.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/timestamp.h"
+
+#include "account.h"
+#include "journal.h"
+#include "letterbox.h"
+#include "letters.h"
+#include "parking.h"
+#include "upkeep.h"
+
+#define ROTATE_BATCHES 4 /* from one look at the journals' size to the next */
+
+static const PpClaim *claim;
+static int since_journals = 0;	   /* batches since they were looked at ... */
+static int since_account = 0;	   /* ... and since it was */
+static bool journal_waits = false; /* to be emptied */
+
+/*
+ * Called once, by the worker that has attached to its lane: what is parked, and how
+ * many dead letters there are, was known to the last one.
+ */
+void
+pp_upkeep_init(const PpClaim *worker_claim)
+{
+	uint64 letters;
+
+	claim = worker_claim;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pp_parking_load();
+	letters = pp_letters_count(claim->extension);
+	CommitTransactionCommand();
+
+	SpinLockAcquire(&claim->lane->mutex);
+	claim->lane->letters = letters;
+	SpinLockRelease(&claim->lane->mutex);
+}
+
+void
+pp_upkeep_journals(void)
+{
+	since_journals = 0;
+	if (OidIsValid(claim->extension))
+		journal_waits = pp_journal_rotate(claim->extension, claim->lane);
+}
+
+static void
+look_after_tables(void)
+{
+	since_account = 0;
+	if (!OidIsValid(claim->extension))
+		return;
+	pp_account_compact(claim->extension);
+	pp_letterbox_expire(claim);
+}
+
+/* A batch has been settled. */
+void
+pp_upkeep_batch(void)
+{
+	since_account++;
+	if (++since_journals >= ROTATE_BATCHES)
+		pp_upkeep_journals();
+	if (since_account >= PP_ACCOUNT_COMPACT)
+		look_after_tables();
+}
+
+/* There is nothing else to do.  True: a journal has to wait. */
+bool
+pp_upkeep_idle(void)
+{
+	if (since_journals > 0)
+		pp_upkeep_journals();
+	if (since_account >= PP_ACCOUNT_COMPACT / 4)
+		look_after_tables();
+	return journal_waits;
+}

@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * verdict.h
+ *	  What an error says of the items that it came from.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_VERDICT_H
+#define PP_VERDICT_H
+
+#include "postgres.h"
+
+extern bool pp_is_transient(const ErrorData *error);
+extern bool pp_is_doubtful(const ErrorData *error);
+extern bool pp_is_alike(const ErrorData *a, const ErrorData *b);
+extern bool pp_waits_for_parent(Oid target, const ErrorData *error, bool itself);
+
+#endif /* PP_VERDICT_H */

@@ -1,0 +1,176 @@
+-- Items that don't fit their target at the call, where the target is configured with
+-- bad_items => 'dead': dead letters, and the transaction goes on.
+
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persist_pipeline;
+CREATE SCHEMA bad_items;
+SET search_path = bad_items, public;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) IS NOT NULL AS others_are_gone;
+
+CREATE DOMAIN even AS int CONSTRAINT is_even CHECK (VALUE % 2 = 0);
+CREATE FUNCTION fussy(text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF $1 = 'no' THEN
+		RAISE 'not this one' USING DETAIL = 'a detail';
+	END IF;
+	RETURN true;
+END $$;
+CREATE DOMAIN asked AS text CHECK (bad_items.fussy(VALUE));
+CREATE TYPE mood AS ENUM ('glad', 'sad');
+CREATE TABLE t (n int, e even, s varchar(3), m mood, d date, a int[], q asked, g int GENERATED ALWAYS AS (n + 1) STORED, i int GENERATED ALWAYS AS IDENTITY);
+CREATE VIEW letters AS
+SELECT target_name, role_name = current_user AS mine, item, sqlstate, message, detail, constraint_name, context, attempts, enqueued_at <= failed_at AS in_time, data IS NULL AS never_an_item
+FROM public.persist_dead_letters ORDER BY id;
+
+-- ---- the setting ----
+
+SELECT persist_configure('t', bad_items => 'deaf');
+SELECT persist_configure('t', bad_items => '');
+SELECT persist_configure('t', bad_items => 'Dead');
+SELECT count(*) FROM persist_settings WHERE target = 't'::regclass;
+-- until it says so: an error of the call
+SELECT persist_enqueue('t', '{"colour": "red"}');
+SELECT persist_configure('t', bad_items => 'dead');
+SELECT target, durability, bad_items, paused FROM persist_settings WHERE target = 't'::regclass;
+
+-- ---- each kind, among good ones of the same transaction ----
+
+CREATE TEMPORARY TABLE ids (k int, id bigint);
+BEGIN;
+INSERT INTO ids VALUES (1, persist_enqueue('t'::regclass, '{"n": 1}'));
+INSERT INTO ids VALUES (2, persist_enqueue('t'::regclass, '{"n": 2, "colour": "red"}'));
+INSERT INTO ids VALUES (3, persist_enqueue('t'::regclass, '[1, 2]'));
+INSERT INTO ids VALUES (4, persist_enqueue('t'::regclass, '"a string"'));
+INSERT INTO ids VALUES (5, persist_enqueue('t'::regclass, 'null'));
+INSERT INTO ids VALUES (6, persist_enqueue('t'::regclass, '{"n": "abc"}'));
+INSERT INTO ids VALUES (7, persist_enqueue('t'::regclass, '{"n": 99999999999}'));
+INSERT INTO ids VALUES (8, persist_enqueue('t'::regclass, '{"e": 3}'));
+INSERT INTO ids VALUES (9, persist_enqueue('t'::regclass, '{"s": "too long"}'));
+INSERT INTO ids VALUES (10, persist_enqueue('t'::regclass, '{"m": "angry"}'));
+INSERT INTO ids VALUES (11, persist_enqueue('t'::regclass, '{"d": "2023-02-29"}'));
+INSERT INTO ids VALUES (12, persist_enqueue('t'::regclass, '{"a": {"no": "array"}}'));
+INSERT INTO ids VALUES (13, persist_enqueue('t'::regclass, '{"q": "no"}'));
+INSERT INTO ids VALUES (14, persist_enqueue('t'::regclass, '{"g": 1}'));
+INSERT INTO ids VALUES (15, persist_enqueue('t'::regclass, '{"i": 1}'));
+INSERT INTO ids VALUES (16, persist_enqueue('t', '{"n": 16, "colour": "blue"}'));
+INSERT INTO ids VALUES (17, persist_enqueue('t'::regclass, '{"n": 17}'));
+COMMIT;
+SELECT persist_flush();
+SELECT n FROM t ORDER BY n;
+SELECT count(DISTINCT id), count(id) FILTER (WHERE id > 0) AS ids FROM ids;
+SELECT string_agg(k::text, ' ' ORDER BY k) AS letters FROM ids JOIN persist_dead_letters USING (id);
+\x on
+TABLE letters;
+\x off
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
+-- several at once
+BEGIN;
+TRUNCATE ids;
+INSERT INTO ids SELECT ordinality, id FROM unnest(persist_enqueue_many('t', '[{"n": 21}, {"n": "x"}, 7, {"n": 24}]')) WITH ORDINALITY AS u (id, ordinality);
+COMMIT;
+SELECT persist_flush();
+SELECT n FROM t WHERE n > 20 ORDER BY n;
+SELECT k, item, sqlstate FROM ids JOIN persist_dead_letters USING (id) ORDER BY k;
+SELECT count(DISTINCT id) FROM ids;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+-- what isn't an array stays an error
+SELECT persist_enqueue_many('t', '{"n": 1}');
+
+-- ---- with the transaction ----
+
+BEGIN;
+SELECT count(persist_enqueue('t', '{"n": "x"}'));
+SELECT count(*) FROM letters;
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+SELECT count(persist_enqueue('t', '{"n": "x"}'));
+ROLLBACK TO a;
+SELECT count(persist_enqueue('t', '{"n": "y"}'));
+COMMIT;
+SELECT persist_flush();
+SELECT item FROM letters;
+-- dropped by the transaction itself
+BEGIN;
+SELECT count(persist_enqueue('t', '{"n": "z"}'));
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+COMMIT;
+SELECT count(*) FROM letters;
+
+-- ---- sent again ----
+
+SELECT persist_enqueue('t', '{"n": 31, "colour": "red"}') AS id \gset
+-- it is still bad: an error, and the letter stays
+SELECT persist_requeue(ARRAY[:id]);
+SELECT persist_requeue(:id, '{"n": 31, "color": "red"}');
+SELECT item, attempts FROM letters;
+SELECT persist_requeue(:id, '{"n": 31}');
+SELECT persist_flush();
+SELECT n, i IS NOT NULL AS i FROM t WHERE n = 31;
+SELECT count(*) FROM letters;
+-- the schema has caught up
+SELECT persist_enqueue('t', '{"n": 32, "colour": "red"}') AS id \gset
+ALTER TABLE t ADD colour text;
+SELECT persist_requeue();
+SELECT persist_flush();
+SELECT n, colour FROM t WHERE n = 32;
+SELECT count(*) FROM letters;
+-- an item at last, which can fail
+ALTER TABLE t ADD CHECK (n <> 13);
+SELECT persist_enqueue('t', '{"n": 13, "flavour": "sour"}') AS id \gset
+SELECT persist_requeue(:id, '{"n": 13, "colour": "sour"}');
+SELECT persist_flush();
+SELECT id = :id AS same, item -> 'n' AS n, item -> 'colour' AS colour, sqlstate, attempts, data IS NOT NULL AS an_item FROM persist_dead_letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
+-- ---- what stays an error ----
+
+CREATE ROLE pp_bad_items;
+GRANT USAGE ON SCHEMA bad_items TO pp_bad_items;
+GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO pp_bad_items;
+SET ROLE pp_bad_items;
+SELECT persist_enqueue('t'::regclass, '{"n": 41}');
+SELECT persist_enqueue('t'::regclass, '{"n": "x"}');
+SELECT persist_configure('t', bad_items => 'error');
+RESET ROLE;
+GRANT INSERT (n) ON t TO pp_bad_items;
+SET ROLE pp_bad_items;
+SELECT persist_enqueue('t'::regclass, '{"n": 42, "s": "s"}');
+SELECT count(persist_enqueue('t'::regclass, '{"n": "x"}'));
+RESET ROLE;
+SELECT role_name, item, sqlstate FROM persist_dead_letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+SELECT persist_enqueue('t'::regclass, '{"n": "x"}', false);
+SELECT persist_enqueue('t', '{"n": "x"}', false);
+SELECT persist_enqueue('t', '{"n": ');
+SELECT persist_enqueue('t'::regclass, NULL);
+SELECT persist_enqueue('no_such_table', '{"n": 1}');
+BEGIN READ ONLY;
+SELECT persist_enqueue('t', '{"n": "x"}');
+ROLLBACK;
+SET persist_pipeline.mode = direct;
+SELECT persist_enqueue('t', '{"n": "x"}');
+SET persist_pipeline.mode = reject;
+SELECT persist_enqueue('t', '{"n": "x"}');
+RESET persist_pipeline.mode;
+SELECT count(*) FROM letters;
+
+-- ---- taken back ----
+
+SELECT persist_configure('t', durability => 'journal');
+SELECT count(persist_enqueue('t', '{"n": "x"}'));
+SELECT persist_configure('t', bad_items => 'error');
+SELECT persist_enqueue('t', '{"n": "x"}');
+SELECT persist_configure('t', bad_items => 'dead');
+SELECT count(persist_enqueue('t', '{"n": "x"}'));
+SELECT persist_unconfigure('t');
+SELECT persist_enqueue('t', '{"n": "x"}');
+SELECT count(*) FROM persist_settings WHERE target = 't'::regclass;
+SELECT persist_flush();
+SELECT count(*) FROM letters;
+
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+DROP OWNED BY pp_bad_items;
+DROP ROLE pp_bad_items;
+DROP SCHEMA bad_items CASCADE;

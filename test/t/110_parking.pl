@@ -1,0 +1,210 @@
+
+# What can't be written just now is parked, and others go on: locked tables and rows,
+# parents and children, over restarts and crashes, and up to a limit.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Parking;
+use PersistPipeline;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $at_most = 3;    # seconds, of what has to wait for lock_timeout once, 1 s
+
+my $node = parking_node('parking');
+
+# ---- a table that is locked
+
+{
+	my $lock;
+
+	create_target('postgres', $_) foreach 'locked', 'free';
+	enqueue('postgres', $_, 1, 2) foreach 'locked', 'free';
+	flush_returns('postgres', 1, 'lock: flushed');
+
+	$lock = lock_tables('locked');
+	enqueue('postgres', $_, 3, 50) foreach 'locked', 'free';
+	lands('postgres', 'free', 'lock: others');
+	is_parked('postgres', 'locked', 48, '55P03', 'lock: its items are parked');
+	enqueue('postgres', $_, 51, 100) foreach 'free', 'locked';
+	is_parked('postgres', 'locked', 98, '55P03', 'lock: later ones follow');
+	lands('postgres', 'free', 'lock: others, again');
+	flush_returns('postgres', 0, 'lock: persist_flush() is false');
+	flush_returns('postgres', 0, 'lock: and for that target', 'locked');
+	flush_returns('postgres', 1, 'lock: and true for another one', 'free');
+	is(queue_value($node, "items_parked || ' of ' || items_pending"), '98 of 98', 'lock: the queue knows');
+	unlock($lock);
+	lands('postgres', 'locked', 'unlocked');
+	adds_up('postgres', 'unlocked');
+}
+
+# ---- many at once don't add up
+
+{
+	my @tables = map { "locked$_" } 1 .. 20;
+	my $n = 100;
+	my $lock;
+	my $start;
+
+	create_target('postgres', $_) foreach @tables;
+	enqueue('postgres', $_, 1, 1) foreach @tables;
+	flush_returns('postgres', 1, 'twenty: flushed');
+	$lock = lock_tables(join ', ', @tables);
+
+	# in one batch, and then, with more of them, in many
+	session('postgres')->begin_work;
+	enqueue('postgres', $_, 2, 11) foreach @tables;
+	enqueue('postgres', 'free', 101, 101);
+	session('postgres')->commit;
+	$start = time;
+	wait_for_sql(session('postgres'), "SELECT count(*) = 101 FROM free");
+	cmp_ok(time - $start, '<', $at_most, 'twenty: the free one has waited once, not twenty times');
+	is_parked('postgres', $_, 10, '55P03', "twenty: $_ is parked") foreach @tables;
+	unlock($lock);
+	lands('postgres', $_, "twenty: $_") foreach @tables;
+
+	$lock = lock_tables(join ', ', @tables);
+	enqueue('postgres', $_, 12, 15) foreach @tables;
+	enqueue('postgres', 'free', 102, 102);
+	$start = time;
+	wait_for_sql(session('postgres'), "SELECT count(*) = 102 FROM free");
+	cmp_ok(time - $start, '<', $at_most, 'twenty, in many batches: the same');
+	unlock($lock);
+	lands('postgres', $_, "twenty, in many batches: $_") foreach @tables;
+	adds_up('postgres', 'twenty');
+}
+
+# ---- what is parked stays so, whatever ends
+
+{
+	my %ends = (
+		'restart' => sub { forget_sessions(); $node->restart },
+		'immediate stop' => sub { forget_sessions(); $node->stop('immediate'); $node->start },
+		'crash' => sub {
+			my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+
+			forget_sessions();
+			kill 'KILL', $pid;
+			$node->poll_query_until('postgres', "SELECT pg_postmaster_start_time() IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+		},
+		'worker terminated' => sub {
+			my $pid = worker_pid($node);
+
+			session('postgres')->do("SELECT pg_terminate_backend($pid)");
+			wait_for_new_worker($node, $pid);
+		},
+		'worker_idle_timeout' => sub {
+			set_and_reload('worker_idle_timeout', "'50ms'");
+		});
+	my $n = 0;
+
+	create_target('postgres', 'kept');
+	foreach my $end (sort keys %ends)
+	{
+		shut_gate('postgres');
+		enqueue('postgres', 'kept', $n + 1, $n + 40);
+		is_parked('postgres', 'kept', 40, '55006', "$end: parked");
+		$ends{$end}->();
+		is_parked('postgres', 'kept', 40, '', "$end: still parked");
+		enqueue('postgres', 'kept', $n + 41, $n + 80);
+		is_parked('postgres', 'kept', 80, '55006', "$end: later ones follow");
+		flush_returns('postgres', 0, "$end: persist_flush() is false");
+		open_gate('postgres');
+		lands('postgres', 'kept', $end);
+		adds_up('postgres', $end);
+		$n += 80;
+	}
+	all_workers_leave('a worker with nothing parked leaves');
+}
+
+# ---- rows that are locked
+
+{
+	my $dbh = session('postgres');
+	my $lock = connect_to($node);
+
+	$dbh->do("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1), (2)");
+	create_target('postgres', 'child', 'parent int REFERENCES parent');
+	$lock->begin_work;
+	$lock->do("SELECT FROM parent WHERE id = 1 FOR UPDATE");
+
+	# in one transaction, and then in many
+	$dbh->do("SELECT persist_enqueue('child', jsonb_build_object('n', i, 'parent', 2 - (i % 5 = 0)::int)) FROM generate_series(1, 25) AS i");
+	$dbh->do("SELECT persist_enqueue('child', jsonb_build_object('n', ?::int, 'parent', ?::int))", undef, $_, $_ % 5 ? 2 : 1) foreach 26 .. 50;
+	$committed{postgres}{child} = 50;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 40 FROM child") }, 'row lock: rows of another parent come');
+	is_parked('postgres', 'child', 10, '55P03', 'row lock: and only they');
+	flush_returns('postgres', 0, 'row lock: persist_flush() is false');
+	$lock->commit;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 50 FROM child") }, 'row lock: the others come after the commit');
+	is(one_value($dbh, "SELECT bool_and(came = sorted AND array_length(came, 1) IN (10, 40))"
+			. " FROM (SELECT array_agg(n ORDER BY ins) AS came, array_agg(n ORDER BY n) AS sorted FROM child GROUP BY parent) AS p"),
+		1, 'row lock: in order, for each parent');
+	$lock->disconnect;
+	adds_up('postgres', 'row lock');
+
+	# the parents are items, too, and their table is locked: in either way
+	my $n = 0;
+
+	$dbh->do("SELECT persist_enqueue('parent', '{\"id\": 3}')");
+	$committed{postgres}{parent} = 1;
+	adds_up('postgres', 'parents');
+
+	foreach my $mode ('ACCESS EXCLUSIVE', 'SHARE')
+	{
+		$lock = lock_tables('parent', $mode);
+		foreach my $i ($n + 1 .. $n + 20)
+		{
+			$dbh->begin_work if $i % 2;
+			$dbh->do("SELECT persist_enqueue('parent', jsonb_build_object('id', ?::int))", undef, 100 + $i);
+			$dbh->do("SELECT persist_enqueue('child', jsonb_build_object('n', ?::int, 'parent', ?::int))", undef, 50 + $i, 100 + $i);
+			$dbh->commit if !$dbh->{AutoCommit};
+		}
+		$n += 20;
+		$committed{postgres}{parent} += 20;
+		$committed{postgres}{child} += 20;
+		is_parked('postgres', 'parent', 20, '55P03', "parents, $mode: parked");
+		is_parked('postgres', 'child', 20, '', "parents, $mode: so are their children");
+		unlock($lock);
+		ok(eval { wait_for_sql($dbh, "SELECT count(*) = 50 + $n FROM child") }, "parents, $mode: children come");
+		is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) FILTER (WHERE n > 50) = array(SELECT generate_series(51, 50 + $n)) FROM child"),
+			1, "parents, $mode: in order");
+		adds_up('postgres', "parents, $mode");
+	}
+}
+
+# ---- a limit for each target
+
+{
+	my $dbh = session('postgres');
+	my $n = 0;
+
+	create_target('postgres', $_, 'filler text') foreach 'bounded', 'unbounded';
+	set_and_reload('parked_limit', "'64kB'");
+	shut_gate('postgres');
+	while ($n < 10000
+		&& try_sql($dbh, "SELECT persist_enqueue('bounded', jsonb_build_object('n', ?::int, 'filler', repeat('x', 1000)))", $n + 1) eq '00000')
+	{
+		$n++;
+	}
+	$committed{postgres}{bounded} = $n;
+	is($dbh->state, '53400', 'parked_limit: past it calls fail');
+	like($dbh->errstr, qr/"bounded"/, 'parked_limit: the message names the relation');
+	cmp_ok($n, '>=', 60, 'parked_limit: not before');
+	is(try_sql($dbh, "SELECT persist_enqueue('bounded', '{}')"), '53400', 'parked_limit: again');
+	enqueue('postgres', 'unbounded', 1, 10);
+	is_parked('postgres', 'unbounded', 10, '55006', 'parked_limit: another target has its own');
+	open_gate('postgres');
+	lands('postgres', $_, "parked_limit: $_") foreach 'bounded', 'unbounded';
+	enqueue('postgres', 'bounded', $n + 1, $n + 10);
+	lands('postgres', 'bounded', 'parked_limit: now it takes items again');
+	adds_up('postgres', 'parked_limit');
+}
+
+is_clean_log(qr/client backend 53400 ERROR/);
+forget_sessions();
+$node->stop;
+done_testing();

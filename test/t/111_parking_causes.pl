@@ -1,0 +1,292 @@
+
+# Whatever keeps items from being inserted for a while, they come when it is over, each
+# once and in order; what will never be over makes dead letters, of no others.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Parking;
+use PersistPipeline;
+use PostgreSQL::Test::Cluster;
+use Test::More;
+
+my $node = parking_node(
+	'causes',
+	deadlock_timeout => "'100ms'",
+	'persist_pipeline.misfit_timeout' => "'10min'");
+my $dbh = session('postgres');
+my $dead = 0;    # letters that there are
+
+create_target('postgres', 'free');
+$dbh->do("GRANT SELECT ON gate TO PUBLIC; GRANT USAGE ON SEQUENCE ins TO PUBLIC");
+
+# A trigger on the target, which runs this for each row.
+sub add_trigger
+{
+	my ($target, $code) = @_;
+
+	$dbh->do("CREATE OR REPLACE FUNCTION on_$target() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $code; RETURN NEW; END \$\$");
+	$dbh->do("CREATE OR REPLACE TRIGGER on_row BEFORE INSERT ON $target FOR EACH ROW EXECUTE FUNCTION on_$target()");
+	return;
+}
+
+# Items that are enqueued while the target is paused, all of them in one batch then.
+sub enqueue_paused
+{
+	my ($target, $from, $to) = @_;
+
+	$dbh->do("SELECT persist_pause('$target')");
+	enqueue('postgres', $target, $from, $to);
+	is_parked('postgres', $target, $to - $from + 1, '55000', "$target: paused");
+	return;
+}
+
+# All but these have come, in order; these are dead letters, for this reason.
+sub lands_without
+{
+	my ($target, $bad, $sqlstate, $name) = @_;
+	my $n = $committed{postgres}{$target};
+	my $bad_list = join ',', @$bad;
+
+	$dead += @$bad;
+	ok(eval { wait_for_sql($dbh, "SELECT persisted = $n - ? AND dead = ? FROM persist_stats WHERE target_name = '$target'", 0 + @$bad, 0 + @$bad) },
+		"$name: all are settled")
+	  or diag(join ' ', map { $_ // 'NULL' }
+		  $dbh->selectrow_array("SELECT persisted, dead, parked, parked_reason, last_error FROM persist_stats WHERE target_name = '$target'"));
+	is(one_value($dbh, "SELECT coalesce(array_agg(n ORDER BY ins), '{}') = array(SELECT i FROM generate_series(1, $n) AS i WHERE i <> ALL ('{$bad_list}')) FROM $target"),
+		1, "$name: each once, in order");
+	is(one_value($dbh, "SELECT string_agg(item->>'n', ',' ORDER BY id) FROM persist_dead_letters WHERE target = '$target'::regclass AND sqlstate ~ ?", $sqlstate),
+		@$bad ? $bad_list : undef, "$name: these are dead letters, and for that reason");
+	adds_up('postgres', $name);
+	is(one_value($dbh, "SELECT sum(dead) = $dead AND sum(dead) = (SELECT count(*) FROM persist_dead_letters) FROM persist_stats"),
+		1, "$name: and no others");
+	return;
+}
+
+# Others are not delayed.
+sub others_land
+{
+	my ($name) = @_;
+	my $n = $committed{postgres}{free} || 0;
+
+	enqueue('postgres', 'free', $n + 1, $n + 10);
+	lands('postgres', 'free', "$name, others");
+	return;
+}
+
+# ---- errors that a trigger raises a few times
+
+foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
+{
+	my $target = lc "tries_$sqlstate";
+
+	create_target('postgres', $target);
+	$dbh->do("CREATE SEQUENCE seq_$target");
+	add_trigger($target, "IF nextval('seq_$target') <= 6 THEN RAISE SQLSTATE '$sqlstate'; END IF");
+	enqueue('postgres', $target, 1, 40);
+	lands_without($target, [], '', "raised $sqlstate");
+}
+
+# ---- a deadlock with somebody else
+
+{
+	my $user = connect_to($node);
+
+	create_target('postgres', 'deadlock');
+	$dbh->do("CREATE TABLE two AS SELECT generate_series(1, 2) AS id; CREATE SEQUENCE seq_deadlock");
+	$user->do("SET application_name = 'user'; SET deadlock_timeout = '1h'");
+	add_trigger('deadlock', q{
+		PERFORM FROM two WHERE id = 1 FOR UPDATE;
+		IF nextval('seq_deadlock') = 1 THEN
+			WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'user' AND wait_event_type = 'Lock') LOOP
+				PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+			END LOOP;
+		END IF;
+		PERFORM FROM two WHERE id = 2 FOR UPDATE});
+	$user->begin_work;
+	$user->do("SELECT FROM two WHERE id = 2 FOR UPDATE");
+	enqueue('postgres', 'deadlock', 1, 40);
+	wait_for_sql($dbh, "SELECT is_called FROM seq_deadlock");
+	start_sql($user, "SELECT FROM two WHERE id = 1 FOR UPDATE");
+	is(finish_sql($user), '00000', 'deadlock: the worker gives way');
+	others_land('deadlock');
+	$user->commit;
+	$user->disconnect;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 40 FROM deadlock") }, 'deadlock: they come');
+	is(one_value($dbh, "SELECT count(DISTINCT n) FROM deadlock"), '40', 'deadlock: each once');
+	adds_up('postgres', 'deadlock');
+}
+
+# ---- statement_timeout: of a row, and of many together
+
+{
+	set_and_reload('statement_timeout', "'400ms'");
+	create_target('postgres', $_) foreach 'sleepy', 'slow';
+	add_trigger('sleepy', "IF NEW.n IN (7, 21) THEN PERFORM pg_sleep(60); END IF");
+	enqueue('postgres', 'sleepy', 1, 30);
+	others_land('a row sleeps');
+	lands_without('sleepy', [ 7, 21 ], '57014', 'a row sleeps');
+	add_trigger('slow', "PERFORM pg_sleep(0.03)");
+	enqueue_paused('slow', 1, 40);
+	$dbh->do("SELECT persist_resume('slow')");
+	others_land('all are slow');
+	lands_without('slow', [], '', 'all are slow');
+	set_and_reload('statement_timeout', "'30s'");
+}
+
+# ---- another server
+
+{
+	my $remote = PostgreSQL::Test::Cluster->new('remote');
+
+	$remote->init;
+	$remote->start;
+	$remote->safe_psql('postgres', $parking_tools . q{
+		CREATE TABLE far (n int, ins bigint DEFAULT nextval('ins'));
+		CREATE TABLE deferred (n int, ins bigint DEFAULT nextval('ins'),
+			k int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+	});
+	$dbh->do("CREATE EXTENSION postgres_fdw");
+	$dbh->do("CREATE SERVER remote FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '" . $remote->host . "', port '" . $remote->port . "')");
+	$dbh->do("CREATE USER MAPPING FOR CURRENT_USER SERVER remote");
+	$dbh->do("CREATE FOREIGN TABLE far_rows (n int, ins bigint) SERVER remote OPTIONS (table_name 'far')");
+	$dbh->do("CREATE FOREIGN TABLE far (n int) SERVER remote");
+	$dbh->do("CREATE FOREIGN TABLE deferred (n int, k int) SERVER remote");
+	enqueue('postgres', 'far', 1, 10);
+	adds_up('postgres', 'remote');
+
+	foreach my $mode ('fast', 'immediate')
+	{
+		my $n = $committed{postgres}{far};
+
+		$remote->stop($mode);
+		enqueue('postgres', 'far', $n + 1, $n + 40);
+		others_land("remote, $mode");
+		is_parked('postgres', 'far', 40, '^(08|57)', "remote, $mode: parked");
+		enqueue('postgres', 'far', $n + 41, $n + 50);
+		$remote->start;
+		adds_up('postgres', "remote, $mode");
+		is($remote->safe_psql('postgres', "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, $n + 50)) FROM far"),
+			't', "remote, $mode: each once, in order");
+	}
+
+	# what only the other's commit finds out
+	enqueue('postgres', 'deferred', 1, 1);
+	adds_up('postgres', 'remote commit: before');
+	$dbh->do("SELECT persist_enqueue('deferred', jsonb_build_object('n', i, 'k', CASE WHEN i IN (7, 20) THEN 0 ELSE i END)) FROM generate_series(2, 30) AS i");
+	$committed{postgres}{deferred} += 29;
+	others_land('remote commit');
+	adds_up('postgres', 'remote commit');
+	is(one_value($dbh, "SELECT string_agg(item->>'n', ',' ORDER BY id) FROM persist_dead_letters WHERE target::regclass::text = 'deferred'"),
+		'20', 'remote commit: the row that it refuses is a dead letter');
+	is($remote->safe_psql('postgres', "SELECT array_agg(n ORDER BY ins) = array(SELECT i FROM generate_series(1, 30) AS i WHERE i <> 20) FROM deferred"),
+		't', 'remote commit: the others are there, in order');
+	$dead++;
+	$remote->stop;
+}
+
+# ---- a right that is revoked, from one of two roles
+
+{
+	my %user;
+
+	create_target('postgres', 'granted', "role name DEFAULT current_user");
+	foreach my $role ('alice', 'bob')
+	{
+		$dbh->do("CREATE ROLE $role LOGIN; GRANT INSERT ON granted TO $role; GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO $role");
+		$user{$role} = connect_to($node, 'postgres', user => $role);
+	}
+	my $enqueue = sub {
+		my ($role, $from, $to) = @_;
+
+		$user{$role}->do("SELECT persist_enqueue('granted', jsonb_build_object('n', ?::int))", undef, $_) foreach $from .. $to;
+		$committed{postgres}{granted} += $to - $from + 1;
+	};
+	my $have = sub {
+		my ($role, $n, $name) = @_;
+
+		ok(eval { wait_for_sql($dbh, "SELECT count(*) = $n FROM granted WHERE role = '$role'") }, "$name: they come");
+		is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, $n)) FROM granted WHERE role = '$role'"),
+			1, "$name: each once, in order");
+	};
+
+	$dbh->do("SELECT persist_pause('granted')");
+	$enqueue->($_, 1, 20) foreach 'alice', 'bob';
+	is_parked('postgres', 'granted', 40, '55000', 'rights: paused');
+	$dbh->do("REVOKE INSERT ON granted FROM alice");
+	$dbh->do("SELECT persist_resume('granted')");
+	$have->('bob', 20, 'rights: of bob');
+	is_parked('postgres', 'granted', 20, '42501', 'rights: those of alice are parked');
+	$enqueue->('bob', 21, 40);
+	$have->('bob', 40, 'rights: of bob, later ones');
+	others_land('rights');
+	$dbh->do("GRANT INSERT ON granted TO alice");
+	$enqueue->('alice', 21, 40);
+	$have->('alice', 40, 'rights: of alice');
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters WHERE target::regclass::text = 'granted'"), '0', 'rights: none is dead');
+	adds_up('postgres', 'rights');
+	$_->disconnect foreach values %user;
+}
+
+# ---- a target that takes none
+
+{
+	create_target('postgres', 'narrow', 'c int');
+	$dbh->do("SELECT persist_pause('narrow')");
+	$dbh->do("SELECT persist_enqueue('narrow', jsonb_build_object('n', i, 'c', i)) FROM generate_series(1, 40) AS i");
+	$committed{postgres}{narrow} = 40;
+	$dbh->do("ALTER TABLE narrow DROP c");
+	$dbh->do("SELECT persist_resume('narrow')");
+	is_parked('postgres', 'narrow', 40, '^42', 'column dropped: parked');
+	others_land('column dropped');
+	set_and_reload('misfit_timeout', "'10ms'");
+	ok(eval { wait_for_sql($dbh, "SELECT dead = 40 FROM persist_stats WHERE target_name = 'narrow'") }, 'column dropped: then they are dead letters');
+	$dead += 40;
+	enqueue('postgres', 'narrow', 41, 50);
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 10 FROM narrow") }, 'column dropped: others of the target come');
+	adds_up('postgres', 'column dropped');
+	set_and_reload('misfit_timeout', "'10min'");
+
+	create_target('postgres', 'alike');
+	add_trigger('alike', "RAISE check_violation");
+	enqueue_paused('alike', 1, 150);
+	$dbh->do("SELECT persist_resume('alike')");
+	is_parked('postgres', 'alike', 150, '23514', 'all alike: parked');
+	enqueue('postgres', 'alike', 151, 200);
+	is_parked('postgres', 'alike', 200, '23514', 'all alike: later ones follow');
+	others_land('all alike');
+	add_trigger('alike', "NULL");
+	lands_without('alike', [], '', 'all alike, mended');
+}
+
+# ---- no room for dead letters
+
+{
+	my @bad = grep { $_ % 4 == 0 } 1 .. 40;
+
+	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), $dead, 'limit: all are discarded');
+	set_and_reload('dead_letter_limit', 15);
+	create_target('postgres', 'filled', 'CHECK (n % 4 <> 0)');
+	enqueue('postgres', 'filled', 1, 40);
+	ok(eval { wait_for_sql($dbh, "SELECT dead = 10 FROM persist_stats WHERE target_name = 'filled'") }, 'limit: up to it they are dead letters');
+	enqueue_paused('filled', 41, 80);
+	$dbh->do("SELECT persist_resume('filled')");
+	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats WHERE target_name = 'filled'") }, 'limit: then the target is parked');
+	enqueue('postgres', 'filled', 81, 88);
+	others_land('limit');
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '15', 'limit: there are no more');
+	is(one_value($dbh, "SELECT enqueued FROM persist_stats WHERE target_name = 'filled'"), '88', 'limit: nothing is lost');
+	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), '15', 'limit: they are discarded');
+	adds_up('postgres', 'limit');
+	is(one_value($dbh, "SELECT persisted || ' ' || dead || ' ' || discarded FROM persist_stats WHERE target_name = 'filled'"),
+		'66 7 15', 'limit: it goes on');
+	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT i FROM generate_series(1, 88) AS i WHERE i % 4 <> 0) FROM filled"), 1, 'limit: in order');
+}
+
+is_clean_log(
+	qr/^WARNING:  terminating connection due to/,    # of the other server
+	qr/persist_pipeline worker (57014|23505|23514|428..|42703) WARNING:  .* for relation/);
+$node->stop;
+done_testing();

@@ -1,0 +1,406 @@
+
+# An item whose insert ends the server: a trigger calls C code that does so for a
+# marked row.  It may do it twice; then the item is a dead letter, and everything else
+# has landed once.  What ends the server through no fault of the items makes no dead
+# letters.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = pp_node(
+	'poison',
+	'persist_pipeline.flush_interval' => "'5ms'",
+	'persist_pipeline.lock_timeout' => "'50ms'",
+	restart_after_crash => 'on');
+my $everything_from = log_position($node);
+my $library = $node->basedir . '/crash';
+
+# ---- the code that crashes
+
+{
+	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
+
+	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/crash.c");
+}
+
+$node->safe_psql(
+	'postgres', qq{
+	CREATE FUNCTION crash() RETURNS trigger LANGUAGE C AS '$library', 'crash';
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+	\$\$ BEGIN RAISE lock_not_available; END \$\$;
+	CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+	\$\$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END \$\$;
+
+	-- t: the one with the bad code; o: another; at_commit: the code runs in the commit;
+	-- refused: always parked; slow: takes its time
+	CREATE TABLE t (run text, n int, how text);
+	CREATE TABLE o (run text, n int, how text);
+	CREATE TABLE at_commit (run text, n int, how text);
+	CREATE TABLE refused (run text, n int, how text);
+	CREATE TABLE slow (run text, n int, how text);
+	CREATE TRIGGER crash BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION crash();
+	CREATE CONSTRAINT TRIGGER crash AFTER INSERT ON at_commit DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION crash();
+	CREATE TRIGGER refuse BEFORE INSERT ON refused FOR EACH ROW EXECUTE FUNCTION refuse();
+	CREATE TRIGGER dawdle BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION dawdle();
+	CREATE VIEW landed AS
+	SELECT 't' AS target, * FROM t UNION ALL SELECT 'o', * FROM o
+	UNION ALL SELECT 'at_commit', * FROM at_commit UNION ALL SELECT 'slow', * FROM slow;
+});
+
+# A session, once the server is up; undefined while it isn't.
+sub session
+{
+	return connect_to($node, 'postgres', raise => 0);
+}
+
+# Wait until all of a run have landed or died; false if that takes too long.
+sub wait_until_settled
+{
+	my ($run, $items) = @_;
+
+	return eval {
+		wait_until(
+			"$run: settled",
+			sub {
+				my $dbh = session() or return;
+				my $settled = one_value($dbh,
+					"SELECT (SELECT count(*) FROM landed WHERE run = ?) + (SELECT count(*) FROM persist_dead_letters WHERE item->>'run' = ?)",
+					$run, $run);
+
+				return defined $settled && $settled >= $items;
+			});
+		1;
+	} || 0;
+}
+
+# How often has a worker ended by itself since?
+sub crashes_since
+{
+	my ($from) = @_;
+
+	return scalar log_since($node, $from, qr/LOG:  background worker "persist_pipeline worker.*(was terminated by signal|exited with exit code 0)/);
+}
+
+# Enqueue rows of a run, in this session: [target, n, how], ...  Returns the ids.
+sub enqueue
+{
+	my ($dbh, $run, @rows) = @_;
+
+	return map {
+		one_value($dbh, "SELECT persist_enqueue(?::regclass, jsonb_build_object('run', ?::text, 'n', ?::int, 'how', ?::text))",
+			$_->[0], $run, $_->[1], $_->[2])
+	} @rows;
+}
+
+# Rows $from .. $to for each of the targets.
+sub rows
+{
+	my ($from, $to, @targets) = @_;
+
+	return map { my $n = $_; map { [ $_, $n, '' ] } @targets } $from .. $to;
+}
+
+# Run what lets the worker at the items: it may crash before the answer is here.
+sub let_go
+{
+	my ($dbh, $sql) = @_;
+
+	eval { $dbh->do($sql); $dbh->disconnect; 1 } or $dbh->{InactiveDestroy} = 1;
+	return;
+}
+
+# What a run has come to: of so many items, these are letters, all others have landed, and the
+# server has crashed so often at most.
+sub check_run
+{
+	my ($run, $from, $items, $most_crashes, %letters) = @_;
+	my $all = wait_until_settled($run, $items);
+	my $crashes = crashes_since($from);
+	my $letters = keys %letters;
+
+	ok($all, "$run: settled");
+	cmp_ok($crashes, '<=', $most_crashes, "$run: $most_crashes crashes at most");
+	note "$run: $crashes crashes";
+	if (!$all)
+	{
+		# don't let it spoil the others
+		my $is_over = wait_until("$run: mended", sub {
+			my $dbh = session() or return;
+			return try_sql($dbh, "DROP TRIGGER IF EXISTS crash ON t; DROP TRIGGER IF EXISTS crash ON at_commit") eq '00000' });
+		wait_until_settled($run, $items);
+		$node->safe_psql('postgres', "CREATE TRIGGER crash BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION crash();
+			CREATE CONSTRAINT TRIGGER crash AFTER INSERT ON at_commit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crash()");
+	}
+
+	my $dbh = session();
+
+	$dbh->{RaiseError} = 1;
+	is_deeply(
+		$dbh->selectall_arrayref(
+			"SELECT id, target_name, item->>'n', item->>'how', sqlstate FROM persist_dead_letters WHERE item->>'run' = ? ORDER BY id", undef, $run),
+		[ map { [ $_, @{$letters{$_}}, 'XX000' ] } sort { $a <=> $b } keys %letters ],
+		"$run: $letters of them are letters, with id and values");
+	is_deeply(
+		$dbh->selectrow_arrayref("SELECT count(*), count(DISTINCT (target, n)) FROM landed WHERE run = ?", undef, $run),
+		[ $items - $letters, $items - $letters ],
+		"$run: all others have landed, once");
+	is(one_value($dbh, "SELECT count(*) FROM landed WHERE run = ? AND how <> ''", $run), 0, "$run: and no bad one");
+	is_deeply(
+		$dbh->selectall_arrayref(
+			"SELECT target, pending FROM persist_stats WHERE pending <> 0 AND target_name <> 'refused'"),
+		[], "$run: nothing waits");
+
+	# it stays up
+	my ($pid, $postmaster) = (one_value($dbh, "SELECT pg_backend_pid()"), one_value($dbh, "SELECT pg_postmaster_start_time()"));
+	enqueue($dbh, "$run after", rows(1, 50, 't', 'o'));
+	ok(wait_until_settled("$run after", 100), "$run: the pipeline works");
+	ok($dbh->ping, "$run: the server is up");
+	is(crashes_since($from), $crashes, "$run: and stays so");
+	$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+	$dbh->disconnect;
+	return;
+}
+
+# ---- in the middle of a transaction, with other targets' rows around it
+
+foreach my $how ('abort', 'null', 'kill', 'exit')
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	enqueue($dbh, $how, rows(1, 5, 'o'));
+	$dbh->begin_work;
+	enqueue($dbh, $how, rows(101, 150, 't', 'o'));
+	my ($id) = enqueue($dbh, $how, [ 't', 0, $how ]);
+	enqueue($dbh, $how, rows(151, 199, 't', 'o'), [ 'o', 200, '' ]);
+	let_go($dbh, 'COMMIT');
+	check_run($how, $from, 205, 2, $id => [ 'public.t', 0, $how ]);
+}
+
+# ---- in the commit of the batch, by a deferred trigger
+
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	$dbh->begin_work;
+	enqueue($dbh, 'commit', rows(1, 50, 'at_commit', 'o'));
+	my ($id) = enqueue($dbh, 'commit', [ 'at_commit', 0, 'abort' ]);
+	enqueue($dbh, 'commit', rows(51, 100, 'at_commit', 'o'));
+	let_go($dbh, 'COMMIT');
+	check_run('commit', $from, 201, 2, $id => [ 'public.at_commit', 0, 'abort' ]);
+}
+
+# ---- transactions of one row, in large batches and in batches of one
+
+foreach my $batch_size (10000, 1)
+{
+	my $run = "batches of $batch_size";
+	my $id;
+
+	$node->append_conf('postgresql.conf', "persist_pipeline.batch_size = $batch_size\npersist_pipeline.flush_interval = '200ms'");
+	$node->reload;
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	$dbh->do("SELECT persist_pause()");
+	enqueue($dbh, $run, rows(1, 100, 't', 'o'));
+	($id) = enqueue($dbh, $run, [ 't', 0, 'abort' ]);
+	enqueue($dbh, $run, rows(101, 200, 't', 'o'));
+	let_go($dbh, 'SELECT persist_resume()');
+	check_run($run, $from, 401, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+$node->append_conf('postgresql.conf', "persist_pipeline.batch_size = 10000\npersist_pipeline.flush_interval = '5ms'");
+$node->reload;
+
+# ---- two of them, in one transaction and in two
+
+foreach my $run ('two in one', 'two in two')
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+	my @ids;
+
+	$dbh->do("SELECT persist_pause()");
+	$dbh->begin_work;
+	enqueue($dbh, $run, rows(1, 50, 't', 'o'));
+	push @ids, enqueue($dbh, $run, [ 't', -1, 'abort' ]);
+	if ($run eq 'two in two')
+	{
+		$dbh->commit;
+		$dbh->begin_work;
+	}
+	enqueue($dbh, $run, rows(51, 100, 't', 'o'));
+	push @ids, enqueue($dbh, $run, [ 't', -2, 'null' ]);
+	enqueue($dbh, $run, rows(101, 150, 't', 'o'));
+	$dbh->commit;
+	let_go($dbh, 'SELECT persist_resume()');
+	check_run($run, $from, 302, 4, $ids[0] => [ 'public.t', -1, 'abort' ], $ids[1] => [ 'public.t', -2, 'null' ]);
+}
+
+# ---- among items that are parked, with another target's beside them
+
+{
+	my $from = log_position($node);
+	my $locker = connect_to($node);
+	my $dbh = connect_to($node);
+
+	$locker->begin_work;
+	$locker->do("LOCK TABLE t, o IN EXCLUSIVE MODE");
+	enqueue($dbh, 'parked', rows(1, 50, 'o', 't'));
+	my ($id) = enqueue($dbh, 'parked', [ 't', 0, 'abort' ]);
+	enqueue($dbh, 'parked', rows(51, 100, 't', 'o'));
+	ok($node->poll_query_until('postgres', "SELECT sum(parked) = 201 FROM persist_stats"), 'parked: they are');
+	$dbh->disconnect;
+	let_go($locker, 'ROLLBACK');
+	check_run('parked', $from, 201, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+
+# ---- while others are parked, and stay so
+
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	enqueue($dbh, 'beside parked', rows(1, 20, 'refused'));
+	ok($node->poll_query_until('postgres', "SELECT sum(parked) = 20 FROM persist_stats"), 'beside parked: they are');
+	$dbh->begin_work;
+	enqueue($dbh, 'beside parked', rows(1, 50, 't', 'o'));
+	my ($id) = enqueue($dbh, 'beside parked', [ 't', 0, 'abort' ]);
+	enqueue($dbh, 'beside parked', rows(51, 100, 't', 'o'));
+	let_go($dbh, 'COMMIT');
+	check_run('beside parked', $from, 201, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+
+# both are parked
+{
+	my $from = log_position($node);
+	my $locker = connect_to($node);
+	my $dbh = connect_to($node);
+
+	$locker->begin_work;
+	$locker->do("LOCK TABLE t IN EXCLUSIVE MODE");
+	enqueue($dbh, 'parked beside parked', rows(1, 50, 't'));
+	my ($id) = enqueue($dbh, 'parked beside parked', [ 't', 0, 'abort' ]);
+	enqueue($dbh, 'parked beside parked', rows(51, 100, 't'));
+	ok($node->poll_query_until('postgres', "SELECT sum(parked) = 121 FROM persist_stats"), 'parked beside parked: they are');
+	$dbh->disconnect;
+	let_go($locker, 'ROLLBACK');
+	check_run('parked beside parked', $from, 101, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+$node->safe_psql('postgres', "DROP TRIGGER refuse ON refused");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 20 FROM refused"), 'what was parked all the time has landed');
+
+# ---- the server doesn't start again by itself
+
+{
+	my $from = log_position($node);
+	my $crashes = 0;
+
+	$node->append_conf('postgresql.conf', "restart_after_crash = off");
+	$node->reload;
+	my $dbh = connect_to($node);
+
+	$dbh->begin_work;
+	enqueue($dbh, 'by hand', rows(1, 50, 't', 'o'));
+	my ($id) = enqueue($dbh, 'by hand', [ 't', 0, 'abort' ]);
+	enqueue($dbh, 'by hand', rows(51, 100, 't', 'o'));
+	let_go($dbh, 'COMMIT');
+	while ($crashes < 6)
+	{
+		my $up = wait_until('by hand: settled, or down', sub {
+			return 'down' if !-e $node->data_dir . '/postmaster.pid';
+			my $session = session() or return;
+			my $letters = one_value($session, "SELECT count(*) FROM persist_dead_letters");
+			return defined $letters && $letters > 0 ? 'settled' : 0;
+		});
+
+		last if $up eq 'settled';
+		$crashes++;
+		$node->_update_pid(0);
+		wait_until('by hand: it starts', sub { $node->start(fail_ok => 1) });
+	}
+	$node->append_conf('postgresql.conf', "restart_after_crash = on");
+	$node->reload;
+	check_run('by hand', $from, 201, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+
+# ---- nobody's fault: others crash, and immediate stops, while a batch is being written
+
+sub wait_for_batch
+{
+	my $dbh;
+
+	wait_until('a batch is being written', sub {
+		$dbh = session() or return;
+		return one_value($dbh, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'");
+	});
+	usleep(rand 100_000);
+	return $dbh;
+}
+
+my %innocent = (
+	'backend killed' => sub {
+		my $dbh = wait_for_batch();
+		my $from = log_position($node);
+
+		kill 'KILL', $dbh->{pg_pid};
+		$dbh->{InactiveDestroy} = 1;
+		$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	},
+	'immediate stop' => sub {
+		my $dbh = wait_for_batch();
+
+		$dbh->disconnect;
+		$node->stop('immediate');
+		$node->start;
+	},
+	'worker killed once' => sub {
+		my $dbh = wait_for_batch();
+		my $from = log_position($node);
+
+		kill 'KILL', one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+		$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	});
+
+foreach my $run (sort keys %innocent)
+{
+	my $from = log_position($node);
+	my $times = $run =~ /once/ ? 1 : 5;
+	my $dbh = connect_to($node);
+
+	# transactions of one row, and one of many
+	enqueue($dbh, $run, rows(1, 20, 'slow'));
+	$dbh->begin_work;
+	enqueue($dbh, $run, rows(21, 60, 'slow', 'o'));
+	$dbh->commit;
+	$dbh->disconnect;
+	$innocent{$run}->() foreach 1 .. $times;
+
+	# between two transactions it has tried nothing
+	cmp_ok(scalar(@{[ log_since($node, $from, qr/a worker of persist_pipeline has crashed/) ]}), '<=', $run =~ /worker/ ? 1 : 0, "$run: was it the worker?");
+	check_run($run, $from, 100, $run =~ /worker/ ? 1 : 0);
+}
+
+is_deeply(
+	[
+		complaints(
+			$node, $everything_from,
+			qr/WARNING:  terminating connection because of crash of another server process/,
+			qr/57P0[123] FATAL/,
+			qr/persist_pipeline worker XX000 WARNING:  .* could not be inserted/,
+			qr/persist_pipeline worker .* WARNING:  .* dead letter/)
+	],
+	[],
+	'the log holds no WARNING or ERROR that was not provoked');
+
+$node->stop;
+done_testing();

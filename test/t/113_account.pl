@@ -1,0 +1,449 @@
+
+# The account of each target, under a mixed load: commits, rollbacks, savepoints, bad
+# rows and skipped ones, targets that are locked now and then, dead letters that are sent
+# again, repaired and discarded, workers that are terminated and clean restarts.  When it
+# is quiet the account says what the clients have committed, and what has become of it.
+#
+# PP_ACCOUNT_SECONDS: of load (15; a full run is 300).  PP_SEED: of the random numbers.
+# This one is about stretches of random time, so it does sleep.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $seconds = $ENV{PP_ACCOUNT_SECONDS} || 15;
+my $seed = $ENV{PP_SEED} || time % 100_000;
+my $clients = 6;
+my $clerks = 2;
+my $end;
+
+my $node = pp_node(
+	'account',
+	'persist_pipeline.dead_letter_limit' => 10_000_000,
+	'persist_pipeline.flush_interval' => "'20ms'",
+	'persist_pipeline.lock_timeout' => "'50ms'",
+	'persist_pipeline.misfit_timeout' => "'500ms'",
+	'persist_pipeline.ring_size' => "'1MB'",
+	'persist_pipeline.transaction_buffer' => "'64kB'");
+my $everything_from = log_position($node);
+my $dir = $node->basedir;
+
+note "seed $seed";
+
+# keyed: rows with n < 0 are bad; child: so are rows whose parent is; picky: a trigger
+# passes over each seventh and refuses each eleventh; lenient: items that don't fit are
+# letters; locked: now and then; volatile: in the ring alone
+my @targets = qw(plain keyed child picky lenient locked volatile);
+my $is_target = join ', ', map { "'$_'::regclass" } @targets;
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE other LOGIN;
+	CREATE TABLE plain (w int, n int);
+	CREATE TABLE keyed (w int, n int CHECK (n >= 0), PRIMARY KEY (w, n));
+	CREATE TABLE child (w int, n int, FOREIGN KEY (w, n) REFERENCES keyed);
+	CREATE TABLE picky (w int, n int);
+	CREATE TABLE lenient (w int, n int);
+	CREATE TABLE locked (w int, n int);
+	CREATE TABLE volatile (w int, n int);
+	CREATE FUNCTION pick() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.n % 7 = 0 THEN RETURN NULL; END IF;
+		IF NEW.n % 11 = 0 THEN RAISE 'refused'; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER pick BEFORE INSERT ON picky FOR EACH ROW EXECUTE FUNCTION pick();
+	SELECT persist_configure('lenient', bad_items => 'dead');
+	SELECT persist_configure('volatile', durability => 'ring');
+
+	-- a transaction that has committed
+	CREATE TABLE marks (w int, tx int, PRIMARY KEY (w, tx));
+	GRANT ALL ON ALL TABLES IN SCHEMA public TO other;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO other;
+});
+
+# A session, once the server is up again.
+sub session
+{
+	my %option = @_;
+	my $dbh;
+
+	while (!$dbh)
+	{
+		$dbh = connect_to($node, 'postgres', raise => 0, %option) or sleep 0.02;
+	}
+	$dbh->{RaiseError} = 1;
+	return $dbh;
+}
+
+# ---- clients
+
+# Enqueue so many rows; returns how many of which target.
+sub enqueue
+{
+	my ($client, $dbh, $n, $target) = @_;
+	my $rows = rand() < 0.9 ? 1 + int rand 8 : 1 + int rand 400;
+	my $value =
+		$target eq 'keyed' ? 'CASE WHEN i % 13 = 0 THEN -i ELSE i END'
+	  : $target eq 'lenient' ? "CASE WHEN i % 5 = 0 THEN 'five' || i ELSE i::text END"
+	  : 'i';
+	my ($first, $last) = ($$n + 1, $$n + $rows);
+	my $object = "jsonb_build_object('w', $client, 'n', $value)";
+	my %count = ($target => $rows);
+
+	$$n += $rows;
+	$dbh->do(
+		rand() < 0.5
+		? "SELECT count(persist_enqueue('$target'::regclass, $object)) FROM generate_series($first, $last) AS i"
+		: "SELECT cardinality(persist_enqueue_many('$target'::regclass, (SELECT jsonb_agg($object ORDER BY i) FROM generate_series($first, $last) AS i)))"
+	);
+	if ($target eq 'keyed' && rand() < 0.7)
+	{
+		$dbh->do("SELECT count(persist_enqueue('child', jsonb_build_object('w', $client, 'n', i))) FROM generate_series($first, $last) AS i");
+		$count{child} = $rows;
+	}
+	return %count;
+}
+
+sub add
+{
+	my ($sum, %count) = @_;
+
+	$sum->{$_} += $count{$_} foreach keys %count;
+	return;
+}
+
+# One transaction; its items go to %$count, and its mark to the server.  Returns
+# whether it has committed.
+sub transaction
+{
+	my ($client, $dbh, $tx, $n, $count, $doubtful) = @_;
+
+	$dbh->begin_work;
+	foreach my $part (1 .. 1 + int rand 3)
+	{
+		my $savepoint = rand() < 0.3;
+		my %part;
+
+		$dbh->do("SAVEPOINT s") if $savepoint;
+		add(\%part, enqueue($client, $dbh, $n, $targets[ rand @targets ]));
+		if ($savepoint && rand() < 0.3)
+		{
+			# an error of the call, after it has taken some
+			my $state = try_sql($dbh,
+				"SELECT persist_enqueue('plain', jsonb_build_object('w', CASE WHEN i < 5 THEN '1' ELSE 'x' END)) FROM generate_series(1, 9) AS i");
+
+			die "SQLSTATE $state" if $dbh->ping && $state ne '22P02';
+			$dbh->do("ROLLBACK TO SAVEPOINT s");
+			next;
+		}
+		if ($savepoint && rand() < 0.4)
+		{
+			$dbh->do("ROLLBACK TO SAVEPOINT s");
+			next;
+		}
+		$dbh->do("RELEASE SAVEPOINT s") if $savepoint && rand() < 0.5;
+		add($count, %part);
+	}
+	if (rand() < 0.1)
+	{
+		$dbh->rollback;
+		return 0;
+	}
+	$dbh->do("INSERT INTO marks VALUES ($client, $tx)");
+	$$doubtful = 1;
+	$dbh->commit;
+	return 1;
+}
+
+sub client
+{
+	my ($client) = @_;
+	my @as = $client % 3 == 0 ? (user => 'other') : ();
+	my ($n, $tx, $doubts) = (0, 0, 0);
+	my %committed = map { $_ => 0 } @targets;
+	my $dbh;
+
+	srand($seed + $client);
+	while (time < $end)
+	{
+		my (%count, $doubtful);
+
+		$dbh ||= session(@as);
+		$tx++;
+		my $done = eval { transaction($client, $dbh, $tx, \$n, \%count, \$doubtful) };
+
+		if (!defined $done)
+		{
+			my $error = $@;
+
+			# nothing but the end of the session is an excuse
+			die $error if $dbh->ping;
+			$dbh = undef;
+			$done = 0;
+		}
+		if (!$done && $doubtful)
+		{
+			$doubts++;
+			while (!$dbh)
+			{
+				$dbh = session(@as);
+				$done = eval { one_value($dbh, "SELECT count(*) FROM marks WHERE w = $client AND tx = $tx") };
+				$dbh = undef if !defined $done;
+			}
+		}
+		add(\%committed, %count) if $done;
+		sleep rand 0.02;
+	}
+	append_to_file("$dir/committed.$client", join(' ', $tx, $doubts, %committed));
+	return;
+}
+
+# ---- the others.  What breaks their sessions is a restart.
+
+# Call the code again and again; it gets a session.
+sub again_and_again
+{
+	my ($number, $code) = @_;
+	my $dbh;
+
+	srand($seed + $number);
+	while (time < $end)
+	{
+		$dbh ||= session();
+		eval { $code->($dbh); 1 } or do {
+			my $error = $@;
+
+			die $error if $dbh->ping;
+			$dbh = undef;
+		};
+	}
+	return;
+}
+
+# Locks a target now and then.
+sub locker
+{
+	my ($dbh) = @_;
+
+	$dbh->begin_work;
+	$dbh->do('LOCK TABLE ' . (rand() < 0.7 ? 'locked' : 'keyed') . ' IN EXCLUSIVE MODE');
+	sleep rand 0.6;
+	$dbh->commit;
+	sleep rand 0.6;
+	return;
+}
+
+# Does something with some letters, and takes it back now and then.
+sub clerk
+{
+	my ($dbh) = @_;
+	my $some = 'SELECT id FROM persist_dead_letters ORDER BY random() LIMIT ' . (1 + int rand 30);
+	my $what = rand;
+
+	sleep rand 0.2;
+	$dbh->begin_work;
+	if ($what < 0.3)
+	{
+		# but not what has never been an item, and still isn't one
+		$dbh->do("SELECT persist_requeue(array(SELECT id FROM persist_dead_letters WHERE data IS NOT NULL ORDER BY random() LIMIT 30))");
+	}
+	elsif ($what < 0.6)
+	{
+		$dbh->do("SELECT persist_requeue(id, jsonb_build_object('w', 0, 'n', 1000000 + id % 1000000000)) FROM ($some) AS s");
+	}
+	elsif ($what < 0.8)
+	{
+		$dbh->do("SELECT persist_discard(array($some))");
+	}
+	elsif ($what < 0.9)
+	{
+		$dbh->do("SAVEPOINT s");
+		$dbh->do("SELECT persist_discard(array($some))");
+		$dbh->do("ROLLBACK TO SAVEPOINT s");
+		$dbh->do("SELECT persist_discard(array($some))");
+	}
+	else
+	{
+		my $target = $targets[ rand @targets ];
+
+		$dbh->do(rand() < 0.5 ? "SELECT persist_pause('$target')" : "SELECT persist_resume(c.oid) FROM pg_class AS c WHERE oid IN ($is_target)");
+	}
+	rand() < 0.8 ? $dbh->commit : $dbh->rollback;
+	return;
+}
+
+sub terminator
+{
+	my ($dbh) = @_;
+
+	sleep 0.2 + rand 1.5;
+	$dbh->do("SET log_min_messages = error");    # one that has left meanwhile is a WARNING
+	$dbh->do("SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE worker_pid IS NOT NULL");
+	return;
+}
+
+# ---- the load
+
+srand($seed);
+$end = time + $seconds;
+my @others = (\&locker, \&terminator, (\&clerk) x $clerks);
+my @pids = in_children(
+	$clients + @others,
+	sub {
+		my ($number) = @_;
+
+		return $number <= $clients ? client($number) : again_and_again($number, $others[ $number - $clients - 1 ]);
+	});
+my $restarts = 0;
+
+while ((my $left = $end - time) > 2)
+{
+	sleep($left - 2 < 4 ? 2 : 1 + rand 3);
+	$node->restart;    # fast
+	$restarts++;
+}
+children_succeeded('clients', @pids);
+
+my $dbh = connect_to($node);
+
+# ---- quiet
+
+$dbh->do("SELECT persist_resume(c.oid) FROM pg_class AS c WHERE oid IN ($is_target)");
+ok(eval { wait_for_sql($dbh, "SELECT sum(pending) = 0 AND count(parked_reason) = 0 FROM persist_stats"); 1 }, 'it has become quiet')
+  or note $@, explain($dbh->selectall_arrayref("SELECT * FROM persist_stats", { Slice => {} }));
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
+
+my %committed = map { $_ => 0 } @targets;
+my ($transactions, $doubts) = (0, 0);
+
+foreach my $client (1 .. $clients)
+{
+	my ($tx, $doubtful, %count) = split / /, slurp_file("$dir/committed.$client");
+
+	$transactions += $tx;
+	$doubts += $doubtful;
+	add(\%committed, %count);
+}
+note "seed $seed; $seconds s, $restarts restarts: $transactions transactions, $doubts of them doubtful";
+
+sub accounts
+{
+	return $dbh->selectall_hashref("SELECT * FROM persist_stats", 'target_name');
+}
+
+sub check_accounts
+{
+	my ($when) = @_;
+	my $accounts = accounts();
+
+	foreach my $target (@targets)
+	{
+		my $account = $accounts->{$target};
+
+		note join ', ', "$target: committed $committed{$target}",
+		  map { "$_ $account->{$_}" } qw(enqueued persisted skipped dead discarded lost pending parked batches errors);
+		is($account->{enqueued}, $committed{$target}, "$when: $target: enqueued is what the clients committed");
+		is($account->{persisted}, one_value($dbh, "SELECT count(*) FROM $target"), "$when: $target: persisted is what is there");
+		is( $account->{dead},
+			one_value($dbh, "SELECT count(*) FROM persist_dead_letters WHERE target = '$target'::regclass"),
+			"$when: $target: dead are the letters");
+		is($account->{persisted} + $account->{skipped} + $account->{dead} + $account->{discarded} + $account->{lost} + $account->{pending},
+			$account->{enqueued}, "$when: $target: it adds up");
+		is("$account->{lost} $account->{pending} $account->{parked}", '0 0 0', "$when: $target: nothing is lost, nothing waits");
+		is($account->{parked_reason}, undef, "$when: $target: nothing keeps it parked");
+	}
+	is(keys %$accounts, @targets, "$when: there is no other account");
+	return $accounts;
+}
+
+my $accounts = check_accounts('after the load');
+
+cmp_ok($accounts->{picky}{skipped}, '>', 0, 'some were skipped');
+cmp_ok($accounts->{$_}{dead} + $accounts->{$_}{discarded}, '>', 0, "$_: some died") foreach qw(keyed child picky lenient);
+is($accounts->{$_}{skipped}, 0, "$_: none was skipped") foreach grep { $_ ne 'picky' } @targets;
+is(one_value($dbh, "SELECT count(*) - count(DISTINCT (w, n)) FROM $_"), 0, "$_: none is there twice") foreach @targets;
+is(one_value($dbh, "SELECT count(*) - count(DISTINCT id) FROM persist_dead_letters"), 0, 'no two letters have the same id')
+  or note map { join(' | ', map { $_ // '' } @$_) . "\n" } @{
+	$dbh->selectall_arrayref(
+		"SELECT id, target_name, role_name, item, sqlstate, enqueued_at, failed_at, attempts, pos, data IS NULL, xmin FROM persist_dead_letters
+		 WHERE id IN (SELECT id FROM persist_dead_letters GROUP BY id HAVING count(*) > 1) ORDER BY id, failed_at")
+  };
+is( one_value(
+		$dbh,
+		q{SELECT count(*) FROM persist_dead_letters AS l JOIN keyed AS k ON k.w = (l.item->>'w')::int AND k.n = (l.item->>'n')::int
+		  WHERE l.target = 'child'::regclass}),
+	0, 'child: none has died whose parent has landed');
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'nothing waits');
+is(one_value($dbh, "SELECT format('%s %s %s %s', diverted, items_pending, journal_bytes, ring_used) FROM persist_queue"),
+	'f 0 0 0', 'nothing is held');
+is(one_value($dbh, "SELECT count(*) FROM persist_parked"), 0, 'nothing is parked');
+
+# ---- across a clean restart it stays what it is
+
+$dbh->disconnect;
+$node->restart;
+$dbh = connect_to($node);
+check_accounts('restarted');
+
+# ---- what is left of the letters
+
+$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+$accounts = accounts();
+is($accounts->{$_}{dead}, 0, "$_: discarded") foreach @targets;
+is($accounts->{$_}{enqueued}, $committed{$_}, "$_: and accounted for") foreach @targets;
+
+# ---- a target that takes none of its rows is parked: each row once, whatever had been found
+# out of them before
+
+$dbh->do($_) foreach (
+	'CREATE TABLE waiting (n int)',
+	q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN IF NEW.n <= 5 THEN RAISE lock_not_available; END IF; RAISE 'refused'; END $$},
+	'CREATE TRIGGER wait BEFORE INSERT ON waiting FOR EACH ROW EXECUTE FUNCTION wait()',
+
+	# a right that is revoked in the middle of a batch
+	'CREATE TABLE revoked (n int CHECK (n > 3))',
+	'CREATE SEQUENCE statements',
+	q{CREATE FUNCTION revoke() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN IF nextval('public.statements') IN (3, 4) THEN RAISE insufficient_privilege; END IF; RETURN NULL; END $$},
+	'CREATE TRIGGER revoke BEFORE INSERT ON revoked EXECUTE FUNCTION revoke()',
+	q{ALTER SYSTEM SET persist_pipeline.misfit_timeout = '1h'},
+	'SELECT pg_reload_conf()');
+$dbh->do("SELECT count(persist_enqueue('waiting', jsonb_build_object('n', n))) FROM generate_series(1, 200) AS n");
+my $waiting = "(SELECT count(*) FROM persist_parked) + (SELECT count(*) FROM persist_dead_letters)";
+
+wait_for_sql($dbh, "SELECT $waiting >= 200");
+is(one_value($dbh, "SELECT $waiting"), 200, 'rows that wait, then none that fits: all are parked, or dead, once');
+$dbh->do("DROP TRIGGER wait ON waiting");
+$dbh->do("SELECT persist_requeue(NULL)");
+$dbh->do("SELECT count(persist_enqueue('revoked', jsonb_build_object('n', n))) FROM generate_series(1, 20) AS n");
+wait_for_sql($dbh, "SELECT sum(pending) = 0 FROM persist_stats");
+is(one_value($dbh, "SELECT format('%s %s', count(*), count(DISTINCT n)) FROM waiting"), '200 200', 'and have landed, once');
+is_deeply(
+	$dbh->selectrow_arrayref("SELECT count(*), (SELECT count(*) FROM persist_dead_letters) FROM revoked"),
+	[ 17, 3 ], 'bad rows, then no right: each has landed or died');
+$accounts = accounts();
+is("$accounts->{waiting}{enqueued} $accounts->{revoked}{enqueued}", '200 20', 'as many as were enqueued');
+$dbh->disconnect;
+
+is_deeply(
+	[
+		complaints(
+			$node, $everything_from,
+			qr/client backend 22P02 ERROR/,
+			qr/57P0[13] FATAL/,
+			qr/persist_pipeline worker \w+ WARNING:  .* could not be inserted/,
+			qr/client backend 40P01 ERROR/)
+	],
+	[],
+	'the log holds no WARNING or ERROR that was not provoked');
+
+$node->stop;
+done_testing();

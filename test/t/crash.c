@@ -1,0 +1,38 @@
+/*
+ * Triggers that end the server; for 112_poison.pl, which compiles them.
+ *
+ * Of a relation with the columns n and how: a row with how = 'abort' and so on ends the
+ * process that inserts it, any other is inserted.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(crash);
+
+Datum
+crash(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple row = trigger->tg_trigtuple;
+	TupleDesc desc = trigger->tg_relation->rd_att;
+	char *how = SPI_getvalue(row, desc, SPI_fnumber(desc, "how"));
+
+	if (how && strcmp(how, "abort") == 0)
+		abort();
+	if (how && strcmp(how, "null") == 0)
+		*(volatile int *) NULL = 1;
+	if (how && strcmp(how, "kill") == 0)
+		kill(getpid(), SIGKILL);
+	if (how && strcmp(how, "exit") == 0)
+		_exit(0); /* the postmaster takes it for a crash, too */
+
+	return PointerGetDatum(row);
+}
