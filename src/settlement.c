@@ -207,6 +207,7 @@ pp_settle_to_journal(PpWork *works, int n)
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
 	pp_settlement_on_commit(works, n, NULL);
+	ForceSyncCommit(); /* the server may be about to end, or to crash */
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 }
