@@ -14,6 +14,10 @@
  * backups, and in every database that is made with this one as its template.  The
  * price is that a database that is dropped while its note stands leaves its file.
  *
+ * What is known of suspects has a checksum of its own, and is written when no attempt is
+ * noted, or before the attempt that it comes from is taken back: so whoever dies in the
+ * middle of one or the other leaves the other.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -32,34 +36,58 @@
 #include "attempt.h"
 
 #define FILE_SIZE 4096
-#define MAGIC 0x50504132 /* with another layout, another one */
+#define MAGIC 0x50504133 /* with another layout, another one */
+#define MAX_CULPRITS 8	 /* with more of them the oldest is a suspect again */
 
-typedef struct Note
+/* Whose file it is */
+typedef struct Owner
 {
 	uint32 magic;
 	Oid database;
+	Oid extension;
 	char boot[40]; /* the kernel's name for its run */
+} Owner;
+
+typedef struct Culprit
+{
+	uint64 pos;
+	uint32 part;
+	bool unshown;
+} Culprit;
+
+typedef struct Suspects
+{
+	uint64 from; /* from here ... */
+	uint64 to;	 /* ... to there; 0: there are none */
+	uint32 nculprits;
+	Culprit culprits[MAX_CULPRITS];
+} Suspects;
+
+typedef struct Notes
+{
+	Owner owner;
+	Suspects suspects;
+	pg_crc32c suspects_crc; /* with the owner */
 	PpAttempt attempt;
-	pg_crc32c crc; /* of the above */
+	pg_crc32c attempt_crc; /* the same */
 
-	uint32 excused; /* not in it, so that one store is enough */
-	int owner;		/* pid of the worker that opened it last */
-} Note;
+	uint32 excused; /* the attempt; not in its sum, so that one store is enough */
+	int pid;		/* of the worker that opened it last */
+} Notes;
 
-static volatile Note *file = NULL; /* NULL: not open, do nothing */
-static Note ours;				   /* what was stored there last */
+static volatile Notes *file = NULL; /* NULL: not open; then nothing outlives us */
+static Owner owner;
+static Suspects suspects; /* as in the file */
 static char path[MAXPGPATH];
 
-/* The note in the file is our own, not the last worker's */
-static volatile sig_atomic_t is_ours = false;
-
 static pg_crc32c
-get_crc(const Note *note)
+get_crc(const void *data, size_t size)
 {
 	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, note, offsetof(Note, crc));
+	COMP_CRC32C(crc, &owner, sizeof(owner));
+	COMP_CRC32C(crc, data, size);
 	FIN_CRC32C(crc);
 
 	return crc;
@@ -80,25 +108,27 @@ get_boot(char *boot, size_t size)
 }
 
 /*
- * The note that the file has, if it's a good one.  Else make it one that says nothing,
- * all of it written: to store into a page that the disk has no room for is SIGBUS.
+ * What the file has, as far as it is ours and good.  It is made as large as it has to be,
+ * and written to: to store into a page that the disk has no room for is SIGBUS.
  */
 static bool
-read_or_init(int fd, Note *note)
+read_or_init(int fd, Notes *found)
 {
 	char page[FILE_SIZE] = {0};
-	ssize_t n = pread(fd, page, FILE_SIZE, 0);
 
-	if (n < 0)
+	if (pread(fd, page, FILE_SIZE, 0) < 0)
 		return false;
-	memcpy(note, page, sizeof(Note));
-	if (n == FILE_SIZE && memcmp(note, &ours, offsetof(Note, attempt)) == 0 &&
-		note->crc == get_crc(note))
-		return true;
-
-	*note = ours;
-	memset(page, 0, FILE_SIZE);
-	memcpy(page, &ours, sizeof(Note));
+	memcpy(found, page, sizeof(Notes));
+	if (memcmp(&found->owner, &owner, sizeof(Owner)) != 0)
+	{
+		memset(page, 0, FILE_SIZE);
+		memset(found, 0, sizeof(Notes));
+		memcpy(page, &owner, sizeof(Owner));
+	}
+	if (found->suspects_crc != get_crc(&found->suspects, sizeof(Suspects)))
+		memset(&found->suspects, 0, sizeof(Suspects));
+	if (found->attempt_crc != get_crc(&found->attempt, sizeof(PpAttempt)) || found->excused)
+		memset(&found->attempt, 0, sizeof(PpAttempt));
 	errno = ENOSPC; /* if it writes less */
 	return pwrite(fd, page, FILE_SIZE, 0) == FILE_SIZE;
 }
@@ -114,54 +144,121 @@ quit(SIGNAL_ARGS)
 	_exit(2);
 }
 
-PpAttempt
-pp_attempt_open(Oid database)
+static volatile Notes *
+map_file(Notes *found)
 {
-	PpAttempt nothing = {0};
-	Note found;
 	void *map = MAP_FAILED;
-	int fd;
+	int fd = BasicOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);
 
-	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.attempt", PG_STAT_TMP_DIR, database);
-	memset(&ours, 0, sizeof(ours));
-	ours.magic = MAGIC;
-	ours.database = database;
-	get_boot(ours.boot, sizeof(ours.boot));
-	ours.crc = get_crc(&ours);
-
-	fd = BasicOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);
-	if (fd >= 0 && read_or_init(fd, &found))
+	if (fd >= 0 && read_or_init(fd, found))
 		map = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		ereport(LOG, (errcode_for_file_access(), errmsg("could not map file \"%s\": %m", path),
 					  errdetail("Items that crash the server will not be found out.")));
 	if (fd >= 0)
 		close(fd);
-	if (map == MAP_FAILED)
-		return nothing;
+	return map == MAP_FAILED ? NULL : map;
+}
 
-	file = map;
-	file->owner = MyProcPid;
+static void
+store_suspects(void)
+{
+	if (file == NULL)
+		return;
+	memcpy((void *) &file->suspects, &suspects, sizeof(Suspects));
+	pg_write_barrier();
+	file->suspects_crc = get_crc(&suspects, sizeof(Suspects));
+	pg_write_barrier();
+}
+
+static Culprit *
+find_culprit(uint64 pos, uint32 part)
+{
+	for (int i = 0; i < suspects.nculprits; i++)
+	{
+		if (suspects.culprits[i].pos == pos && suspects.culprits[i].part == part)
+			return &suspects.culprits[i];
+	}
+	return NULL;
+}
+
+static void
+remove_culprit(Culprit *culprit)
+{
+	Culprit *last = &suspects.culprits[--suspects.nculprits];
+
+	memmove(culprit, culprit + 1, (last - culprit) * sizeof(Culprit));
+	memset(last, 0, sizeof(Culprit));
+}
+
+static void
+add_suspects(uint64 from, uint64 to)
+{
+	suspects.from = suspects.to > 0 ? Min(suspects.from, from) : from;
+	suspects.to = Max(suspects.to, to);
+}
+
+/* A worker has ended while it was at that. */
+static void
+accuse(const PpAttempt *attempt)
+{
+	Culprit *culprit;
+
+	add_suspects(attempt->from, attempt->to);
+	if (!attempt->alone)
+		return;
+	culprit = find_culprit(attempt->from, attempt->part);
+	if (culprit == NULL)
+	{
+		if (suspects.nculprits == MAX_CULPRITS)
+			remove_culprit(&suspects.culprits[0]);
+		culprit = &suspects.culprits[suspects.nculprits++];
+		culprit->pos = attempt->from;
+		culprit->part = attempt->part;
+	}
+	culprit->unshown |= attempt->burying;
+}
+
+uint64
+pp_attempt_open(Oid database, Oid extension)
+{
+	Notes found = {.pid = 0};
+
+	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.attempt", PG_STAT_TMP_DIR, database);
+	memset(&owner, 0, sizeof(owner));
+	owner.magic = MAGIC;
+	owner.database = database;
+	owner.extension = extension;
+	get_boot(owner.boot, sizeof(owner.boot));
+
+	file = map_file(&found);
+	if (file == NULL)
+		return 0;
+
+	/* from here on it is known, whatever ends us before we try anything */
+	suspects = found.suspects;
+	if (found.attempt.items > 0)
+		accuse(&found.attempt);
+	file->pid = MyProcPid;
+	store_suspects();
+	pp_attempt_note(NULL);
 	pqsignal(SIGQUIT, quit);
 
-	return found.excused || found.attempt.items == 0 ? nothing : found.attempt;
+	return found.attempt.items;
 }
 
 /* Whoever dies in the middle of it leaves no note: nothing has been tried yet. */
 void
 pp_attempt_note(const PpAttempt *attempt)
 {
+	static const PpAttempt nothing = {0};
+	const PpAttempt *note = attempt ? attempt : &nothing;
+
 	if (file == NULL)
 		return;
-	memset(&ours.attempt, 0, sizeof(ours.attempt));
-	if (attempt && attempt->items > 0)
-		ours.attempt = *attempt;
-	ours.crc = get_crc(&ours);
-
-	file->attempt = ours.attempt;
+	memcpy((void *) &file->attempt, note, sizeof(PpAttempt));
 	pg_write_barrier();
-	file->crc = ours.crc;
-	is_ours = true;
+	file->attempt_crc = get_crc(note, sizeof(PpAttempt));
 	pg_write_barrier();
 	file->excused = false; /* last: until now it excuses the one before */
 }
@@ -169,23 +266,66 @@ pp_attempt_note(const PpAttempt *attempt)
 void
 pp_attempt_excuse(void)
 {
-	if (file && is_ours)
+	if (file)
 		file->excused = true;
 }
 
+void
+pp_attempt_suspect(uint64 from, uint64 to)
+{
+	add_suspects(from, to);
+	store_suspects();
+}
+
+bool
+pp_attempt_is_suspect(uint64 pos)
+{
+	return pos >= suspects.from && pos <= suspects.to && suspects.to > 0;
+}
+
+PpGuilt
+pp_attempt_guilt(uint64 pos, uint32 part)
+{
+	Culprit *culprit = find_culprit(pos, part);
+
+	if (culprit == NULL)
+		return PP_INNOCENT;
+	return culprit->unshown ? PP_CULPRIT_UNSHOWN : PP_CULPRIT;
+}
+
+void
+pp_attempt_close_case(uint64 pos, uint32 part)
+{
+	Culprit *culprit = find_culprit(pos, part);
+
+	if (culprit == NULL)
+		return;
+	remove_culprit(culprit);
+	store_suspects();
+}
+
+void
+pp_attempt_acquit(void)
+{
+	if (suspects.to == 0)
+		return;
+	memset(&suspects, 0, sizeof(suspects));
+	store_suspects();
+}
+
 /*
- * Leave the file where it isn't ours: its note was never answered, or another worker
- * has opened it (of an idle one's lane, that one may still be on its way out).
+ * Leave the file where it says something, or another worker has opened it (of an idle
+ * one's lane, that one may still be on its way out).
  */
 void
 pp_attempt_close(void)
 {
-	volatile Note *map = file;
+	volatile Notes *map = file;
 
 	if (map == NULL)
 		return;
 	file = NULL;
-	if (map->owner == MyProcPid && (is_ours || map->attempt.items == 0 || map->excused))
+	if (map->pid == MyProcPid && suspects.to == 0 && (map->attempt.items == 0 || map->excused))
 		(void) unlink(path);
 	(void) munmap((void *) map, FILE_SIZE);
 }

@@ -1,14 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * attempt.h
- *	  What a worker is trying, noted where a crash of the server doesn't reach it.
+ *	  What a worker is trying, and which items may have ended one; noted where a crash of
+ *	  the server doesn't reach it.
  *
- * An item can end the server: a broken C function in a trigger.  Shared memory is
- * lost with it, so the worker notes in a file what it tries, and the next worker of
- * the database asks what the last one died of.
+ * An item can end its worker (code that makes an error FATAL), or the server: a broken C
+ * function in a trigger.  Shared memory is lost with that, so the worker notes in a file
+ * what it tries:
  *
- * A note stands until the next one, or an excuse, or pp_attempt_close.  One that a
- * worker finds stands until its own first one, however it ends before that.
+ *	suspect		what a worker was trying when it ended, told by the places in the order of
+ *				things: each of them is tried alone from now on, wherever it waits
+ *	culprit		a suspect that was tried alone when a worker ended: nobody tries it again
+ *
+ * So the second crash names the item.  A place is never used again: whoever is a suspect
+ * for longer than need be has long been settled.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,33 +22,51 @@
 
 #include "postgres.h"
 
-/* Works that are tried in one transaction */
+/* Items that are tried in one transaction */
 typedef struct PpAttempt
 {
-	uint64 pos;		 /* of the first one */
-	uint32 part;	 /* of the first one */
-	uint32 works;	 /* so many */
-	uint64 items;	 /* in all of them; 0: nothing is being tried */
-	bool parked;	 /* they are parked ones */
-	bool careful;	 /* it is tried alone, since something has crashed a worker ... */
-	uint64 suspects; /* ... and so many more items may have done so */
+	uint64 items; /* so many; 0: nothing is being tried */
+	uint64 from;  /* their places, the lowest ... */
+	uint64 to;	  /* ... and the highest */
+	uint32 part;  /* if it is alone: which one of that place */
+	bool alone;
+	bool burying; /* it is a culprit, and is being shown in a dead letter */
 } PpAttempt;
 
-/*
- * Called once, by a worker at its start: what was the last one of this database
- * trying when it ended?  Takes over SIGQUIT, too: it ends this process as before,
- * with an excuse.
- */
-extern PpAttempt pp_attempt_open(Oid database);
+typedef enum PpGuilt
+{
+	PP_INNOCENT,
+	PP_CULPRIT,
+	PP_CULPRIT_UNSHOWN /* to show its values has ended a worker, too */
+} PpGuilt;
 
-/* We are about to try this; NULL: we have come through. */
+/*
+ * Called once, by a worker at its start: returns how many items the last one of this
+ * database and installation was trying when it ended; they are suspects now, or one is
+ * a culprit.  Takes over SIGQUIT: it ends this process as before, with an excuse.
+ */
+extern uint64 pp_attempt_open(Oid database, Oid extension);
+
+/* We are about to try this; NULL: we have come through.  Can't fail. */
 extern void pp_attempt_note(const PpAttempt *attempt);
 
 /*
- * Whatever ends this process now, it isn't the fault of what it tries.  Until the
- * next note.  A signal handler may call it.
+ * Whatever ends this process now, it isn't the fault of what it tries.  Until the next
+ * note.  A signal handler may call it.
  */
 extern void pp_attempt_excuse(void);
+
+/* Those in these places are suspects, too. */
+extern void pp_attempt_suspect(uint64 from, uint64 to);
+
+extern bool pp_attempt_is_suspect(uint64 pos);
+extern PpGuilt pp_attempt_guilt(uint64 pos, uint32 part);
+
+/* The culprit is a dead letter. */
+extern void pp_attempt_close_case(uint64 pos, uint32 part);
+
+/* Nothing is left that was there when a worker ended. */
+extern void pp_attempt_acquit(void);
 
 /* The worker leaves in good order. */
 extern void pp_attempt_close(void);

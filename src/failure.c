@@ -39,93 +39,49 @@ static PpLane *lane;
 static bool impatient; /* somebody has waited for a lock, and nobody is to wait again */
 static bool opening;   /* it ended before its items could be read */
 #define MAX_ROUNDS 64
-#define SEEK_WORKS 10000
 
 /*
- * What the last worker was trying when it crashed, until that comes again: there may be
- * other works before it, whose commits have been lost, or parked ones.
- */
-static PpAttempt crashed;
-static int seek;		/* so many works more, it may have been settled */
-static uint64 suspects; /* so many items, from there on, may have crashed it */
-
-static bool was_careful; /* the works are records that stand alone */
-
-/*
- * Called once, by the worker that has attached to its lane.  If the last one ended
- * in the middle of a transaction, or crashed, be careful with the works of that.
+ * Called once, by the worker that has attached to its lane.  If the last one ended in
+ * the middle of a transaction, the items of that are suspects.
  */
 void
 pp_settle_init(const PpClaim *worker_claim)
 {
+	uint64 items;
+
 	claim = worker_claim;
 	lane = claim->lane;
 	pp_settlement_init(claim);
 
-	SpinLockAcquire(&lane->mutex);
-	if (lane->tried_items > 0)
-		lane->careful = lane->tried_works;
-	SpinLockRelease(&lane->mutex);
-
-	crashed = pp_attempt_open(MyDatabaseId);
-	seek = SEEK_WORKS;
-	if (crashed.items > 0)
-		ereport(LOG, (errmsg("a worker of persist_pipeline has crashed"),
-					  errdetail("The %llu items that it was inserting are tried one by one.",
-								(unsigned long long) crashed.items)));
+	items = pp_attempt_open(MyDatabaseId, claim->extension);
+	if (items > 0)
+		ereport(LOG, (errmsg("a worker of persist_pipeline has ended while it wrote a batch"),
+					  errdetail_plural("The %llu item that it was inserting is tried alone.",
+									   "The %llu items that it was inserting are tried one by one.",
+									   items, (unsigned long long) items)));
 }
 
-/* Must works be tried one at a time? */
-bool
-pp_settle_carefully(void)
-{
-	bool careful;
-
-	SpinLockAcquire(&lane->mutex);
-	careful = lane->careful > 0;
-	SpinLockRelease(&lane->mutex);
-
-	return careful || crashed.items > 0;
-}
-
-/* This process is about to end, and it isn't the fault of what it tries. */
-void
-pp_settle_excuse(PpLane *of)
-{
-	SpinLockAcquire(&of->mutex);
-	of->tried_items = 0;
-	SpinLockRelease(&of->mutex);
-	pp_attempt_excuse();
-}
-
-/*
- * Note what is being tried, in case that its code ends this process; nworks = 0: we
- * have come through.
- */
+/* Note what is being tried, in case that its code ends this process. */
 static void
-note_attempt(const PpWork *works, int nworks)
+note_attempt(const PpWork *works, int n, bool burying)
 {
-	PpAttempt attempt = {.items = pp_count_items(works, nworks), .works = nworks};
+	PpAttempt attempt;
 
-	if (nworks > 0)
+	memset(&attempt, 0, sizeof(attempt));
+	attempt.items = pp_count_items(works, n);
+	attempt.from = works[0].pos;
+	for (int i = 0; i < n; i++)
 	{
-		attempt.pos = works[0].pos;
-		attempt.part = works[0].part;
-		attempt.parked = works[0].parked;
-		attempt.careful = was_careful;
-		attempt.suspects = suspects;
+		attempt.from = Min(attempt.from, works[i].pos);
+		attempt.to = Max(attempt.to, works[i].pos);
 	}
+	attempt.part = works[0].part;
+	attempt.alone = n == 1 && works[0].there == 1;
+	attempt.burying = burying;
 	pp_attempt_note(&attempt);
-
-	SpinLockAcquire(&lane->mutex);
-	lane->tried_items = attempt.items;
-	lane->tried_works = attempt.works;
-	lane->tried_pos = attempt.pos;
-	lane->tried_part = attempt.part;
-	SpinLockRelease(&lane->mutex);
 }
 
-/* Open the works in this transaction; all their items, in their order. */
+/* Open the works in this transaction, with a snapshot; all their items, in their order. */
 static const PpRow **
 open_works(PpWork *works, int n, uint64 *nrows)
 {
@@ -135,7 +91,6 @@ open_works(PpWork *works, int n, uint64 *nrows)
 	uint32 unit = 0;
 
 	*nrows = 0;
-	PushActiveSnapshot(GetTransactionSnapshot());
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < n; i++)
 	{
@@ -143,7 +98,6 @@ open_works(PpWork *works, int n, uint64 *nrows)
 		*nrows += works[i].nitems;
 	}
 	pp_journals_close(&journals);
-	PopActiveSnapshot();
 
 	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
 	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
@@ -151,18 +105,22 @@ open_works(PpWork *works, int n, uint64 *nrows)
 	for (int i = 0; i < n; i++)
 	{
 		const PpWork *work = &works[i];
+		uint32 part = work->part;
 
 		/* pieces of a transaction follow each other */
 		if (i == 0 || works[i - 1].others == 0 || works[i - 1].pos + 1 != work->pos)
 			unit++;
 		for (uint64 k = 0; k < work->nitems; k++)
 		{
-			*row = (PpRow){.item = work->items[k],
+			const PpItem *item = work->items[k];
+
+			*row = (PpRow){.item = item,
 						   .pos = work->pos,
-						   .part = work->part + k,
+						   .part = part,
 						   .unit = unit,
 						   .parked_at = work->parked_at};
 			rows[(*nrows)++] = row++;
+			part += pp_journal_plan((const char *) item, item->size, NULL); /* if it is parked */
 		}
 	}
 	return rows;
@@ -214,7 +172,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
-	note_attempt(works, n);
+	note_attempt(works, n, false);
 	opening = false;
 	sieve->claim = claim;
 	sieve->role = works[0].role;
@@ -231,8 +189,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		uint64 nrows;
 
 		pp_identity_begin(works[0].role);
-		if (was_careful)
-			ForceSyncCommit(); /* the next one may crash the server */
+		PushActiveSnapshot(GetTransactionSnapshot()); /* our own tables want one */
 		MemoryContextSwitchTo(context);
 		opening = true;
 		rows = open_works(works, n, &nrows);
@@ -246,13 +203,14 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 								 : pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
 			if (sieve->outcome == PP_SIEVED)
 				sieve->outcome = PP_SIEVE_TRANSIENT;
-			note_attempt(NULL, 0);
+			pp_attempt_note(NULL);
 			pp_identity_abort();
 		}
 		else
 		{
 			count_taken(results, rows, nrows, sieve->retrying);
 			pp_results_write(results, claim->extension);
+			PopActiveSnapshot();
 			pp_settlement_on_commit(works, n, results);
 			pp_identity_commit();
 		}
@@ -266,13 +224,12 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		note_attempt(NULL, 0);
+		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;
 		pp_identity_abort();
 	}
 	PG_END_TRY();
 
-	note_attempt(NULL, 0);
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
 		pp_sieve_report(sieve);
@@ -281,64 +238,86 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	return error;
 }
 
-/* In a transaction of our own, make dead letters of all their items. */
 static void
-give_up(PpWork *works, int n, ErrorData *verdict)
+bury_all(PpWork *works, int n, PpSieve *sieve, ErrorData *verdict, bool show)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpSieve sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))};
 	const PpRow **rows;
 	uint64 nrows;
 
-	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	ForceSyncCommit();
 	rows = open_works(works, n, &nrows);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	sieve.bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
+	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		sieve.bad[sieve.nbad++] = (PpBad){.row = rows[i], .error = verdict};
-		pp_sieve_bury(&sieve, rows[i], verdict);
+		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = verdict};
+		pp_sieve_bury(sieve, rows[i], verdict, show);
 	}
-	PopActiveSnapshot();
-	count_taken(sieve.results, rows, nrows, works[0].parked);
-	pp_results_write(sieve.results, claim->extension);
-	pp_settlement_on_commit(works, n, sieve.results);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	pp_sieve_report(&sieve);
-	ConditionVariableBroadcast(&lane->settled);
-	RESUME_CANCEL_INTERRUPTS();
-}
-
-/* So many more works are to be tried alone. */
-static void
-be_careful(uint64 works)
-{
-	SpinLockAcquire(&lane->mutex);
-	lane->careful += works;
-	SpinLockRelease(&lane->mutex);
+	count_taken(sieve->results, rows, nrows, works[0].parked);
 }
 
 /*
- * Among the work's items is one that can't be had to fail under a savepoint: it
- * ended its worker, or the commit itself.  Find out which, and do without it.
+ * In a transaction of our own, make dead letters of all their items, with their values or
+ * not.  NULL, or what has kept us from it.
+ */
+static ErrorData *
+give_up(PpWork *works, int n, ErrorData *verdict, bool show)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PpSieve sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))};
+	ErrorData *volatile error = NULL;
+
+	HOLD_CANCEL_INTERRUPTS();
+	pp_settlement_forget();
+	note_attempt(works, n, true);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		MemoryContextSwitchTo(caller);
+		ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		bury_all(works, n, &sieve, verdict, show);
+		pp_results_write(sieve.results, claim->extension);
+		PopActiveSnapshot();
+		pp_settlement_on_commit(works, n, sieve.results);
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		if (pp_settlement_is_done())
+			PG_RE_THROW();
+		HOLD_CANCEL_INTERRUPTS(); /* the error has ended that */
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		pp_attempt_note(NULL);
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (error == NULL)
+		pp_sieve_report(&sieve);
+	ConditionVariableBroadcast(&lane->settled);
+	RESUME_CANCEL_INTERRUPTS();
+
+	return error;
+}
+
+/*
+ * Among the work's items is one that can't be had to fail under a savepoint: it fails in
+ * the commit.  Find out which, and do without it.
  */
 static PpOutcome
-settle_deadly(PpWork *work, ErrorData *verdict)
+settle_deadly(PpWork *work, ErrorData *verdict, ErrorData **error)
 {
-	if (work->n == 1)
+	if (work->there == 1)
 	{
-		give_up(work, 1, verdict);
-		return PP_SETTLED;
+		*error = give_up(work, 1, verdict, true);
+		return *error ? PP_TRANSIENT : PP_SETTLED;
 	}
 
-	be_careful(work->n); /* its records come next, one by one */
-	pp_settle_to_journal(work, 1);
-	return PP_DIVIDED;
+	pp_attempt_suspect(work->pos, work->pos); /* its items come next, one by one */
+	*error = pp_settle_to_journal(work, 1);
+	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
 /*
@@ -353,9 +332,9 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	PpResults *results = palloc0(sizeof(PpResults));
 	PpJournals journals;
 
-	if (work->nrows > 1 && !was_careful)
+	if (work->nrows > 1 && !work->single)
 	{
-		be_careful(work->nrows); /* its records come next, one by one, in a pass */
+		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
 		pp_ring_move(&lane->ring, 0, GetCurrentTimestamp());
 		return PP_DIVIDED;
 	}
@@ -367,11 +346,11 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
 	pp_journals_close(&journals);
-	PopActiveSnapshot();
 	work->nitems = items;
 	work->opened = work->bytes; /* what it holds of the journal */
 	results->lost = items;
 	pp_results_write(results, claim->extension);
+	PopActiveSnapshot();
 	pp_settlement_on_commit(work, 1, results);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -385,32 +364,6 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	ConditionVariableBroadcast(&lane->settled);
 	RESUME_CANCEL_INTERRUPTS();
 	return PP_SETTLED;
-}
-
-/* Nobody can insert their items.  NULL, or that one of the works can't be read either. */
-static ErrorData *
-settle_without_role(PpWork *works, int n, ErrorData *verdict)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ErrorData *volatile error = NULL;
-
-	PG_TRY();
-	{
-		give_up(works, n, verdict);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
-			PG_RE_THROW();
-		FlushErrorState();
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-
-	return error;
 }
 
 static bool
@@ -525,13 +478,17 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 	damaged = opening && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED;
 	if (!opening && !role_exists(works[0].role))
 	{
-		failure = settle_without_role(works, n, failure);
+		failure = give_up(works, n, failure, true);
 		if (failure == NULL)
 			return PP_SETTLED;
+		*error = failure;
+		if (failure->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+			return PP_TRANSIENT;
 		damaged = true;
 	}
 	if (n == 1)
-		return damaged ? settle_damaged(&works[0], failure) : settle_deadly(&works[0], failure);
+		return damaged ? settle_damaged(&works[0], failure)
+					   : settle_deadly(&works[0], failure, error);
 	outcome = settle_role(works, n / 2, true, sieve, error);
 	if (outcome == PP_SETTLED)
 		outcome = settle_role(works + n / 2, n - n / 2, true, sieve, error);
@@ -600,80 +557,49 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 	return PP_SETTLED;
 }
 
-/*
- * A work that may crash the server is divided before it is tried: so the next crash
- * names the item.  False: it can't be read.
- */
-static bool
-divide(PpWork *work)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	bool volatile divided = true;
-
-	PG_TRY();
-	{
-		pp_settle_to_journal(work, 1);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-		AbortCurrentTransaction();
-		divided = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	if (divided)
-		be_careful(work->n); /* as many suspects as before, each by itself */
-	return divided;
-}
-
-/* Is this what a worker was trying when it crashed, or comes after it? */
-static bool
-has_come_again(const PpWork *work, bool *same)
-{
-	*same =
-		work->parked == crashed.parked && work->pos == crashed.pos && work->part == crashed.part;
-	if (*same || --seek <= 0)
-		return true;
-	return !crashed.parked && !work->parked &&
-		   (work->pos > crashed.pos || (work->pos == crashed.pos && work->part > crashed.part));
-}
+/* ---- suspects ---- */
 
 /*
- * Did this work crash the last worker, when it was tried alone?  If it was one of many,
- * they are tried alone from now on.
+ * What may end its worker is divided before it is tried: so the next time names the item.
+ * What can't be read is put aside.
  */
-static bool
-has_crashed(const PpWork *work)
+static PpOutcome
+divide_suspects(PpWork *works, int n, ErrorData **error)
 {
-	bool same;
+	PpOutcome outcome;
 
-	if (crashed.items == 0 || !has_come_again(work, &same))
-		return false;
-	suspects = crashed.careful ? crashed.suspects : crashed.items;
-	crashed.items = 0;
-	be_careful(suspects + 1);
-	return same && crashed.careful && crashed.works == 1;
+	*error = pp_settle_to_journal(works, n);
+	if (*error == NULL)
+		return PP_DIVIDED;
+	if ((*error)->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		return PP_TRANSIENT;
+	if (n == 1)
+	{
+		(void) settle_damaged(works, *error);
+		return PP_DIVIDED;
+	}
+	outcome = divide_suspects(works, n / 2, error);
+	return outcome == PP_DIVIDED ? divide_suspects(works + n / 2, n - n / 2, error) : outcome;
 }
 
-/* Did this work, tried alone, end the worker before us?  And be less careful. */
+/* Has it ended a worker when it was tried alone?  Then nobody tries it again. */
 static bool
-ended_its_worker(const PpWork *work)
+is_culprit(const PpWork *work)
 {
-	bool has = has_crashed(work);
-	bool ended;
+	return pp_attempt_guilt(work->pos, work->part) != PP_INNOCENT;
+}
 
-	SpinLockAcquire(&lane->mutex);
-	was_careful = lane->careful > 0 || crashed.items > 0;
-	ended = lane->tried_works == 1 && lane->tried_items > 0 && lane->tried_pos == work->pos &&
-			lane->tried_part == work->part;
-	lane->tried_items = 0;
-	if (lane->careful > 0)
-		lane->careful--;
-	SpinLockRelease(&lane->mutex);
+static PpOutcome
+bury_culprit(PpWork *work, ErrorData **error)
+{
+	bool show = pp_attempt_guilt(work->pos, work->part) == PP_CULPRIT;
 
-	return has || ended;
+	*error = give_up(
+		work, 1, pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"), show);
+	if (*error)
+		return PP_TRANSIENT;
+	pp_attempt_close_case(work->pos, work->part);
+	return PP_SETTLED;
 }
 
 /*
@@ -688,16 +614,13 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 	PpSieve sieve;
 
 	impatient = false;
-	if (ended_its_worker(&works[0]))
+	if (pp_attempt_is_suspect(works[0].pos) && !works[0].applied)
 	{
-		Assert(n == 1);
-		return settle_deadly(
-			&works[0], pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"));
+		if (works[0].there > 1)
+			return divide_suspects(works, n, error);
+		if (is_culprit(&works[0]))
+			return bury_culprit(&works[0], error);
 	}
-
-	if (suspects > 0 && works[0].n > 1 && divide(&works[0]))
-		return PP_DIVIDED;
-	suspects -= Min(suspects, 1);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -719,8 +642,7 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 void
 pp_settle_parked(PpParked *parked)
 {
-	bool careful = pp_settle_carefully();
-	uint64 max = careful ? 1 : parked->width > 0 ? parked->width : (uint64) pp_batch_size;
+	uint64 max = parked->width > 0 ? parked->width : (uint64) pp_batch_size;
 	TimestampTz began = GetCurrentTimestamp();
 	ErrorData *error = NULL;
 	PpSieve sieve = {0};
@@ -740,14 +662,10 @@ pp_settle_parked(PpParked *parked)
 		return;
 	}
 	impatient = true;
-	if (ended_its_worker(&works[0]))
-		outcome = settle_deadly(
-			&works[0], pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"));
+	if (is_culprit(&works[0]))
+		outcome = bury_culprit(&works[0], &error);
 	else
-	{
-		suspects -= Min(suspects, 1);
 		outcome = settle_role(works, n, false, &sieve, &error);
-	}
 	if (outcome == PP_SETTLED)
 	{
 		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);

@@ -11,9 +11,9 @@
  *				it is clear whose it is
  *	of none		(no disk at all, a stop) all stays where it is, and the worker tries again
  *				later
- *	fatal		(code that ends the process) the next worker finds in the lane what
- *				was being tried, and tries that again work by work; a work that ended
- *				its worker when it was alone is divided, and an item is bad
+ *	fatal		(code that ends the process, or the server) the next worker knows what was
+ *				being tried, and tries that again item by item; one that ended its
+ *				worker when it was alone is bad (attempt.h)
  *
  * A work is settled by its transaction's COMMIT callback, and by nothing else.
  *
@@ -33,8 +33,6 @@ typedef enum PpOutcome
 } PpOutcome;
 
 extern void pp_settle_init(const PpClaim *claim);
-extern bool pp_settle_carefully(void);
-extern void pp_settle_excuse(PpLane *lane);
 extern PpOutcome pp_settle(PpWork *works, int n, ErrorData **error);
 extern void pp_settle_parked(PpParked *parked);
 

@@ -15,6 +15,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "intake.h"
 #include "parked.h"
 #include "rowstore.h"
@@ -59,6 +60,14 @@ typedef struct Diverted
 	Holdings holdings;
 } Diverted;
 
+/* With whom a work may be in a batch: with its like, if at all */
+enum Company
+{
+	ANY,	   /* they are no suspects */
+	TO_DIVIDE, /* suspects of many items */
+	ALONE	   /* a suspect, which is one item */
+};
+
 /* Works under construction */
 typedef struct WorkList
 {
@@ -68,6 +77,7 @@ typedef struct WorkList
 	uint64 items;
 	uint64 bytes;
 	List *open; /* of transactions that have begun here, the pos of the last piece */
+	enum Company company;
 } WorkList;
 
 /* Is there anything to do, or about to be? */
@@ -115,9 +125,27 @@ note_transaction(WorkList *list, uint64 pos, uint32 others)
 	}
 }
 
+static enum Company
+company_of(uint64 pos, uint64 items)
+{
+	if (!pp_attempt_is_suspect(pos))
+		return ANY;
+	return items > 1 ? TO_DIVIDE : ALONE;
+}
+
+/* May such a work join those that are there? */
+static bool
+may_join(WorkList *list, enum Company company)
+{
+	if (list->n > 0 && (company != list->company || company == ALONE))
+		return false;
+	list->company = company;
+	return true;
+}
+
 /* Take the last one into account; is the batch large enough now? */
 static bool
-is_full(WorkList *list, bool careful, uint64 max)
+is_full(WorkList *list, uint64 max)
 {
 	PpWork *last = &list->works[list->n - 1];
 	uint64 max_bytes = PP_BATCH_BYTES;
@@ -125,8 +153,6 @@ is_full(WorkList *list, bool careful, uint64 max)
 	list->items += last->n;
 	list->bytes += last->bytes;
 	note_transaction(list, last->pos, last->others);
-	if (careful)
-		return true;
 	if (list->open != NIL)
 	{
 		max *= PP_BATCHES_TOGETHER;
@@ -156,7 +182,7 @@ add_entry(PpRing *ring, uint64 at, const PpEntry *entry, WorkList *list)
 	work->role = entry->role;
 	work->nrows = entry->refs;
 	work->rows = entry->refs > 0 ? read_refs(ring, at, entry) : NULL;
-	work->n = entry->items - entry->settled;
+	work->n = work->there = entry->items - entry->settled;
 	work->others = entry->parts - 1 - entry->part;
 
 	/* all rows but the last one are full, more or less */
@@ -166,7 +192,7 @@ add_entry(PpRing *ring, uint64 at, const PpEntry *entry, WorkList *list)
 /* ---- undisturbed: READY entries, in the order of the ring ---- */
 
 static PpIntake
-take_entries(PpRing *ring, const PpRingView *view, bool careful, uint64 max, WorkList *list)
+take_entries(PpRing *ring, const PpRingView *view, uint64 max, WorkList *list)
 {
 	uint64 at = view->head;
 	PpEntry *entry;
@@ -175,8 +201,10 @@ take_entries(PpRing *ring, const PpRingView *view, bool careful, uint64 max, Wor
 	{
 		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 		{
+			if (!may_join(list, company_of(entry->pos, entry->items - entry->settled)))
+				break;
 			add_entry(ring, at, entry, list);
-			if (is_full(list, careful, max))
+			if (is_full(list, max))
 				break;
 		}
 		else if (list->n > 0)
@@ -185,7 +213,7 @@ take_entries(PpRing *ring, const PpRingView *view, bool careful, uint64 max, Wor
 	}
 
 	/* a transaction that is being published will be there at once, with all it has */
-	if (list->n > 0 && (entry || list->open == NIL || careful))
+	if (list->n > 0 && (entry || list->open == NIL || list->company != ANY))
 		return PP_INTAKE_WORK;
 	return view->head < view->tail ? PP_INTAKE_BUSY : PP_INTAKE_NOTHING;
 }
@@ -383,9 +411,9 @@ begin_pass(const PpClaim *claim)
 	return true;
 }
 
-/* Records of the journal with the next position; one of them only, if careful. */
+/* Records of the journal with the next position; one of them only, if it is a suspect. */
 static void
-add_rows(WorkList *list, uint64 at, bool careful)
+add_rows(WorkList *list, uint64 at)
 {
 	PpWork *work = add_work(list);
 	const PpJournalRow *row = pp_rowstore_next(pass.rows);
@@ -398,7 +426,8 @@ add_rows(WorkList *list, uint64 at, bool careful)
 	work->part = row->part;
 	work->others = row->header.follows;
 	work->rows = palloc(max * sizeof(PpJournalRef));
-	while (row && row->pos == work->pos && row->role == work->role && !(whole && careful))
+	work->single = list->company != ANY;
+	while (row && row->pos == work->pos && row->role == work->role && !(whole && work->single))
 	{
 		if (work->nrows == max)
 		{
@@ -407,6 +436,7 @@ add_rows(WorkList *list, uint64 at, bool careful)
 		}
 		work->rows[work->nrows++] = row->ref;
 		work->n += row->header.items;
+		work->there = work->n;
 		work->bytes += row->length;
 		whole = !row->header.continues;
 		pp_rowstore_advance(pass.rows);
@@ -415,7 +445,7 @@ add_rows(WorkList *list, uint64 at, bool careful)
 }
 
 static PpIntake
-take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
+take_from_pass(PpRing *ring, uint64 max, WorkList *list)
 {
 	for (;;)
 	{
@@ -427,21 +457,28 @@ take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 		if (entry && (row == NULL || entry->pos < row->pos))
 		{
 			PpEntry *header = pp_ring_entry(ring, entry->at);
-
-			pass.next_entry++;
-			if (pg_atomic_read_u32(&header->state) == PP_ENTRY_DONE)
-				continue;
-			add_entry(ring, entry->at, header, list);
+			bool done = pg_atomic_read_u32(&header->state) == PP_ENTRY_DONE;
 
 			/* a row that the scan has not found is no more */
-			if (header->refs > 0 && entry->pos < pass.boundary)
-				list->works[list->n - 1].applied = true;
+			bool applied = header->refs > 0 && entry->pos < pass.boundary;
+
+			if (!done &&
+				!may_join(list,
+						  applied ? ANY : company_of(entry->pos, header->items - header->settled)))
+				break;
+			pass.next_entry++;
+			if (done)
+				continue;
+			add_entry(ring, entry->at, header, list);
+			list->works[list->n - 1].applied = applied;
 		}
 		else
 		{
 			bool in_ring = entry && entry->pos == row->pos;
 
-			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, careful);
+			if (!may_join(list, company_of(row->pos, row->header.items)))
+				break;
+			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING);
 			row = pp_rowstore_next(pass.rows);
 			if (in_ring && (row == NULL || row->pos != entry->pos))
 			{
@@ -452,18 +489,18 @@ take_from_pass(PpRing *ring, bool careful, uint64 max, WorkList *list)
 				pass.next_entry++;
 			}
 		}
-		if (is_full(list, careful, max))
+		if (is_full(list, max))
 			break;
 	}
 	return list->n > 0 ? PP_INTAKE_WORK : PP_INTAKE_NOTHING;
 }
 
 /*
- * The next works, up to so many items, and all of a transaction; a single one where
- * care is needed.  In the current memory context.
+ * The next works, up to so many items, and all of a transaction.  In the current memory
+ * context.
  */
 PpIntake
-pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works, int *nworks)
+pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 {
 	PpRing *ring = &claim->lane->ring;
 	PpRingView view = pp_ring_view(ring);
@@ -471,12 +508,12 @@ pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works, i
 	PpIntake result;
 
 	if (!view.recovering && !view.diverted && !view.pass)
-		result = take_entries(ring, &view, careful, max, &list);
+		result = take_entries(ring, &view, max, &list);
 	else if (pass.context == NULL && !begin_pass(claim))
 		result = PP_INTAKE_BUSY;
 	else
 	{
-		result = take_from_pass(ring, careful, max, &list);
+		result = take_from_pass(ring, max, &list);
 		if (result == PP_INTAKE_NOTHING)
 		{
 			pp_intake_forget();
@@ -559,14 +596,17 @@ take_parked_row(const PpParkedRow *row, void *arg)
 
 	if (!intake->within)
 	{
-		if (intake->list.n > 0 && is_full(&intake->list, intake->max == 1, intake->max))
+		if (intake->list.n > 0 && is_full(&intake->list, intake->max))
+			return false;
+		if (!may_join(&intake->list, company_of(row->pos, 1)))
 			return false;
 		work = add_work(&intake->list);
 		work->pos = row->pos;
 		work->at = PP_NOT_IN_RING;
 		work->role = row->role;
 		work->part = row->part;
-		work->n = 1;
+		work->n = work->there = 1;
+		work->single = true;
 		work->parked = true;
 		work->parked_at = row->parked_at;
 		work->rows = palloc(sizeof(PpJournalRef));
@@ -584,8 +624,7 @@ take_parked_row(const PpParkedRow *row, void *arg)
 
 /*
  * The first items, so many at most, that are parked for a target and role with at least
- * that pos.  In the
- * current memory context, and in a transaction of its own.
+ * that pos.  In the current memory context, and in a transaction of its own.
  */
 void
 pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,

@@ -30,6 +30,8 @@ typedef struct PpWork
 	bool parked;		   /* its rows are those of the parked table ... */
 	TimestampTz parked_at; /* ... since then */
 	uint64 n;			   /* items to settle */
+	uint64 there;		   /* so many does it have, at most */
+	bool single;		   /* a single record of the journal, since it is a suspect */
 	uint64 bytes;		   /* of them, at least */
 	uint32 others;		   /* pieces of the same transaction that come after it */
 
@@ -44,6 +46,9 @@ typedef struct PpWork
  * The pieces of one transaction stay together, though: where it needs several roles,
  * their rows may need each other.  But one that is larger than several batches is
  * taken in parts, in its order: nothing here grows with it.
+ *
+ * Suspects (attempt.h) come alone: an item by itself; or several works of many items, to
+ * be divided before they are tried.
  */
 #define PP_BATCH_BYTES (16 * 1024 * 1024)
 #define PP_BATCHES_TOGETHER 4
@@ -56,8 +61,7 @@ typedef enum PpIntake
 } PpIntake;
 
 extern bool pp_intake_is_pending(const PpRingView *view);
-extern PpIntake pp_intake_next(const PpClaim *claim, bool careful, uint64 max, PpWork **works,
-							   int *nworks);
+extern PpIntake pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
 extern void pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
 							 PpWork **works, int *nworks);

@@ -111,8 +111,6 @@ assign(PpLane *lane, Oid database)
 	SpinLockAcquire(&lane->mutex);
 	lane->starts = 0;
 	lane->last_start = 0;
-	lane->tried_items = 0;
-	lane->careful = 0;
 	lane->written = 0;
 	lane->batches = 0;
 	lane->failed = 0;

@@ -46,7 +46,7 @@
 #define RESTART_MAX_MS 60000
 #define SLOT_MIN_MS 1000 /* from one look for a free slot to the next */
 #define SLOT_MAX_MS 15000
-#define EARLY_MS 50		   /* for the workers to see the signal that we have seen */
+#define EARLY_MS 1000	   /* for the workers to see the signal that we have seen */
 #define STOP_GRACE_MS 1500 /* after shutdown_timeout, for workers to leave */
 #define COMPLAINT_MS 60000 /* from one complaint that there is none to the next */
 
@@ -505,20 +505,23 @@ report_lost(int except)
 static void
 finish(uint32 wait_event)
 {
+	TimestampTz early_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EARLY_MS);
 	TimestampTz until =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pp_shutdown_timeout + STOP_GRACE_MS);
-	bool early = true;
 	bool pending;
 	int needy;
 
-	while ((needy = close_lanes(early, &pending)) < 0 && pending)
+	for (;;)
 	{
-		long ms = early ? EARLY_MS : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		TimestampTz now = GetCurrentTimestamp();
+		bool early = now < early_until; /* whoever wakes us may not be the last one */
 
-		if (ms <= 0)
+		needy = close_lanes(early, &pending);
+		if (needy >= 0 || !pending || now >= until)
 			break;
-		early = false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, early ? early_until : until),
+						 wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

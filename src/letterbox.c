@@ -91,9 +91,9 @@ try_to_show(const PpItem *item)
 	return shown;
 }
 
-/* Make a dead letter of the row, in the current transaction. */
+/* Make a dead letter of the row, in the current transaction, with its values or not. */
 void
-pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
+pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show_it)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
@@ -102,7 +102,7 @@ pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *err
 	PpLetter letter = {.id = item->id,
 					   .target = item->target,
 					   .role = role,
-					   .shown = try_to_show(item),
+					   .shown = show_it ? try_to_show(item) : NULL,
 					   .error = error,
 					   .enqueued_at = item->enqueued_at,
 					   .attempts = item->attempts + 1,
@@ -275,7 +275,9 @@ pp_letterbox_expire(const PpClaim *claim)
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) pp_letters_take(claim->extension, NULL, 0, false, is_old, discard, &expiry);
 	pp_results_write(&expiry.results, claim->extension);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

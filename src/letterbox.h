@@ -23,7 +23,8 @@ typedef struct PpBad
 } PpBad;
 
 extern ErrorData *pp_error(int sqlstate, const char *message);
-extern void pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error);
+extern void pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error,
+							 bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
 extern uint64 pp_letterbox_room(const PpClaim *claim, uint64 wanted);
 extern void pp_letterbox_report(const PpBad *bad, uint64 n);

@@ -9,9 +9,11 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "settlement.h"
 
 static const PpClaim *claim;
@@ -25,6 +27,16 @@ static struct
 	int n;
 	const PpResults *results; /* NULL: they have only been moved */
 } committing;
+
+/*
+ * Have the work's rows only been divided?  Then its entry of the ring waits for the new
+ * ones, which have the same place.
+ */
+static bool
+stays_in_ring(const PpWork *work)
+{
+	return committing.results == NULL && work->nrows > 0 && work->at != PP_NOT_IN_RING;
+}
 
 /* Whose items have been settled holds that much less; or it is in the journal now. */
 static void
@@ -61,13 +73,15 @@ at_commit(void)
 
 	for (int i = 0; i < committing.n; i++)
 	{
-		opened += committing.works[i].nitems;
-		if (committing.works[i].parked)
+		const PpWork *work = &committing.works[i];
+
+		if (work->parked || stays_in_ring(work))
 			continue;
-		if (committing.works[i].at == PP_NOT_IN_RING)
-			not_in_ring += committing.works[i].n;
+		opened += work->nitems;
+		if (work->at == PP_NOT_IN_RING)
+			not_in_ring += work->n;
 		else
-			in_ring += committing.works[i].n;
+			in_ring += work->n;
 	}
 
 	/* first what is told of it: once the ring is free it may be another's */
@@ -79,8 +93,8 @@ at_commit(void)
 		lane->failed += committing.results->dead + committing.results->lost;
 		lane->letters += committing.results->dead;
 	}
-	lane->tried_items = 0; /* whatever ends this process now is not their fault */
 	SpinLockRelease(&lane->mutex);
+	pp_attempt_note(NULL); /* whatever ends this process now is not their fault */
 	SpinLockAcquire(&pp_shared->mutex);
 	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);
 	SpinLockRelease(&pp_shared->mutex);
@@ -93,7 +107,7 @@ at_commit(void)
 	give_shares();
 	for (int i = 0; i < committing.n; i++)
 	{
-		if (committing.works[i].at != PP_NOT_IN_RING)
+		if (committing.works[i].at != PP_NOT_IN_RING && !stays_in_ring(&committing.works[i]))
 			pp_ring_settle(&lane->ring, committing.works[i].at, committing.works[i].n);
 	}
 	pp_ring_free(&lane->ring, in_ring);
@@ -160,24 +174,36 @@ pp_count_items(const PpWork *works, int n)
 	return items;
 }
 
-/*
- * In one transaction of our own, put the works' items into the journal, each in a
- * record of its own, and in the works' place in the order of things.  Rows that they
- * have there go.  Throws on error.
- */
-void
-pp_settle_to_journal(PpWork *works, int n)
+/* Put the items of a work into the journal, each in a record of its own. */
+static void
+append_items(const PpWork *work, int number)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpJournals journals;
+	uint32 part = work->part;
+
+	for (uint64 k = 0; k < work->nitems; k++)
+	{
+		const PpItem *item = work->items[k];
+		int nrows = pp_journal_plan((const char *) item, item->size, NULL);
+		PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+		PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
+
+		(void) pp_journal_plan((const char *) item, item->size, rows);
+		for (int r = 0; r < nrows; r++)
+			rows[r].part = part++;
+		pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
+		pfree(rows);
+		pfree(refs);
+	}
+}
+
+static void
+move_to_journal(PpWork *works, int n)
+{
+	PpJournals journals = {0};
 	bool has_rows = false;
 	int number;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(caller);
-	memset(&journals, 0, sizeof(journals));
 	for (int i = 0; i < n && !has_rows; i++)
 		has_rows = works[i].nrows > 0;
 	if (has_rows)
@@ -185,29 +211,47 @@ pp_settle_to_journal(PpWork *works, int n)
 	number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
 	for (int i = 0; i < n; i++)
 	{
-		PpWork *work = &works[i];
-		uint32 part = work->part;
-
-		pp_work_open(claim, &journals, work);
-		for (uint64 k = 0; k < work->nitems; k++)
-		{
-			const PpItem *item = work->items[k];
-			int nrows = pp_journal_plan((const char *) item, item->size, NULL);
-			PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
-			PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
-
-			(void) pp_journal_plan((const char *) item, item->size, rows);
-			for (int r = 0; r < nrows; r++)
-				rows[r].part = part++;
-			pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
-			pfree(rows);
-			pfree(refs);
-		}
+		pp_work_open(claim, &journals, &works[i]);
+		append_items(&works[i], number);
 	}
 	pp_journals_close(&journals);
 	PopActiveSnapshot();
-	pp_settlement_on_commit(works, n, NULL);
-	ForceSyncCommit(); /* the server may be about to end, or to crash */
-	CommitTransactionCommand();
+}
+
+/*
+ * In one transaction of our own, put the works' items into the journal, each in a
+ * record of its own, and in the works' place in the order of things.  Rows that they
+ * have there go.  NULL, or what has kept us from it.
+ */
+ErrorData *
+pp_settle_to_journal(PpWork *works, int n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	pp_settlement_forget();
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		MemoryContextSwitchTo(caller);
+		move_to_journal(works, n);
+		pp_settlement_on_commit(works, n, NULL);
+		ForceSyncCommit(); /* the server may be about to end, or to crash */
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		if (done)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+
+	return error;
 }

@@ -24,9 +24,8 @@
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
  *								without a lock, a signal handler too
- *	PpLane.worker_*, tried_*,
- *	  careful, batches, written,
- *	  failed, retired,
+ *	PpLane.worker_*, batches,
+ *	  written, failed, retired,
  *	  idle_since, stopped,
  *	  stuck_*, rate, retry_at	the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
@@ -106,11 +105,6 @@ typedef struct PpLane
 	bool pause_changed; /* ... or not, but that may have changed: look again */
 	int starts;			/* in a row that came to nothing */
 	TimestampTz last_start;
-	uint64 tried_items;	 /* in the transaction that is open; 0: none */
-	uint32 tried_works;	 /* they are in so many works */
-	uint32 tried_part;	 /* of the first one of them */
-	uint64 tried_pos;	 /* of the first one of them */
-	uint64 careful;		 /* so many works are to be tried alone */
 	uint64 flush_passes; /* the same, until so many passes have ended */
 	uint64 flush_to;	 /* write without delay up to this ring position */
 	uint64 batches;		 /* transactions that settled items */

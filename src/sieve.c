@@ -558,13 +558,13 @@ pp_sieve_hold(PpSieve *sieve, const PpRow **rows, uint64 n)
 	pp_table_close(&table);
 }
 
-/* Make a dead letter of it, in this transaction. */
+/* Make a dead letter of it, in this transaction, with its values or not. */
 void
-pp_sieve_bury(PpSieve *sieve, const PpRow *row, ErrorData *error)
+pp_sieve_bury(PpSieve *sieve, const PpRow *row, ErrorData *error, bool show)
 {
 	PpResult *result = pp_results_of(sieve->results, row->item->target);
 
-	pp_letterbox_put(sieve->claim->extension, row, sieve->role, error);
+	pp_letterbox_put(sieve->claim->extension, row, sieve->role, error, show);
 	result->delta.dead++;
 	sieve->results->dead++;
 	pp_results_error(result, error, 1);
@@ -594,7 +594,7 @@ bury(PpSieve *sieve)
 
 		CHECK_FOR_INTERRUPTS();
 		if (i < room)
-			pp_sieve_bury(sieve, bad->row, bad->error);
+			pp_sieve_bury(sieve, bad->row, bad->error, true);
 		else
 		{
 			pp_sieve_hold(sieve, &bad->row, 1);

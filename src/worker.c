@@ -104,7 +104,7 @@ detach(int code, Datum arg)
 	PpRingView view = pp_ring_view(&lane->ring);
 
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_settle_excuse(lane);
+		pp_attempt_excuse();
 	if (code == 0)
 		pp_attempt_close();
 
@@ -352,7 +352,11 @@ sleep_idle(PpRingView view)
 	MemoryContextReset(batch_context); /* the last one may have been large */
 	pp_progress_end();
 	if (is_settled(&view))
+	{
 		pp_quota_clear(&lane->quota);
+		if (pp_tally_parked(&lane->tally) == 0)
+			pp_attempt_acquit();
+	}
 	journal_waits = pp_upkeep_idle();
 	MemoryContextSwitchTo(batch_context);
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
@@ -472,7 +476,7 @@ take_works(PpWork **works, int *nworks)
 	pp_clock_start();
 	PG_TRY();
 	{
-		intake = pp_intake_next(&claim, pp_settle_carefully(), pp_batch_size, works, nworks);
+		intake = pp_intake_next(&claim, pp_batch_size, works, nworks);
 	}
 	PG_CATCH();
 	{
@@ -630,6 +634,7 @@ take_turn(void)
 static void
 save_volatile_items(void)
 {
+	ErrorData *error;
 	PpWork *works;
 	int nworks;
 
@@ -641,29 +646,13 @@ save_volatile_items(void)
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
 	pp_intake_volatile(&claim, &works, &nworks);
-	if (nworks == 0)
-		return;
-	PG_TRY();
-	{
-		pp_settle_to_journal(works, nworks);
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(batch_context);
-		error = CopyErrorData();
-		FlushErrorState();
-		QueryCancelPending = false;
-		AbortCurrentTransaction();
+	error = nworks > 0 ? pp_settle_to_journal(works, nworks) : NULL;
+	if (error)
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
 								 (unsigned long long) pp_ring_volatile_items(&lane->ring),
 								 database_name, unpack_sql_state(error->sqlerrcode)),
 						  errdetail("They stay in the ring, and are lost if the server stops.")));
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(batch_context);
 }
 
 /*
@@ -690,6 +679,24 @@ is_through(const PpRingView *view, uint64 last_pass)
 }
 
 /*
+ * After us comes nobody, and what has ended the worker may end us: so what is in the ring
+ * alone is saved before anything is tried.
+ */
+static void
+save_before_trying(void)
+{
+	PpRingView view = pp_ring_view(&lane->ring);
+
+	while (view.reserved > 0 && !pp_stop_is_overdue())
+	{
+		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
+			nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
+		view = pp_ring_view(&lane->ring);
+	}
+	save_volatile_items();
+}
+
+/*
  * The way out: nobody gets in any more, those in commit come through, what is
  * there is written, as far as the time allows.
  */
@@ -709,6 +716,8 @@ stop(void)
 	paused = pp_lane_is_paused(lane);
 	if (!paused)
 		recover();
+	if (am_rescuer)
+		save_before_trying();
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;

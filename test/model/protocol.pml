@@ -780,7 +780,10 @@ inline save()
 	move()
 }
 
-/* One work goes to the journal as records of its own, in its place. */
+/*
+ * One work goes to the journal as records of its own, in its place.  If it has rows there,
+ * its entry stays: a pass finds the new ones under it.
+ */
 inline divide_first()
 {
 	divide = false;
@@ -789,7 +792,7 @@ inline divide_first()
 	:: pass ->
 		find_below(mark, ready);
 		lowest();
-		batch = BIT(e) & found;
+		batch = BIT(e) & found & ring_only;
 		has_set = false;
 		set = 0
 	:: else ->
@@ -799,7 +802,7 @@ inline divide_first()
 		:: else -> break
 		od;
 		e = slot[at];
-		batch = BIT(e) & ready
+		batch = BIT(e) & ready & ring_only
 	fi;
 	rows = rows | (BIT(e) & ring_only & ready);
 	committing = true;

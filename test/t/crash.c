@@ -1,8 +1,9 @@
 /*
- * Triggers that end the server; for 112_poison.pl, which compiles them.
+ * A trigger and a type that end the server; for 112_poison.pl, which compiles them.
  *
  * Of a relation with the columns n and how: a row with how = 'abort' and so on ends the
- * process that inserts it, any other is inserted.
+ * process that inserts it, any other is inserted.  A bomb is a number; who wants to read
+ * 13 is ended.
  */
 #include "postgres.h"
 
@@ -35,4 +36,21 @@ crash(PG_FUNCTION_ARGS)
 		_exit(0); /* the postmaster takes it for a crash, too */
 
 	return PointerGetDatum(row);
+}
+
+PG_FUNCTION_INFO_V1(bomb_in);
+PG_FUNCTION_INFO_V1(bomb_out);
+
+Datum
+bomb_in(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(atoi(PG_GETARG_CSTRING(0)));
+}
+
+Datum
+bomb_out(PG_FUNCTION_ARGS)
+{
+	if (PG_GETARG_INT32(0) == 13)
+		abort();
+	PG_RETURN_CSTRING(psprintf("%d", PG_GETARG_INT32(0)));
 }
