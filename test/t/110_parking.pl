@@ -41,6 +41,25 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'unlocked');
 }
 
+# ---- items that take several rows of the parked table, between small ones
+
+{
+	my $dbh = session('postgres');
+	my $lock;
+
+	create_target('postgres', 'large', 'filler text');
+	enqueue('postgres', 'large', 1, 1);
+	flush_returns('postgres', 1, 'large: flushed');
+	$lock = lock_tables('large');
+	$dbh->do("SELECT persist_enqueue('large', jsonb_build_object('n', i, 'filler', repeat('x', CASE WHEN i % 3 = 0 THEN 40000 ELSE 10 END))) FROM generate_series(2, 40) AS i");
+	$committed{postgres}{large} += 39;
+	is_parked('postgres', 'large', 39, '55P03', 'large: parked');
+	unlock($lock);
+	lands('postgres', 'large', 'large');
+	is(one_value($dbh, "SELECT count(*) FROM large WHERE length(filler) = CASE WHEN n % 3 = 0 THEN 40000 ELSE 10 END"), 39, 'large: with their values');
+	adds_up('postgres', 'large');
+}
+
 # ---- many at once don't add up
 
 {
