@@ -38,6 +38,8 @@
 #define FILE_SIZE 4096
 #define MAGIC 0x50504133 /* with another layout, another one */
 #define MAX_CULPRITS 8	 /* with more of them the oldest is a suspect again */
+#define ENOUGH 4		 /* times that a worker was killed with the same item in hand */
+#define STACK_SIZE 32768 /* for the handler of a crash: the worker's own may be used up */
 
 /* Whose file it is */
 typedef struct Owner
@@ -48,11 +50,13 @@ typedef struct Owner
 	char boot[40]; /* the kernel's name for its run */
 } Owner;
 
+/* An item that was tried alone when a worker ended, or was being buried */
 typedef struct Culprit
 {
 	uint64 pos;
 	uint32 part;
-	bool unshown;
+	uint8 deaths;		 /* of workers; it is a culprit when they are ENOUGH */
+	uint8 burial_deaths; /* then its values can't be shown */
 } Culprit;
 
 typedef struct Suspects
@@ -71,8 +75,11 @@ typedef struct Notes
 	PpAttempt attempt;
 	pg_crc32c attempt_crc; /* the same */
 
-	uint32 excused; /* the attempt; not in its sum, so that one store is enough */
-	int pid;		/* of the worker that opened it last */
+	/* of the attempt; not in its sum, so that one store is enough */
+	uint32 excused;
+	uint32 blamed;
+
+	int pid; /* of the worker that opened it last */
 } Notes;
 
 static volatile Notes *file = NULL; /* NULL: not open; then nothing outlives us */
@@ -144,6 +151,32 @@ quit(SIGNAL_ARGS)
 	_exit(2);
 }
 
+/* A crash; or another process wants it to look like one. */
+static void
+crash(int signal, siginfo_t *info, void *context)
+{
+	if (info->si_code <= 0 && info->si_pid != MyProcPid)
+		pp_attempt_excuse();
+	else
+		pp_attempt_blame();
+	raise(signal); /* now it means what it always does */
+}
+
+static void
+watch_crashes(void)
+{
+	static const int signals[] = {SIGABRT, SIGBUS, SIGILL, SIGSEGV};
+	static char stack_bytes[STACK_SIZE];
+	stack_t stack = {.ss_sp = stack_bytes, .ss_size = STACK_SIZE};
+	struct sigaction action = {.sa_flags = SA_SIGINFO | SA_RESETHAND | SA_ONSTACK};
+
+	action.sa_sigaction = crash;
+	sigemptyset(&action.sa_mask);
+	(void) sigaltstack(&stack, NULL);
+	for (int i = 0; i < lengthof(signals); i++)
+		(void) sigaction(signals[i], &action, NULL);
+}
+
 static volatile Notes *
 map_file(Notes *found)
 {
@@ -198,9 +231,15 @@ add_suspects(uint64 from, uint64 to)
 	suspects.to = Max(suspects.to, to);
 }
 
+static void
+count(uint8 *deaths, bool blamed)
+{
+	*deaths = blamed ? ENOUGH : Min(*deaths + 1, ENOUGH);
+}
+
 /* A worker has ended while it was at that. */
 static void
-accuse(const PpAttempt *attempt)
+accuse(const PpAttempt *attempt, bool blamed)
 {
 	Culprit *culprit;
 
@@ -216,7 +255,7 @@ accuse(const PpAttempt *attempt)
 		culprit->pos = attempt->from;
 		culprit->part = attempt->part;
 	}
-	culprit->unshown |= attempt->burying;
+	count(attempt->burying ? &culprit->burial_deaths : &culprit->deaths, blamed);
 }
 
 uint64
@@ -238,11 +277,12 @@ pp_attempt_open(Oid database, Oid extension)
 	/* from here on it is known, whatever ends us before we try anything */
 	suspects = found.suspects;
 	if (found.attempt.items > 0)
-		accuse(&found.attempt);
+		accuse(&found.attempt, found.blamed);
 	file->pid = MyProcPid;
 	store_suspects();
 	pp_attempt_note(NULL);
 	pqsignal(SIGQUIT, quit);
+	watch_crashes();
 
 	return found.attempt.items;
 }
@@ -260,6 +300,7 @@ pp_attempt_note(const PpAttempt *attempt)
 	pg_write_barrier();
 	file->attempt_crc = get_crc(note, sizeof(PpAttempt));
 	pg_write_barrier();
+	file->blamed = false;
 	file->excused = false; /* last: until now it excuses the one before */
 }
 
@@ -268,6 +309,13 @@ pp_attempt_excuse(void)
 {
 	if (file)
 		file->excused = true;
+}
+
+void
+pp_attempt_blame(void)
+{
+	if (file)
+		file->blamed = true;
 }
 
 void
@@ -288,9 +336,9 @@ pp_attempt_guilt(uint64 pos, uint32 part)
 {
 	Culprit *culprit = find_culprit(pos, part);
 
-	if (culprit == NULL)
-		return PP_INNOCENT;
-	return culprit->unshown ? PP_CULPRIT_UNSHOWN : PP_CULPRIT;
+	if (culprit && culprit->burial_deaths == ENOUGH)
+		return PP_CULPRIT_UNSHOWN;
+	return culprit && culprit->deaths == ENOUGH ? PP_CULPRIT : PP_INNOCENT;
 }
 
 void

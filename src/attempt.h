@@ -12,8 +12,12 @@
  *				things: each of them is tried alone from now on, wherever it waits
  *	culprit		a suspect that was tried alone when a worker ended: nobody tries it again
  *
- * So the second crash names the item.  A place is never used again: whoever is a suspect
- * for longer than need be has long been settled.
+ * So the second crash names the item, if it is known that the worker has crashed by itself.
+ * Of a worker that was killed (SIGKILL: a person, the kernel that is out of memory, the item
+ * itself) nobody knows that; then it takes some more, with the same item in hand.
+ *
+ * A place is never used again: whoever is a suspect for longer than need be has long been
+ * settled.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,7 +47,8 @@ typedef enum PpGuilt
 /*
  * Called once, by a worker at its start: returns how many items the last one of this
  * database and installation was trying when it ended; they are suspects now, or one is
- * a culprit.  Takes over SIGQUIT: it ends this process as before, with an excuse.
+ * a culprit.  Takes over SIGQUIT: it ends this process as before, with an excuse; and the
+ * signals of a crash: with blame, or an excuse if another process has sent them.
  */
 extern uint64 pp_attempt_open(Oid database, Oid extension);
 
@@ -55,6 +60,9 @@ extern void pp_attempt_note(const PpAttempt *attempt);
  * note.  A signal handler may call it.
  */
 extern void pp_attempt_excuse(void);
+
+/* What ends this process now is the fault of what it tries.  The same. */
+extern void pp_attempt_blame(void);
 
 /* Those in these places are suspects, too. */
 extern void pp_attempt_suspect(uint64 from, uint64 to);

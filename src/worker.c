@@ -105,6 +105,8 @@ detach(int code, Datum arg)
 
 	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
 		pp_attempt_excuse();
+	else if (code != 0)
+		pp_attempt_blame();
 	if (code == 0)
 		pp_attempt_close();
 

@@ -1,8 +1,8 @@
 
 # An item whose insert ends the server: a trigger calls C code that does so for a
-# marked row.  It may do it twice; then the item is a dead letter, and everything else
-# has landed once.  What ends the server through no fault of the items makes no dead
-# letters.
+# marked row.  It may do it twice (or some times more, if it kills its process like
+# anybody could); then the item is a dead letter, and everything else has landed once.
+# What ends the server through no fault of the items makes no dead letters.
 
 use strict;
 use warnings;
@@ -134,7 +134,7 @@ sub check_run
 
 	ok($all, "$run: settled");
 
-	cmp_ok($crashes, '<=', $most_crashes, "$run: the second crash is the last one");
+	cmp_ok($crashes, '<=', $most_crashes, "$run: it doesn't crash more often");
 	note "$run: $crashes crashes";
 	if (!$all)
 	{
@@ -189,7 +189,7 @@ foreach my $how ('abort', 'null', 'kill', 'exit')
 	my ($id) = enqueue($dbh, $how, [ 't', 0, $how ]);
 	enqueue($dbh, $how, rows(151, 199, 't', 'o'), [ 'o', 200, '' ]);
 	let_go($dbh, 'COMMIT');
-	check_run($how, $from, 205, 2, $id => [ 'public.t', 0, $how ]);
+	check_run($how, $from, 205, $how =~ /kill|exit/ ? 5 : 2, $id => [ 'public.t', 0, $how ]);
 }
 
 # ---- in the commit of the batch, by a deferred trigger
@@ -397,31 +397,37 @@ my %innocent = (
 		$node->stop('immediate');
 		$node->start;
 	},
-	'worker killed once' => sub {
-		my $dbh = wait_for_batch();
-		my $from = log_position($node);
+	'worker killed' => sub { kill_worker('KILL') },
+	'worker aborted by another' => sub { kill_worker('ABRT') });
 
-		kill 'KILL', one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
-		$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
-	});
+sub kill_worker
+{
+	my ($signal) = @_;
+	my $dbh = wait_for_batch();
+	my $from = log_position($node);
+
+	kill $signal, one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	return;
+}
 
 foreach my $run (sort keys %innocent)
 {
 	my $from = log_position($node);
-	my $times = $run =~ /once/ ? 1 : 5;
+	my $times = $run =~ /killed/ ? 3 : 5;    # so many in a row might look like an item's doing
 	my $dbh = connect_to($node);
 
 	# transactions of one row, and one of many
-	enqueue($dbh, $run, rows(1, 20, 'slow'));
+	enqueue($dbh, $run, rows(1, 100, 'slow'));
 	$dbh->begin_work;
-	enqueue($dbh, $run, rows(21, 60, 'slow', 'o'));
+	enqueue($dbh, $run, rows(101, 140, 'slow', 'o'));
 	$dbh->commit;
 	$dbh->disconnect;
 	$innocent{$run}->() foreach 1 .. $times;
 
 	# between two transactions it has tried nothing
-	cmp_ok(scalar(@{[ log_since($node, $from, qr/a worker of persist_pipeline has ended while it wrote a batch/) ]}), '<=', $run =~ /worker/ ? 1 : 0, "$run: was it the worker?");
-	check_run($run, $from, 100, $run =~ /worker/ ? 1 : 0);
+	cmp_ok(scalar(@{[ log_since($node, $from, qr/a worker of persist_pipeline has ended while it wrote a batch/) ]}), '<=', $run =~ /worker killed/ ? $times : 0, "$run: was it the worker?");
+	check_run($run, $from, 180, $run =~ /worker/ ? $times : 0);
 }
 
 is_deeply(
