@@ -14,6 +14,7 @@
 #include "catalog/index.h"
 #include "executor/tuptable.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "extension.h"
@@ -88,10 +89,15 @@ void
 pp_table_insert(PpTable *table, Datum *values, bool *nulls)
 {
 	HeapTuple tuple = heap_form_tuple(RelationGetDescr(table->rel), values, nulls);
+	bool push = !ActiveSnapshotSet();
 
+	if (push)
+		PushActiveSnapshot(GetTransactionSnapshot()); /* the heap wants one, for TOAST */
 	heap_insert(table->rel, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 	if (table->nindexes > 0)
 		insert_into_indexes(table, tuple);
+	if (push)
+		PopActiveSnapshot();
 	heap_freetuple(tuple);
 }
 
