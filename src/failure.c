@@ -81,7 +81,7 @@ note_attempt(const PpWork *works, int n, bool burying)
 	pp_attempt_note(&attempt);
 }
 
-/* Open the works in this transaction, with a snapshot; all their items, in their order. */
+/* Open the works in this transaction; all their items, in their order. */
 static const PpRow **
 open_works(PpWork *works, int n, uint64 *nrows)
 {
@@ -91,6 +91,7 @@ open_works(PpWork *works, int n, uint64 *nrows)
 	uint32 unit = 0;
 
 	*nrows = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (int i = 0; i < n; i++)
 	{
@@ -98,6 +99,7 @@ open_works(PpWork *works, int n, uint64 *nrows)
 		*nrows += works[i].nitems;
 	}
 	pp_journals_close(&journals);
+	PopActiveSnapshot();
 
 	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
 	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
@@ -189,7 +191,6 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		uint64 nrows;
 
 		pp_identity_begin(works[0].role);
-		PushActiveSnapshot(GetTransactionSnapshot()); /* our own tables want one */
 		MemoryContextSwitchTo(context);
 		opening = true;
 		rows = open_works(works, n, &nrows);
@@ -210,7 +211,6 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		{
 			count_taken(results, rows, nrows, sieve->retrying);
 			pp_results_write(results, claim->extension);
-			PopActiveSnapshot();
 			pp_settlement_on_commit(works, n, results);
 			pp_identity_commit();
 		}
@@ -245,12 +245,14 @@ bury_all(PpWork *works, int n, PpSieve *sieve, ErrorData *verdict, bool show)
 	uint64 nrows;
 
 	rows = open_works(works, n, &nrows);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < nrows; i++)
 	{
 		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = verdict};
 		pp_sieve_bury(sieve, rows[i], verdict, show);
 	}
+	PopActiveSnapshot();
 	count_taken(sieve->results, rows, nrows, works[0].parked);
 }
 
@@ -274,10 +276,8 @@ give_up(PpWork *works, int n, ErrorData *verdict, bool show)
 		StartTransactionCommand();
 		MemoryContextSwitchTo(caller);
 		ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-		PushActiveSnapshot(GetTransactionSnapshot());
 		bury_all(works, n, &sieve, verdict, show);
 		pp_results_write(sieve.results, claim->extension);
-		PopActiveSnapshot();
 		pp_settlement_on_commit(works, n, sieve.results);
 		CommitTransactionCommand();
 	}
@@ -346,11 +346,11 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
 	pp_journals_close(&journals);
+	PopActiveSnapshot();
 	work->nitems = items;
 	work->opened = work->bytes; /* what it holds of the journal */
 	results->lost = items;
 	pp_results_write(results, claim->extension);
-	PopActiveSnapshot();
 	pp_settlement_on_commit(work, 1, results);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);

@@ -275,9 +275,7 @@ pp_letterbox_expire(const PpClaim *claim)
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) pp_letters_take(claim->extension, NULL, 0, false, is_old, discard, &expiry);
 	pp_results_write(&expiry.results, claim->extension);
-	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
