@@ -153,6 +153,7 @@ try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
 		CurrentResourceOwner = owner;
 		if (!is_items_fault(*fault))
 			ReThrowError(*fault);
+		*fault = pp_error_shorten(*fault);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

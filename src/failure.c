@@ -222,7 +222,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 			PG_RE_THROW();
 
 		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
+		error = pp_error_shorten(CopyErrorData());
 		FlushErrorState();
 		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;

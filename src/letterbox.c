@@ -10,6 +10,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_attribute.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -26,6 +27,7 @@
 #include "show.h"
 
 #define MAX_REPORTS 8 /* lines for the bad items of a transaction */
+#define MAX_TEXT 8192 /* bytes of a message, a detail, a context */
 
 /* An error that nobody has raised. */
 ErrorData *
@@ -35,6 +37,39 @@ pp_error(int sqlstate, const char *message)
 
 	error->sqlerrcode = sqlstate;
 	error->message = pstrdup(message);
+	return error;
+}
+
+static void
+shorten(char **text, int max)
+{
+	int length = *text ? strlen(*text) : 0;
+
+	if (length <= max)
+		return;
+	length = pg_mbcliplen(*text, length, max - 3);
+	strcpy(*text + length, "...");
+	*text = repalloc(*text, length + 4);
+}
+
+/*
+ * As much of an error as a letter tells.  What code raises can be of any size, and a
+ * transaction keeps one for each bad row; the name of a constraint goes to the log, too.
+ */
+ErrorData *
+pp_error_shorten(ErrorData *error)
+{
+	shorten(&error->message, MAX_TEXT);
+	shorten(&error->detail, MAX_TEXT);
+	shorten(&error->context, MAX_TEXT);
+	shorten(&error->hint, MAX_TEXT);
+	shorten(&error->detail_log, MAX_TEXT);
+	shorten(&error->internalquery, MAX_TEXT);
+	shorten(&error->schema_name, NAMEDATALEN - 1);
+	shorten(&error->table_name, NAMEDATALEN - 1);
+	shorten(&error->column_name, NAMEDATALEN - 1);
+	shorten(&error->datatype_name, NAMEDATALEN - 1);
+	shorten(&error->constraint_name, NAMEDATALEN - 1);
 	return error;
 }
 

@@ -23,6 +23,7 @@ typedef struct PpBad
 } PpBad;
 
 extern ErrorData *pp_error(int sqlstate, const char *message);
+extern ErrorData *pp_error_shorten(ErrorData *error);
 extern void pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error,
 							 bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);

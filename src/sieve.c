@@ -131,7 +131,7 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
+		error = pp_error_shorten(CopyErrorData());
 		FlushErrorState();
 		QueryCancelPending = false;
 		while (GetCurrentTransactionNestLevel() > level)
