@@ -14,6 +14,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -73,10 +74,14 @@ is_wanted(Oid role, Oid target, TimestampTz failed_at, void *arg)
 	return false;
 }
 
-/* Make an item of these values, as the letter's role: defaults and domains are others' code. */
+/*
+ * Make an item of these values, as the letter's role: defaults and domains are others' code,
+ * and settings that it leaves changed, search_path for one, would be the caller's.
+ */
 static PpItem *
 convert_as(Oid role, Oid target, Jsonb *object)
 {
+	int guc_level = NewGUCNestLevel();
 	Oid caller;
 	int context;
 	PpItem *volatile item = NULL;
@@ -93,6 +98,7 @@ convert_as(Oid role, Oid target, Jsonb *object)
 		SetUserIdAndSecContext(caller, context);
 	}
 	PG_END_TRY();
+	AtEOXact_GUC(false, guc_level);
 
 	return item;
 }

@@ -297,6 +297,26 @@ SELECT persist_requeue();
 SELECT persist_flush();
 SELECT * FROM owned WHERE n >= 100;
 
+-- its code has the role's rights, and leaves nothing with the caller
+ALTER TABLE owned ADD CONSTRAINT obstacle CHECK (n < 150);
+SET ROLE pp_letters_a;
+SELECT persist_enqueue('owned', '{"n": 150}') AS id \gset
+RESET ROLE;
+SELECT persist_flush();
+CREATE FUNCTION leaving() RETURNS name LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('search_path', 'pp_nowhere', false), set_config('application_name', 'pp_' || current_user, false);
+	RETURN current_user;
+END $$;
+GRANT EXECUTE ON FUNCTION leaving() TO pp_letters_a;
+ALTER TABLE owned ALTER who SET DEFAULT leaving();
+SELECT persist_requeue(:id, '{"n": 149}');
+SELECT current_setting('application_name') = 'pp_pp_letters_a' AS taken, current_setting('search_path') AS search_path;
+SELECT persist_flush();
+SELECT n, who FROM owned WHERE n = 149;
+ALTER TABLE owned ALTER who SET DEFAULT current_user, DROP CONSTRAINT obstacle;
+DROP FUNCTION leaving();
+
 -- ---- whose role or table is no more ----
 
 ALTER TABLE owned ADD CONSTRAINT obstacle CHECK (n < 200);
