@@ -242,7 +242,7 @@ RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_requeue';
 COMMENT ON FUNCTION persist_requeue(bigint[]) IS
-'Sends dead letters again at the commit, as the roles that enqueued them, in their old order: those of these ids, or all that the caller may send. One that fails again becomes the same letter, with attempts + 1. Returns how many. Errors: 42501 a letter named is of a role whose rights the caller doesn''t have; those of persist_enqueue(), for what has never been an item.';
+'Sends dead letters again at the commit, as the roles that enqueued them, in their old order: those of these ids, or all that the caller may send. One that fails again becomes the same letter, with attempts + 1. Returns how many. Errors: 42501 a letter named is of a role whose rights the caller doesn''t have; those of persist_enqueue(), for one that is named and has never been an item.';
 
 CREATE FUNCTION persist_requeue(id bigint, item jsonb)
 RETURNS boolean

@@ -39,6 +39,7 @@
 #include "letterbox.h"
 #include "parked.h"
 #include "target.h"
+#include "verdict.h"
 
 PG_FUNCTION_INFO_V1(persist_enqueue);
 PG_FUNCTION_INFO_V1(persist_enqueue_text);
@@ -103,30 +104,6 @@ hand_over(PpItem *item, bool transactional)
 	return pp_enqueue(item, transactional);
 }
 
-/* Is it the item that is wrong, and not its caller or the server? */
-static bool
-is_items_fault(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_DATA_EXCEPTION:
-		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-		case ERRCODE_PLPGSQL_ERROR: /* what domains and defaults raise */
-			return true;
-	}
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_UNDEFINED_COLUMN:
-		case ERRCODE_GENERATED_ALWAYS:
-		case ERRCODE_DATATYPE_MISMATCH:
-		case ERRCODE_CANNOT_COERCE:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-			return true;
-		default:
-			return false;
-	}
-}
-
 /* The item, or NULL, and why it is none: its own fault. */
 static PpItem *
 try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
@@ -151,7 +128,7 @@ try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (!is_items_fault(*fault))
+		if (!pp_is_items_fault(*fault))
 			ReThrowError(*fault);
 		*fault = pp_error_shorten(*fault);
 	}

@@ -17,6 +17,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "account.h"
@@ -24,9 +25,10 @@
 #include "convert.h"
 #include "enqueue.h"
 #include "extension.h"
-#include "letters.h"
+#include "letterbox.h"
 #include "results.h"
 #include "target.h"
+#include "verdict.h"
 
 PG_FUNCTION_INFO_V1(persist_requeue);
 PG_FUNCTION_INFO_V1(persist_requeue_repaired);
@@ -39,6 +41,7 @@ typedef struct Deed
 	Oid extension;
 	bool named;		 /* the caller has named them: what isn't his is an error */
 	Jsonb *repaired; /* other values; NULL: as it is */
+	uint64 kept;	 /* they have failed again, and stay letters */
 	PpResults results;
 } Deed;
 
@@ -103,31 +106,105 @@ convert_as(Oid role, Oid target, Jsonb *object)
 	return item;
 }
 
+/* The item to be sent.  What has never been one can fail, as at its call. */
+static PpItem *
+make_item(const PpLetter *letter, Jsonb *object)
+{
+	PpItem *item;
+
+	if (object == NULL)
+	{
+		item = palloc_extended(letter->item->size, MCXT_ALLOC_HUGE);
+		memcpy(item, letter->item, letter->item->size);
+		return item;
+	}
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(letter->role)))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("role with OID %u does not exist", letter->role),
+						errdetail("It has enqueued item %lld.", (long long) letter->id)));
+	return convert_as(letter->role, letter->target, object);
+}
+
+/* Is the error that of the letter, of its item, target or role? */
+static bool
+is_letters_fault(const ErrorData *error)
+{
+	return pp_is_items_fault(error) ||
+		   ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
+/* The same; NULL, and why, if it is the letter's own fault. */
+static PpItem *
+try_to_make_item(const PpLetter *letter, Jsonb *object, ErrorData **fault)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	PpItem *volatile item = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		item = make_item(letter, object);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		*fault = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (!is_letters_fault(*fault))
+			ReThrowError(*fault);
+		*fault = pp_error_shorten(*fault);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+
+	return item;
+}
+
+/* It has failed again, at the call. */
+static void
+put_back(Deed *deed, const PpLetter *letter, const ErrorData *fault)
+{
+	PpTable letters = pp_letters_open(deed->extension);
+	PpLetter again = *letter;
+
+	again.error = fault;
+	again.attempts = Min(letter->attempts, PG_UINT16_MAX - 1) + 1;
+	pp_letter_put(&letters, &again);
+	pp_table_close(&letters);
+	pp_results_error(pp_results_of(&deed->results, letter->target), fault, 1);
+	deed->kept++;
+}
+
 static void
 send_again(const PpLetter *letter, void *arg)
 {
 	Deed *deed = arg;
-	const PpItem *old = deed->repaired ? NULL : letter->item;
+	Jsonb *object = deed->repaired ? deed->repaired : letter->item ? NULL : letter->shown;
+	ErrorData *fault = NULL;
 	PpItem *item;
 
-	if (old)
-	{
-		item = palloc_extended(old->size, MCXT_ALLOC_HUGE);
-		memcpy(item, old, old->size);
-	}
-	else
-	{
-		Jsonb *object = deed->repaired ? deed->repaired : letter->shown;
+	if (object == NULL && letter->item == NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("dead letter %lld cannot be read", (long long) letter->id),
+						errhint("Call persist_requeue() with its values.")));
 
-		if (object == NULL)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("dead letter %lld cannot be read", (long long) letter->id),
-							errhint("Call persist_requeue() with its values.")));
-		if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(letter->role)))
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-							errmsg("role with OID %u does not exist", letter->role),
-							errdetail("It has enqueued item %lld.", (long long) letter->id)));
-		item = convert_as(letter->role, letter->target, object);
+	/* who hasn't named it can't leave it out */
+	if (object == NULL || deed->named)
+		item = make_item(letter, object);
+	else
+		item = try_to_make_item(letter, object, &fault);
+	if (item == NULL)
+	{
+		put_back(deed, letter, fault);
+		return;
 	}
 	item->id = letter->id;
 	item->enqueued_at = letter->enqueued_at;
@@ -157,7 +234,7 @@ do_to_letters(Deed *deed, const int64 *ids, int nids, PpLetterTaker take)
 	deed->named = ids != NULL;
 	taken = pp_letters_take(deed->extension, ids, nids, true, is_wanted, take, deed);
 	pp_results_write(&deed->results, deed->extension);
-	return taken;
+	return taken - deed->kept;
 }
 
 /* The ids that argument 0 has, without NULLs; NULL if it is NULL. */

@@ -61,6 +61,30 @@ pp_is_transient(const ErrorData *error)
 	}
 }
 
+/* At the call: is it the item that is wrong, and not its caller or the server? */
+bool
+pp_is_items_fault(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_DATA_EXCEPTION:
+		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
+		case ERRCODE_PLPGSQL_ERROR: /* what domains and defaults raise */
+			return true;
+	}
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_COLUMN:
+		case ERRCODE_GENERATED_ALWAYS:
+		case ERRCODE_DATATYPE_MISMATCH:
+		case ERRCODE_CANNOT_COERCE:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Is it the same thing that is wrong? */
 bool
 pp_is_alike(const ErrorData *a, const ErrorData *b)

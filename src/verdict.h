@@ -12,6 +12,7 @@
 
 extern bool pp_is_transient(const ErrorData *error);
 extern bool pp_is_doubtful(const ErrorData *error);
+extern bool pp_is_items_fault(const ErrorData *error);
 extern bool pp_is_alike(const ErrorData *a, const ErrorData *b);
 extern bool pp_waits_for_parent(Oid target, const ErrorData *error, bool itself);
 

@@ -105,6 +105,15 @@ SELECT persist_enqueue('t', '{"n": 31, "colour": "red"}') AS id \gset
 SELECT persist_requeue(ARRAY[:id]);
 SELECT persist_requeue(:id, '{"n": 31, "color": "red"}');
 SELECT item, attempts FROM letters;
+-- where it isn't named, it doesn't keep the others back
+ALTER TABLE t ADD CONSTRAINT obstacle CHECK (n < 32);
+SELECT count(persist_enqueue('t', '{"n": 33}'));
+SELECT persist_flush();
+ALTER TABLE t DROP CONSTRAINT obstacle;
+SELECT persist_requeue();
+SELECT id = :id AS same, item, sqlstate, message, attempts FROM persist_dead_letters;
+SELECT persist_flush();
+SELECT n FROM t WHERE n = 33;
 SELECT persist_requeue(:id, '{"n": 31}');
 SELECT persist_flush();
 SELECT n, i IS NOT NULL AS i FROM t WHERE n = 31;
@@ -122,6 +131,28 @@ SELECT persist_enqueue('t', '{"n": 13, "flavour": "sour"}') AS id \gset
 SELECT persist_requeue(:id, '{"n": 13, "colour": "sour"}');
 SELECT persist_flush();
 SELECT id = :id AS same, item -> 'n' AS n, item -> 'colour' AS colour, sqlstate, attempts, data IS NOT NULL AS an_item FROM persist_dead_letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
+-- those of a table or a role that is no more, too
+CREATE TABLE gone (n int);
+SELECT persist_configure('gone', bad_items => 'dead');
+CREATE ROLE pp_bad_items_gone;
+GRANT USAGE ON SCHEMA bad_items TO pp_bad_items_gone;
+GRANT INSERT ON t TO pp_bad_items_gone;
+GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO pp_bad_items_gone;
+SELECT count(persist_enqueue('gone', '{"n": "x"}'));
+SET ROLE pp_bad_items_gone;
+SELECT count(persist_enqueue('t'::regclass, '{"n": "y"}'));
+RESET ROLE;
+SELECT count(persist_enqueue('t', '{"n": 34, "smell": "sweet"}'));
+DROP TABLE gone;
+DROP OWNED BY pp_bad_items_gone;
+DROP ROLE pp_bad_items_gone;
+ALTER TABLE t ADD smell text;
+SELECT persist_requeue();
+SELECT persist_flush();
+SELECT n, smell FROM t WHERE n = 34;
+SELECT item, sqlstate, attempts FROM persist_dead_letters ORDER BY id;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
 -- ---- what stays an error ----
