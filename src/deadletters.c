@@ -65,9 +65,11 @@ may_take(Oid role)
 static bool
 is_wanted(Oid role, Oid target, TimestampTz failed_at, void *arg)
 {
+	const Deed *deed = arg;
+
 	if (may_take(role))
-		return true;
-	if (((Deed *) arg)->named)
+		return deed->named || !pp_enqueue_is_full(target); /* none would be sent again */
+	if (deed->named)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for dead letter"),
 						errdetail("Its item was enqueued by role \"%s\".",

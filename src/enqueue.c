@@ -144,19 +144,23 @@ append(Oid extension, Oid role, const PpItem *item)
 	piece->items++;
 }
 
-/*
- * 53400 if too much of the target is parked: then its callers are told, and nobody else.
- * The worker's own items are never refused.
- */
+/* Is too much of the target parked?  The worker's own items are never refused. */
+static bool
+is_full(PpLane *lane, Oid target, PpTallyEntry *entry)
+{
+	if (!pp_tally_any_parked(&lane->tally) || pp_am_worker)
+		return false;
+	*entry = pp_tally_get(&lane->tally, target);
+	return entry->parked_bytes >= (uint64) pp_parked_limit * UINT64CONST(1024);
+}
+
+/* 53400 if it is: then its callers are told, and nobody else. */
 static void
 check_parked(PpLane *lane, Oid target)
 {
 	PpTallyEntry entry;
 
-	if (!pp_tally_any_parked(&lane->tally) || pp_am_worker)
-		return;
-	entry = pp_tally_get(&lane->tally, target);
-	if (entry.parked_bytes < (uint64) pp_parked_limit * UINT64CONST(1024))
+	if (!is_full(lane, target, &entry))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -204,6 +208,16 @@ pp_enqueue_again(const PpItem *item, Oid role)
 	if (claim)
 		check_parked(claim->lane, item->target);
 	append(claim ? claim->extension : pp_extension_get(), role, item);
+}
+
+/* Would items of that target be refused just now? */
+bool
+pp_enqueue_is_full(Oid target)
+{
+	const PpClaim *claim = pp_lane_claim();
+	PpTallyEntry entry;
+
+	return claim && is_full(claim->lane, target, &entry);
 }
 
 /* Does the current transaction hold items that wait for its commit? */

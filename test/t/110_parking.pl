@@ -223,7 +223,33 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'parked_limit');
 }
 
-is_clean_log(qr/client backend 53400 ERROR/);
+# ---- dead letters of a target that takes no more stay where they are, and no others
+
+{
+	my $dbh = session('postgres');
+	my $letters = "SELECT string_agg(target_name || ' ' || attempts, ', ' ORDER BY id) FROM persist_dead_letters";
+
+	create_target('postgres', $_, 'CONSTRAINT obstacle CHECK (n > 1)') foreach 'brimful', 'roomy';
+	enqueue('postgres', $_, 1, 1) foreach 'brimful', 'roomy';
+	flush_returns('postgres', 1, 'letters and parked_limit: they die');
+	$dbh->do("ALTER TABLE roomy DROP CONSTRAINT obstacle");
+	set_and_reload('parked_limit', "'1kB'");
+	shut_gate('postgres');
+	enqueue('postgres', 'brimful', 2, 50);
+	is_parked('postgres', 'brimful', 49, '55006', 'letters and parked_limit: full');
+	is(try_sql($dbh, "SELECT persist_requeue(array_agg(id)) FROM persist_dead_letters"), '53400', 'letters and parked_limit: named, an error');
+	is(one_value($dbh, "SELECT persist_requeue()"), 1, 'letters and parked_limit: not named, passed over');
+	is(one_value($dbh, $letters), 'public.brimful 1', 'letters and parked_limit: it is still there');
+	open_gate('postgres');
+	lands('postgres', 'roomy', 'letters and parked_limit: the other');
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 49 FROM brimful") }, 'letters and parked_limit: what was parked');
+	$dbh->do("ALTER TABLE brimful DROP CONSTRAINT obstacle");
+	is(one_value($dbh, "SELECT persist_requeue()"), 1, 'letters and parked_limit: now it is sent, too');
+	adds_up('postgres', 'letters and parked_limit');
+	is(one_value($dbh, "SELECT count(DISTINCT n) FROM brimful"), 50, 'letters and parked_limit: it is there');
+}
+
+is_clean_log(qr/client backend 53400 ERROR/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy)"/);
 forget_sessions();
 $node->stop;
 done_testing();
