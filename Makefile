@@ -148,7 +148,8 @@ ISOLATION = \
 	iso_commit_order \
 	iso_ddl \
 	iso_hanging_commit \
-	iso_locked_target
+	iso_locked_target \
+	iso_reindex
 
 # test/t/NAME.pl
 TAP_TESTS = 1

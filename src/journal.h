@@ -50,6 +50,7 @@
 #define PP_ROW_VERSION 1
 #define PP_JOURNAL_COLUMNS 5
 #define PP_JOURNAL_POS_COLUMN 1
+#define PP_JOURNAL_PART_COLUMN 2
 #define PP_JOURNAL_ROLE_COLUMN 3
 #define PP_PARKED_TABLE "persist_parked"
 #define PP_PARKED PP_JOURNALS /* its number */

@@ -194,6 +194,7 @@ uint64
 pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait, PpLetterFilter filter,
 				PpLetterTaker take, void *arg)
 {
+	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_ID + 1};
 	PpTable letters = pp_letters_open(extension);
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context =
@@ -210,8 +211,8 @@ pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait, PpLetterFi
 		qsort(sorted, nids, sizeof(int64), compare_ids);
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
-	scan =
-		systable_beginscan_ordered(letters.rel, letters.indexes[0], GetActiveSnapshot(), 0, NULL);
+	scan = systable_beginscan_ordered(letters.rel, pp_table_index(&letters, order, lengthof(order)),
+									  GetActiveSnapshot(), 0, NULL);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
 		bool is_null;

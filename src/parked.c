@@ -108,6 +108,8 @@ void
 pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisitor visit,
 				  void *arg)
 {
+	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
+									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
 	ScanKeyData keys[3];
 	SysScanDesc scan;
@@ -121,8 +123,8 @@ pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisi
 				ObjectIdGetDatum(role));
 	ScanKeyInit(&keys[2], PP_JOURNAL_POS_COLUMN, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(from));
-	scan = systable_beginscan_ordered(parked.rel, parked.indexes[0], GetActiveSnapshot(),
-									  lengthof(keys), keys);
+	scan = systable_beginscan_ordered(parked.rel, pp_table_index(&parked, order, lengthof(order)),
+									  GetActiveSnapshot(), lengthof(keys), keys);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
 		PpParkedRow row;

@@ -31,13 +31,43 @@ pp_table_open(Oid extension, const char *name, LOCKMODE mode)
 		return table;
 	foreach (cell, RelationGetIndexList(table.rel))
 	{
+		Relation index;
+
 		if (table.nindexes == PP_TABLE_INDEXES)
 			break; /* somebody's own, of which we have never promised anything */
-		table.indexes[table.nindexes] = index_open(lfirst_oid(cell), mode);
-		table.infos[table.nindexes] = BuildIndexInfo(table.indexes[table.nindexes]);
+		index = index_open(lfirst_oid(cell), mode);
+		if (!index->rd_index->indisready)
+		{
+			index_close(index, NoLock); /* REINDEX CONCURRENTLY has yet to build it */
+			continue;
+		}
+		table.indexes[table.nindexes] = index;
+		table.infos[table.nindexes] = BuildIndexInfo(index);
 		table.nindexes++;
 	}
 	return table;
+}
+
+/*
+ * The index with these columns, to be read: there may be others, and REINDEX CONCURRENTLY
+ * puts another in its place.  42704 if there is none.
+ */
+Relation
+pp_table_index(const PpTable *table, const AttrNumber *columns, int n)
+{
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index index = table->indexes[i]->rd_index;
+
+		if (index->indisvalid && index->indnkeyatts == n &&
+			memcmp(index->indkey.values, columns, n * sizeof(AttrNumber)) == 0)
+			return table->indexes[i];
+	}
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("table \"%s\" of extension "
+						   "\"persist_pipeline\" lacks an index",
+						   RelationGetRelationName(table->rel)),
+					errhint("Create the extension again.")));
 }
 
 /* The same for one that has to be there; 42P01 if it isn't. */

@@ -18,7 +18,7 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
-#define PP_TABLE_INDEXES 4
+#define PP_TABLE_INDEXES 8
 
 typedef struct PpTable
 {
@@ -30,6 +30,7 @@ typedef struct PpTable
 
 extern PpTable pp_table_open(Oid extension, const char *name, LOCKMODE mode);
 extern PpTable pp_table_open_to_write(Oid extension, const char *name);
+extern Relation pp_table_index(const PpTable *table, const AttrNumber *columns, int n);
 extern void pp_table_close(PpTable *table);
 extern void pp_table_insert(PpTable *table, Datum *values, bool *nulls);
 extern bool pp_table_delete(PpTable *table, ItemPointer tid, bool wait);
