@@ -72,6 +72,7 @@ CREATE TABLE persist_dead_letters (
 	data bytea
 ) USING heap;
 CREATE INDEX persist_dead_letters_order ON persist_dead_letters (pos, id);
+CREATE INDEX persist_dead_letters_id ON persist_dead_letters (id);
 COMMENT ON TABLE persist_dead_letters IS
 'Items that could not be inserted, until persist_requeue() or persist_discard(). Not for writing by hand: the account in persist_stats would no longer add up.';
 COMMENT ON COLUMN persist_dead_letters.id IS 'what persist_enqueue() has returned';

@@ -12,6 +12,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -175,6 +176,78 @@ read_letter(Relation rel, HeapTuple tuple)
 	return letter;
 }
 
+/* What pp_letters_take() is asked for */
+typedef struct Taking
+{
+	PpTable letters;
+	bool wait;
+	PpLetterFilter filter;
+	PpLetterTaker take;
+	void *arg;
+	MemoryContext context; /* of one letter */
+	uint64 taken;
+} Taking;
+
+static void
+take_letter(Taking *taking, HeapTuple tuple)
+{
+	Relation rel = taking->letters.rel;
+	MemoryContext caller;
+	PpLetter letter;
+	bool is_null;
+
+	if (!taking->filter(DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null)),
+						DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
+						DatumGetTimestampTz(get(rel, tuple, COLUMN_FAILED_AT, &is_null)),
+						taking->arg))
+		return;
+	if (!pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
+		return;
+	caller = MemoryContextSwitchTo(taking->context);
+	letter = read_letter(rel, tuple);
+	MemoryContextSwitchTo(caller);
+	taking->take(&letter, taking->arg);
+	MemoryContextReset(taking->context);
+	taking->taken++;
+}
+
+/* All of them, in order. */
+static void
+take_all(Taking *taking)
+{
+	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_ID + 1};
+	SysScanDesc scan = systable_beginscan_ordered(
+		taking->letters.rel, pp_table_index(&taking->letters, order, lengthof(order)),
+		GetActiveSnapshot(), 0, NULL);
+	HeapTuple tuple;
+
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		take_letter(taking, tuple);
+	}
+	systable_endscan_ordered(scan);
+}
+
+/* A letter whose place in the order is known */
+typedef struct Found
+{
+	int64 pos;
+	int64 id;
+	ItemPointerData tid;
+} Found;
+
+static int
+compare_found(const void *a, const void *b)
+{
+	const Found *left = a;
+	const Found *right = b;
+
+	if (left->pos != right->pos)
+		return left->pos < right->pos ? -1 : 1;
+	return left->id < right->id ? -1 : left->id > right->id;
+}
+
 static int
 compare_ids(const void *a, const void *b)
 {
@@ -182,6 +255,67 @@ compare_ids(const void *a, const void *b)
 	int64 right = *(const int64 *) b;
 
 	return left < right ? -1 : left > right;
+}
+
+/* Where are the letters of these ids?  In their order. */
+static Found *
+find_letters(const PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
+{
+	static const AttrNumber key_column[] = {COLUMN_ID + 1};
+	Relation index = pp_table_index(letters, key_column, lengthof(key_column));
+	int64 *sorted = palloc_extended(Max(nids, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
+	uint64 max = Max(nids, 1);
+	Found *found = palloc_extended(max * sizeof(Found), MCXT_ALLOC_HUGE);
+
+	memcpy(sorted, ids, nids * sizeof(int64));
+	qsort(sorted, nids, sizeof(int64), compare_ids);
+	*nfound = 0;
+	for (int i = 0; i < nids; i++)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple tuple;
+		bool is_null;
+
+		CHECK_FOR_INTERRUPTS();
+		if (i > 0 && sorted[i] == sorted[i - 1])
+			continue;
+		ScanKeyInit(&key, COLUMN_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(sorted[i]));
+		scan = systable_beginscan_ordered(letters->rel, index, GetActiveSnapshot(), 1, &key);
+		while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+		{
+			if (*nfound == max)
+				found = repalloc_huge(found, (max *= 2) * sizeof(Found));
+			found[(*nfound)++] =
+				(Found){.pos = DatumGetInt64(get(letters->rel, tuple, COLUMN_POS, &is_null)),
+						.id = sorted[i],
+						.tid = tuple->t_self};
+		}
+		systable_endscan_ordered(scan);
+	}
+	qsort(found, *nfound, sizeof(Found), compare_found);
+	pfree(sorted);
+
+	return found;
+}
+
+static void
+take_some(Taking *taking, const int64 *ids, int nids)
+{
+	uint64 n;
+	Found *found = find_letters(&taking->letters, ids, nids, &n);
+	TupleTableSlot *slot = table_slot_create(taking->letters.rel, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (table_tuple_fetch_row_version(taking->letters.rel, &found[i].tid, GetActiveSnapshot(),
+										  slot))
+			take_letter(taking, ExecFetchSlotHeapTuple(slot, false, NULL));
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	pfree(found);
 }
 
 /*
@@ -194,54 +328,23 @@ uint64
 pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait, PpLetterFilter filter,
 				PpLetterTaker take, void *arg)
 {
-	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_ID + 1};
-	PpTable letters = pp_letters_open(extension);
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context =
-		AllocSetContextCreate(caller, "persist_pipeline letter", ALLOCSET_DEFAULT_SIZES);
-	int64 *sorted = NULL;
-	uint64 taken = 0;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	Taking taking = {.letters = pp_letters_open(extension),
+					 .wait = wait,
+					 .filter = filter,
+					 .take = take,
+					 .arg = arg,
+					 .context = AllocSetContextCreate(
+						 CurrentMemoryContext, "persist_pipeline letter", ALLOCSET_DEFAULT_SIZES)};
 
-	if (ids)
-	{
-		sorted = palloc(Max(nids, 1) * sizeof(int64));
-		memcpy(sorted, ids, nids * sizeof(int64));
-		qsort(sorted, nids, sizeof(int64), compare_ids);
-	}
 	PushActiveSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan_ordered(letters.rel, pp_table_index(&letters, order, lengthof(order)),
-									  GetActiveSnapshot(), 0, NULL);
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		bool is_null;
-		int64 id = DatumGetInt64(get(letters.rel, tuple, COLUMN_ID, &is_null));
-		PpLetter letter;
-
-		CHECK_FOR_INTERRUPTS();
-		if (sorted && bsearch(&id, sorted, nids, sizeof(int64), compare_ids) == NULL)
-			continue;
-		if (!filter(DatumGetObjectId(get(letters.rel, tuple, COLUMN_ROLE, &is_null)),
-					DatumGetObjectId(get(letters.rel, tuple, COLUMN_TARGET, &is_null)),
-					DatumGetTimestampTz(get(letters.rel, tuple, COLUMN_FAILED_AT, &is_null)), arg))
-			continue;
-		if (!pp_table_delete(&letters, &tuple->t_self, wait))
-			continue;
-		MemoryContextSwitchTo(context);
-		letter = read_letter(letters.rel, tuple);
-		MemoryContextSwitchTo(caller);
-		take(&letter, arg);
-		MemoryContextReset(context);
-		taken++;
-	}
-	systable_endscan_ordered(scan);
+	if (ids)
+		take_some(&taking, ids, nids);
+	else
+		take_all(&taking);
 	PopActiveSnapshot();
-	pp_table_close(&letters);
-	MemoryContextDelete(context);
-	if (sorted)
-		pfree(sorted);
+	pp_table_close(&taking.letters);
+	MemoryContextDelete(taking.context);
 	CommandCounterIncrement();
 
-	return taken;
+	return taking.taken;
 }

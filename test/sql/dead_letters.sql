@@ -147,6 +147,17 @@ SELECT persist_flush();
 TABLE arrived;
 TABLE dead;
 
+-- one by one: without a look at all the others each time
+ALTER TABLE queue ADD CONSTRAINT obstacle CHECK (n < 0) NOT VALID;
+SELECT count(persist_enqueue('queue', jsonb_build_object('n', n))) FROM generate_series(1, 100) AS n;
+SELECT persist_flush();
+BEGIN;
+SELECT count(persist_requeue(id, item)) FROM persist_dead_letters;
+SELECT idx_tup_fetch <= 200 AS few FROM pg_stat_xact_all_tables WHERE relid = 'persist_dead_letters'::regclass;
+ROLLBACK;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+ALTER TABLE queue DROP CONSTRAINT obstacle;
+
 -- those of a table without WAL, too
 CREATE UNLOGGED TABLE unlogged (n int CONSTRAINT obstacle CHECK (n > 10));
 SELECT count(persist_enqueue('unlogged', '{"n": 1}'));
