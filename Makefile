@@ -148,6 +148,7 @@ ISOLATION = \
 	iso_commit_order \
 	iso_ddl \
 	iso_hanging_commit \
+	iso_letters_order \
 	iso_locked_target \
 	iso_reindex
 

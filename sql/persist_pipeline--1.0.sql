@@ -69,9 +69,10 @@ CREATE TABLE persist_dead_letters (
 	failed_at timestamptz NOT NULL,
 	attempts integer NOT NULL,
 	pos bigint NOT NULL,
+	part integer NOT NULL,
 	data bytea
 ) USING heap;
-CREATE INDEX persist_dead_letters_order ON persist_dead_letters (pos, id);
+CREATE INDEX persist_dead_letters_order ON persist_dead_letters (pos, part, id);
 CREATE INDEX persist_dead_letters_id ON persist_dead_letters (id);
 COMMENT ON TABLE persist_dead_letters IS
 'Items that could not be inserted, until persist_requeue() or persist_discard(). Not for writing by hand: the account in persist_stats would no longer add up.';
@@ -82,7 +83,8 @@ COMMENT ON COLUMN persist_dead_letters.item IS
 'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; NULL: the target had changed, so that they can''t be told, or they don''t fit into jsonb';
 COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement that did';
 COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
-COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things';
+COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things ...';
+COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
 COMMENT ON COLUMN persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
 REVOKE ALL ON persist_dead_letters FROM PUBLIC;
 

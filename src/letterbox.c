@@ -142,6 +142,7 @@ pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *err
 					   .enqueued_at = item->enqueued_at,
 					   .attempts = item->attempts + 1,
 					   .pos = row->pos,
+					   .part = row->part,
 					   .item = item};
 	PpTable letters = pp_letters_open(extension);
 

@@ -45,6 +45,7 @@ enum
 	COLUMN_FAILED_AT,
 	COLUMN_ATTEMPTS,
 	COLUMN_POS,
+	COLUMN_PART,
 	COLUMN_DATA,
 	COLUMNS
 };
@@ -111,6 +112,7 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	values[COLUMN_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COLUMN_ATTEMPTS] = Int32GetDatum(letter->attempts);
 	values[COLUMN_POS] = Int64GetDatum(letter->pos);
+	values[COLUMN_PART] = Int32GetDatum(letter->part);
 	nulls[COLUMN_DATA] = letter->item == NULL;
 	if (letter->item)
 		values[COLUMN_DATA] = bytes_of(letter->item);
@@ -162,6 +164,7 @@ read_letter(Relation rel, HeapTuple tuple)
 	letter.enqueued_at = DatumGetTimestampTz(get(rel, tuple, COLUMN_ENQUEUED_AT, &is_null));
 	letter.attempts = DatumGetInt32(get(rel, tuple, COLUMN_ATTEMPTS, &is_null));
 	letter.pos = DatumGetInt64(get(rel, tuple, COLUMN_POS, &is_null));
+	letter.part = DatumGetInt32(get(rel, tuple, COLUMN_PART, &is_null));
 	value = get(rel, tuple, COLUMN_DATA, &is_null);
 	if (!is_null)
 	{
@@ -215,7 +218,7 @@ take_letter(Taking *taking, HeapTuple tuple)
 static void
 take_all(Taking *taking)
 {
-	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_ID + 1};
+	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_PART + 1, COLUMN_ID + 1};
 	SysScanDesc scan = systable_beginscan_ordered(
 		taking->letters.rel, pp_table_index(&taking->letters, order, lengthof(order)),
 		GetActiveSnapshot(), 0, NULL);
@@ -233,6 +236,7 @@ take_all(Taking *taking)
 typedef struct Found
 {
 	int64 pos;
+	int32 part;
 	int64 id;
 	ItemPointerData tid;
 } Found;
@@ -245,6 +249,8 @@ compare_found(const void *a, const void *b)
 
 	if (left->pos != right->pos)
 		return left->pos < right->pos ? -1 : 1;
+	if (left->part != right->part)
+		return left->part < right->part ? -1 : 1;
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
@@ -288,6 +294,7 @@ find_letters(const PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
 				found = repalloc_huge(found, (max *= 2) * sizeof(Found));
 			found[(*nfound)++] =
 				(Found){.pos = DatumGetInt64(get(letters->rel, tuple, COLUMN_POS, &is_null)),
+						.part = DatumGetInt32(get(letters->rel, tuple, COLUMN_PART, &is_null)),
 						.id = sorted[i],
 						.tid = tuple->t_self};
 		}

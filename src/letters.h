@@ -34,7 +34,8 @@ typedef struct PpLetter
 	const ErrorData *error;
 	TimestampTz enqueued_at;
 	int attempts;
-	uint64 pos;			/* in the order of things, 0: it never had one */
+	uint64 pos;			/* in the order of things, 0: it never had one ... */
+	uint32 part;		/* ... and where in that: ids don't tell, if it has been sent again */
 	const PpItem *item; /* NULL: it has never been one */
 } PpLetter;
 

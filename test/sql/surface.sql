@@ -72,7 +72,7 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 	'target oid, target_name text, enqueued bigint, persisted bigint, skipped bigint, dead bigint, discarded bigint, lost bigint, pending bigint, parked bigint, parked_reason text, batches bigint, errors bigint, last_error text, last_error_at timestamp with time zone, last_persisted_at timestamp with time zone',
 	'columns of persist_stats');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_dead_letters'::regclass AND attnum > 0),
-	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, data bytea',
+	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, part integer, data bytea',
 	'columns of persist_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
