@@ -168,7 +168,7 @@ pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 					 .last_error_at = GetCurrentTimestamp()};
 	PpTable letters;
 
-	if (lane && pp_letterbox_room(&claim, 1) == 0)
+	if (pp_letterbox_room(&claim, 1) == 0)
 		ereport(
 			ERROR,
 			(errcode(PP_LETTERS_FULL),
@@ -205,20 +205,24 @@ get_letters(PpLane *lane)
 
 /*
  * For how many more is there room, of so many?  What the lane knows may be too much, if
- * some have been taken away: so they are counted.  In a transaction.
+ * some have been taken away, or are rolled back: so they are counted.  In a transaction;
+ * claim->lane may be NULL.
  */
 uint64
 pp_letterbox_room(const PpClaim *claim, uint64 wanted)
 {
 	uint64 limit = pp_dead_letter_limit;
-	uint64 letters = get_letters(claim->lane);
+	uint64 letters;
 
-	if (wanted == 0 || letters + wanted <= limit)
+	if (wanted == 0 || (claim->lane && get_letters(claim->lane) + wanted <= limit))
 		return wanted;
 	letters = pp_letters_count(claim->extension);
-	SpinLockAcquire(&claim->lane->mutex);
-	claim->lane->letters = letters;
-	SpinLockRelease(&claim->lane->mutex);
+	if (claim->lane)
+	{
+		SpinLockAcquire(&claim->lane->mutex);
+		claim->lane->letters = letters;
+		SpinLockRelease(&claim->lane->mutex);
+	}
 	return Min(wanted, limit - Min(limit, letters));
 }
 

@@ -119,25 +119,28 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	pp_table_insert(letters, values, nulls);
 }
 
-/* How many are there, as the current transaction sees it? */
+/*
+ * How many are there?  With those that other transactions have written, or are about to take
+ * away: whatever becomes of them, there won't be more.
+ */
 uint64
 pp_letters_count(Oid extension)
 {
 	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
+	SnapshotData dirty;
 	TableScanDesc scan;
 	uint64 n = 0;
 
 	if (letters.rel == NULL)
 		return 0;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(letters.rel, GetActiveSnapshot());
+	InitDirtySnapshot(dirty);
+	scan = pp_table_beginscan(letters.rel, &dirty);
 	while (heap_getnext(scan, ForwardScanDirection) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		n++;
 	}
 	table_endscan(scan);
-	PopActiveSnapshot();
 	pp_table_close(&letters);
 
 	return n;

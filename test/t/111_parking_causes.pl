@@ -283,10 +283,30 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	is(one_value($dbh, "SELECT persisted || ' ' || dead || ' ' || discarded FROM persist_stats WHERE target_name = 'filled'"),
 		'66 7 15', 'limit: it goes on');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT i FROM generate_series(1, 88) AS i WHERE i % 4 <> 0) FROM filled"), 1, 'limit: in order');
+
+	# at the call, in transactions that don't see each other's
+	my ($first, $second) = map { connect_to($node) } 1 .. 2;
+	my $call = "SELECT count(persist_enqueue('refusing', '{\"no\": 1}')) FROM generate_series(1, 10)";
+
+	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), '7', 'limit: no others');
+	create_target('postgres', 'refusing');
+	$dbh->do("SELECT persist_configure('refusing', bad_items => 'dead')");
+	$_->begin_work foreach $first, $second;
+	is(one_value($first, $call), 10, 'limit: at the call');
+	is(try_sql($second, $call), '53400', 'limit: at the call, in two transactions');
+	$second->rollback;
+	$first->commit;
+	is(try_sql($dbh, $call), '53400', 'limit: at the call, later');
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '10', 'limit: at the call, there are no more');
+	$committed{postgres}{refusing} = 10;
+	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), '10', 'limit: at the call, discarded');
+	adds_up('postgres', 'limit, at the call');
+	$_->disconnect foreach $first, $second;
 }
 
 is_clean_log(
 	qr/^WARNING:  terminating connection due to/,    # of the other server
-	qr/persist_pipeline worker (57014|23505|23514|428..|42703) WARNING:  .* for relation/);
+	qr/persist_pipeline worker (57014|23505|23514|428..|42703) WARNING:  .* for relation/,
+	qr/client backend 53400 ERROR:  the item for relation "refusing" cannot become a dead letter/);
 $node->stop;
 done_testing();
