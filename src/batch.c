@@ -10,7 +10,9 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -279,4 +281,19 @@ pp_batch_insert(const PpTargetRows *share)
 	pp_batch_state = outer;
 
 	return inserted;
+}
+
+/*
+ * Fire what is deferred.  What passes need not be fired again; what comes after it is
+ * deferred again, since rows to come may belong to it.
+ */
+void
+pp_batch_fire_deferred(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->deferred = false;
+	AfterTriggerSetState(all);
+	all->deferred = true;
+	AfterTriggerSetState(all);
 }

@@ -32,6 +32,30 @@ pp_results_of(PpResults *results, Oid target)
 	return &results->of[results->n++];
 }
 
+PpResults
+pp_results_copy(const PpResults *results)
+{
+	PpResults copy = *results;
+
+	copy.of = palloc(Max(results->max, 1) * sizeof(PpResult));
+	memcpy(copy.of, results->of, results->n * sizeof(PpResult));
+	return copy;
+}
+
+/* Rows that have come through, or were passed over. */
+void
+pp_results_add(PpResults *to, const PpResults *from)
+{
+	for (int i = 0; i < from->n; i++)
+	{
+		PpResult *result = pp_results_of(to, from->of[i].delta.target);
+
+		result->delta.persisted += from->of[i].delta.persisted;
+		result->delta.skipped += from->of[i].delta.skipped;
+		to->persisted += from->of[i].delta.persisted;
+	}
+}
+
 /* Of so many parked items that have been taken, have some been parked again? */
 bool
 pp_results_parked_more(const PpResults *results, uint64 taken)

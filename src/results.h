@@ -33,6 +33,8 @@ typedef struct PpResults
 } PpResults;
 
 extern PpResult *pp_results_of(PpResults *results, Oid target);
+extern PpResults pp_results_copy(const PpResults *results);
+extern void pp_results_add(PpResults *to, const PpResults *from);
 extern bool pp_results_parked_more(const PpResults *results, uint64 taken);
 extern void pp_results_error(PpResult *result, const ErrorData *error, uint64 times);
 extern void pp_results_write(const PpResults *results, Oid extension);

@@ -8,9 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -55,21 +53,6 @@ pp_sieve_begin_attempt(void)
 
 /* ---- tries ---- */
 
-/*
- * Fire what is deferred.  What passes need not be fired again; what comes after it is
- * deferred again, since rows to come may belong to it.
- */
-static void
-fire_deferred(void)
-{
-	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
-
-	all->deferred = false;
-	AfterTriggerSetState(all);
-	all->deferred = true;
-	AfterTriggerSetState(all);
-}
-
 static void
 insert(const PpRow **rows, uint64 n, PpResults *results)
 {
@@ -87,19 +70,6 @@ insert(const PpRow **rows, uint64 n, PpResults *results)
 	if (pp_cut != PP_CUT_NONE)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
 						errmsg("a trigger went on after its cancellation")));
-}
-
-static void
-add_results(PpResults *to, const PpResults *from)
-{
-	for (int i = 0; i < from->n; i++)
-	{
-		PpResult *result = pp_results_of(to, from->of[i].delta.target);
-
-		result->delta.persisted += from->of[i].delta.persisted;
-		result->delta.skipped += from->of[i].delta.skipped;
-		to->persisted += from->of[i].delta.persisted;
-	}
 }
 
 /* Something to be done under a savepoint; NULL, or why it couldn't. */
@@ -142,7 +112,7 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	CurrentResourceOwner = owner;
 	if (error == NULL && keep)
 	{
-		add_results(sieve->results, &results);
+		pp_results_add(sieve->results, &results);
 		sieve->landed = sieve->landed || n > 0;
 		sieve->moved = sieve->moved || n > 0;
 	}
@@ -155,13 +125,13 @@ insert_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
 {
 	insert(rows, n, results);
 	if (sieve->in_order && !sieve->dissecting)
-		fire_deferred();
+		pp_batch_fire_deferred();
 }
 
 static void
 check_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
 {
-	fire_deferred();
+	pp_batch_fire_deferred();
 }
 
 /* Insert these; NULL, or why not; *row: which one, from 1 on, or 0. */
@@ -189,30 +159,83 @@ fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 }
 
 /*
- * Is it the target that takes none of its rows, as it is now?  It lacks a column, or the
- * role a right: then no row has been looked at.  Or a good sample fails alike.
+ * Have as many of these rows of one target failed as make a sample, all alike, and would the
+ * last one, and one in the middle?
  */
 static bool
-is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows)
+all_fail_alike(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error)
 {
-	PpTargetRows *share = sieve->share;
-	uint64 bad = sieve->nbad - sieve->bad_before;
-
-	if (share == NULL || pp_parking_grace_is_over(share->target, sieve->role) ||
-		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(share->target)))
-		return false;
-	if (!in_rows)
-		return ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
-	if (sieve->landed || sieve->held > 0 || bad != MISFIT_SAMPLE || share->n <= MISFIT_SAMPLE)
+	if (sieve->nbad - sieve->bad_before != MISFIT_SAMPLE || n <= MISFIT_SAMPLE)
 		return false;
 	for (uint64 i = sieve->bad_before; i < sieve->nbad; i++)
 	{
 		if (!pp_is_alike(sieve->bad[i].error, error))
 			return false;
 	}
-	return fails_alike(sieve, share->rows[share->n - 1], error) &&
-		   fails_alike(sieve, share->rows[share->n / 2], error);
+	return fails_alike(sieve, rows[n - 1], error) && fails_alike(sieve, rows[n / 2], error);
+}
+
+/* May a target still be parked that takes none of its rows? */
+static bool
+may_wait(const PpSieve *sieve, Oid target)
+{
+	return !pp_parking_grace_is_over(target, sieve->role) &&
+		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target));
+}
+
+/*
+ * Is it the target that takes none of its rows, as it is now?  It lacks a column, or the
+ * role a right: then no row has been looked at.  Or a good sample fails alike: *all.
+ */
+static bool
+is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows, bool *all)
+{
+	PpTargetRows *share = sieve->share;
+
+	*all = false;
+	if (share == NULL || !may_wait(sieve, share->target))
+		return false;
+	if (!in_rows && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+						ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION))
+		return true;
+	*all =
+		!sieve->landed && sieve->held == 0 && all_fail_alike(sieve, share->rows, share->n, error);
+	return *all;
+}
+
+/*
+ * The same in order, where some may be deferred: the target of all that has failed so far,
+ * if none of its rows has landed; or InvalidOid.
+ */
+static Oid
+find_misfit(PpSieve *sieve, const ErrorData *error)
+{
+	const PpRow **rows;
+	const PpResult *result;
+	Oid target;
+	uint64 n = 0;
+
+	if (sieve->share || sieve->nbad != MISFIT_SAMPLE)
+		return InvalidOid;
+	target = sieve->bad[0].row->item->target;
+	result = pp_results_of(sieve->results, target);
+	if (result->delta.persisted > 0 || result->delta.skipped > 0 || !may_wait(sieve, target))
+		return InvalidOid;
+	for (uint64 i = 0; i < sieve->nbad; i++)
+	{
+		if (sieve->bad[i].row->item->target != target)
+			return InvalidOid;
+	}
+	rows = palloc_extended(sieve->nrows * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < sieve->nrows; i++)
+	{
+		if (sieve->rows[i]->item->target == target)
+			rows[n++] = sieve->rows[i];
+	}
+	if (!all_fail_alike(sieve, rows, n, error))
+		target = InvalidOid;
+	pfree(rows);
+	return target;
 }
 
 /* The rest of the target's rows are parked. */
@@ -284,6 +307,8 @@ static Verdict
 judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row, bool in_rows)
 {
 	bool alone = n == 1;
+	bool all;
+	Oid misfit;
 	Oid target = sieve->share ? sieve->share->target
 				 : alone	  ? rows[0]->item->target
 							  : pp_batch_state.target;
@@ -328,13 +353,26 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 			return VERDICT_HALVE;
 		return VERDICT_END;
 	}
-	if (is_misfit(sieve, error, in_rows))
+	if (is_misfit(sieve, error, in_rows, &all))
 	{
 		/* what has failed of it so far is no better, if it has failed alike */
-		if (in_rows)
+		if (all)
 			sieve->nbad = sieve->bad_before;
 		sieve->misfit = true;
-		(void) stop_share(sieve, in_rows ? sieve->share->rows : rows, error);
+		(void) stop_share(sieve, all ? sieve->share->rows : rows, error);
+		return VERDICT_END;
+	}
+	misfit = find_misfit(sieve, error);
+	if (OidIsValid(misfit))
+	{
+		pp_parking_begin_grace(misfit, sieve->role);
+		if (!sieve->retrying)
+			(void) park_and_start_again(sieve, misfit, error);
+		else
+		{
+			sieve->error = error; /* they are parked */
+			sieve->outcome = PP_SIEVE_TRANSIENT;
+		}
 		return VERDICT_END;
 	}
 	return VERDICT_BAD;
@@ -403,16 +441,6 @@ set_aside(PpSieve *sieve, const PpRow *row, ErrorData *error, Verdict verdict)
 static bool sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 				 bool in_rows);
 
-static PpResults
-copy_results(const PpResults *results)
-{
-	PpResults copy = *results;
-
-	copy.of = palloc(Max(results->max, 1) * sizeof(PpResult));
-	memcpy(copy.of, results->of, results->n * sizeof(PpResult));
-	return copy;
-}
-
 /*
  * A transaction fails by itself.  Its rows may need each other by what is deferred: so
  * first do without those that fail at once, and see whether the others pass together.
@@ -423,7 +451,7 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	PpResults before = copy_results(sieve->results);
+	PpResults before = pp_results_copy(sieve->results);
 	uint64 nbad = sieve->nbad;
 	ErrorData *error = NULL;
 
@@ -687,7 +715,7 @@ pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n)
 	if (n == 0)
 		return;
 	insert(rows, n, &results);
-	add_results(sieve->results, &results);
+	pp_results_add(sieve->results, &results);
 	sieve->moved = true;
 }
 
@@ -720,6 +748,8 @@ pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
 	rows = without_held(sieve, rows, &n);
 	if (sieve->impatient)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
+	sieve->rows = rows;
+	sieve->nrows = n;
 	if (sieve->in_order)
 		(void) sift(sieve, rows, n, NULL, 0, true);
 	else if (n > 0)

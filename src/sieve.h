@@ -57,6 +57,8 @@ typedef struct PpSieve
 	uint64 maxbad;
 
 	/* its own */
+	const PpRow **rows; /* to be inserted */
+	uint64 nrows;
 	PpTargetRows *share; /* at work; NULL in order */
 	uint64 bad_before;	 /* that many are of others */
 	bool landed;		 /* a row of it has */

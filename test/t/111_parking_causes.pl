@@ -259,6 +259,24 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	others_land('all alike');
 	add_trigger('alike', "NULL");
 	lands_without('alike', [], '', 'all alike, mended');
+
+	# where no row has been looked at, and where it is found out at the end
+	$dbh->do("CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS \$\$BEGIN RAISE check_violation; END\$\$");
+	foreach my $kind ([ 'TRIGGER', 'BEFORE', 'FOR EACH STATEMENT' ], [ 'CONSTRAINT TRIGGER', 'AFTER', 'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW' ])
+	{
+		my ($what, $when, $how) = @$kind;
+		my $name = "frozen_\L$when";
+
+		create_target('postgres', $name);
+		$dbh->do("CREATE $what frozen $when INSERT ON $name $how EXECUTE FUNCTION frozen()");
+		enqueue_paused($name, 1, 150);
+		$dbh->do("SELECT persist_resume('$name')");
+		is_parked('postgres', $name, 150, '23514', "all alike, $when: parked");
+		others_land("all alike, $when");
+		is_parked('postgres', $name, 150, '23514', "all alike, $when: still");
+		$dbh->do("DROP TRIGGER frozen ON $name");
+		lands_without($name, [], '', "all alike, $when, mended");
+	}
 }
 
 # ---- no room for dead letters
