@@ -353,6 +353,11 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 			return VERDICT_HALVE;
 		return VERDICT_END;
 	}
+	if (sieve->share && !sieve->only && error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
+	{
+		(void) start_again(sieve, error); /* another order may help */
+		return VERDICT_END;
+	}
 	if (is_misfit(sieve, error, in_rows, &all))
 	{
 		/* what has failed of it so far is no better, if it has failed alike */
@@ -641,11 +646,11 @@ static bool
 sift_share(PpSieve *sieve, PpTargetRows *share, bool alone)
 {
 	ErrorData *known = NULL;
-	uint64 before = sieve->nbad;
 	bool ok;
 
 	sieve->share = share;
-	sieve->bad_before = before;
+	sieve->only = alone;
+	sieve->bad_before = sieve->nbad;
 	sieve->landed = false;
 	sieve->streak = sieve->held = 0;
 	sieve->misfit = false;
@@ -664,12 +669,6 @@ sift_share(PpSieve *sieve, PpTargetRows *share, bool alone)
 	if (sieve->outcome != PP_SIEVED)
 		return false;
 
-	/* another order may help */
-	for (uint64 i = before; i < sieve->nbad && !alone; i++)
-	{
-		if (sieve->bad[i].error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION)
-			return start_again(sieve, sieve->bad[i].error);
-	}
 	if (!ok)
 		park_rest(sieve, sieve->stopped_at, share->rows + share->n);
 	return true;

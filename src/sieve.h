@@ -60,6 +60,7 @@ typedef struct PpSieve
 	const PpRow **rows; /* to be inserted */
 	uint64 nrows;
 	PpTargetRows *share; /* at work; NULL in order */
+	bool only;			 /* there are no others */
 	uint64 bad_before;	 /* that many are of others */
 	bool landed;		 /* a row of it has */
 	int streak;			 /* bad ones in a row */

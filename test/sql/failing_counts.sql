@@ -92,5 +92,38 @@ CALL sift('deferred', 10, most(10));
 CALL sift('deferred_trigger', 1, most(1));
 CALL sift('deferred_trigger', 10, most(10));
 
+-- of two targets, where the order may matter: it is not found out twice
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent);
+CREATE TRIGGER counted BEFORE INSERT ON child EXECUTE FUNCTION count_statement();
+CREATE PROCEDURE sift_pairs(k int, most numeric, INOUT inserts text DEFAULT NULL,
+	INOUT landed bigint DEFAULT NULL, INOUT letters bigint DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+	n CONSTANT int := 5000;
+	took bigint;
+BEGIN
+	TRUNCATE parent, child;
+	PERFORM persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+	PERFORM setval('failing_counts.statements', 1, false);
+	COMMIT;
+	PERFORM persist_enqueue('parent', jsonb_build_object('id', i)),
+		persist_enqueue('child', jsonb_build_object('id', i,
+			'parent', CASE WHEN (i * k) / n > ((i - 1) * k) / n THEN -1 ELSE i END))
+	FROM generate_series(1, n) AS i;
+	COMMIT;
+	IF NOT persist_flush('5 min') THEN
+		RAISE 'not settled';
+	END IF;
+	took := failing_counts.statements();
+	inserts := CASE WHEN took <= most THEN 'few enough' ELSE format('%s, and not %s', took, most) END;
+	SELECT count(*) FROM child INTO landed;
+	SELECT count(*) FROM public.persist_dead_letters AS l WHERE l.target = 'child'::regclass INTO letters;
+END $$;
+CALL sift_pairs(0, 1);
+CALL sift_pairs(1, most(1));
+CALL sift_pairs(10, most(10));
+CALL sift_pairs(100, most(100));
+
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) AS discarded;
 DROP SCHEMA failing_counts CASCADE;
