@@ -194,6 +194,17 @@ typedef struct Taking
 	uint64 taken;
 } Taking;
 
+/* Has code that was called on the way, a default for one, taken it since the scan began? */
+static bool
+has_been_taken(HeapTuple tuple)
+{
+	HeapTupleHeader header = tuple->t_data;
+
+	return (header->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+		   !HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
+		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
+}
+
 static void
 take_letter(Taking *taking, HeapTuple tuple)
 {
@@ -207,7 +218,7 @@ take_letter(Taking *taking, HeapTuple tuple)
 						DatumGetTimestampTz(get(rel, tuple, COLUMN_FAILED_AT, &is_null)),
 						taking->arg))
 		return;
-	if (!pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
+	if (has_been_taken(tuple) || !pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
 		return;
 	caller = MemoryContextSwitchTo(taking->context);
 	letter = read_letter(rel, tuple);

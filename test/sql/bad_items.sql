@@ -155,6 +155,26 @@ SELECT n, smell FROM t WHERE n = 34;
 SELECT item, sqlstate, attempts FROM persist_dead_letters ORDER BY id;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- a default that sends or drops letters, while they are sent
+CREATE TABLE busy (n int, done bigint);
+SELECT persist_configure('busy', bad_items => 'dead');
+CREATE FUNCTION send_all() RETURNS bigint LANGUAGE sql AS 'SELECT persist_requeue()';
+CREATE FUNCTION drop_all() RETURNS bigint LANGUAGE sql AS 'SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters))';
+SELECT count(persist_enqueue('busy', '{"m": 1}')) FROM generate_series(1, 4);
+ALTER TABLE busy ADD m int, ALTER done SET DEFAULT send_all();
+SELECT persist_requeue();
+SELECT persist_flush();
+SELECT count(*), sum(done) FROM busy;
+TRUNCATE busy;
+ALTER TABLE busy DROP m, ALTER done DROP DEFAULT;
+SELECT count(persist_enqueue('busy', '{"m": 1}')) FROM generate_series(1, 4);
+ALTER TABLE busy ADD m int, ALTER done SET DEFAULT drop_all();
+SELECT persist_requeue();
+SELECT persist_flush();
+SELECT count(*), sum(done) FROM busy;
+SELECT enqueued, persisted, dead, discarded FROM persist_stats WHERE target = 'busy'::regclass;
+SELECT count(*) FROM persist_dead_letters;
+
 -- ---- what stays an error ----
 
 CREATE ROLE pp_bad_items;
