@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "common/pg_prng.h"
+#include "storage/lmgr.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -54,8 +55,19 @@ enter(Oid target, Oid role)
 	{
 		memset(parked, 0, sizeof(PpParked));
 		parked->key = key;
+		parked->from = PG_UINT64_MAX;
 	}
 	return parked;
+}
+
+/* One with this place is parked, too. */
+static void
+note_place(PpParked *parked, uint64 pos, uint32 part)
+{
+	if (pos > parked->from || (pos == parked->from && part >= parked->part))
+		return;
+	parked->from = pos;
+	parked->part = part;
 }
 
 static bool
@@ -70,6 +82,7 @@ load_row(const PpParkedRow *row, void *arg)
 	PpParked *parked = enter(row->target, row->role);
 
 	parked->whole = true; /* we can't know better */
+	note_place(parked, row->pos, row->part);
 	if (parked->misfit_since == 0 || row->parked_at < parked->misfit_since)
 		parked->misfit_since = row->parked_at; /* for all we know */
 	parked->retry_at = GetCurrentTimestamp();
@@ -121,9 +134,25 @@ pp_parking_any(Oid target)
 	return is_paused(target);
 }
 
-/* Is any other target parked? */
+/*
+ * May one of those that are parked come before this one?  So nobody waits for himself,
+ * nor a circle for ever.  In a transaction what is deferred may need what comes later,
+ * unless that waits for something, too.
+ */
+static bool
+comes_before(const PpParked *parked, uint64 pos, uint32 part)
+{
+	if (parked->from != pos)
+		return parked->from < pos;
+	return parked->part < part || parked->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION;
+}
+
+/*
+ * Is an item of the target parked that comes before this place?  Or one of any view, if
+ * the target is InvalidOid.  `but`: whatever is parked there; or NULL.
+ */
 bool
-pp_parking_any_but(Oid target)
+pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but)
 {
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
@@ -131,22 +160,28 @@ pp_parking_any_but(Oid target)
 
 	hash_seq_init(&seq, keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
-		any |= parked->key.target != target;
+	{
+		if (!comes_before(parked, pos, part) ||
+			(but && parked->key.target == but->target && parked->key.role == but->role))
+			continue;
+		any |= OidIsValid(target) ? parked->key.target == target
+								  : get_rel_relkind(parked->key.target) == RELKIND_VIEW;
+	}
 	return any;
 }
 
-/* Is any other view? */
+/* Has somebody waited for a lock in vain, and it may still be held? */
 bool
-pp_parking_any_view(Oid target)
+pp_parking_waits_for_lock(void)
 {
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
-	bool any = false;
+	bool waits = false;
 
 	hash_seq_init(&seq, keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
-		any |= parked->key.target != target && get_rel_relkind(parked->key.target) == RELKIND_VIEW;
-	return any;
+		waits |= parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	return waits;
 }
 
 /* Twice as long each time, and never quite the same. */
@@ -159,28 +194,71 @@ next_try(int failures, long longest_ms, long spent_ms)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(ms, SPENT_FACTOR * spent_ms));
 }
 
-/* Some of its items are being parked. */
+/* Items of this target and role are being parked, the first of them in this place. */
 void
-pp_parking_park(Oid target, Oid role, int sqlstate, bool whole)
+pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
+	Oid target = first->item->target;
 	PpParked *parked = pp_parking_find(target, role);
 
 	if (parked == NULL)
 		parked = enter(target, role);
 	if (parked->retry_at == 0)
 		parked->retry_at = next_try(0, RETRY_MAX_MS, 0);
-	parked->from = 0;
+	note_place(parked, first->pos, first->part);
 	parked->whole |= whole;
 	parked->sqlstate = sqlstate;
 	pp_tally_set_reason(&claim->lane->tally, target, sqlstate);
 }
 
+/* Park what is locked of the targets of these rows, before anybody waits for it. */
+void
+pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
+{
+	List *seen = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Oid target = rows[i]->item->target;
+
+		if ((i > 0 && target == rows[i - 1]->item->target) || list_member_oid(seen, target))
+			continue;
+		seen = lappend_oid(seen, target);
+		if (!pp_parking_holds(target, role) &&
+			!ConditionalLockRelationOid(target, RowExclusiveLock))
+			pp_parking_park(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
+	}
+}
+
+/* Is the relation locked, so that nothing can be inserted?  In a transaction of its own. */
+bool
+pp_parking_is_locked(const PpParked *parked)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool locked;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	locked = !ConditionalLockRelationOid(parked->key.target, RowExclusiveLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	return locked;
+}
+
 /* More of its items are parked, without a try. */
 void
-pp_parking_follow(Oid target, Oid role)
+pp_parking_follow(const PpRow *row, Oid role)
 {
-	if (pp_parking_find(target, role) == NULL)
-		pp_parking_park(target, role, PAUSED, true);
+	PpParked *parked = pp_parking_find(row->item->target, role);
+
+	if (parked == NULL)
+		pp_parking_park(row, role, PAUSED, true);
+	else
+	{
+		parked->whole = true; /* it may be paused, and until then single rows were parked */
+		note_place(parked, row->pos, row->part);
+	}
 }
 
 /* The name of the target, for the log.  In a transaction. */

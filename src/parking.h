@@ -23,6 +23,7 @@
 #include "datatype/timestamp.h"
 
 #include "lane.h"
+#include "statement.h"
 
 typedef struct PpParkedKey
 {
@@ -39,7 +40,8 @@ typedef struct PpParked
 	int sqlstate;
 	int failures;			  /* in a row */
 	uint64 width;			  /* so many items at the next try, at most; 0: as many as fit */
-	uint64 from;			  /* its items have no lower pos, as far as we know */
+	uint64 from;			  /* its items have no lower pos, as far as we know ... */
+	uint32 part;			  /* ... nor, with that one, a lower part */
 	TimestampTz misfit_since; /* it takes none of its items; 0: that isn't so */
 	TimestampTz retry_at;	  /* DT_NOEND: when somebody says so */
 } PpParked;
@@ -49,10 +51,12 @@ extern void pp_parking_load(void);
 extern PpParked *pp_parking_find(Oid target, Oid role);
 extern bool pp_parking_holds(Oid target, Oid role);
 extern bool pp_parking_any(Oid target);
-extern bool pp_parking_any_but(Oid target);
-extern bool pp_parking_any_view(Oid target);
-extern void pp_parking_park(Oid target, Oid role, int sqlstate, bool whole);
-extern void pp_parking_follow(Oid target, Oid role);
+extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
+extern bool pp_parking_waits_for_lock(void);
+extern void pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole);
+extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
+extern bool pp_parking_is_locked(const PpParked *parked);
+extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms);
 extern void pp_parking_advance(PpParked *parked, bool landed);
 extern void pp_parking_end(PpParked *parked);

@@ -27,6 +27,7 @@
 #include "verdict.h"
 
 #define IMPATIENT_MS 10
+#define WEARY_MS 1	/* after another wait in vain in the same transaction */
 #define MAX_HELD 16 /* rows of a target; with more of them it is the target that waits */
 #define MISFIT_SAMPLE                                                                              \
 	100				   /* rows; when all of them fail alike it is the target that doesn't fit      \
@@ -255,19 +256,30 @@ start_again(PpSieve *sieve, ErrorData *error)
 	return false;
 }
 
+/* The first of these that goes into the target. */
+static const PpRow *
+first_of(Oid target, const PpRow **rows, uint64 n)
+{
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (rows[i]->item->target == target)
+			return rows[i];
+	}
+	return rows[0];
+}
+
 /* In order: the target is parked, and all the rest is done again without it. */
 static bool
-park_and_start_again(PpSieve *sieve, Oid target, ErrorData *error)
+park_and_start_again(PpSieve *sieve, const PpRow *first, ErrorData *error)
 {
-	pp_parking_park(target, sieve->role, error->sqlerrcode, true);
+	pp_parking_park(first, sieve->role, error->sqlerrcode, true);
 	return start_again(sieve, error);
 }
 
 static void
 be_impatient(PpSieve *sieve)
 {
-	if (!sieve->impatient)
-		pp_identity_set_lock_timeout(IMPATIENT_MS);
+	pp_identity_set_lock_timeout(sieve->impatient ? WEARY_MS : IMPATIENT_MS);
 	sieve->impatient = true;
 }
 
@@ -290,7 +302,7 @@ static void
 hold_row(PpSieve *sieve, const PpRow *row, ErrorData *error)
 {
 	pp_sieve_hold(sieve, &row, 1);
-	pp_parking_park(row->item->target, sieve->role, error->sqlerrcode, false);
+	pp_parking_park(row, sieve->role, error->sqlerrcode, false);
 	pp_results_error(pp_results_of(sieve->results, row->item->target), error, 1);
 }
 
@@ -343,12 +355,12 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 		return alone && ++doubts_in_a_row >= DOUBTS ? VERDICT_BAD : VERDICT_HALVE;
 	if (pp_is_transient(error) ||
 		((alone || row > 0) &&
-		 pp_waits_for_parent(suspect->item->target, error, sieve->held > 0 || !sieve->retrying)))
+		 pp_waits_for_parent(suspect, sieve->role, sieve->held > 0 || !sieve->retrying, error)))
 	{
-		if (sieve->share)
+		if (sieve->share || sieve->retrying)
 			(void) stop_share(sieve, rows, error);
 		else if (OidIsValid(target))
-			(void) park_and_start_again(sieve, target, error);
+			(void) park_and_start_again(sieve, first_of(target, rows, n), error);
 		else
 			return VERDICT_HALVE;
 		return VERDICT_END;
@@ -372,7 +384,7 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 	{
 		pp_parking_begin_grace(misfit, sieve->role);
 		if (!sieve->retrying)
-			(void) park_and_start_again(sieve, misfit, error);
+			(void) park_and_start_again(sieve, first_of(misfit, sieve->rows, sieve->nrows), error);
 		else
 		{
 			sieve->error = error; /* they are parked */
@@ -458,6 +470,8 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	ResourceOwner owner = CurrentResourceOwner;
 	PpResults before = pp_results_copy(sieve->results);
 	uint64 nbad = sieve->nbad;
+	bool landed = sieve->landed;
+	bool moved = sieve->moved;
 	ErrorData *error = NULL;
 
 	BeginInternalSubTransaction(NULL);
@@ -466,7 +480,8 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	if (sift(sieve, rows, n, NULL, 0, true))
 		error = under_savepoint(sieve, check_rows, rows, 0, true);
 	sieve->dissecting = false;
-	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->nbad - nbad < n)
+	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->stopped_at == NULL &&
+		sieve->nbad - nbad < n)
 	{
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
@@ -478,6 +493,9 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	CurrentResourceOwner = owner;
 	*sieve->results = before;
 	sieve->nbad = nbad;
+	sieve->landed = landed;
+	sieve->moved = moved;
+	sieve->stopped_at = NULL;
 	return false;
 }
 
@@ -608,10 +626,12 @@ park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
 {
 	Oid target = from[0]->item->target;
 
-	pp_sieve_hold(sieve, from, end - from);
+	/* what would be rolled back is not worth a row */
+	if (!sieve->retrying || sieve->moved || sieve->nbad > 0)
+		pp_sieve_hold(sieve, from, end - from);
 	if (sieve->misfit)
 		pp_parking_begin_grace(target, sieve->role);
-	pp_parking_park(target, sieve->role, sieve->error->sqlerrcode, true);
+	pp_parking_park(from[0], sieve->role, sieve->error->sqlerrcode, true);
 	pp_results_error(pp_results_of(sieve->results, target), sieve->error, 1);
 }
 
@@ -631,7 +651,7 @@ bury(PpSieve *sieve)
 		else
 		{
 			pp_sieve_hold(sieve, &bad->row, 1);
-			pp_parking_park(bad->row->item->target, sieve->role, PP_LETTERS_FULL, true);
+			pp_parking_park(bad->row, sieve->role, PP_LETTERS_FULL, true);
 			sieve->error = pp_error(PP_LETTERS_FULL, "there are too many dead letters");
 		}
 	}
@@ -687,7 +707,7 @@ without_held(PpSieve *sieve, const PpRow **rows, uint64 *n)
 	{
 		if (!sieve->retrying && pp_parking_holds(rows[i]->item->target, sieve->role))
 		{
-			pp_parking_follow(rows[i]->item->target, sieve->role);
+			pp_parking_follow(rows[i], sieve->role);
 			held[nheld++] = rows[i];
 		}
 		else
@@ -731,7 +751,7 @@ pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *err
 
 		if (result->delta.errors > 0)
 			continue;
-		pp_parking_park(target, sieve->role, error->sqlerrcode, true);
+		pp_parking_park(rows[i], sieve->role, error->sqlerrcode, true);
 		pp_results_error(result, error, 1);
 	}
 }
@@ -744,13 +764,20 @@ void
 pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
 {
 	sieve->outcome = PP_SIEVED;
+	if (sieve->in_order && !sieve->retrying)
+		pp_parking_park_locked(rows, n, sieve->role);
 	rows = without_held(sieve, rows, &n);
 	if (sieve->impatient)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
 	sieve->rows = rows;
 	sieve->nrows = n;
 	if (sieve->in_order)
-		(void) sift(sieve, rows, n, NULL, 0, true);
+	{
+		bool ok = sift(sieve, rows, n, NULL, 0, true);
+
+		if (!ok && sieve->outcome == PP_SIEVED)
+			park_rest(sieve, sieve->stopped_at, rows + n);
+	}
 	else if (n > 0)
 	{
 		int nshares;

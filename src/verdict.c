@@ -8,6 +8,9 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "clock.h"
@@ -96,31 +99,62 @@ pp_is_alike(const ErrorData *a, const ErrorData *b)
 	return strcmp(a->constraint_name, b->constraint_name) == 0;
 }
 
-/*
- * May the row that a row of this target refers to be one that is parked?  `itself`: that
- * can be one of the same target.  Nobody knows what a view refers to, or what is behind
- * one that is parked.
- */
-bool
-pp_waits_for_parent(Oid target, const ErrorData *error, bool itself)
+/* May a row that this relation's foreign keys refer to be parked, from before that row? */
+static bool
+refers_to_parked(Oid relid, const PpRow *row, const PpParkedKey *but)
 {
-	Relation rel;
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool refers = false;
 	ListCell *cell;
-	bool waits;
 
-	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
-		return false;
-	rel = try_relation_open(target, AccessShareLock);
 	if (rel == NULL)
 		return false;
-	waits = pp_parking_any_view(target) ||
-			(rel->rd_rel->relkind == RELKIND_VIEW && pp_parking_any_but(target));
 	foreach (cell, RelationGetFKeyList(rel))
 	{
 		ForeignKeyCacheInfo *fkey = lfirst(cell);
+		List *parents = list_make1_oid(fkey->confrelid);
+		ListCell *parent;
 
-		waits |= (fkey->confrelid != target || itself) && pp_parking_any(fkey->confrelid);
+		/* rows of a partition may be parked as those of what it is a part of */
+		if (get_rel_relispartition(fkey->confrelid))
+			parents = list_concat(parents, get_partition_ancestors(fkey->confrelid));
+		foreach (parent, parents)
+			refers |= pp_parking_any_before(lfirst_oid(parent), row->pos, row->part, but);
 	}
 	relation_close(rel, AccessShareLock);
-	return waits;
+	return refers;
+}
+
+/* The table whose constraint has failed: a partition, or what a view or a trigger writes. */
+static Oid
+failing_table(const ErrorData *error)
+{
+	Oid schema;
+
+	if (error->schema_name == NULL || error->table_name == NULL)
+		return InvalidOid;
+	schema = get_namespace_oid(error->schema_name, true);
+	return OidIsValid(schema) ? get_relname_relid(error->table_name, schema) : InvalidOid;
+}
+
+/*
+ * May the row that this row of the role refers to be one that is parked?  `itself`: that
+ * can be one of the same target and role.  Nobody knows what is behind a view that is
+ * parked.
+ */
+bool
+pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *error)
+{
+	Oid target = row->item->target;
+	PpParkedKey own = {.target = target, .role = role};
+	const PpParkedKey *but = itself ? NULL : &own;
+	Oid table;
+
+	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
+		return false;
+	if (pp_parking_any_before(InvalidOid, row->pos, row->part, &own) ||
+		refers_to_parked(target, row, but))
+		return true;
+	table = failing_table(error);
+	return OidIsValid(table) && table != target && refers_to_parked(table, row, but);
 }

@@ -277,6 +277,15 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		$dbh->do("DROP TRIGGER frozen ON $name");
 		lands_without($name, [], '', "all alike, $when, mended");
 	}
+
+	# before it has looked at a row
+	$dbh->do("DROP TRIGGER on_row ON alike; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END'");
+	$dbh->do("CREATE TRIGGER refuse BEFORE INSERT ON alike EXECUTE FUNCTION refuse()");
+	enqueue_paused('alike', 201, 350);
+	$dbh->do("SELECT persist_resume('alike')");
+	is_parked('postgres', 'alike', 150, '23514', 'all alike, by the statement: parked');
+	$dbh->do("DROP TRIGGER refuse ON alike");
+	lands_without('alike', [], '', 'all alike, by the statement, mended');
 }
 
 # ---- no room for dead letters

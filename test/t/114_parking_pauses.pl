@@ -63,6 +63,113 @@ create_target('postgres', 'free');
 	adds_up('postgres', 'paused parent');
 }
 
+# ---- single rows are parked, then it is paused, and then there is more than a batch
+
+{
+	my $dbh = session('postgres');
+	my $lock = connect_to($node);
+
+	$dbh->do("CREATE TABLE row_parent AS SELECT i AS id FROM generate_series(1, 2) AS i; ALTER TABLE row_parent ADD PRIMARY KEY (id)");
+	create_target('postgres', 'rows', 'parent int REFERENCES row_parent');
+	set_and_reload('batch_size', 10);
+	$lock->begin_work;
+	$lock->do("SELECT FROM row_parent WHERE id = 1 FOR UPDATE");
+	$dbh->do("SELECT persist_enqueue('rows', '{\"n\": 0, \"parent\": 1}')");
+	is_parked('postgres', 'rows', 1, '55P03', 'a row: parked');
+	$dbh->do("SELECT persist_pause('rows')");
+	$dbh->do("SELECT persist_enqueue('rows', jsonb_build_object('n', i, 'parent', 2)) FROM generate_series(1, 2000) AS i");
+	is_parked('postgres', 'rows', 2001, '55000', 'a row: paused, and others follow');
+	$dbh->begin_work;
+	$dbh->do("SELECT persist_resume('rows')");
+	$dbh->do("SELECT persist_enqueue('rows', jsonb_build_object('n', i, 'parent', 2)) FROM generate_series(2001, 2010) AS i");
+	$dbh->commit;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2010 FROM rows") }, 'a row: resumed, all others come');
+	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, 2010)) FROM rows"), 1, 'a row: in order');
+	$lock->commit;
+	$lock->disconnect;
+	$committed{postgres}{rows} = 2011;
+	adds_up('postgres', 'a row');
+	set_and_reload('batch_size', 10000);
+}
+
+# ---- what a parent that waits is, and what not
+
+{
+	my $dbh = session('postgres');
+	my $dead = one_value($dbh, "SELECT count(*) FROM persist_dead_letters");
+	my @kinds = (
+		['a part of what is parked', 'whole', 'of_part', 'INTEGER REFERENCES part'],
+		['of a partition', 'simple', 'divided', ''],
+		['deferred', 'simple', 'deferred', 'INTEGER REFERENCES simple DEFERRABLE INITIALLY DEFERRED'],
+		['a table that a trigger writes', 'simple', 'written_by', '']);
+
+	$dbh->do("CREATE TABLE whole (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (1000)");
+	$dbh->do("CREATE TABLE simple (id int PRIMARY KEY)");
+	foreach my $kind (@kinds)
+	{
+		my ($name, $parent, $child, $type) = @$kind;
+		my $id = ++$committed{postgres}{$parent};
+
+		if ($child eq 'divided')
+		{
+			$dbh->do("CREATE TABLE divided (n int, parent int) PARTITION BY RANGE (n); CREATE TABLE division PARTITION OF divided FOR VALUES FROM (0) TO (10000)");
+			$dbh->do("ALTER TABLE division ADD FOREIGN KEY (parent) REFERENCES simple");
+		}
+		elsif ($child eq 'written_by')
+		{
+			$dbh->do("CREATE TABLE written (parent int REFERENCES simple); CREATE TABLE written_by (n int, parent int)");
+			$dbh->do("CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.written VALUES (NEW.parent); RETURN NEW; END'");
+			$dbh->do("CREATE TRIGGER write BEFORE INSERT ON written_by FOR EACH ROW EXECUTE FUNCTION write()");
+		}
+		else
+		{
+			$dbh->do("CREATE TABLE $child (n int, parent $type)");
+		}
+		$dbh->do("SELECT persist_pause('$parent')");
+		$dbh->do("SELECT persist_enqueue('$parent', jsonb_build_object('id', ?::int))", undef, $id);
+		$dbh->do("SELECT persist_enqueue('$child', jsonb_build_object('n', ?::int, 'parent', ?::int))", undef, $_, $id) foreach 1 .. 300;
+		$committed{postgres}{$child} = 300;
+		is_parked('postgres', $child, 300, '23503', "parent, $name: its children wait");
+		ok(eval { wait_for_sql($dbh, "SELECT pg_sleep(1) IS NOT NULL") }, "parent, $name: and are tried");
+		is_parked('postgres', $child, 300, '23503', "parent, $name: and wait");
+		$dbh->do("SELECT persist_resume('$parent')");
+		ok(eval { wait_for_sql($dbh, "SELECT count(*) = 300 FROM $child") }, "parent, $name: they come");
+		adds_up('postgres', "parent, $name");
+	}
+
+	# in the same table, another role's
+	$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(text, text, boolean) TO other; CREATE TABLE node (id int PRIMARY KEY, parent int REFERENCES node)");
+	$dbh->do("GRANT SELECT ON node TO other; GRANT INSERT ON node TO other");
+	$dbh->begin_work;
+	$dbh->do("SET LOCAL ROLE other");
+	$dbh->do("SELECT persist_enqueue('node', '{\"id\": 1}')");
+	$dbh->do("RESET ROLE");
+	$dbh->do("REVOKE INSERT ON node FROM other");
+	$dbh->commit;
+	is_parked('postgres', 'node', 1, '42501', 'parent of another role: parked');
+	$dbh->do("SELECT persist_enqueue('node', '{\"id\": 2, \"parent\": 1}')");
+	is_parked('postgres', 'node', 2, '', 'parent of another role: so is the child');
+	ok(eval { wait_for_sql($dbh, "SELECT pg_sleep(1) IS NOT NULL") }, 'parent of another role: the child is tried');
+	$dbh->do("GRANT INSERT ON node TO other");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2 FROM node") }, 'parent of another role: both come');
+	$committed{postgres}{node} = 2;
+	adds_up('postgres', 'parent of another role');
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), $dead, 'parents that wait: no child is a dead letter');
+
+	# each refers to the other, and to nothing: they don't wait for each other for ever
+	$dbh->do("CREATE TABLE left_half (id int PRIMARY KEY, other int); CREATE TABLE right_half (id int PRIMARY KEY, other int REFERENCES left_half)");
+	$dbh->do("ALTER TABLE left_half ADD FOREIGN KEY (other) REFERENCES right_half; SELECT persist_pause('left_half')");
+	foreach my $half ('left', 'right')
+	{
+		$dbh->do("SELECT persist_enqueue('${half}_half', '{\"id\": 1, \"other\": 2}')");
+		is_parked('postgres', "${half}_half", 1, '', "a circle: $half");
+		$committed{postgres}{"${half}_half"} = 1;
+	}
+	$dbh->do("SELECT persist_resume('left_half')");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2 + $dead FROM persist_dead_letters") }, 'a circle: both die');
+	adds_up('postgres', 'a circle');
+}
+
 # ---- a target that goes, with what is parked of it
 
 foreach my $why ('shut', 'paused')
@@ -143,7 +250,7 @@ foreach my $rings (2, 1)
 	}
 }
 
-is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
+is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
 forget_sessions();
 $node->stop;
 done_testing();
