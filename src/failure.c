@@ -29,6 +29,7 @@
 #include "failure.h"
 #include "identity.h"
 #include "letterbox.h"
+#include "parking.h"
 #include "settlement.h"
 #include "sieve.h"
 #include "verdict.h"
@@ -419,6 +420,7 @@ sift(PpWork *works, int n, PpSieve *sieve)
 	/* each time there is a target less */
 	for (int i = 0; failure && sieve->outcome == PP_SIEVE_AGAIN && i < MAX_ROUNDS; i++)
 	{
+		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		*sieve = (PpSieve){.in_order = true};
 		failure = try(works, n, pp_sieve, sieve);
 	}
@@ -613,7 +615,7 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 	List *roles = NIL;
 	PpSieve sieve;
 
-	impatient = false;
+	impatient = pp_parking_waits_for_lock();
 	if (pp_attempt_is_suspect(works[0].pos) && !works[0].applied)
 	{
 		if (works[0].there > 1)
@@ -650,10 +652,26 @@ pp_settle_parked(PpParked *parked)
 	PpWork *works;
 	int n;
 
-	pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &works, &n);
+	if (pp_parking_is_locked(parked))
+	{
+		pp_parking_back_off(parked, ERRCODE_LOCK_NOT_AVAILABLE, 0);
+		return;
+	}
+	pp_attempt_began = DT_NOEND; /* this is no statement of anybody's */
+	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &works,
+							 &n);
+	if (error)
+	{
+		if (!pp_is_transient(error))
+			ReThrowError(error);
+		if (pp_cut == PP_CUT_NONE)
+			pp_parking_back_off(parked, error->sqlerrcode, (GetCurrentTimestamp() - began) / 1000);
+		return;
+	}
 	if (n == 0 && parked->from > 0)
 	{
 		parked->from = 0; /* look once more, at all of them */
+		parked->part = 0;
 		return;
 	}
 	if (n == 0)
@@ -661,6 +679,8 @@ pp_settle_parked(PpParked *parked)
 		pp_parking_end(parked);
 		return;
 	}
+	parked->from = works[0].pos;
+	parked->part = works[0].part;
 	impatient = true;
 	if (is_culprit(&works[0]))
 		outcome = bury_culprit(&works[0], &error);
@@ -670,8 +690,11 @@ pp_settle_parked(PpParked *parked)
 	{
 		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);
 		/* an old snapshot keeps what has been deleted in our way */
-		parked->from =
-			sieve.results && !pp_results_parked_more(sieve.results, n) ? works[n - 1].pos : 0;
+		if (sieve.results && !pp_results_parked_more(sieve.results, n))
+		{
+			parked->from = works[n - 1].pos;
+			parked->part = 0;
+		}
 		return;
 	}
 	if (sieve.width > 0)

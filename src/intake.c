@@ -624,25 +624,41 @@ take_parked_row(const PpParkedRow *row, void *arg)
 
 /*
  * The first items, so many at most, that are parked for a target and role with at least
- * that pos.  In the current memory context, and in a transaction of its own.
+ * that pos.  In the current memory context, and in a transaction of its own.  NULL, or
+ * why they can't be had: somebody may have locked the table.
  */
-void
+ErrorData *
 pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
 				 PpWork **works, int *nworks)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
 	ParkedIntake intake = {.max = max};
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(caller);
-	pp_parked_scan_of(claim->extension, target, role, from, take_parked_row, &intake);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(caller);
+		pp_parked_scan_of(claim->extension, target, role, from, take_parked_row, &intake);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	*works = intake.list.works;
 	*nworks = intake.list.n;
+
+	return error;
 }
 
 /* ---- what is in it ---- */

@@ -94,6 +94,88 @@ my $node = parking_node('parking');
 	unlock($lock);
 	lands('postgres', $_, "twenty, in many batches: $_") foreach @tables;
 	adds_up('postgres', 'twenty');
+
+	# a foreign key fails, so that all is done in the order of things
+	session('postgres')->do("CREATE TABLE nothing (id int PRIMARY KEY); CREATE TABLE orphan (id int REFERENCES nothing)");
+	$lock = lock_tables(join(', ', @tables), 'SHARE');
+	session('postgres')->begin_work;
+	enqueue('postgres', 'free', 103, 103);
+	session('postgres')->do("SELECT persist_enqueue('orphan', '{\"id\": 1}')");
+	enqueue('postgres', $_, 16, 20) foreach @tables;
+	session('postgres')->commit;
+	$committed{postgres}{orphan} = 1;
+	$start = time;
+	wait_for_sql(session('postgres'), "SELECT count(*) = 103 FROM free");
+	cmp_ok(time - $start, '<', $at_most, 'twenty, in the order of things: the same');
+	unlock($lock);
+	lands('postgres', $_, "twenty, in the order of things: $_") foreach @tables;
+	adds_up('postgres', 'twenty, in the order of things');
+}
+
+# ---- rows that are locked, of many targets
+
+{
+	my $dbh = session('postgres');
+	my @tables = map { "child$_" } 1 .. 20;
+	my $lock = connect_to($node);
+	my $start;
+
+	$dbh->do("CREATE TABLE parents AS SELECT i AS id FROM generate_series(1, 100) AS i; ALTER TABLE parents ADD PRIMARY KEY (id)");
+	$dbh->do("CREATE TABLE $_ (n int, parent int REFERENCES parents)") foreach @tables;
+	$lock->begin_work;
+	$lock->do("SELECT FROM parents FOR UPDATE");
+
+	$dbh->begin_work;
+	$dbh->do("SELECT persist_enqueue('$_', jsonb_build_object('n', i, 'parent', i)) FROM generate_series(1, 20) AS i") foreach @tables;
+	enqueue('postgres', 'free', 104, 104);
+	$dbh->commit;
+	$start = time;
+	wait_for_sql($dbh, "SELECT count(*) = 104 FROM free");
+	cmp_ok(time - $start, '<', $at_most, 'locked rows of twenty targets: the free one has waited once');
+
+	# another batch, and another target
+	$dbh->do("CREATE TABLE late_child (n int, parent int REFERENCES parents)");
+	$dbh->do("SELECT persist_enqueue('late_child', '{\"n\": 1, \"parent\": 1}')");
+	enqueue('postgres', 'free', 105, 105);
+	$start = time;
+	wait_for_sql($dbh, "SELECT count(*) = 105 FROM free");
+	cmp_ok(time - $start, '<', 0.9, 'locked rows: and in the next batch not again');
+	$lock->commit;
+	$lock->disconnect;
+	$committed{postgres}{$_} = 20 foreach @tables;
+	$committed{postgres}{late_child} = 1;
+	adds_up('postgres', 'locked rows of twenty targets');
+}
+
+# ---- tries in vain
+
+{
+	my $dbh = session('postgres');
+	my $size = "SELECT pg_relation_size('persist_parked') + pg_relation_size('persist_parked_order')";
+	my $lock;
+	my $before;
+	my $pid;
+
+	create_target('postgres', 'vain');
+	$dbh->do("SELECT persist_flush()");
+	shut_gate('postgres');
+	enqueue('postgres', 'vain', 1, 2000);
+	is_parked('postgres', 'vain', 2000, '55006', 'in vain: parked');
+	$before = one_value($dbh, $size);
+	ok(eval { wait_for_sql($dbh, "SELECT pg_sleep(3) IS NOT NULL") }, 'in vain: some time later');
+	is(one_value($dbh, $size), $before, 'in vain: what is tried leaves nothing in the table');
+
+	# it can't be read
+	$pid = worker_pid($node);
+	$dbh->do("SELECT persist_pause('vain')");
+	open_gate('postgres');
+	$lock = lock_tables('persist_parked');
+	$dbh->do("SELECT persist_resume('vain')");
+	ok(eval { wait_for_sql($dbh, "SELECT pg_sleep(4) IS NOT NULL") }, 'the table of parked items is locked');
+	unlock($lock);
+	lands('postgres', 'vain', 'the table of parked items was locked');
+	is(worker_pid($node), $pid, 'the table of parked items was locked: the worker is the same');
+	adds_up('postgres', 'the table of parked items was locked');
 }
 
 # ---- what is parked stays so, whatever ends
@@ -249,7 +331,10 @@ my $node = parking_node('parking');
 	is(one_value($dbh, "SELECT count(DISTINCT n) FROM brimful"), 50, 'letters and parked_limit: it is there');
 }
 
-is_clean_log(qr/client backend 53400 ERROR/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy)"/);
+is_clean_log(
+	qr/client backend 53400 ERROR/,
+	qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy)"/,
+	qr/persist_pipeline worker 23503 WARNING:  .* "public.orphan"/);
 forget_sessions();
 $node->stop;
 done_testing();
