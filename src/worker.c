@@ -56,7 +56,9 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
-#define TURN_MS 1000		 /* of a worker for which others wait */
+#define RETRIES_A_TURN (2 * PP_BATCHES_TOGETHER) /* of parked items, until a batch is next ... */
+#define RETRYING_MS 200							 /* ... which comes after that time, anyway */
+#define TURN_MS 1000							 /* of a worker for which others wait */
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
 #define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
 
@@ -376,7 +378,7 @@ sleep_idle(PpRingView view)
 		if (!given_back)
 			(void) nap(PP_WORKER_IDLE, NOBODY_MS); /* somebody is in the middle of a commit */
 	}
-	else if (journal_waits)
+	else if (journal_waits && retry_at > TimestampTzPlusMilliseconds(now, ROTATE_WAIT_MS))
 	{
 		if (!nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
@@ -585,24 +587,34 @@ is_due(PpRingView view, long *ms)
 	return *ms <= 0;
 }
 
-/* If parked items are due, try some of them again. */
+/*
+ * If parked items are due, try some of them again.  While some of a target are parked its
+ * later ones follow: so more have to come out in a turn than can come in, or a target that
+ * is busy would never be itself again.  But others are not to wait for long.
+ */
 static void
 retry_parked(void)
 {
-	PpParked *parked = pp_parking_due();
+	TimestampTz began = GetCurrentTimestamp();
+	PpParked *parked;
 
-	if (parked == NULL)
-		return;
-	MemoryContextReset(batch_context);
-	MemoryContextSwitchTo(batch_context);
-	pp_lane_set_state(lane, PP_WORKER_WRITING);
-	pgstat_report_activity(STATE_RUNNING, "writing parked items");
-	pp_clock_start();
-	pp_settle_parked(parked);
-	pp_clock_stop();
-	pgstat_report_stat(false);
-	pp_upkeep_batch();
-	MemoryContextSwitchTo(batch_context);
+	for (int i = 0; i < RETRIES_A_TURN && (parked = pp_parking_due()) != NULL; i++)
+	{
+		MemoryContextReset(batch_context);
+		MemoryContextSwitchTo(batch_context);
+		pp_lane_set_state(lane, PP_WORKER_WRITING);
+		pgstat_report_activity(STATE_RUNNING, "writing parked items");
+		pp_clock_start();
+		pp_settle_parked(parked);
+		pp_clock_stop();
+		pgstat_report_stat(false);
+		pp_upkeep_batch();
+		MemoryContextSwitchTo(batch_context);
+		check_interrupts();
+		if (ShutdownRequestPending || has_to_leave() || may_be_paused() ||
+			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RETRYING_MS))
+			break;
+	}
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */
