@@ -82,6 +82,13 @@ note_attempt(const PpWork *works, int n, bool burying)
 	pp_attempt_note(&attempt);
 }
 
+/* Records of a piece of one have the same place, and its pieces follow each other. */
+static bool
+is_same_transaction(const PpWork *work, const PpWork *next)
+{
+	return work->pos == next->pos || (work->others > 0 && work->pos + 1 == next->pos);
+}
+
 /* Open the works in this transaction; all their items, in their order. */
 static const PpRow **
 open_works(PpWork *works, int n, uint64 *nrows)
@@ -110,8 +117,7 @@ open_works(PpWork *works, int n, uint64 *nrows)
 		const PpWork *work = &works[i];
 		uint32 part = work->part;
 
-		/* pieces of a transaction follow each other */
-		if (i == 0 || works[i - 1].others == 0 || works[i - 1].pos + 1 != work->pos)
+		if (i == 0 || !is_same_transaction(&works[i - 1], work))
 			unit++;
 		for (uint64 k = 0; k < work->nitems; k++)
 		{
@@ -649,8 +655,7 @@ pp_settle_parked(PpParked *parked)
 	ErrorData *error = NULL;
 	PpSieve sieve = {0};
 	PpOutcome outcome;
-	PpWork *works;
-	int n;
+	PpParkedWorks next;
 
 	if (pp_parking_is_locked(parked))
 	{
@@ -658,8 +663,7 @@ pp_settle_parked(PpParked *parked)
 		return;
 	}
 	pp_attempt_began = DT_NOEND; /* this is no statement of anybody's */
-	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &works,
-							 &n);
+	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &next);
 	if (error)
 	{
 		if (!pp_is_transient(error))
@@ -668,38 +672,38 @@ pp_settle_parked(PpParked *parked)
 			pp_parking_back_off(parked, error->sqlerrcode, (GetCurrentTimestamp() - began) / 1000);
 		return;
 	}
-	if (n == 0 && parked->from > 0)
+	if (next.n == 0 && parked->from > 0)
 	{
 		parked->from = 0; /* look once more, at all of them */
 		parked->part = 0;
 		return;
 	}
-	if (n == 0)
+	if (next.n == 0)
 	{
 		pp_parking_end(parked);
 		return;
 	}
-	parked->from = works[0].pos;
-	parked->part = works[0].part;
+	parked->from = next.works[0].pos;
+	parked->part = next.works[0].part;
 	impatient = true;
-	if (is_culprit(&works[0]))
-		outcome = bury_culprit(&works[0], &error);
+	if (is_culprit(&next.works[0]))
+		outcome = bury_culprit(&next.works[0], &error);
 	else
-		outcome = settle_role(works, n, false, &sieve, &error);
+		outcome = settle_role(next.works, next.n, false, &sieve, &error);
 	if (outcome == PP_SETTLED)
 	{
 		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);
 		/* an old snapshot keeps what has been deleted in our way */
-		if (sieve.results && !pp_results_parked_more(sieve.results, n))
+		if (sieve.results && !pp_results_parked_more(sieve.results, next.n))
 		{
-			parked->from = works[n - 1].pos;
+			parked->from = next.works[next.n - 1].pos;
 			parked->part = 0;
 		}
 		return;
 	}
 	if (sieve.width > 0)
 		parked->width = sieve.width;
-	if (sieve.held > 0 && sieve.stopped_at == NULL && (uint64) n < max)
+	if (sieve.held > 0 && sieve.stopped_at == NULL && next.all)
 		parked->whole = false; /* nothing but single rows is left of it */
 	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR,
 						(GetCurrentTimestamp() - began) / 1000);

@@ -586,6 +586,7 @@ typedef struct ParkedIntake
 	WorkList list;
 	uint64 max;
 	bool within; /* the last row continues in the next one */
+	bool more;	 /* there are */
 } ParkedIntake;
 
 static bool
@@ -596,9 +597,9 @@ take_parked_row(const PpParkedRow *row, void *arg)
 
 	if (!intake->within)
 	{
-		if (intake->list.n > 0 && is_full(&intake->list, intake->max))
-			return false;
-		if (!may_join(&intake->list, company_of(row->pos, 1)))
+		intake->more = (intake->list.n > 0 && is_full(&intake->list, intake->max)) ||
+					   !may_join(&intake->list, company_of(row->pos, 1));
+		if (intake->more)
 			return false;
 		work = add_work(&intake->list);
 		work->pos = row->pos;
@@ -629,7 +630,7 @@ take_parked_row(const PpParkedRow *row, void *arg)
  */
 ErrorData *
 pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
-				 PpWork **works, int *nworks)
+				 PpParkedWorks *parked)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData *volatile error = NULL;
@@ -655,8 +656,8 @@ pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	*works = intake.list.works;
-	*nworks = intake.list.n;
+	*parked = (PpParkedWorks){
+		.works = intake.list.works, .n = intake.list.n, .all = error == NULL && !intake.more};
 
 	return error;
 }

@@ -60,11 +60,19 @@ typedef enum PpIntake
 	PP_INTAKE_NOTHING /* there is nothing left */
 } PpIntake;
 
+/* Works of items that are parked for one target and role */
+typedef struct PpParkedWorks
+{
+	PpWork *works;
+	int n;
+	bool all; /* there are no more of them */
+} PpParkedWorks;
+
 extern bool pp_intake_is_pending(const PpRingView *view);
 extern PpIntake pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
 extern ErrorData *pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from,
-								   uint64 max, PpWork **works, int *nworks);
+								   uint64 max, PpParkedWorks *parked);
 extern void pp_intake_forget(void);
 extern void pp_intake_count(const PpClaim *claim);
 extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);

@@ -61,6 +61,18 @@ create_target('postgres', 'free');
 	session('postgres')->do("SELECT persist_resume('g1')");
 	ok(eval { wait_for_sql(session('postgres'), "SELECT count(*) = 1 FROM g3") }, 'paused parent: resumed, all of them come');
 	adds_up('postgres', 'paused parent');
+
+	# what needs each other in the end, in one transaction, stays together beside a bad row
+	session('postgres')->do("CREATE TABLE nd (id int PRIMARY KEY, up int REFERENCES nd DEFERRABLE INITIALLY DEFERRED, CHECK (id < 100))");
+	session('postgres')->do("SELECT persist_pause('nd')");
+	session('postgres')->do("SELECT persist_enqueue('nd', '{\"id\": 2, \"up\": 1}'), persist_enqueue('nd', '{\"id\": 1}')");
+	session('postgres')->do("SELECT persist_enqueue('nd', '{\"id\": 100}')");
+	$committed{postgres}{nd} = 3;
+	is_parked('postgres', 'nd', 3, '55000', 'paused circle: parked');
+	session('postgres')->do("SELECT persist_resume('nd')");
+	ok(eval { wait_for_sql(session('postgres'), "SELECT persisted + dead = 3 FROM persist_stats WHERE target_name = 'nd'") }, 'paused circle: settled');
+	is(one_value(session('postgres'), "SELECT array_agg(id ORDER BY id) FROM nd"), '{1,2}', 'paused circle: both have landed');
+	adds_up('postgres', 'paused circle');
 }
 
 # ---- single rows are parked, then it is paused, and then there is more than a batch
@@ -250,7 +262,7 @@ foreach my $rings (2, 1)
 	}
 }
 
-is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
+is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public.nd"/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
 forget_sessions();
 $node->stop;
 done_testing();
