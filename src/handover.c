@@ -368,6 +368,21 @@ count_targets(PpHandover *handover, const char *bytes, uint64 length)
 	}
 }
 
+static void
+tell_counts(const PpHandover *handover, PpLane *lane)
+{
+	for (int i = 0; i < handover->ncounts; i++)
+		pp_tally_add(&lane->tally, handover->counts[i].target, handover->counts[i].items);
+}
+
+static void
+take_counts_back(const PpHandover *handover)
+{
+	for (int i = 0; i < handover->ncounts && handover->told; i++)
+		pp_tally_settle(&handover->lane->tally, handover->counts[i].target,
+						handover->counts[i].items);
+}
+
 /* Write a piece to the journal; the references are needed if it gets into the ring. */
 static void
 journal(PpHandover *handover, PpPiece *piece, int number, uint64 pos, int follows)
@@ -448,6 +463,13 @@ pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int n
 		for (int i = 0; i < npieces; i++)
 			count_targets(handover, pp_spill_in_memory(bytes, pieces[i].start), pieces[i].length);
 	}
+
+	/* not at the commit: others see its rows a moment earlier, and may settle them */
+	if (handover->lane)
+	{
+		tell_counts(handover, handover->lane);
+		handover->told = true;
+	}
 }
 
 /* ---- at COMMIT and ABORT ---- */
@@ -471,21 +493,12 @@ publish(PpLane *lane, const PpPiece *piece, uint64 pos, int part, int parts, con
 		pp_lane_wake(lane);
 }
 
-/* Before the worker can settle them. */
-static void
-tell_counts(const PpHandover *handover, PpLane *lane)
-{
-	for (int i = 0; i < handover->ncounts && lane; i++)
-		pp_tally_add(&lane->tally, handover->counts[i].target, handover->counts[i].items);
-}
-
 /* Can't fail. */
 void
 pp_handover_commit(PpHandover *handover)
 {
 	PpLane *lane = handover->lane;
 
-	tell_counts(handover, lane);
 	if (handover->without_lane)
 	{
 		/* who got it in the meantime may have counted without us */
@@ -520,6 +533,7 @@ pp_handover_abort(PpHandover *handover)
 
 	if (lane == NULL)
 		return;
+	take_counts_back(handover);
 	give_shares(handover);
 	if ((handover->reserved > 0 && pp_ring_release(&lane->ring, handover->reserved)) ||
 		(handover->diverting && pp_ring_undivert(&lane->ring)))

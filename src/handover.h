@@ -66,6 +66,7 @@ typedef struct PpHandover
 	PpTargetCount *counts; /* by target */
 	int ncounts;
 	int max_counts;
+	bool told;		/* the lane knows of them */
 	HTAB *count_of; /* the place of a target among them; NULL: they are few */
 } PpHandover;
 

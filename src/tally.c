@@ -25,6 +25,7 @@ pp_tally_init(PpTally *tally)
 {
 	SpinLockInit(&tally->mutex);
 	tally->counted = false;
+	tally->added = 0;
 	forget_all(tally);
 }
 
@@ -115,6 +116,7 @@ pp_tally_add(PpTally *tally, Oid target, uint64 items)
 		return; /* an entry that is all zero would be taken */
 	SpinLockAcquire(&tally->mutex);
 	find_entry(bucket, target, true)->pending += items;
+	tally->added++;
 	SpinLockRelease(&tally->mutex);
 }
 
@@ -245,19 +247,32 @@ pp_tally_read(PpTally *tally, int bucket, PpTallyEntry *entries)
 	return nentries;
 }
 
+/* How often something was added: to see later whether something has been since. */
+uint64
+pp_tally_added(PpTally *tally)
+{
+	uint64 added;
+
+	SpinLockAcquire(&tally->mutex);
+	added = tally->added;
+	SpinLockRelease(&tally->mutex);
+
+	return added;
+}
+
 /*
- * Nothing is pending: what is counted is a mistake.  The lock is held for one bucket at
- * a time, so it is for the caller to know that nobody adds meanwhile.
+ * Nothing waits, as the caller has seen after so much was added: what is counted is a
+ * mistake.  What has been added since isn't.
  */
 void
-pp_tally_clear_pending(PpTally *tally)
+pp_tally_clear_pending(PpTally *tally, uint64 added)
 {
 	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
 	{
 		PpTallyBucket *bucket = &tally->buckets[i];
 
 		SpinLockAcquire(&tally->mutex);
-		for (int j = 0; j < PP_TALLY_WAYS; j++)
+		for (int j = 0; j < PP_TALLY_WAYS && tally->added == added; j++)
 		{
 			PpTallyEntry *entry = &bucket->ways[j];
 
@@ -265,7 +280,8 @@ pp_tally_clear_pending(PpTally *tally)
 			if (is_zero(entry))
 				entry->target = InvalidOid;
 		}
-		bucket->others.pending = 0;
+		if (tally->added == added)
+			bucket->others.pending = 0;
 		SpinLockRelease(&tally->mutex);
 	}
 }

@@ -3,8 +3,8 @@
  * tally.h
  *	  What waits for each target of a database; on memory that it is given.
  *
- * An item is pending from when it is handed over until it is settled or parked, and
- * parked while it waits in the parked table.
+ * An item is pending from when its transaction comes to its commit until it is settled
+ * or parked, and parked while it waits in the parked table.
  *
  * A target hashes to a bucket, which has room for PP_TALLY_WAYS targets; those that
  * come when it is taken are counted together, in the bucket's `others`.  No target is
@@ -14,7 +14,9 @@
  * The reason in `others` may be that of any of them.  So it stays for as long as items
  * of any of them are parked, whoever takes it back, and goes with the last of these.
  *
- * What is given back by mistake (a restart has lost the count) counts as nothing.
+ * What is given back by mistake (a restart has lost the count) counts as nothing.  What
+ * isn't given back (an item that can't be read doesn't tell its target) goes when the
+ * worker sees that nothing waits.
  *
  * Every field is written under `mutex`; nothing is called while it is held.
  *
@@ -47,6 +49,7 @@ typedef struct PpTally
 {
 	slock_t mutex;
 	bool counted;		   /* what was there before us is in it */
+	uint64 added;		   /* how often something was */
 	uint64 parked_targets; /* entries with a reason or parked items; read without the mutex, too */
 	uint64 parked;		   /* items, of all entries */
 	PpTallyBucket buckets[PP_TALLY_BUCKETS];
@@ -62,7 +65,8 @@ extern PpTallyEntry pp_tally_get(PpTally *tally, Oid target);
 extern bool pp_tally_any_parked(const PpTally *tally);
 extern uint64 pp_tally_parked(PpTally *tally);
 extern int pp_tally_read(PpTally *tally, int bucket, PpTallyEntry *entries);
-extern void pp_tally_clear_pending(PpTally *tally);
+extern uint64 pp_tally_added(PpTally *tally);
+extern void pp_tally_clear_pending(PpTally *tally, uint64 added);
 extern bool pp_tally_is_counted(PpTally *tally);
 extern bool pp_tally_begin_count(PpTally *tally);
 

@@ -11,6 +11,8 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
+#include "attempt.h"
+#include "intake.h"
 #include "journal.h"
 #include "letterbox.h"
 #include "letters.h"
@@ -74,10 +76,34 @@ pp_upkeep_batch(void)
 		look_after_tables();
 }
 
+/* Is nothing there, or on its way?  Then nobody holds anything. */
+static bool
+is_settled(const PpRingView *view)
+{
+	return view->head == view->tail && view->reserved == 0 && view->diverting == 0 &&
+		   !pp_intake_is_pending(view);
+}
+
+/* If nothing waits, what is counted nevertheless is a mistake, and nobody is a suspect. */
+static void
+mend_counts(void)
+{
+	uint64 added = pp_tally_added(&claim->lane->tally); /* before the look at the ring */
+	PpRingView view = pp_ring_view(&claim->lane->ring);
+
+	if (!is_settled(&view))
+		return;
+	pp_quota_clear(&claim->lane->quota);
+	pp_tally_clear_pending(&claim->lane->tally, added);
+	if (pp_tally_parked(&claim->lane->tally) == 0)
+		pp_attempt_acquit();
+}
+
 /* There is nothing else to do.  True: a journal has to wait. */
 bool
 pp_upkeep_idle(void)
 {
+	mend_counts();
 	if (since_journals > 0)
 		pp_upkeep_journals();
 	if (since_account >= PP_ACCOUNT_COMPACT / 4)

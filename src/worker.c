@@ -334,14 +334,6 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
-/* Is nothing there, or on its way?  Then nobody holds anything. */
-static bool
-is_settled(const PpRingView *view)
-{
-	return view->head == view->tail && view->reserved == 0 && view->diverting == 0 &&
-		   !pp_intake_is_pending(view);
-}
-
 /*
  * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
  * has called for long enough, or nobody can, give the lane back.
@@ -355,12 +347,6 @@ sleep_idle(PpRingView view)
 
 	MemoryContextReset(batch_context); /* the last one may have been large */
 	pp_progress_end();
-	if (is_settled(&view))
-	{
-		pp_quota_clear(&lane->quota);
-		if (pp_tally_parked(&lane->tally) == 0)
-			pp_attempt_acquit();
-	}
 	journal_waits = pp_upkeep_idle();
 	MemoryContextSwitchTo(batch_context);
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))

@@ -364,6 +364,7 @@ sub damage
 	is(failed() - $failed, scalar(keys %$damage), "$name: counted as failed");
 	is(persisted() - $persisted, $good, "$name: the others as persisted");
 	is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 0, "$name: nothing is left in the journal");
+	ok(eval { wait_for_sql($dbh, "SELECT sum(pending) = 0 FROM persist_stats"); 1 }, "$name: nor in the account");
 	return %pos;
 }
 

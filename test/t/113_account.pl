@@ -431,6 +431,41 @@ is_deeply(
 	[ 17, 3 ], 'bad rows, then no right: each has landed or died');
 $accounts = accounts();
 is("$accounts->{waiting}{enqueued} $accounts->{revoked}{enqueued}", '200 20', 'as many as were enqueued');
+
+# ---- a pass that settles what its transaction, which is late, hasn't told of yet
+
+{
+	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
+
+	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$dir/late.so", "$FindBin::RealBin/late.c");
+}
+$dbh->do("CREATE FUNCTION be_late(integer) RETURNS void LANGUAGE C AS '$dir/late', 'be_late'");
+$dbh->do("CREATE TABLE late (n int)");
+$dbh->do("SELECT persist_enqueue('late', '{\"n\": 1}')");
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'late: flushed');
+my $late = connect_to($node);
+
+my $journals = join ' UNION ALL ', map { "SELECT FROM persist_journal_$_" } 1 .. 3;
+
+foreach my $n (2 .. 4)
+{
+	$late->begin_work;
+	$late->do("SELECT be_late(2000)");
+	$late->do("SELECT persist_enqueue('late', jsonb_build_object('n', $n))");
+	start_sql($late, "COMMIT");
+	wait_for_sql($dbh, "SELECT count(*) = 1 FROM ($journals) AS j");
+
+	# too large for the ring
+	$dbh->do("SELECT count(persist_enqueue('plain', '{}')) FROM generate_series(1, 2000)");
+	wait_for_sql($dbh, "SELECT count(*) = 1 FROM late WHERE n = $n");
+	ok(is_running($late), "late: item $n is there while its transaction commits");
+	is(finish_sql($late), '00000', 'late: it has');
+	$late->{AutoCommit} = 1;
+	is(one_value($dbh, "SELECT persist_flush()"), 1, 'late: flushed');
+	is(one_value($dbh, "SELECT format('%s %s', enqueued, pending) FROM persist_stats WHERE target = 'late'::regclass"), "$n 0", 'late: counted once');
+}
+$late->disconnect;
+
 $dbh->disconnect;
 
 is_deeply(

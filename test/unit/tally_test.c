@@ -387,12 +387,24 @@ test_spread(void)
 static void
 test_clear_pending(void)
 {
+	uint64 added;
+
 	fill_bucket();
 	pp_tally_add(&tally, LATE, 5);
 	pp_tally_park(&tally, LATER, 2, 20);
 	pp_tally_park(&tally, crowd[1], 1, 10);
 	pp_tally_set_reason(&tally, crowd[2], REASON);
-	pp_tally_clear_pending(&tally);
+
+	/* nothing, if something has been added meanwhile; to settle or to park is not to add */
+	added = pp_tally_added(&tally);
+	pp_tally_add(&tally, crowd[3], 1);
+	pp_tally_clear_pending(&tally, added);
+	CHECK(pending(crowd[0]) == 1 && pending(crowd[3]) == 2 && pending(LATE) == 5);
+	added = pp_tally_added(&tally);
+	pp_tally_add(&tally, crowd[3], 0);
+	pp_tally_settle(&tally, crowd[3], 1);
+	CHECK(pp_tally_added(&tally) == added);
+	pp_tally_clear_pending(&tally, added);
 	for (int i = 0; i < CROWD; i++)
 		CHECK(pending(crowd[i]) == 0);
 	CHECK(used() == 3);
@@ -429,7 +441,7 @@ test_count(void)
 	CHECK(pp_tally_begin_count(&tally));
 	CHECK(!pp_tally_begin_count(&tally));
 	CHECK(pp_tally_is_counted(&tally));
-	pp_tally_clear_pending(&tally);
+	pp_tally_clear_pending(&tally, pp_tally_added(&tally));
 	CHECK(pp_tally_is_counted(&tally));
 	pp_tally_reset(&tally);
 	CHECK(!pp_tally_is_counted(&tally));
