@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
@@ -36,6 +37,10 @@ pp_upkeep_init(const PpClaim *worker_claim)
 	uint64 letters;
 
 	claim = worker_claim;
+
+	/* where workers take turns none may live to see so many batches: one in so many does */
+	since_account = pg_prng_double(&pg_global_prng_state) * (PP_ACCOUNT_COMPACT / 4);
+
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pp_parking_load();
@@ -99,7 +104,7 @@ mend_counts(void)
 		pp_attempt_acquit();
 }
 
-/* There is nothing else to do.  True: a journal has to wait. */
+/* There is nothing else to do, or others wait for their turn.  True: a journal has to wait. */
 bool
 pp_upkeep_idle(void)
 {

@@ -662,6 +662,8 @@ save_volatile_items(void)
 static void
 leave_turn(void)
 {
+	(void) pp_upkeep_idle();
+	MemoryContextSwitchTo(batch_context);
 	pp_ring_attend(&lane->ring, false);
 	save_volatile_items();
 }

@@ -184,6 +184,23 @@ sub take_turns
 
 is_deeply([ take_turns('one worker', 4, 'many_1', 'many_2') ], [], 'one worker: and the log says nothing');
 
+# No worker lives to see many batches; what is kept of each is added up nevertheless.
+{
+	my ($stop, @pids) = start_clients('many_1', 'many_2');
+	my $dbh = connect_to($node, 'many_1');
+	my $before = one_value($dbh, "SELECT sum(batches) FROM persist_stats");
+
+	ok( eval {
+			wait_for_sql($dbh, "SELECT (SELECT sum(batches) FROM persist_stats) - $before - (SELECT count(*) FROM persist_account) > 100");
+			1;
+		},
+		'one worker: its account is added up');
+	append_to_file($stop, '');
+	children_succeeded('one worker: the clients', @pids);
+	$dbh->disconnect;
+	flush($node, $_) foreach 'many_1', 'many_2';
+}
+
 # A database that can't be written doesn't keep the worker for itself: neither if its
 # items are parked, nor if there is a lock on our own table, so that they can't be.
 foreach my $case ([ 'a locked target', 't', 1 ], [ 'a locked database', 't, persist_parked', 0 ])
