@@ -10,6 +10,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -23,6 +24,7 @@
 #include "account.h"
 #include "compat.h"
 #include "extension.h"
+#include "shmem.h"
 #include "table.h"
 
 #define TABLE "persist_account"
@@ -64,20 +66,6 @@ put(PpTable *table, const PpDelta *delta)
 	nulls[COLUMN_LAST_PERSISTED_AT] = delta->last_persisted_at == 0;
 	values[COLUMN_LAST_PERSISTED_AT] = TimestampTzGetDatum(delta->last_persisted_at);
 	pp_table_insert(table, values, nulls);
-}
-
-/* Add to the account, in the current transaction. */
-void
-pp_account_add(Oid extension, const PpDelta *deltas, int n)
-{
-	PpTable table;
-
-	if (n == 0)
-		return;
-	table = pp_table_open_to_write(extension, TABLE);
-	for (int i = 0; i < n; i++)
-		put(&table, &deltas[i]);
-	pp_table_close(&table);
 }
 
 static int64
@@ -184,16 +172,43 @@ is_forgotten(const PpDelta *sum)
 }
 
 /*
- * Make one row of all those of a target; those of relations that are no more become
- * one.  For the worker, in a transaction of its own.
+ * Make one row of all those of a target that the active snapshot sees; those of relations
+ * that are no more become one.
  */
-void
-pp_account_compact(Oid extension)
+static void
+compact(PpTable *table)
 {
 	PpDelta forgotten = {0};
 	HASH_SEQ_STATUS seq;
 	PpDelta *sum;
-	HTAB *sums;
+	HTAB *sums = make_sums();
+
+	bool worth_it = sum_up(table, sums, false) > hash_get_num_entries(sums);
+
+	hash_destroy(sums);
+	if (!worth_it)
+		return;
+	sums = make_sums();
+	sum_up(table, sums, true);
+	hash_seq_init(&seq, sums);
+	while ((sum = hash_seq_search(&seq)) != NULL)
+	{
+		if (is_forgotten(sum) || !OidIsValid(sum->target))
+			add_up(&forgotten, sum);
+		else
+			put(table, sum);
+	}
+	forgotten.last_error = NULL;
+	if (forgotten.persisted != 0 || forgotten.skipped != 0 || forgotten.dead != 0 ||
+		forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0)
+		put(table, &forgotten);
+	hash_destroy(sums);
+}
+
+/* The same, for the worker, in a transaction of its own. */
+void
+pp_account_compact(Oid extension)
+{
 	PpTable table;
 
 	SetCurrentStatementStartTimestamp();
@@ -205,27 +220,50 @@ pp_account_compact(Oid extension)
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	table = pp_table_open_to_write(extension, TABLE);
-	sums = make_sums();
-	if (sum_up(&table, sums, false) > hash_get_num_entries(sums))
-	{
-		sums = make_sums();
-		sum_up(&table, sums, true);
-		hash_seq_init(&seq, sums);
-		while ((sum = hash_seq_search(&seq)) != NULL)
-		{
-			if (is_forgotten(sum) || !OidIsValid(sum->target))
-				add_up(&forgotten, sum);
-			else
-				put(&table, sum);
-		}
-		forgotten.last_error = NULL;
-		if (forgotten.persisted != 0 || forgotten.skipped != 0 || forgotten.dead != 0 ||
-			forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0)
-			put(&table, &forgotten);
-	}
+	compact(&table);
 	pp_table_close(&table);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+}
+
+/*
+ * The worker compacts after so many batches; but where letters come from calls and are
+ * discarded there are none.  Has this session, or have so many short ones, added enough?
+ */
+static bool
+is_time_to_compact(int n)
+{
+	static int since = -1;
+
+	if (pp_am_worker || IsolationIsSerializable()) /* a scan would conflict with all others */
+		return false;
+	if (since < 0)
+		since = pg_prng_double(&pg_global_prng_state) * PP_ACCOUNT_COMPACT;
+	since += n;
+	if (since < PP_ACCOUNT_COMPACT)
+		return false;
+	since = 0;
+	return true;
+}
+
+/* Add to the account, in the current transaction. */
+void
+pp_account_add(Oid extension, const PpDelta *deltas, int n)
+{
+	PpTable table;
+
+	if (n == 0)
+		return;
+	table = pp_table_open_to_write(extension, TABLE);
+	for (int i = 0; i < n; i++)
+		put(&table, &deltas[i]);
+	if (is_time_to_compact(n))
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		compact(&table);
+		PopActiveSnapshot();
+	}
+	pp_table_close(&table);
 }
 
 /* Has anything become of items of this target? */

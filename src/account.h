@@ -6,7 +6,7 @@
  * Each transaction that settles items, or does something with dead letters, adds a row
  * for each of its targets: so what is told of items is as true as what has been done with
  * them, after crashes, too.  Nobody changes a row of another, so that nobody waits.  Now
- * and then the worker makes one row of all those of a target.
+ * and then the worker, or one of many callers, makes one row of all those of a target.
  *
  * "dead" is how many dead letters there are: who takes one away adds -1.
  *

@@ -466,6 +466,18 @@ foreach my $n (2 .. 4)
 }
 $late->disconnect;
 
+# ---- the account of a target that gets nothing but letters, which come and go, is short
+
+$dbh->do("SELECT persist_configure('lenient', bad_items => 'dead')");
+my $before = accounts()->{lenient}{discarded};
+foreach my $n (1 .. 1000)
+{
+	my $id = one_value($dbh, "SELECT persist_enqueue('lenient', '{\"n\": \"x\"}')");
+
+	$dbh->do("SELECT persist_discard(ARRAY[$id])");
+}
+is(accounts()->{lenient}{discarded}, $before + 1000, 'letters only: counted');
+cmp_ok(one_value($dbh, "SELECT count(*) FROM persist_account"), '<', 600, 'letters only: and added up');
 $dbh->disconnect;
 
 is_deeply(
