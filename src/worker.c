@@ -71,7 +71,8 @@ static uint32 wait_event;
 /* The ring to close at SIGTERM: ours, once we are its lane's worker */
 static PpRing *volatile stop_closes = NULL;
 
-static int failures = 0; /* transient ones in a row */
+static int failures = 0;   /* transient ones in a row */
+static bool worked = true; /* since we were idle */
 
 static bool am_rescuer = false; /* the launcher, in the middle of a stop */
 static TimestampTz started_at;
@@ -354,9 +355,14 @@ sleep_idle(PpRingView view)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 
-	SpinLockAcquire(&lane->mutex);
-	lane->idle_since = now;
-	SpinLockRelease(&lane->mutex);
+	/* who wakes us for nothing doesn't make us less idle than others */
+	if (worked)
+	{
+		SpinLockAcquire(&lane->mutex);
+		lane->idle_since = now;
+		SpinLockRelease(&lane->mutex);
+		worked = false;
+	}
 
 	if (!OidIsValid(claim.extension))
 	{
@@ -502,6 +508,7 @@ write_batch(PpRingView view)
 	int nworks;
 	PpOutcome outcome;
 
+	worked = true;
 	MemoryContextReset(batch_context);
 	MemoryContextSwitchTo(batch_context);
 	pp_progress_begin(lane);
@@ -586,6 +593,7 @@ retry_parked(void)
 
 	for (int i = 0; i < RETRIES_A_TURN && (parked = pp_parking_due()) != NULL; i++)
 	{
+		worked = true;
 		MemoryContextReset(batch_context);
 		MemoryContextSwitchTo(batch_context);
 		pp_lane_set_state(lane, PP_WORKER_WRITING);

@@ -11,6 +11,7 @@ use lib $FindBin::RealBin;
 use PersistPipeline;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = pp_node(
 	'databases',
@@ -105,6 +106,12 @@ my $position = log_position($node);
 use_ring('two', 5001);
 use_ring('one', 5001);
 is(rings(), 'one two', 'all rings are taken');
+my $idlest = worker_pid($node, 'two');
+foreach (1 .. 20)
+{
+	kill 'HUP', $idlest;    # that is not to be used
+	usleep(5_000);
+}
 use_ring('three', 5001);
 is(rings(), 'one three', 'the third database has the ring that was empty for longest');
 use_ring('one', 5002);
