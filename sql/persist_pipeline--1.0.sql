@@ -374,8 +374,8 @@ FULL JOIN waiting AS w USING (target);
 COMMENT ON VIEW persist_stats IS
 'A row for each target: enqueued = persisted + skipped + dead + discarded + lost + pending. Since the extension was created, or persist_stats_reset().';
 COMMENT ON COLUMN persist_stats.target IS
-'its OID; 0: relations that are no more, together, and items that could not be read';
-COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed; ring-only items that a crash has taken don''t count any more';
+'its OID; 0: relations that are no more, together, items that could not be read, and those that wait where hundreds of other targets have some, too';
+COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed, or are in their commit; ring-only items that a crash has taken don''t count any more';
 COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted';
 COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target';
 COMMENT ON COLUMN persist_stats.dead IS 'that are dead letters now';
