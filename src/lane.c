@@ -123,6 +123,7 @@ assign(PpLane *lane, Oid database)
 	lane->stuck_sqlstate = 0;
 	lane->retry_at = DT_NOEND;
 	lane->letters = 0;
+	lane->expired_at = 0;
 	lane->rate = 0;
 	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);

@@ -27,7 +27,8 @@
  *	PpLane.worker_*, batches,
  *	  written, failed, retired,
  *	  idle_since, stopped,
- *	  stuck_*, rate, retry_at	the worker of the lane; worker_pid and worker_latch
+ *	  stuck_*, rate, retry_at,
+ *	  expired_at				the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
@@ -121,8 +122,9 @@ typedef struct PpLane
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
-	TimestampTz retry_at; /* parked items are to be tried again; DT_NOEND: there are none */
-	uint64 letters;		  /* dead letters that there are, more or less */
+	TimestampTz retry_at;	/* parked items are to be tried again; DT_NOEND: there are none */
+	uint64 letters;			/* dead letters that there are, more or less */
+	TimestampTz expired_at; /* when the worker has looked for those that are too old */
 
 	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
 	PpTally tally; /* what waits for each target, under a mutex of its own (tally.h) */

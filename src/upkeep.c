@@ -21,6 +21,7 @@
 #include "upkeep.h"
 
 #define ROTATE_BATCHES 4 /* from one look at the journals' size to the next */
+#define EXPIRE_MS 60000	 /* ... for letters that are too old, at least */
 
 static const PpClaim *claim;
 static int since_journals = 0;	   /* batches since they were looked at ... */
@@ -61,13 +62,28 @@ pp_upkeep_journals(void)
 }
 
 static void
-look_after_tables(void)
+look_after_account(void)
 {
 	since_account = 0;
-	if (!OidIsValid(claim->extension))
-		return;
-	pp_account_compact(claim->extension);
-	pp_letterbox_expire(claim);
+	if (OidIsValid(claim->extension))
+		pp_account_compact(claim->extension);
+}
+
+/* It takes a scan of all letters, but it mustn't need many batches: there may be none. */
+static void
+look_after_letters(void)
+{
+	PpLane *lane = claim->lane;
+	TimestampTz now = GetCurrentTimestamp();
+	bool is_time;
+
+	SpinLockAcquire(&lane->mutex);
+	is_time = TimestampDifferenceExceeds(lane->expired_at, now, EXPIRE_MS);
+	if (is_time)
+		lane->expired_at = now;
+	SpinLockRelease(&lane->mutex);
+	if (is_time && OidIsValid(claim->extension))
+		pp_letterbox_expire(claim);
 }
 
 /* A batch has been settled. */
@@ -77,8 +93,10 @@ pp_upkeep_batch(void)
 	since_account++;
 	if (++since_journals >= ROTATE_BATCHES)
 		pp_upkeep_journals();
-	if (since_account >= PP_ACCOUNT_COMPACT)
-		look_after_tables();
+	if (since_account < PP_ACCOUNT_COMPACT)
+		return;
+	look_after_account();
+	look_after_letters();
 }
 
 /* Is nothing there, or on its way?  Then nobody holds anything. */
@@ -112,6 +130,7 @@ pp_upkeep_idle(void)
 	if (since_journals > 0)
 		pp_upkeep_journals();
 	if (since_account >= PP_ACCOUNT_COMPACT / 4)
-		look_after_tables();
+		look_after_account();
+	look_after_letters();
 	return journal_waits;
 }

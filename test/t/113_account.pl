@@ -478,6 +478,20 @@ foreach my $n (1 .. 1000)
 }
 is(accounts()->{lenient}{discarded}, $before + 1000, 'letters only: counted');
 cmp_ok(one_value($dbh, "SELECT count(*) FROM persist_account"), '<', 600, 'letters only: and added up');
+
+# ---- letters that are too old go, however few batches there are
+
+$dbh->do("SELECT persist_enqueue('lenient', '{\"n\": \"x\"}') FROM generate_series(1, 3)");
+$dbh->do("UPDATE persist_dead_letters SET failed_at = now() - interval '1 hour'");
+$before = accounts()->{lenient};
+$dbh->do("ALTER SYSTEM SET persist_pipeline.dead_letter_retention = '1min'");
+$dbh->disconnect;
+$node->restart;
+$dbh = connect_to($node);
+cmp_ok(one_value($dbh, "SELECT count(*) FROM persist_dead_letters WHERE target = 'lenient'::regclass"), '==', $before->{dead}, 'retention: letters are there');
+$dbh->do("SELECT persist_enqueue('plain', '{}')");
+ok(eval { wait_for_sql($dbh, "SELECT count(*) = 0 FROM persist_dead_letters"); 1 }, 'retention: the next item takes them away');
+is(accounts()->{lenient}{discarded}, $before->{discarded} + $before->{dead}, 'retention: they are discarded');
 $dbh->disconnect;
 
 is_deeply(
