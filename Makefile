@@ -62,6 +62,7 @@ OBJS = \
 	src/upkeep.o \
 	src/progress.o \
 	src/history.o \
+	src/seat.o \
 	src/worker.o \
 	src/probe.o \
 	src/launcher.o \

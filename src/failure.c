@@ -239,7 +239,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
-		pp_sieve_report(sieve);
+		pp_letterbox_report(sieve->bad, sieve->nbad);
 	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&lane->settled);
 	return error;
@@ -257,7 +257,7 @@ bury_all(PpWork *works, int n, PpSieve *sieve, ErrorData *verdict, bool show)
 	for (uint64 i = 0; i < nrows; i++)
 	{
 		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = verdict};
-		pp_sieve_bury(sieve, rows[i], verdict, show);
+		pp_letterbox_bury(claim->extension, sieve->results, rows[i], sieve->role, verdict, show);
 	}
 	PopActiveSnapshot();
 	count_taken(sieve->results, rows, nrows, works[0].parked);
@@ -302,7 +302,7 @@ give_up(PpWork *works, int n, ErrorData *verdict, bool show)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
-		pp_sieve_report(&sieve);
+		pp_letterbox_report(sieve.bad, sieve.nbad);
 	ConditionVariableBroadcast(&lane->settled);
 	RESUME_CANCEL_INTERRUPTS();
 

@@ -22,7 +22,6 @@
 #include "account.h"
 #include "config.h"
 #include "letterbox.h"
-#include "results.h"
 #include "shape.h"
 #include "show.h"
 
@@ -126,9 +125,8 @@ try_to_show(const PpItem *item)
 	return shown;
 }
 
-/* Make a dead letter of the row, in the current transaction, with its values or not. */
-void
-pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show_it)
+static void
+put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show_it)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
@@ -150,6 +148,19 @@ pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *err
 	pp_table_close(&letters);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+}
+
+/* Make a dead letter of the row, in the current transaction, with its values or not. */
+void
+pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
+				  const ErrorData *error, bool show_it)
+{
+	PpResult *result = pp_results_of(results, row->item->target);
+
+	put(extension, row, role, error, show_it);
+	result->delta.dead++;
+	results->dead++;
+	pp_results_error(result, error, 1);
 }
 
 /*
@@ -259,9 +270,8 @@ is_same(const PpBad *a, const PpBad *b)
 		   strcmp(left ? left : "", right ? right : "") == 0;
 }
 
-/* Log what has died, without the values, and without a line for each.  In a transaction. */
-void
-pp_letterbox_report(const PpBad *bad, uint64 n)
+static void
+report_all(const PpBad *bad, uint64 n)
 {
 	const PpBad *firsts[MAX_REPORTS];
 	uint64 counts[MAX_REPORTS] = {0};
@@ -279,6 +289,23 @@ pp_letterbox_report(const PpBad *bad, uint64 n)
 	}
 	for (int k = 0; k < nfirsts; k++)
 		report(firsts[k], counts[k]);
+}
+
+/* Log what has died, without the values, and without a line for each; not in a transaction. */
+void
+pp_letterbox_report(const PpBad *bad, uint64 n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (n == 0)
+		return;
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	report_all(bad, n);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /* ---- retention ---- */

@@ -11,6 +11,7 @@
 #include "batch.h"
 #include "lane.h"
 #include "letters.h"
+#include "results.h"
 
 /* Why a target is parked whose bad items may not become dead letters */
 #define PP_LETTERS_FULL ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
@@ -24,8 +25,8 @@ typedef struct PpBad
 
 extern ErrorData *pp_error(int sqlstate, const char *message);
 extern ErrorData *pp_error_shorten(ErrorData *error);
-extern void pp_letterbox_put(Oid extension, const PpRow *row, Oid role, const ErrorData *error,
-							 bool show);
+extern void pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
+							  const ErrorData *error, bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
 extern uint64 pp_letterbox_room(const PpClaim *claim, uint64 wanted);
 extern void pp_letterbox_report(const PpBad *bad, uint64 n);

@@ -194,6 +194,24 @@ next_try(int failures, long longest_ms, long spent_ms)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(ms, SPENT_FACTOR * spent_ms));
 }
 
+/* Move rows to the parked table, in the current transaction. */
+void
+pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
+{
+	PpTable table = pp_parked_open(claim->extension);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		const PpRow *row = rows[i];
+		PpResult *result = pp_results_of(results, row->item->target);
+
+		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at);
+		result->parked++;
+		result->parked_bytes += row->item->size;
+	}
+	pp_table_close(&table);
+}
+
 /* Items of this target and role are being parked, the first of them in this place. */
 void
 pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)

@@ -23,6 +23,7 @@
 #include "datatype/timestamp.h"
 
 #include "lane.h"
+#include "results.h"
 #include "statement.h"
 
 typedef struct PpParkedKey
@@ -53,6 +54,7 @@ extern bool pp_parking_holds(Oid target, Oid role);
 extern bool pp_parking_any(Oid target);
 extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
 extern bool pp_parking_waits_for_lock(void);
+extern void pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole);
 extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern bool pp_parking_is_locked(const PpParked *parked);

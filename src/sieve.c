@@ -301,7 +301,7 @@ add_bad(PpSieve *sieve, const PpRow *row, ErrorData *error)
 static void
 hold_row(PpSieve *sieve, const PpRow *row, ErrorData *error)
 {
-	pp_sieve_hold(sieve, &row, 1);
+	pp_parking_hold(sieve->results, sieve->role, &row, 1);
 	pp_parking_park(row, sieve->role, error->sqlerrcode, false);
 	pp_results_error(pp_results_of(sieve->results, row->item->target), error, 1);
 }
@@ -591,36 +591,6 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 
 /* ---- what becomes of the others ---- */
 
-/* Park rows, in this transaction. */
-void
-pp_sieve_hold(PpSieve *sieve, const PpRow **rows, uint64 n)
-{
-	PpTable table = pp_parked_open(sieve->claim->extension);
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		const PpRow *row = rows[i];
-		PpResult *result = pp_results_of(sieve->results, row->item->target);
-
-		pp_parked_append(&table, row->item, sieve->role, row->pos, row->part, row->parked_at);
-		result->parked++;
-		result->parked_bytes += row->item->size;
-	}
-	pp_table_close(&table);
-}
-
-/* Make a dead letter of it, in this transaction, with its values or not. */
-void
-pp_sieve_bury(PpSieve *sieve, const PpRow *row, ErrorData *error, bool show)
-{
-	PpResult *result = pp_results_of(sieve->results, row->item->target);
-
-	pp_letterbox_put(sieve->claim->extension, row, sieve->role, error, show);
-	result->delta.dead++;
-	sieve->results->dead++;
-	pp_results_error(result, error, 1);
-}
-
 static void
 park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
 {
@@ -628,7 +598,7 @@ park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
 
 	/* what would be rolled back is not worth a row */
 	if (!sieve->retrying || sieve->moved || sieve->nbad > 0)
-		pp_sieve_hold(sieve, from, end - from);
+		pp_parking_hold(sieve->results, sieve->role, from, end - from);
 	if (sieve->misfit)
 		pp_parking_begin_grace(target, sieve->role);
 	pp_parking_park(from[0], sieve->role, sieve->error->sqlerrcode, true);
@@ -647,10 +617,11 @@ bury(PpSieve *sieve)
 
 		CHECK_FOR_INTERRUPTS();
 		if (i < room)
-			pp_sieve_bury(sieve, bad->row, bad->error, true);
+			pp_letterbox_bury(sieve->claim->extension, sieve->results, bad->row, sieve->role,
+							  bad->error, true);
 		else
 		{
-			pp_sieve_hold(sieve, &bad->row, 1);
+			pp_parking_hold(sieve->results, sieve->role, &bad->row, 1);
 			pp_parking_park(bad->row, sieve->role, PP_LETTERS_FULL, true);
 			sieve->error = pp_error(PP_LETTERS_FULL, "there are too many dead letters");
 		}
@@ -714,7 +685,7 @@ without_held(PpSieve *sieve, const PpRow **rows, uint64 *n)
 			rest[nrest++] = rows[i];
 	}
 	if (nheld > 0)
-		pp_sieve_hold(sieve, held, nheld);
+		pp_parking_hold(sieve->results, sieve->role, held, nheld);
 	*n = nrest;
 	return rest;
 }
@@ -742,7 +713,7 @@ pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n)
 void
 pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error)
 {
-	pp_sieve_hold(sieve, rows, n);
+	pp_parking_hold(sieve->results, sieve->role, rows, n);
 	for (uint64 i = 0; i < n; i++)
 	{
 		Oid target = rows[i]->item->target;
@@ -799,21 +770,4 @@ pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
 	}
 	if (sieve->outcome == PP_SIEVED)
 		bury(sieve);
-}
-
-/* Log what has become of bad rows, without their values; not in a transaction. */
-void
-pp_sieve_report(const PpSieve *sieve)
-{
-	MemoryContext caller = CurrentMemoryContext;
-
-	if (sieve->nbad == 0)
-		return;
-	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pp_letterbox_report(sieve->bad, sieve->nbad);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	RESUME_CANCEL_INTERRUPTS();
 }

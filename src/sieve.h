@@ -75,9 +75,6 @@ typedef struct PpSieve
 extern void pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error);
-extern void pp_sieve_hold(PpSieve *sieve, const PpRow **rows, uint64 n);
-extern void pp_sieve_bury(PpSieve *sieve, const PpRow *row, ErrorData *error, bool show);
-extern void pp_sieve_report(const PpSieve *sieve);
 extern void pp_sieve_begin_attempt(void);
 
 #endif /* PP_SIEVE_H */

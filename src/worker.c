@@ -18,38 +18,25 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/pmsignal.h"
-#include "storage/proc.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "attempt.h"
 #include "batch.h"
 #include "clock.h"
-#include "compat.h"
 #include "config.h"
-#include "extension.h"
 #include "failure.h"
 #include "history.h"
-#include "identity.h"
-#include "lane.h"
-#include "lease.h"
 #include "parking.h"
-#include "pause.h"
 #include "progress.h"
+#include "seat.h"
 #include "settlement.h"
-#include "shmem.h"
 #include "upkeep.h"
 #include "verdict.h"
 #include "worker.h"
@@ -62,200 +49,8 @@
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
 #define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
 
-static PpLane *lane;
-static PpClaim claim; /* to the lane; stale: it is another database's now */
-static char *database_name;
-static MemoryContext batch_context;
-static uint32 wait_event;
-
-/* The ring to close at SIGTERM: ours, once we are its lane's worker */
-static PpRing *volatile stop_closes = NULL;
-
-static int failures = 0;   /* transient ones in a row */
+static PpLane *lane;	   /* that of our seat */
 static bool worked = true; /* since we were idle */
-
-static bool am_rescuer = false; /* the launcher, in the middle of a stop */
-static TimestampTz started_at;
-static bool given_back = false;	  /* the lane isn't ours any more */
-static bool came_to_stop = false; /* what a stop can do has been done */
-
-static void
-request_stop(SIGNAL_ARGS)
-{
-	int save_errno = errno;
-
-	if (pp_stop_requested_at == 0)
-		pp_stop_requested_at = GetCurrentTimestamp();
-	ShutdownRequestPending = true;
-	if (stop_closes && !pp_ring_is_stale(stop_closes, claim.generation))
-		pp_ring_close_at_once(stop_closes);
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
-/* Has the lane been taken from us?  Only an empty one can be. */
-static bool
-has_lost_lane(void)
-{
-	return given_back || pp_ring_is_stale(&lane->ring, claim.generation);
-}
-
-/* Leave the lane, whatever ended this process. */
-static void
-detach(int code, Datum arg)
-{
-	PpRingView view = pp_ring_view(&lane->ring);
-
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_attempt_excuse();
-	else if (code != 0)
-		pp_attempt_blame();
-	if (code == 0)
-		pp_attempt_close();
-
-	SpinLockAcquire(&lane->mutex);
-	lane->worker_pid = 0;
-	lane->worker_database = InvalidOid;
-	lane->worker_latch = NULL;
-	lane->worker_state = PP_WORKER_NONE;
-	if (!has_lost_lane())
-		lane->stopped = came_to_stop;
-	if (code == 0 && failures == 0)
-		lane->starts = 0;
-	SpinLockRelease(&lane->mutex);
-
-	if (!has_lost_lane())
-		pp_ring_attend(&lane->ring, false);
-
-	/* from now on the next item calls the launcher, which looks for old ones too */
-	if (view.generation == claim.generation)
-		(void) pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX);
-	pp_launcher_wake();
-	ConditionVariableBroadcast(&lane->settled);
-}
-
-/* Become the lane's worker; leave at once if that isn't wanted any more. */
-static void
-attach(Oid database)
-{
-	claim.lane = lane;
-	if (!pp_lane_attach(lane, database, &claim.generation))
-		proc_exit(am_rescuer ? 1 : 0);
-	before_shmem_exit(detach, (Datum) 0);
-	stop_closes = &lane->ring;
-}
-
-/* The sequence is read in a transaction of the superuser's own. */
-static void
-top_up_ids(void)
-{
-	PpRingView view = pp_ring_view(&lane->ring);
-	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
-
-	if (!OidIsValid(claim.extension) || !(few_positions || pp_lease_is_low(&claim)))
-		return;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	if (pp_lease_is_low(&claim))
-		pp_lease_top_up(&claim);
-	if (few_positions)
-		pp_lease_positions(&claim);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(batch_context);
-}
-
-/* What is installed in the database?  FATAL if it can't be used. */
-static void
-find_extension(void)
-{
-	const char *fault;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	claim.extension = pp_extension_oid();
-	fault = OidIsValid(claim.extension) ? pp_extension_fault(claim.extension) : NULL;
-	if (fault)
-		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
-							   database_name, fault)));
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(batch_context);
-}
-
-/* Is the database paused?  From now on the launcher knows it, too. */
-static void
-look_for_pause(void)
-{
-	bool paused;
-
-	SpinLockAcquire(&lane->mutex);
-	lane->pause_changed = false;
-	SpinLockRelease(&lane->mutex);
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	paused = OidIsValid(claim.extension) && pp_is_paused(claim.extension);
-	pp_parking_look_for_pauses();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(batch_context);
-
-	SpinLockAcquire(&lane->mutex);
-	lane->paused = paused && !lane->pause_changed;
-	SpinLockRelease(&lane->mutex);
-}
-
-static bool
-may_be_paused(void)
-{
-	return *(volatile bool *) &lane->pause_changed;
-}
-
-static void
-start(int lane_number, Oid database)
-{
-	char application[NAMEDATALEN];
-
-	lane = pp_lane(lane_number);
-	pp_am_worker = true;
-	started_at = GetCurrentTimestamp();
-	pqsignal(SIGTERM, request_stop);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	ConfigReloadPending = true; /* until now it was ignored */
-	BackgroundWorkerUnblockSignals();
-	attach(database);
-
-	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	pp_identity_init();
-	pp_clock_init(lane);
-	wait_event = pp_wait_event("PersistPipelineWorker");
-	batch_context =
-		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
-
-	StartTransactionCommand();
-	database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
-	CommitTransactionCommand();
-
-	snprintf(application, sizeof(application), "persist_pipeline worker");
-	SetConfigOption("application_name", application, PGC_USERSET, PGC_S_OVERRIDE);
-	pgstat_report_appname(application);
-
-	find_extension();
-	pp_parking_init(&claim);
-	pp_upkeep_init(&claim);
-	MemoryContextSwitchTo(batch_context);
-	look_for_pause();
-	if (pp_lane_is_paused(lane))
-	{
-		top_up_ids();
-		pp_intake_count(&claim);
-	}
-	pp_settle_init(&claim);
-	pp_ring_open(&lane->ring);
-	pp_ring_attend(&lane->ring, true);
-	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
-									 database_name)));
-}
 
 /* What others have left comes first.  Not before we are sure that we write anything. */
 static void
@@ -265,17 +60,9 @@ recover(void)
 
 	if (recovered)
 		return;
-	top_up_ids(); /* without positions a pass has no boundary */
+	pp_seat_top_up_ids(); /* without positions a pass has no boundary */
 	pp_ring_recover(&lane->ring);
 	recovered = true;
-}
-
-/* Between transactions there is nothing that a cancellation could mean. */
-static void
-check_interrupts(void)
-{
-	QueryCancelPending = false;
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* When are parked items to be tried again?  The launcher has to know, too. */
@@ -290,21 +77,6 @@ tell_next_retry(void)
 	return next;
 }
 
-/* Sleep until the latch is set (true), or for so many ms (-1: no limit). */
-static bool
-nap(PpWorkerState state, long ms)
-{
-	int events;
-
-	pp_lane_set_state(lane, state);
-	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
-					   wait_event);
-	ResetLatch(MyLatch);
-	check_interrupts();
-
-	return (events & WL_LATCH_SET) != 0;
-}
-
 static bool
 others_wait(void)
 {
@@ -317,13 +89,13 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (pp_clock_is_held(lane) || has_lost_lane() || pp_lane_is_paused(lane))
+	if (pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane))
 		return true;
 	if (!others_wait())
 		return false;
 	view = pp_ring_view(&lane->ring);
 	return !pp_intake_is_pending(&view) ||
-		   TimestampDifferenceExceeds(started_at, GetCurrentTimestamp(), TURN_MS);
+		   TimestampDifferenceExceeds(pp_seat.since, GetCurrentTimestamp(), TURN_MS);
 }
 
 static void
@@ -346,10 +118,10 @@ sleep_idle(PpRingView view)
 	TimestampTz retry_at = tell_next_retry();
 	bool journal_waits;
 
-	MemoryContextReset(batch_context); /* the last one may have been large */
+	MemoryContextReset(pp_seat.batch_context); /* the last one may have been large */
 	pp_progress_end();
 	journal_waits = pp_upkeep_idle();
-	MemoryContextSwitchTo(batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
 	if (!pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 		return;
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -364,21 +136,22 @@ sleep_idle(PpRingView view)
 		worked = false;
 	}
 
-	if (!OidIsValid(claim.extension))
+	if (!OidIsValid(pp_seat.claim.extension))
 	{
-		given_back = pp_lane_give_back(lane, claim.generation);
-		if (!given_back)
-			(void) nap(PP_WORKER_IDLE, NOBODY_MS); /* somebody is in the middle of a commit */
+		pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
+		if (!pp_seat.given_back)
+			(void) pp_seat_nap(PP_WORKER_IDLE,
+							   NOBODY_MS); /* somebody is in the middle of a commit */
 	}
 	else if (journal_waits && retry_at > TimestampTzPlusMilliseconds(now, ROTATE_WAIT_MS))
 	{
-		if (!nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+		if (!pp_seat_nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
 	else if (retry_at != DT_NOEND)
-		(void) nap(PP_WORKER_RETRYING, TimestampDifferenceMilliseconds(now, retry_at));
-	else if (!nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
-		given_back = pp_lane_give_back(lane, claim.generation);
+		(void) pp_seat_nap(PP_WORKER_RETRYING, TimestampDifferenceMilliseconds(now, retry_at));
+	else if (!pp_seat_nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
+		pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
 }
 
 /*
@@ -395,10 +168,10 @@ discard_old(PpRingView view)
 	for (uint64 at = view.head; (entry = pp_ring_take(&lane->ring, at, view.tail)) != NULL;
 		 at += entry->bytes)
 	{
-		if (entry->extension == claim.extension || entry->settled == entry->items)
+		if (entry->extension == pp_seat.claim.extension || entry->settled == entry->items)
 			continue;
-		find_extension(); /* it may be ours that is old */
-		if (entry->extension == claim.extension)
+		pp_seat_find_extension(); /* it may be ours that is old */
+		if (entry->extension == pp_seat.claim.extension)
 			continue;
 		items = pp_ring_discard(&lane->ring, entry->extension);
 		break; /* that has freed entries: look at the ring anew */
@@ -412,7 +185,7 @@ discard_old(PpRingView view)
 	ConditionVariableBroadcast(&lane->settled);
 	ereport(LOG, (errmsg("%llu items of database \"%s\" are gone with extension \"%s\", which was "
 						 "dropped before they were written",
-						 (unsigned long long) items, database_name, "persist_pipeline")));
+						 (unsigned long long) items, pp_seat.database_name, "persist_pipeline")));
 	return true;
 }
 
@@ -430,18 +203,18 @@ note_stuck(int sqlstate)
 static void
 back_off(const ErrorData *error)
 {
-	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(failures, 10));
+	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(pp_seat.failures, 10));
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	long left;
 
 	if (pp_cut == PP_CUT_HOLD)
 		return;
 	note_stuck(error->sqlerrcode);
-	if (failures++ == 0 && pp_cut != PP_CUT_STOP)
+	if (pp_seat.failures++ == 0 && pp_cut != PP_CUT_STOP)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("persist_pipeline worker for database \"%s\" will try again: SQLSTATE %s",
-						database_name, unpack_sql_state(error->sqlerrcode)),
+						pp_seat.database_name, unpack_sql_state(error->sqlerrcode)),
 				 errdetail("Its items wait.")));
 
 	while (!has_to_leave() &&
@@ -450,7 +223,7 @@ back_off(const ErrorData *error)
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
 			left = Min(left, PP_CLOCK_MS);
-		nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		pp_seat_nap(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;
 	}
@@ -472,11 +245,11 @@ take_works(PpWork **works, int *nworks)
 	pp_clock_start();
 	PG_TRY();
 	{
-		intake = pp_intake_next(&claim, pp_batch_size, works, nworks);
+		intake = pp_intake_next(&pp_seat.claim, pp_batch_size, works, nworks);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(batch_context);
+		MemoryContextSwitchTo(pp_seat.batch_context);
 		error = CopyErrorData();
 		if (!pp_is_transient(error))
 			PG_RE_THROW();
@@ -487,7 +260,7 @@ take_works(PpWork **works, int *nworks)
 	}
 	PG_END_TRY();
 	pp_clock_stop();
-	MemoryContextSwitchTo(batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
 	if (error && pp_cut != PP_CUT_STOP)
 	{
 		back_off(error);
@@ -509,8 +282,8 @@ write_batch(PpRingView view)
 	PpOutcome outcome;
 
 	worked = true;
-	MemoryContextReset(batch_context);
-	MemoryContextSwitchTo(batch_context);
+	MemoryContextReset(pp_seat.batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_progress_begin(lane);
 	if (discard_old(view))
 		return true;
@@ -538,11 +311,11 @@ write_batch(PpRingView view)
 		back_off(error);
 	else
 	{
-		failures = 0;
+		pp_seat.failures = 0;
 		note_stuck(0);
-		pp_progress_note(lane, database_name);
+		pp_progress_note(lane, pp_seat.database_name);
 		pp_upkeep_batch();
-		MemoryContextSwitchTo(batch_context);
+		MemoryContextSwitchTo(pp_seat.batch_context);
 		SpinLockAcquire(&lane->mutex);
 		lane->starts = 0; /* this worker works */
 		SpinLockRelease(&lane->mutex);
@@ -594,8 +367,8 @@ retry_parked(void)
 	for (int i = 0; i < RETRIES_A_TURN && (parked = pp_parking_due()) != NULL; i++)
 	{
 		worked = true;
-		MemoryContextReset(batch_context);
-		MemoryContextSwitchTo(batch_context);
+		MemoryContextReset(pp_seat.batch_context);
+		MemoryContextSwitchTo(pp_seat.batch_context);
 		pp_lane_set_state(lane, PP_WORKER_WRITING);
 		pgstat_report_activity(STATE_RUNNING, "writing parked items");
 		pp_clock_start();
@@ -603,9 +376,9 @@ retry_parked(void)
 		pp_clock_stop();
 		pgstat_report_stat(false);
 		pp_upkeep_batch();
-		MemoryContextSwitchTo(batch_context);
-		check_interrupts();
-		if (ShutdownRequestPending || has_to_leave() || may_be_paused() ||
+		MemoryContextSwitchTo(pp_seat.batch_context);
+		pp_seat_check_interrupts();
+		if (ShutdownRequestPending || has_to_leave() || pp_seat_may_be_paused() ||
 			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RETRYING_MS))
 			break;
 	}
@@ -625,13 +398,14 @@ take_turn(void)
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.settled + pp_batch_size,
 						view.head + lane->ring.size / 2))
-			nap(PP_WORKER_GATHERING,
+			pp_seat_nap(
+				PP_WORKER_GATHERING,
 				Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pp_parking_next())));
 	}
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
-			nap(PP_WORKER_GATHERING, -1);
+			pp_seat_nap(PP_WORKER_GATHERING, -1);
 	}
 }
 
@@ -648,18 +422,18 @@ save_volatile_items(void)
 
 	/* what is being copied belongs to a transaction that has committed */
 	while (pp_ring_is_busy(&lane->ring))
-		nap(PP_WORKER_STOPPING, 1);
+		pp_seat_nap(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
-	MemoryContextReset(batch_context);
-	MemoryContextSwitchTo(batch_context);
-	pp_intake_volatile(&claim, &works, &nworks);
+	MemoryContextReset(pp_seat.batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
+	pp_intake_volatile(&pp_seat.claim, &works, &nworks);
 	error = nworks > 0 ? pp_settle_to_journal(works, nworks) : NULL;
 	if (error)
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
 								 (unsigned long long) pp_ring_volatile_items(&lane->ring),
-								 database_name, unpack_sql_state(error->sqlerrcode)),
+								 pp_seat.database_name, unpack_sql_state(error->sqlerrcode)),
 						  errdetail("They stay in the ring, and are lost if the server stops.")));
 }
 
@@ -671,7 +445,7 @@ static void
 leave_turn(void)
 {
 	(void) pp_upkeep_idle();
-	MemoryContextSwitchTo(batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_ring_attend(&lane->ring, false);
 	save_volatile_items();
 }
@@ -700,7 +474,7 @@ save_before_trying(void)
 	while (view.reserved > 0 && !pp_stop_is_overdue())
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
-			nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
+			pp_seat_nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
 		view = pp_ring_view(&lane->ring);
 	}
 	save_volatile_items();
@@ -721,12 +495,12 @@ stop(void)
 
 	pp_lane_set_state(lane, PP_WORKER_STOPPING);
 	pp_ring_close(&lane->ring);
-	if (may_be_paused())
-		look_for_pause();
+	if (pp_seat_may_be_paused())
+		pp_seat_look_for_pause();
 	paused = pp_lane_is_paused(lane);
 	if (!paused)
 		recover();
-	if (am_rescuer)
+	if (pp_seat.is_rescuer)
 		save_before_trying();
 	view = pp_ring_view(&lane->ring);
 
@@ -736,7 +510,7 @@ stop(void)
 		if (paused || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
-				nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
+				pp_seat_nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
 		}
 		view = pp_ring_view(&lane->ring);
 	}
@@ -748,12 +522,12 @@ stop(void)
 	if (report.forced || paused)
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
-	came_to_stop = true;
+	pp_seat.came_to_stop = true;
 	report.seconds = (GetCurrentTimestamp() - pp_stop_requested_at) / 1e6;
 	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
 	pgstat_report_stat(true);
-	pp_history_log(&report, database_name, view.reserved);
+	pp_history_log(&report, pp_seat.database_name, view.reserved);
 }
 
 void
@@ -762,31 +536,32 @@ pp_worker_main(Datum lane_number)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	start(DatumGetInt32(lane_number), database);
+	pp_seat_take(DatumGetInt32(lane_number), database);
+	lane = pp_seat.lane;
 
 	while (!ShutdownRequestPending && !has_to_leave())
 	{
-		check_interrupts();
+		pp_seat_check_interrupts();
 		reload_settings();
-		if (may_be_paused())
+		if (pp_seat_may_be_paused())
 		{
-			look_for_pause();
+			pp_seat_look_for_pause();
 			continue;
 		}
 		recover();
-		top_up_ids();
+		pp_seat_top_up_ids();
 		take_turn();
 	}
 
-	if (!has_lost_lane())
+	if (!pp_seat_is_lost())
 		(void) tell_next_retry();
-	if (ShutdownRequestPending && !has_lost_lane())
+	if (ShutdownRequestPending && !pp_seat_is_lost())
 		stop();
-	else if (!has_lost_lane() && !pp_clock_is_held(lane) && OidIsValid(claim.extension))
+	else if (!pp_seat_is_lost() && !pp_clock_is_held(lane) && OidIsValid(pp_seat.claim.extension))
 		leave_turn();
 	if (!ShutdownRequestPending)
 		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
-										 database_name)));
+										 pp_seat.database_name)));
 	pgstat_report_stat(true);
 	proc_exit(0);
 }
@@ -798,9 +573,10 @@ pp_worker_main(Datum lane_number)
 void
 pp_worker_rescue(int lane_number)
 {
-	am_rescuer = true;
+	pp_seat.is_rescuer = true;
 	pp_stop_requested_at = GetCurrentTimestamp();
-	start(lane_number, pp_lane_database(pp_lane(lane_number)));
+	pp_seat_take(lane_number, pp_lane_database(pp_lane(lane_number)));
+	lane = pp_seat.lane;
 	stop();
 	proc_exit(1); /* as the launcher does */
 }

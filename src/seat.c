@@ -1,0 +1,242 @@
+/*-------------------------------------------------------------------------
+ *
+ * seat.c
+ *	  A worker's seat: taken, and left; see seat.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/pmsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "attempt.h"
+#include "clock.h"
+#include "compat.h"
+#include "extension.h"
+#include "failure.h"
+#include "identity.h"
+#include "lease.h"
+#include "parking.h"
+#include "pause.h"
+#include "seat.h"
+#include "upkeep.h"
+
+PpSeat pp_seat;
+
+/* The ring to close at SIGTERM: ours, once we are its lane's worker */
+static PpRing *volatile stop_closes = NULL;
+
+static uint32 wait_event;
+
+static void
+request_stop(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	if (pp_stop_requested_at == 0)
+		pp_stop_requested_at = GetCurrentTimestamp();
+	ShutdownRequestPending = true;
+	if (stop_closes && !pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
+		pp_ring_close_at_once(stop_closes);
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* Has the lane been taken from us?  Only an empty one can be. */
+bool
+pp_seat_is_lost(void)
+{
+	return pp_seat.given_back || pp_ring_is_stale(&pp_seat.lane->ring, pp_seat.claim.generation);
+}
+
+/* Leave the lane, whatever ended this process. */
+static void
+detach(int code, Datum arg)
+{
+	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
+
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+		pp_attempt_excuse();
+	else if (code != 0)
+		pp_attempt_blame();
+	if (code == 0)
+		pp_attempt_close();
+
+	SpinLockAcquire(&pp_seat.lane->mutex);
+	pp_seat.lane->worker_pid = 0;
+	pp_seat.lane->worker_database = InvalidOid;
+	pp_seat.lane->worker_latch = NULL;
+	pp_seat.lane->worker_state = PP_WORKER_NONE;
+	if (!pp_seat_is_lost())
+		pp_seat.lane->stopped = pp_seat.came_to_stop;
+	if (code == 0 && pp_seat.failures == 0)
+		pp_seat.lane->starts = 0;
+	SpinLockRelease(&pp_seat.lane->mutex);
+
+	if (!pp_seat_is_lost())
+		pp_ring_attend(&pp_seat.lane->ring, false);
+
+	/* from now on the next item calls the launcher, which looks for old ones too */
+	if (view.generation == pp_seat.claim.generation)
+		(void) pp_ring_arm(&pp_seat.lane->ring, &view, view.published + 1, PG_UINT64_MAX);
+	pp_launcher_wake();
+	ConditionVariableBroadcast(&pp_seat.lane->settled);
+}
+
+/* Become the lane's worker; leave at once if that isn't wanted any more. */
+static void
+attach(Oid database)
+{
+	pp_seat.claim.lane = pp_seat.lane;
+	if (!pp_lane_attach(pp_seat.lane, database, &pp_seat.claim.generation))
+		proc_exit(pp_seat.is_rescuer ? 1 : 0);
+	before_shmem_exit(detach, (Datum) 0);
+	stop_closes = &pp_seat.lane->ring;
+}
+
+/* The sequence is read in a transaction of the superuser's own. */
+void
+pp_seat_top_up_ids(void)
+{
+	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
+	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
+
+	if (!OidIsValid(pp_seat.claim.extension) || !(few_positions || pp_lease_is_low(&pp_seat.claim)))
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (pp_lease_is_low(&pp_seat.claim))
+		pp_lease_top_up(&pp_seat.claim);
+	if (few_positions)
+		pp_lease_positions(&pp_seat.claim);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+}
+
+/* What is installed in the database?  FATAL if it can't be used. */
+void
+pp_seat_find_extension(void)
+{
+	const char *fault;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pp_seat.claim.extension = pp_extension_oid();
+	fault =
+		OidIsValid(pp_seat.claim.extension) ? pp_extension_fault(pp_seat.claim.extension) : NULL;
+	if (fault)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   pp_seat.database_name, fault)));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+}
+
+/* Is the database paused?  From now on the launcher knows it, too. */
+void
+pp_seat_look_for_pause(void)
+{
+	bool paused;
+
+	SpinLockAcquire(&pp_seat.lane->mutex);
+	pp_seat.lane->pause_changed = false;
+	SpinLockRelease(&pp_seat.lane->mutex);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	paused = OidIsValid(pp_seat.claim.extension) && pp_is_paused(pp_seat.claim.extension);
+	pp_parking_look_for_pauses();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+
+	SpinLockAcquire(&pp_seat.lane->mutex);
+	pp_seat.lane->paused = paused && !pp_seat.lane->pause_changed;
+	SpinLockRelease(&pp_seat.lane->mutex);
+}
+
+bool
+pp_seat_may_be_paused(void)
+{
+	return *(volatile bool *) &pp_seat.lane->pause_changed;
+}
+
+void
+pp_seat_take(int lane_number, Oid database)
+{
+	char application[NAMEDATALEN];
+
+	pp_seat.lane = pp_lane(lane_number);
+	pp_am_worker = true;
+	pp_seat.since = GetCurrentTimestamp();
+	pqsignal(SIGTERM, request_stop);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true; /* until now it was ignored */
+	BackgroundWorkerUnblockSignals();
+	attach(database);
+
+	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	pp_identity_init();
+	pp_clock_init(pp_seat.lane);
+	wait_event = pp_wait_event("PersistPipelineWorker");
+	pp_seat.batch_context =
+		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
+
+	StartTransactionCommand();
+	pp_seat.database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
+	CommitTransactionCommand();
+
+	snprintf(application, sizeof(application), "persist_pipeline worker");
+	SetConfigOption("application_name", application, PGC_USERSET, PGC_S_OVERRIDE);
+	pgstat_report_appname(application);
+
+	pp_seat_find_extension();
+	pp_parking_init(&pp_seat.claim);
+	pp_upkeep_init(&pp_seat.claim);
+	MemoryContextSwitchTo(pp_seat.batch_context);
+	pp_seat_look_for_pause();
+	if (pp_lane_is_paused(pp_seat.lane))
+	{
+		pp_seat_top_up_ids();
+		pp_intake_count(&pp_seat.claim);
+	}
+	pp_settle_init(&pp_seat.claim);
+	pp_ring_open(&pp_seat.lane->ring);
+	pp_ring_attend(&pp_seat.lane->ring, true);
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
+									 pp_seat.database_name)));
+}
+
+/* Between transactions there is nothing that a cancellation could mean. */
+void
+pp_seat_check_interrupts(void)
+{
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Sleep until the latch is set (true), or for so many ms (-1: no limit). */
+bool
+pp_seat_nap(PpWorkerState state, long ms)
+{
+	int events;
+
+	pp_lane_set_state(pp_seat.lane, state);
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
+					   wait_event);
+	ResetLatch(MyLatch);
+	pp_seat_check_interrupts();
+
+	return (events & WL_LATCH_SET) != 0;
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * seat.h
+ *	  A worker's seat: the lane that it empties, and the database that it is connected to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SEAT_H
+#define PP_SEAT_H
+
+#include "lane.h"
+
+typedef struct PpSeat
+{
+	PpLane *lane;
+	PpClaim claim; /* to the lane; stale: it is another database's now */
+	char *database_name;
+	MemoryContext batch_context; /* reset for each batch */
+	TimestampTz since;
+	bool is_rescuer;   /* the launcher, in the middle of a stop */
+	bool given_back;   /* the lane isn't ours any more */
+	bool came_to_stop; /* what a stop can do has been done */
+	int failures;	   /* transient ones in a row */
+} PpSeat;
+
+extern PpSeat pp_seat;
+
+extern void pp_seat_take(int lane_number, Oid database);
+extern bool pp_seat_is_lost(void);
+extern void pp_seat_top_up_ids(void);
+extern void pp_seat_find_extension(void);
+extern void pp_seat_look_for_pause(void);
+extern bool pp_seat_may_be_paused(void);
+extern void pp_seat_check_interrupts(void);
+extern bool pp_seat_nap(PpWorkerState state, long ms);
+
+#endif /* PP_SEAT_H */
