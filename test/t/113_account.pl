@@ -30,7 +30,8 @@ my $node = pp_node(
 	'persist_pipeline.lock_timeout' => "'50ms'",
 	'persist_pipeline.misfit_timeout' => "'500ms'",
 	'persist_pipeline.ring_size' => "'1MB'",
-	'persist_pipeline.transaction_buffer' => "'64kB'");
+	'persist_pipeline.transaction_buffer' => "'64kB'",
+	'persist_pipeline.worker_idle_timeout' => "'1h'");    # the checks may take longer than the default
 my $everything_from = log_position($node);
 my $dir = $node->basedir;
 
@@ -312,6 +313,8 @@ while ((my $left = $end - time) > 2)
 children_succeeded('clients', @pids);
 
 my $dbh = connect_to($node);
+
+$dbh->do("ANALYZE");
 
 # ---- quiet
 
