@@ -311,6 +311,7 @@ my $node = parking_node('parking');
 	my $dbh = session('postgres');
 	my $letters = "SELECT string_agg(target_name || ' ' || attempts, ', ' ORDER BY id) FROM persist_dead_letters";
 
+	$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
 	create_target('postgres', $_, 'CONSTRAINT obstacle CHECK (n > 1)') foreach 'brimful', 'roomy';
 	enqueue('postgres', $_, 1, 1) foreach 'brimful', 'roomy';
 	flush_returns('postgres', 1, 'letters and parked_limit: they die');
