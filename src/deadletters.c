@@ -112,19 +112,17 @@ convert_as(Oid role, Oid target, Jsonb *object)
 static PpItem *
 make_item(const PpLetter *letter, Jsonb *object)
 {
+	PpPlace place = {.pos = letter->pos, .part = letter->part};
 	PpItem *item;
 
 	if (object == NULL)
-	{
-		item = palloc_extended(letter->item->size, MCXT_ALLOC_HUGE);
-		memcpy(item, letter->item, letter->item->size);
-		return item;
-	}
+		return pp_item_with_place(letter->item, &place);
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(letter->role)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("role with OID %u does not exist", letter->role),
 						errdetail("It has enqueued item %lld.", (long long) letter->id)));
-	return convert_as(letter->role, letter->target, object);
+	item = convert_as(letter->role, letter->target, object);
+	return letter->pos > 0 ? pp_item_with_place(item, &place) : item;
 }
 
 /* Is the error that of the letter, of its item, target or role? */

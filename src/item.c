@@ -109,6 +109,13 @@ pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts)
 	return desc;
 }
 
+/* The end of the bitmaps, where the tuple is, or a place before it. */
+static Size
+bitmaps_end(int natts)
+{
+	return MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(natts));
+}
+
 /*
  * Make an item in the current memory context.  `values` and `nulls` are those
  * of the carried columns, in the order of the descriptor.  The id is left 0.
@@ -118,7 +125,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 			 const uint8 *given, Datum *values, bool *nulls, uint64 fingerprint)
 {
 	int bitmap = PpBitmapBytes(natts);
-	Size tuple_offset = MAXALIGN(sizeof(PpItem) + 2 * bitmap);
+	Size tuple_offset = bitmaps_end(natts);
 	MinimalTuple tuple;
 	Size size;
 	PpItem *item;
@@ -153,13 +160,43 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	return item;
 }
 
+/* Where it was when it first failed; NULL: it hasn't. */
+const PpPlace *
+pp_item_place(const PpItem *item)
+{
+	Size offset = bitmaps_end(item->natts);
+
+	return item->tuple_offset > offset ? (const PpPlace *) ((const char *) item + offset) : NULL;
+}
+
+/* The same item, in the current memory context, with a place, if it has none. */
+PpItem *
+pp_item_with_place(const PpItem *item, const PpPlace *place)
+{
+	Size offset = bitmaps_end(item->natts);
+	Size room = pp_item_place(item) ? 0 : MAXALIGN(sizeof(PpPlace));
+	PpItem *copy = palloc_extended(item->size + room, MCXT_ALLOC_HUGE);
+
+	memcpy(copy, item, offset);
+	memcpy((char *) copy + offset + room, (const char *) item + offset, item->size - offset);
+	if (room > 0)
+	{
+		memset((char *) copy + offset, 0, room);
+		*(PpPlace *) ((char *) copy + offset) = *place;
+		copy->size += room;
+		copy->tuple_offset += room;
+	}
+	return copy;
+}
+
 /* Can these bytes be an item, as far as its own lengths tell? */
 bool
 pp_item_is_sound(const PpItem *item, uint64 available)
 {
 	return available >= sizeof(PpItem) && item->version == PP_ITEM_VERSION &&
 		   item->size <= available && item->size == MAXALIGN(item->size) &&
-		   item->tuple_offset == MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(item->natts)) &&
+		   (item->tuple_offset == bitmaps_end(item->natts) ||
+			item->tuple_offset == bitmaps_end(item->natts) + MAXALIGN(sizeof(PpPlace))) &&
 		   item->size >= item->tuple_offset + SizeofMinimalTupleHeader &&
 		   pp_item_tuple(item)->t_len <= item->size - item->tuple_offset;
 }

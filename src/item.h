@@ -8,6 +8,8 @@
  *	..		bitmap_bytes	carried: the columns whose values are in the tuple
  *	..		bitmap_bytes	given: those of them that the caller named; the rest
  *							were filled from their DEFAULTs at the call
+ *	MAXALIGN .. sizeof(PpPlace), in an item that is sent again: where it was in the order of
+ *							things when it first failed
  *	MAXALIGN ..				a MinimalTuple of the carried columns, by attnum
  *	size					MAXALIGNed: the next item may follow
  *
@@ -49,6 +51,13 @@ typedef struct PpItem
 	uint64 fingerprint;
 } PpItem;
 
+/* A place in the order of things */
+typedef struct PpPlace
+{
+	uint64 pos;
+	uint32 part; /* which item of that */
+} PpPlace;
+
 #define PpBitmapBytes(natts) (((natts) + 7) / 8)
 #define PpBitmapHas(bitmap, attnum)                                                                \
 	(((bitmap)[((attnum) -1) / 8] & (1 << (((attnum) -1) % 8))) != 0)
@@ -78,6 +87,8 @@ extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int 
 extern PpItem *pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor,
 							const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
 							uint64 fingerprint);
+extern const PpPlace *pp_item_place(const PpItem *item);
+extern PpItem *pp_item_with_place(const PpItem *item, const PpPlace *place);
 extern bool pp_item_is_sound(const PpItem *item, uint64 available);
 extern bool pp_item_same_shape(const PpItem *a, const PpItem *b);
 

@@ -132,6 +132,8 @@ put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	const PpItem *item = row->item;
+	const PpPlace *place =
+		pp_item_place(item); /* ids don't tell the order, if it has failed before */
 	PpLetter letter = {.id = item->id,
 					   .target = item->target,
 					   .role = role,
@@ -139,8 +141,8 @@ put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show
 					   .error = error,
 					   .enqueued_at = item->enqueued_at,
 					   .attempts = item->attempts + 1,
-					   .pos = row->pos,
-					   .part = row->part,
+					   .pos = place ? place->pos : row->pos,
+					   .part = place ? place->part : row->part,
 					   .item = item};
 	PpTable letters = pp_letters_open(extension);
 

@@ -159,6 +159,23 @@ ROLLBACK;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 ALTER TABLE queue DROP CONSTRAINT obstacle;
 
+-- some of them by themselves, as they are and repaired: they keep their place
+ALTER TABLE queue ADD CONSTRAINT obstacle CHECK (n > 10) NOT VALID;
+SELECT array_agg(persist_enqueue('queue', jsonb_build_object('n', n))) AS ids FROM generate_series(1, 4) AS n \gset
+SELECT persist_flush();
+SELECT persist_requeue((:'ids'::bigint[])[2:2]);
+SELECT persist_flush();
+SELECT persist_requeue((:'ids'::bigint[])[1], '{"n": 5}');
+SELECT persist_flush();
+SELECT persist_requeue((:'ids'::bigint[])[2:3]);
+SELECT persist_flush();
+TABLE dead;
+ALTER TABLE queue DROP CONSTRAINT obstacle;
+TRUNCATE queue;
+SELECT persist_requeue();
+SELECT persist_flush();
+TABLE arrived;
+
 -- those of a table without WAL, too
 CREATE UNLOGGED TABLE unlogged (n int CONSTRAINT obstacle CHECK (n > 10));
 SELECT count(persist_enqueue('unlogged', '{"n": 1}'));
