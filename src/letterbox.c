@@ -165,6 +165,56 @@ pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
 	pp_results_error(result, error, 1);
 }
 
+/* ---- retention ---- */
+
+typedef struct Expiry
+{
+	TimestampTz before;
+	PpResults results;
+} Expiry;
+
+static bool
+is_old(Oid role, Oid target, TimestampTz failed_at, void *arg)
+{
+	return failed_at < ((Expiry *) arg)->before;
+}
+
+static void
+discard(const PpLetter *letter, void *arg)
+{
+	PpResult *result = pp_results_of(&((Expiry *) arg)->results, letter->target);
+
+	result->delta.dead--;
+	result->delta.discarded++;
+}
+
+/* Discard those that are too old, in the current transaction.  Returns how many. */
+static uint64
+expire(Oid extension)
+{
+	Expiry expiry = {.before = GetCurrentTimestamp() -
+							   pp_dead_letter_retention * INT64CONST(60) * USECS_PER_SEC};
+	uint64 expired;
+
+	if (pp_dead_letter_retention == 0)
+		return 0;
+	expired = pp_letters_take(extension, NULL, 0, false, is_old, discard, &expiry);
+	pp_results_write(&expiry.results, extension);
+	return expired;
+}
+
+/* The same for the worker, in a transaction of its own. */
+void
+pp_letterbox_expire(const PpClaim *claim)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) expire(claim->extension);
+	CommitTransactionCommand();
+}
+
+/* ---- at the call ---- */
+
 /*
  * What doesn't fit its target at the call becomes a dead letter, in the current
  * transaction.  53400 if there are too many.
@@ -181,7 +231,9 @@ pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 					 .last_error_at = GetCurrentTimestamp()};
 	PpTable letters;
 
-	if (pp_letterbox_room(&claim, 1) == 0)
+	/* where letters come from calls alone no worker has a look at them */
+	if (pp_letterbox_room(&claim, 1) == 0 &&
+		(expire(extension) == 0 || pp_letterbox_room(&claim, 1) == 0))
 		ereport(
 			ERROR,
 			(errcode(PP_LETTERS_FULL),
@@ -308,43 +360,4 @@ pp_letterbox_report(const PpBad *bad, uint64 n)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	RESUME_CANCEL_INTERRUPTS();
-}
-
-/* ---- retention ---- */
-
-typedef struct Expiry
-{
-	TimestampTz before;
-	PpResults results;
-} Expiry;
-
-static bool
-is_old(Oid role, Oid target, TimestampTz failed_at, void *arg)
-{
-	return failed_at < ((Expiry *) arg)->before;
-}
-
-static void
-discard(const PpLetter *letter, void *arg)
-{
-	PpResult *result = pp_results_of(&((Expiry *) arg)->results, letter->target);
-
-	result->delta.dead--;
-	result->delta.discarded++;
-}
-
-/* Discard those that are too old, in a transaction of its own. */
-void
-pp_letterbox_expire(const PpClaim *claim)
-{
-	Expiry expiry = {.before = GetCurrentTimestamp() -
-							   pp_dead_letter_retention * INT64CONST(60) * USECS_PER_SEC};
-
-	if (pp_dead_letter_retention == 0)
-		return;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	(void) pp_letters_take(claim->extension, NULL, 0, false, is_old, discard, &expiry);
-	pp_results_write(&expiry.results, claim->extension);
-	CommitTransactionCommand();
 }
