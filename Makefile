@@ -36,6 +36,7 @@ OBJS = \
 	src/attempt.o \
 	src/lane.o \
 	src/lease.o \
+	src/horizon.o \
 	src/journal.o \
 	src/parked.o \
 	src/rowstore.o \

@@ -26,6 +26,7 @@
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
+#include "horizon.h"
 #include "journal.h"
 
 enum
@@ -584,9 +585,11 @@ has_live_rows(Relation rel, BlockNumber *from)
 
 /* Could a snapshot that is in use see a row that has been deleted from it? */
 static bool
-is_needed(Relation rel, const PpRetired *retired)
+is_needed(Relation rel, const PpRetired *retired, PpWatch *watch)
 {
-	if (TransactionIdPrecedesOrEquals(retired->applied_at, GetOldestNonRemovableTransactionId(rel)))
+	if (TransactionIdPrecedesOrEquals(retired->applied_at,
+									  GetOldestNonRemovableTransactionId(rel)) ||
+		pp_horizon_is_over(watch))
 		return false;
 	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
 }
@@ -598,6 +601,7 @@ is_needed(Relation rel, const PpRetired *retired)
 static bool
 empty_journal(Oid extension, int number, PpRetired *retired)
 {
+	static PpWatch watches[PP_JOURNALS];
 	Oid relid = journal_oid(extension, number);
 	Relation rel;
 	BlockNumber start = 0;
@@ -611,8 +615,11 @@ empty_journal(Oid extension, int number, PpRetired *retired)
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (!TransactionIdIsValid(retired->applied_at) && !has_live_rows(rel, &retired->from))
+	{
 		retired->applied_at = ReadNextTransactionId();
-	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired))
+		pp_horizon_watch(&watches[number]);
+	}
+	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired, &watches[number]))
 	{
 		done = !has_live_rows(rel, &start) && is_applied(rel, retired->applied_at);
 		if (done)

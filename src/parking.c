@@ -25,6 +25,7 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
 #define HELD_MAX_MS 1000 /* while later items pass those that wait */
+#define LOCK_MAX_MS 2000 /* to see that a relation is locked costs next to nothing */
 #define SPENT_FACTOR 4	 /* of what is slow to fail we are not to do much */
 #define PAUSED ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE /* the reason for that */
 #define SAY_FAILURES 4 /* what is over sooner is not worth a line */
@@ -294,8 +295,11 @@ pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
 {
 	parked->failures++;
 	parked->sqlstate = sqlstate;
-	parked->retry_at =
-		next_try(parked->failures, parked->whole ? RETRY_MAX_MS : HELD_MAX_MS, spent_ms);
+	parked->retry_at = next_try(parked->failures,
+								!parked->whole							 ? HELD_MAX_MS
+								: sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? LOCK_MAX_MS
+																		 : RETRY_MAX_MS,
+								spent_ms);
 	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
 	if (parked->failures < SAY_FAILURES || parked->said)
 		return;

@@ -3,7 +3,7 @@
 # snapshot; the memory of worker and clients; a transaction of many calls and
 # savepoints; the WAL of an item.
 #
-# PP_ITEMS: how many go through it, in each of three runs (1000000: so many, of 300
+# PP_ITEMS: how many go through it, in each of four runs (1000000: so many, of 300
 # bytes, don't fit into the bound; a full run is 10000000).
 # PP_CALLS: calls of the transaction with savepoints (30000; a full run is 3000000).
 
@@ -217,6 +217,20 @@ $dbh->do("TRUNCATE t");
 my $rate = pass_items('plain', 1);
 ok(eval { wait_until('the journal is small', \&is_small) }, 'plain: in the end the journal is small');
 note sprintf 'plain: %.1f MB in the end', megabytes();
+
+# ---- the same, beside a transaction that holds a lock, and so has an id, but no snapshot
+
+{
+	my $locker = connect_to($node);
+
+	$locker->begin_work;
+	$locker->do("LOCK TABLE plain");
+	one_value($locker, "SELECT pg_current_xact_id()");    # where wal_level is not minimal the lock takes one
+	pass_items('no snapshot', 1);
+	isnt(one_value($dbh, "SELECT backend_xid FROM pg_stat_activity WHERE pid = $locker->{pg_pid}"), undef, 'no snapshot: it has an id');
+	$locker->commit;
+	$locker->disconnect;
+}
 
 # ---- the same, under an old snapshot, in a transaction that has read the journal
 
