@@ -28,6 +28,7 @@ OBJS = \
 	src/tally.o \
 	src/spill.o \
 	src/show.o \
+	src/savepoint.o \
 	src/shmem.o \
 	src/extension.o \
 	src/table.o \

@@ -23,7 +23,6 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -38,6 +37,7 @@
 #include "lease.h"
 #include "letterbox.h"
 #include "parked.h"
+#include "savepoint.h"
 #include "target.h"
 #include "verdict.h"
 
@@ -104,39 +104,34 @@ hand_over(PpItem *item, bool transactional)
 	return pp_enqueue(item, transactional);
 }
 
+typedef struct Conversion
+{
+	Oid target;
+	Jsonb *object;
+	PpItem *item;
+} Conversion;
+
+static void
+convert(void *arg)
+{
+	Conversion *conversion = arg;
+
+	conversion->item = pp_convert_jsonb(pp_target_get(conversion->target), conversion->object);
+}
+
 /* The item, or NULL, and why it is none: its own fault. */
 static PpItem *
 try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	PpItem *volatile item = NULL;
+	Conversion conversion = {.target = target, .object = object};
 
-	*fault = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		item = pp_convert_jsonb(pp_target_get(target), object);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		*fault = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-		if (!pp_is_items_fault(*fault))
-			ReThrowError(*fault);
-		*fault = pp_error_shorten(*fault);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-
-	return item;
+	*fault = pp_under_savepoint(convert, &conversion);
+	if (*fault == NULL)
+		return conversion.item;
+	if (!pp_is_items_fault(*fault))
+		ReThrowError(*fault);
+	*fault = pp_error_shorten(*fault);
+	return NULL;
 }
 
 /* Convert the object and hand it over; or make a dead letter of it, where that is wanted. */

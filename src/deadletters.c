@@ -17,7 +17,6 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "account.h"
@@ -27,6 +26,7 @@
 #include "extension.h"
 #include "letterbox.h"
 #include "results.h"
+#include "savepoint.h"
 #include "target.h"
 #include "verdict.h"
 
@@ -134,38 +134,34 @@ is_letters_fault(const ErrorData *error)
 			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
 }
 
+typedef struct Making
+{
+	const PpLetter *letter;
+	Jsonb *object;
+	PpItem *item;
+} Making;
+
+static void
+make(void *arg)
+{
+	Making *making = arg;
+
+	making->item = make_item(making->letter, making->object);
+}
+
 /* The same; NULL, and why, if it is the letter's own fault. */
 static PpItem *
 try_to_make_item(const PpLetter *letter, Jsonb *object, ErrorData **fault)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	PpItem *volatile item = NULL;
+	Making making = {.letter = letter, .object = object};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		item = make_item(letter, object);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		*fault = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-		if (!is_letters_fault(*fault))
-			ReThrowError(*fault);
-		*fault = pp_error_shorten(*fault);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-
-	return item;
+	*fault = pp_under_savepoint(make, &making);
+	if (*fault == NULL)
+		return making.item;
+	if (!is_letters_fault(*fault))
+		ReThrowError(*fault);
+	*fault = pp_error_shorten(*fault);
+	return NULL;
 }
 
 /* It has failed again, at the call. */

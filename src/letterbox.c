@@ -15,13 +15,13 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "config.h"
 #include "letterbox.h"
+#include "savepoint.h"
 #include "shape.h"
 #include "show.h"
 
@@ -72,17 +72,27 @@ pp_error_shorten(ErrorData *error)
 	return error;
 }
 
-/* The values as JSON; what a person can't give is left out.  NULL: nobody can read them. */
-static Jsonb *
-show(Relation rel, const PpItem *item)
+/* Values to be shown */
+typedef struct Showing
 {
-	TupleDesc rel_desc = RelationGetDescr(rel);
-	TupleDesc desc = pp_shape_descriptor(rel, item);
+	Relation rel;
+	const PpItem *item;
+	Jsonb *shown; /* NULL: nobody can read them */
+} Showing;
+
+/* As JSON; what a person can't give is left out. */
+static void
+show(void *arg)
+{
+	Showing *showing = arg;
+	const PpItem *item = showing->item;
+	TupleDesc rel_desc = RelationGetDescr(showing->rel);
+	TupleDesc desc = pp_shape_descriptor(showing->rel, item);
 	bool *hidden;
 	int column = 0;
 
 	if (desc == NULL)
-		return NULL;
+		return;
 	hidden = palloc0((desc->natts + 1) * sizeof(bool));
 	for (int attnum = 1; attnum <= item->natts; attnum++)
 	{
@@ -90,39 +100,24 @@ show(Relation rel, const PpItem *item)
 			hidden[column++] =
 				TupleDescAttr(rel_desc, attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
 	}
-	return pp_show(desc, pp_item_tuple(item), NULL, hidden);
+	showing->shown = pp_show(desc, pp_item_tuple(item), NULL, hidden);
 }
 
 /* The same; NULL, if the target has changed, or has values that can't be shown. */
 static Jsonb *
 try_to_show(const PpItem *item)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Jsonb *volatile shown = NULL;
-	Relation rel = try_relation_open(item->target, AccessShareLock);
+	Showing showing = {.rel = try_relation_open(item->target, AccessShareLock), .item = item};
+	ErrorData *error;
 
-	if (rel == NULL)
+	if (showing.rel == NULL)
 		return NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		shown = show(rel, item);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	relation_close(rel, AccessShareLock);
+	error = pp_under_savepoint(show, &showing);
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error); /* that says nothing of the values */
+	relation_close(showing.rel, AccessShareLock);
 
-	return shown;
+	return error ? NULL : showing.shown;
 }
 
 static void
