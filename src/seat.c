@@ -17,6 +17,7 @@
 #include "storage/latch.h"
 #include "storage/pmsignal.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h" /* get_database_name(), from 19 */
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
