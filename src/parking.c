@@ -213,7 +213,11 @@ pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
 	pp_table_close(&table);
 }
 
-/* Items of this target and role are being parked, the first of them in this place. */
+/*
+ * An item of this target and role is being parked, in this place.  Others of its batch
+ * follow: in the ring they are in the order of their commits, and so not in that of their
+ * places.
+ */
 void
 pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 {

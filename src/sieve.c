@@ -602,6 +602,8 @@ park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
 	if (sieve->misfit)
 		pp_parking_begin_grace(target, sieve->role);
 	pp_parking_park(from[0], sieve->role, sieve->error->sqlerrcode, true);
+	for (const PpRow **row = from + 1; row < end; row++)
+		pp_parking_follow(*row, sieve->role); /* its place may come before the first one's */
 	pp_results_error(pp_results_of(sieve->results, target), sieve->error, 1);
 }
 
@@ -721,7 +723,10 @@ pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *err
 		PpResult *result = pp_results_of(sieve->results, target);
 
 		if (result->delta.errors > 0)
+		{
+			pp_parking_follow(rows[i], sieve->role);
 			continue;
+		}
 		pp_parking_park(rows[i], sieve->role, error->sqlerrcode, true);
 		pp_results_error(result, error, 1);
 	}

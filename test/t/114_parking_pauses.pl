@@ -11,7 +11,11 @@ use Parking;
 use PersistPipeline;
 use Test::More;
 
-my $node = parking_node('pauses', 'persist_pipeline.worker_idle_timeout' => "'50ms'");
+my $node = parking_node(
+	'pauses',
+	wal_level => 'replica',
+	max_wal_senders => 1,
+	'persist_pipeline.worker_idle_timeout' => "'50ms'");
 
 create_target('postgres', 'free');
 
@@ -73,6 +77,38 @@ create_target('postgres', 'free');
 	ok(eval { wait_for_sql(session('postgres'), "SELECT persisted + dead = 3 FROM persist_stats WHERE target_name = 'nd'") }, 'paused circle: settled');
 	is(one_value(session('postgres'), "SELECT string_agg(id::text, ' ' ORDER BY id) FROM nd"), '1 2', 'paused circle: both have landed');
 	adds_up('postgres', 'paused circle');
+}
+
+# ---- a commit that takes its time comes into the ring after later ones, and is parked with them
+
+{
+	my $late = connect_to($node);
+	my $other = connect_to($node);
+	my ($hanging, $lock);
+
+	create_target('postgres', 'overtaken');
+	$_->do("SELECT persist_enqueue('overtaken', '{\"n\": 0}')") foreach $late, $other;    # they know it now
+	flush_returns('postgres', 1, 'overtaken: flushed');
+	set_and_reload('flush_interval', "'3s'");
+	$lock = lock_tables('overtaken');
+	$other->do("SET synchronous_commit = local");
+	$hanging = hang_commits($node);
+	start_sql($late, "SELECT persist_enqueue('overtaken', '{\"n\": 1}')");
+	ok( $node->poll_query_until('postgres',
+			"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $late->{pg_pid}"),
+		'overtaken: a transaction hangs in its commit');
+	$other->do("SELECT persist_enqueue('overtaken', '{\"n\": 100}')");
+	release_commits($node, $hanging);
+	is(finish_sql($late), '00000', 'overtaken: it is committed');
+	is_parked('postgres', 'overtaken', 2, '55P03', 'overtaken: parked');
+	set_and_reload('flush_interval', "'10ms'");
+	$late->do("SELECT persist_enqueue('overtaken', '{\"n\": 2}')");
+	is_parked('postgres', 'overtaken', 3, '55P03', 'overtaken: the next one of that session, too');
+	unlock($lock);
+	ok(eval { wait_for_sql(session('postgres'), "SELECT count(*) = 5 FROM overtaken") }, 'overtaken: they come');
+	is(one_value(session('postgres'), "SELECT array_agg(n ORDER BY ins) = '{1,2}' FROM overtaken WHERE n IN (1, 2)"), 1, 'overtaken: in order');
+	$committed{postgres}{overtaken} = 5;
+	$_->disconnect foreach $late, $other;
 }
 
 # ---- single rows are parked, then it is paused, and then there is more than a batch
