@@ -42,6 +42,14 @@ SELECT count(persist_enqueue('other', '{"n": 1}'));
 SELECT persist_flush('1 min');
 SELECT n FROM t ORDER BY n;
 TABLE other;
+-- in the middle of several rows of the journal: they are divided, and their entry in the ring goes
+SET ROLE pp_fatal;
+ALTER TABLE t ADD filler text;
+SELECT count(persist_enqueue('t', jsonb_build_object('n', CASE i WHEN 300 THEN 2 ELSE 10 + i END, 'filler', repeat('x', 200)))) FROM generate_series(1, 500) AS i;
+RESET ROLE;
+SELECT persist_flush('1 min');
+SELECT count(*), count(DISTINCT n), min(n), max(n) FROM t WHERE n > 10;
+SELECT ring_used, diverted, items_pending FROM persist_queue WHERE datname = current_database();
 SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT count(persist_enqueue('session_', '{}'));
 SELECT persist_flush('10 s');
