@@ -153,7 +153,8 @@ ISOLATION = \
 	iso_hanging_commit \
 	iso_letters_order \
 	iso_locked_target \
-	iso_reindex
+	iso_reindex \
+	iso_settings
 
 # test/t/NAME.pl
 TAP_TESTS = 1

@@ -155,10 +155,14 @@ pp_settings_get(Oid extension, Oid target)
 	return settings;
 }
 
+/*
+ * The caller holds a lock on the target that keeps others from its row: so none on the
+ * table does.  With one, those who change several targets would wait for each other.
+ */
 void
 pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 {
-	Relation rel = open_table_to_write(extension, "persist_settings", ShareRowExclusiveLock);
+	Relation rel = open_table_to_write(extension, "persist_settings", RowExclusiveLock);
 	Datum values[SETTING_COLUMNS];
 	HeapTuple old;
 	SysScanDesc scan = find_setting(rel, target, &old);
