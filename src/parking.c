@@ -99,8 +99,8 @@ pp_parking_load(void)
 	PopActiveSnapshot();
 }
 
-PpParked *
-pp_parking_find(Oid target, Oid role)
+static PpParked *
+find(Oid target, Oid role)
 {
 	PpParkedKey key = {.target = target, .role = role};
 
@@ -111,14 +111,14 @@ pp_parking_find(Oid target, Oid role)
 bool
 pp_parking_holds(Oid target, Oid role)
 {
-	PpParked *parked = pp_parking_find(target, role);
+	PpParked *parked = find(target, role);
 
 	return (parked && parked->whole) || is_paused(target);
 }
 
 /* Is the target parked for any role? */
-bool
-pp_parking_any(Oid target)
+static bool
+is_parked(Oid target)
 {
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
@@ -222,7 +222,7 @@ void
 pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
 	Oid target = first->item->target;
-	PpParked *parked = pp_parking_find(target, role);
+	PpParked *parked = find(target, role);
 
 	if (parked == NULL)
 		parked = enter(target, role);
@@ -273,7 +273,7 @@ pp_parking_is_locked(const PpParked *parked)
 void
 pp_parking_follow(const PpRow *row, Oid role)
 {
-	PpParked *parked = pp_parking_find(row->item->target, role);
+	PpParked *parked = find(row->item->target, role);
 
 	if (parked == NULL)
 		pp_parking_park(row, role, PAUSED, true);
@@ -341,7 +341,7 @@ pp_parking_end(PpParked *parked)
 	if (parked->said)
 		ereport(LOG, (errmsg("items for relation with OID %u are not parked any more", target)));
 	(void) hash_search(keys, &parked->key, HASH_REMOVE, NULL);
-	if (!pp_parking_any(target))
+	if (!is_parked(target))
 		pp_tally_set_reason(&claim->lane->tally, target, 0);
 
 	/* what waits for its rows needn't wait any longer */
@@ -402,7 +402,7 @@ pp_parking_begin_grace(Oid target, Oid role)
 bool
 pp_parking_grace_is_over(Oid target, Oid role)
 {
-	PpParked *parked = pp_parking_find(target, role);
+	PpParked *parked = find(target, role);
 
 	return pp_misfit_timeout == 0 ||
 		   (parked && parked->misfit_since != 0 &&
