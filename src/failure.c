@@ -342,6 +342,16 @@ settle_damaged(PpWork *work, const ErrorData *error)
 		return PP_DIVIDED;
 	}
 
+	results->lost = items;
+	if (work->parked)
+	{
+		PpResult *result = pp_results_of(results, work->target);
+
+		result->delta.lost = items;
+		result->parked = -(int64) items;
+		result->parked_bytes = -(int64) work->bytes;
+	}
+
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -352,7 +362,6 @@ settle_damaged(PpWork *work, const ErrorData *error)
 	PopActiveSnapshot();
 	work->nitems = items;
 	work->opened = work->bytes; /* what it holds of the journal */
-	results->lost = items;
 	pp_results_write(results, claim->extension);
 	pp_settlement_on_commit(work, 1, results);
 	CommitTransactionCommand();

@@ -609,6 +609,7 @@ take_parked_row(const PpParkedRow *row, void *arg)
 		work->n = work->there = 1;
 		work->single = true;
 		work->parked = true;
+		work->target = row->target;
 		work->parked_at = row->parked_at;
 		work->rows = palloc(sizeof(PpJournalRef));
 	}

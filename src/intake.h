@@ -28,6 +28,7 @@ typedef struct PpWork
 	PpJournalRef *rows;
 	uint32 part;		   /* of the first row */
 	bool parked;		   /* its rows are those of the parked table ... */
+	Oid target;			   /* ... for this one ... */
 	TimestampTz parked_at; /* ... since then */
 	uint64 n;			   /* items to settle */
 	uint64 there;		   /* so many does it have, at most */

@@ -93,6 +93,7 @@ void
 pp_results_write(const PpResults *results, Oid extension)
 {
 	PpDelta *deltas = palloc(Max(results->n + 1, 1) * sizeof(PpDelta));
+	uint64 nobodys = results->lost;
 	int n = 0;
 
 	for (int i = 0; i < results->n; i++)
@@ -101,6 +102,7 @@ pp_results_write(const PpResults *results, Oid extension)
 
 		if (!is_worth_a_row(delta))
 			continue;
+		nobodys -= delta->lost;
 		if (delta->persisted > 0)
 		{
 			delta->batches = 1;
@@ -108,8 +110,8 @@ pp_results_write(const PpResults *results, Oid extension)
 		}
 		deltas[n++] = *delta;
 	}
-	if (results->lost > 0)
-		deltas[n++] = (PpDelta){.lost = results->lost};
+	if (nobodys > 0)
+		deltas[n++] = (PpDelta){.lost = nobodys};
 	pp_account_add(extension, deltas, n);
 	pfree(deltas);
 }

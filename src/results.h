@@ -29,7 +29,7 @@ typedef struct PpResults
 	int max;
 	uint64 persisted; /* of all targets */
 	uint64 dead;
-	uint64 lost; /* that can't be read: nobody knows whose they were */
+	uint64 lost; /* that can't be read: nobody knows whose they were, unless they were parked */
 } PpResults;
 
 extern PpResult *pp_results_of(PpResults *results, Oid target);
