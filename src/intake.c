@@ -41,6 +41,9 @@ static struct
 	uint64 next_entry;
 } pass;
 
+static bool caught_up = false;	 /* what others have left has come */
+static bool left_behind = false; /* some of the last works haven't been settled */
+
 /* What roles hold of the journal; those that don't fit are together in the last one */
 typedef struct Holdings
 {
@@ -518,6 +521,7 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 		{
 			pp_intake_forget();
 			pp_ring_end_pass(ring);
+			caught_up = true; /* the first pass of a worker recovers */
 			pp_ring_free(ring, 0);
 		}
 	}
@@ -525,6 +529,26 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 	*nworks = list.n;
 
 	return result;
+}
+
+/* Has the last of the works that were taken been settled, or do some come again? */
+void
+pp_intake_note_settled(bool settled)
+{
+	left_behind = !settled;
+	if (!settled)
+		pp_intake_forget();
+}
+
+/*
+ * May something come that belongs before items that are parked?  A batch is a transaction for
+ * each role: one may have parked its items, and another, whose items come before them, may
+ * not have committed when its worker ended, or has had to be put off.
+ */
+bool
+pp_intake_owes_earlier(void)
+{
+	return !caught_up || left_behind;
 }
 
 /* What is in the ring alone, whatever else there is. */

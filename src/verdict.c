@@ -14,6 +14,7 @@
 #include "utils/rel.h"
 
 #include "clock.h"
+#include "intake.h"
 #include "parking.h"
 #include "verdict.h"
 
@@ -138,9 +139,9 @@ failing_table(const ErrorData *error)
 }
 
 /*
- * May the row that this row of the role refers to be one that is parked?  `itself`: that
- * can be one of the same target and role.  Nobody knows what is behind a view that is
- * parked.
+ * May the row that this row of the role refers to be one that is parked, or, where this one
+ * is tried again, one that should have come before it?  `itself`: it can be one of the same
+ * target and role.  Nobody knows what is behind a view that is parked.
  */
 bool
 pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *error)
@@ -152,7 +153,8 @@ pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *er
 
 	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
 		return false;
-	if (pp_parking_any_before(InvalidOid, row->pos, row->part, &own) ||
+	if ((row->parked_at != 0 && pp_intake_owes_earlier()) ||
+		pp_parking_any_before(InvalidOid, row->pos, row->part, &own) ||
 		refers_to_parked(target, row, but))
 		return true;
 	table = failing_table(error);

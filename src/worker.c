@@ -305,8 +305,7 @@ write_batch(PpRingView view)
 	pp_clock_stop();
 	pgstat_report_stat(false);
 
-	if (outcome != PP_SETTLED)
-		pp_intake_forget(); /* what of them is left comes again */
+	pp_intake_note_settled(outcome == PP_SETTLED); /* what of them is left comes again */
 	if (outcome == PP_TRANSIENT)
 		back_off(error);
 	else

@@ -112,6 +112,47 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'twenty, in the order of things');
 }
 
+# ---- the worker ends between the transactions of two roles: one has parked a child, the
+# other's parent, which comes before it, is still to come
+
+{
+	my $dbh = session('postgres');
+	my $enqueue = "SELECT persist_enqueue('%s'::regclass, '{\"id\": %d}'::jsonb)";
+	my ($lock, $pid, $other);
+
+	$dbh->do("CREATE ROLE $_") foreach 'of_child', 'of_parent';
+	$dbh->do("CREATE TABLE early_parent (id int PRIMARY KEY); CREATE TABLE early_child (id int REFERENCES early_parent); CREATE TABLE waits ()");
+	$dbh->do(
+		"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN IF EXISTS (SELECT FROM waits) THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END \$\$");
+	$dbh->do("CREATE TRIGGER wait BEFORE INSERT ON early_parent FOR EACH ROW EXECUTE FUNCTION wait()");
+	$dbh->do("GRANT INSERT, SELECT ON early_parent, early_child, waits TO of_child, of_parent");
+	$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO of_child, of_parent");
+	$dbh->do("INSERT INTO early_parent VALUES (1); INSERT INTO waits DEFAULT VALUES");
+	$lock = lock_tables('early_child', 'SHARE');
+	$dbh->begin_work;
+	$dbh->do("SET LOCAL ROLE of_child; " . sprintf($enqueue, 'early_child', 1));
+	$dbh->commit;
+	is_parked('postgres', 'early_child', 1, '55P03', 'between roles: the target of children is parked');
+	$dbh->begin_work;
+	$dbh->do("SET LOCAL ROLE of_$_->[0]; " . sprintf($enqueue, "early_$_->[0]", $_->[1])) foreach [ 'child', 1 ], [ 'parent', 2 ], [ 'child', 2 ];
+	$dbh->commit;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'persist%' AND wait_event = 'PgSleep'") },
+		'between roles: the parent is being inserted');
+	is_parked('postgres', 'early_child', 3, '55P03', 'between roles: its child is parked');
+	$dbh->do("DELETE FROM waits");
+	$other = one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	$pid = worker_pid($node);
+	forget_sessions();
+	$lock->{InactiveDestroy} = 1;
+	undef $lock;
+	kill 'KILL', $pid;
+	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $other)");    # all start anew
+	$committed{postgres}{early_child} = 3;
+	$committed{postgres}{early_parent} = 1;
+	adds_up('postgres', 'between roles');
+	is(one_value(session('postgres'), "SELECT string_agg(id::text, ' ' ORDER BY id) FROM early_child"), '1 1 2', 'between roles: the child is there');
+}
+
 # ---- rows that are locked, of many targets
 
 {
