@@ -41,8 +41,9 @@ static struct
 	uint64 next_entry;
 } pass;
 
-static bool caught_up = false;	 /* what others have left has come */
-static bool left_behind = false; /* some of the last works haven't been settled */
+/* What has been left, by those before us or by us, and comes again: of a pass; in the ring */
+static bool pass_owes = true;
+static uint64 ring_owes_until = 0;
 
 /* What roles hold of the journal; those that don't fit are together in the last one */
 typedef struct Holdings
@@ -521,7 +522,7 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 		{
 			pp_intake_forget();
 			pp_ring_end_pass(ring);
-			caught_up = true; /* the first pass of a worker recovers */
+			pass_owes = false;
 			pp_ring_free(ring, 0);
 		}
 	}
@@ -531,13 +532,20 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 	return result;
 }
 
-/* Has the last of the works that were taken been settled, or do some come again? */
+/* Have the works that were taken last been settled, or do some of them come again? */
 void
-pp_intake_note_settled(bool settled)
+pp_intake_note_settled(const PpClaim *claim, bool settled)
 {
-	left_behind = !settled;
+	PpRingView view = pp_ring_view(&claim->lane->ring);
+
 	if (!settled)
+	{
 		pp_intake_forget();
+		pass_owes |= view.pass;
+		ring_owes_until = view.tail;
+	}
+	else if (view.head >= ring_owes_until)
+		ring_owes_until = 0;
 }
 
 /*
@@ -548,7 +556,7 @@ pp_intake_note_settled(bool settled)
 bool
 pp_intake_owes_earlier(void)
 {
-	return !caught_up || left_behind;
+	return pass_owes || ring_owes_until > 0;
 }
 
 /* What is in the ring alone, whatever else there is. */

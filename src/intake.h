@@ -75,7 +75,7 @@ extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks
 extern ErrorData *pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from,
 								   uint64 max, PpParkedWorks *parked);
 extern void pp_intake_forget(void);
-extern void pp_intake_note_settled(bool settled);
+extern void pp_intake_note_settled(const PpClaim *claim, bool settled);
 extern bool pp_intake_owes_earlier(void);
 extern void pp_intake_count(const PpClaim *claim);
 extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);

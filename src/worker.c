@@ -305,7 +305,7 @@ write_batch(PpRingView view)
 	pp_clock_stop();
 	pgstat_report_stat(false);
 
-	pp_intake_note_settled(outcome == PP_SETTLED); /* what of them is left comes again */
+	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);
 	if (outcome == PP_TRANSIENT)
 		back_off(error);
 	else
