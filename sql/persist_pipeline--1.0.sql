@@ -45,7 +45,8 @@ REVOKE ALL ON persist_copied FROM PUBLIC;
 CREATE TABLE persist_parked (
 	LIKE persist_journal_1 INCLUDING STORAGE,
 	target oid NOT NULL,
-	parked_at timestamptz NOT NULL
+	parked_at timestamptz NOT NULL,
+	misfit_since timestamptz
 ) USING heap;
 CREATE INDEX persist_parked_order ON persist_parked (target, role, pos, part);
 COMMENT ON TABLE persist_parked IS

@@ -26,6 +26,7 @@
 #include "identity.h"
 #include "letterbox.h"
 #include "parking.h"
+#include "savepoint.h"
 #include "settlement.h"
 #include "sieve.h"
 #include "verdict.h"
@@ -648,6 +649,24 @@ pp_settle(PpWork *works, int n, ErrorData **error)
 
 /* ---- parked items ---- */
 
+/* A grace, and the first item that it is for */
+typedef struct Grace
+{
+	PpParked *parked;
+	PpWork *first;
+} Grace;
+
+static void
+note_grace(void *arg)
+{
+	Grace *grace = arg;
+	uint64 nrows;
+	const PpRow **rows = open_works(grace->first, 1, &nrows);
+
+	if (nrows > 0)
+		pp_parking_note_grace(grace->parked, rows[0]);
+}
+
 /*
  * Try those again that are parked for a target and role, as many as fit into a batch.
  * Call it outside a transaction.
@@ -712,4 +731,6 @@ pp_settle_parked(PpParked *parked)
 		parked->whole = false; /* nothing but single rows is left of it */
 	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR,
 						(GetCurrentTimestamp() - began) / 1000);
+	if (parked->misfit_since != 0 && !parked->noted)
+		parked->noted = pp_in_transaction(note_grace, &(Grace){parked, &next.works[0]}) == NULL;
 }

@@ -19,6 +19,7 @@
 #include "intake.h"
 #include "parked.h"
 #include "rowstore.h"
+#include "savepoint.h"
 
 /* An entry that is below the mark of the pass, and not done */
 typedef struct PassEntry
@@ -615,6 +616,10 @@ pp_intake_count(const PpClaim *claim)
 /* Works that are made of parked rows, each of an item */
 typedef struct ParkedIntake
 {
+	const PpClaim *claim;
+	Oid target;
+	Oid role;
+	uint64 from;
 	WorkList list;
 	uint64 max;
 	bool within; /* the last row continues in the next one */
@@ -656,6 +661,15 @@ take_parked_row(const PpParkedRow *row, void *arg)
 	return true;
 }
 
+static void
+take_parked(void *arg)
+{
+	ParkedIntake *intake = arg;
+
+	pp_parked_scan_of(intake->claim->extension, intake->target, intake->role, intake->from,
+					  take_parked_row, intake);
+}
+
 /*
  * The first items, so many at most, that are parked for a target and role with at least
  * that pos.  In the current memory context, and in a transaction of its own.  NULL, or
@@ -665,30 +679,10 @@ ErrorData *
 pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
 				 PpParkedWorks *parked)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ErrorData *volatile error = NULL;
-	ParkedIntake intake = {.max = max};
+	ParkedIntake intake = {
+		.claim = claim, .target = target, .role = role, .from = from, .max = max};
+	ErrorData *error = pp_in_transaction(take_parked, &intake);
 
-	PG_TRY();
-	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		MemoryContextSwitchTo(caller);
-		pp_parked_scan_of(claim->extension, target, role, from, take_parked_row, &intake);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		QueryCancelPending = false;
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
 	*parked = (PpParkedWorks){
 		.works = intake.list.works, .n = intake.list.n, .all = error == NULL && !intake.more};
 

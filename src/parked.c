@@ -25,6 +25,7 @@ enum
 {
 	COLUMN_TARGET = PP_JOURNAL_COLUMNS,
 	COLUMN_PARKED_AT,
+	COLUMN_MISFIT_SINCE,
 	COLUMNS
 };
 
@@ -37,7 +38,7 @@ pp_parked_open(Oid extension)
 /* Park an item, in the current transaction, in its place in the order of things. */
 void
 pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
-				 TimestampTz parked_at)
+				 TimestampTz parked_at, TimestampTz misfit_since)
 {
 	int nrows = pp_journal_plan((const char *) item, item->size, NULL);
 	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
@@ -54,24 +55,35 @@ pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint
 		values[COLUMN_TARGET] = ObjectIdGetDatum(item->target);
 		values[COLUMN_PARKED_AT] =
 			TimestampTzGetDatum(parked_at != 0 ? parked_at : GetCurrentTimestamp());
+		values[COLUMN_MISFIT_SINCE] = TimestampTzGetDatum(misfit_since);
+		nulls[COLUMN_MISFIT_SINCE] = misfit_since == 0;
 		pp_table_insert(parked, values, nulls);
 	}
 	pfree(rows);
+}
+
+/* 0: it has none */
+static Datum
+get_value(Relation rel, HeapTuple tuple, int column)
+{
+	bool is_null;
+	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
+
+	return is_null ? (Datum) 0 : value;
 }
 
 static PpParkedRow
 read_row(Relation rel, HeapTuple tuple)
 {
 	PpJournalRow row = pp_journal_read_row(rel, PP_PARKED, tuple);
-	bool is_null;
 
-	return (PpParkedRow){.target = DatumGetObjectId(heap_getattr(tuple, COLUMN_TARGET + 1,
-																 RelationGetDescr(rel), &is_null)),
+	return (PpParkedRow){.target = DatumGetObjectId(get_value(rel, tuple, COLUMN_TARGET)),
 						 .role = row.role,
 						 .pos = row.pos,
 						 .part = row.part,
-						 .parked_at = DatumGetTimestampTz(heap_getattr(
-							 tuple, COLUMN_PARKED_AT + 1, RelationGetDescr(rel), &is_null)),
+						 .parked_at = DatumGetTimestampTz(get_value(rel, tuple, COLUMN_PARKED_AT)),
+						 .misfit_since =
+							 DatumGetTimestampTz(get_value(rel, tuple, COLUMN_MISFIT_SINCE)),
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length};

@@ -4,7 +4,8 @@
  *	  Items whose target can't be written just now: the table persist_parked.
  *
  * Its rows are those of the journal (journal.h), with each item in a record of its
- * own, and two columns more: the target, and since when the item is parked.  They
+ * own, and three columns more: the target, since when the item is parked, and, with the
+ * first item alone, since when the target takes none of its items, if that is so.  They
  * are claimed like those of the journal, which this table is the last one of: a row
  * that is here is not yet applied.  Its index has the items of each target and role in
  * the order of things.  Only the worker writes here.
@@ -29,6 +30,7 @@ typedef struct PpParkedRow
 	uint64 pos;
 	uint32 part;
 	TimestampTz parked_at;
+	TimestampTz misfit_since; /* 0: that is not told */
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the item's bytes in it */
@@ -39,7 +41,7 @@ typedef bool (*PpParkedVisitor)(const PpParkedRow *row, void *arg);
 
 extern PpTable pp_parked_open(Oid extension);
 extern void pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
-							 TimestampTz parked_at);
+							 TimestampTz parked_at, TimestampTz misfit_since);
 extern void pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from,
 							  PpParkedVisitor visit, void *arg);

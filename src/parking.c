@@ -84,8 +84,11 @@ load_row(const PpParkedRow *row, void *arg)
 
 	parked->whole = true; /* we can't know better */
 	note_place(parked, row->pos, row->part);
-	if (parked->misfit_since == 0 || row->parked_at < parked->misfit_since)
-		parked->misfit_since = row->parked_at; /* for all we know */
+	if (row->misfit_since != 0)
+	{
+		parked->misfit_since = row->misfit_since;
+		parked->noted = true;
+	}
 	parked->retry_at = GetCurrentTimestamp();
 	return true;
 }
@@ -206,7 +209,7 @@ pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
 		const PpRow *row = rows[i];
 		PpResult *result = pp_results_of(results, row->item->target);
 
-		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at);
+		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at, 0);
 		result->parked++;
 		result->parked_bytes += row->item->size;
 	}
@@ -325,6 +328,7 @@ pp_parking_advance(PpParked *parked, bool landed)
 	parked->failures = 0;
 	if (landed)
 		parked->misfit_since = 0;
+	parked->noted = false; /* it was with the first of them */
 	if (parked->width > 0)
 		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
 	parked->retry_at = GetCurrentTimestamp();
@@ -396,6 +400,21 @@ pp_parking_begin_grace(Oid target, Oid role)
 
 	if (parked->misfit_since == 0)
 		parked->misfit_since = GetCurrentTimestamp();
+}
+
+/*
+ * Its first item is parked again, now with the time since when the target takes none: the
+ * grace goes on, whoever ends.  Since when they are parked doesn't tell that, as they may
+ * have been for another reason.
+ */
+void
+pp_parking_note_grace(PpParked *parked, const PpRow *first)
+{
+	PpTable table = pp_parked_open(claim->extension);
+
+	pp_parked_append(&table, first->item, parked->key.role, first->pos, first->part,
+					 first->parked_at, parked->misfit_since);
+	pp_table_close(&table);
 }
 
 /* Has a target that takes none of its items had the time to be mended? */

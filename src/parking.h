@@ -44,6 +44,7 @@ typedef struct PpParked
 	uint64 from;			  /* its items have no lower pos, as far as we know ... */
 	uint32 part;			  /* ... nor, with that one, a lower part */
 	TimestampTz misfit_since; /* it takes none of its items; 0: that isn't so */
+	bool noted;				  /* that is, with its first item; if not, next time */
 	TimestampTz retry_at;	  /* DT_NOEND: when somebody says so */
 } PpParked;
 
@@ -63,6 +64,7 @@ extern void pp_parking_end(PpParked *parked);
 extern PpParked *pp_parking_due(void);
 extern TimestampTz pp_parking_next(void);
 extern void pp_parking_begin_grace(Oid target, Oid role);
+extern void pp_parking_note_grace(PpParked *parked, const PpRow *first);
 extern bool pp_parking_grace_is_over(Oid target, Oid role);
 extern void pp_parking_look_for_pauses(void);
 

@@ -16,4 +16,7 @@
  */
 extern ErrorData *pp_under_savepoint(void (*deed)(void *arg), void *arg);
 
+/* The same in a transaction of our own, by a process that is in none. */
+extern ErrorData *pp_in_transaction(void (*deed)(void *arg), void *arg);
+
 #endif /* PP_SAVEPOINT_H */
