@@ -33,13 +33,16 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "account.h"
 #include "compat.h"
 #include "enqueue.h"
 #include "extension.h"
+#include "journal.h"
 #include "lane.h"
+#include "parked.h"
 #include "pause.h"
 #include "settings.h"
 #include "shape.h"
@@ -339,16 +342,36 @@ forget_target(Oid relid)
 	}
 }
 
+/* May items wait for this relation?  As long as they aren't counted, those of any may. */
+static bool
+may_wait_for(Oid extension, Oid relid)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+	bool has_rows;
+
+	if (lane)
+	{
+		PpTallyEntry entry = pp_tally_get(&lane->tally, relid);
+
+		if (entry.pending > 0 || entry.parked > 0)
+			return true;
+		if (pp_tally_is_counted(&lane->tally))
+			return false;
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	has_rows = pp_journal_has_rows(extension) || pp_parked_has_rows(extension);
+	PopActiveSnapshot();
+	return has_rows;
+}
+
 /* A column of what may be a target is dropped: items may have values for it. */
 static void
 remember_column(Oid relid, AttrNumber attnum)
 {
 	Oid extension = pp_extension_oid();
-	PpLane *lane = pp_lane_find(MyDatabaseId);
 
-	if (!OidIsValid(extension))
-		return;
-	if ((lane && pp_tally_get(&lane->tally, relid).pending > 0) || pp_account_has(extension, relid))
+	if (OidIsValid(extension) &&
+		(may_wait_for(extension, relid) || pp_account_has(extension, relid)))
 		pp_shape_remember(extension, relid, attnum);
 }
 

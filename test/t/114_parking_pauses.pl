@@ -79,6 +79,40 @@ create_target('postgres', 'free');
 	adds_up('postgres', 'paused circle');
 }
 
+# ---- what was parked long before its target took none of it has its misfit_timeout, too,
+# which goes on over a restart
+
+{
+	my $since = "SELECT count(misfit_since) > 0 FROM persist_parked WHERE target = 'misfit'::regclass";
+
+	create_target('postgres', 'misfit');
+	session('postgres')->do("SELECT persist_pause('misfit')");
+	enqueue('postgres', 'misfit', 1, 40);
+	is_parked('postgres', 'misfit', 40, '55000', 'grace: parked for another reason');
+	is(session('postgres')->do("UPDATE persist_parked SET parked_at = parked_at - interval '1 day'"), 40, 'grace: a day ago');
+	session('postgres')->do("ALTER TABLE misfit DROP COLUMN n");
+	restart_with(misfit_timeout => "'1h'");
+	session('postgres')->do("SELECT persist_resume('misfit')");
+	ok(eval { wait_for_sql(session('postgres'), $since) }, 'grace: it begins when the items are tried');
+	is_parked('postgres', 'misfit', 40, '^42', 'grace: none has died');
+	session('postgres')->do("ALTER TABLE misfit ADD COLUMN n int");
+	lands('postgres', 'misfit', 'grace: mended');
+	adds_up('postgres', 'grace: mended');
+
+	session('postgres')->do("SELECT persist_pause('misfit')");
+	enqueue('postgres', 'misfit', 41, 60);
+	session('postgres')->do("ALTER TABLE misfit DROP COLUMN n");
+	session('postgres')->do("SELECT persist_resume('misfit')");
+	is_parked('postgres', 'misfit', 20, '^42', 'grace: parked again');
+	ok(eval { wait_for_sql(session('postgres'), $since) }, 'grace: noted');
+	is(one_value(session('postgres'), "SELECT count(*) FROM persist_parked WHERE target = 'misfit'::regclass AND misfit_since BETWEEN parked_at AND now()"), 1, 'grace: with one item');
+	session('postgres')->do("UPDATE persist_parked SET misfit_since = misfit_since - interval '1 day'");
+	restart_with();
+	ok(eval { wait_for_sql(session('postgres'), "SELECT dead = 20 AND parked = 0 FROM persist_stats WHERE target_name = 'misfit'") }, 'grace: it is over after a restart');
+	adds_up('postgres', 'grace: over');
+	set_and_reload('misfit_timeout', "'60s'");
+}
+
 # ---- a commit that takes its time comes into the ring after later ones, and is parked with them
 
 {
@@ -298,7 +332,7 @@ foreach my $rings (2, 1)
 	}
 }
 
-is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public.nd"/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
+is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 42804 WARNING:  .* "public.misfit"/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public.nd"/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
 forget_sessions();
 $node->stop;
 done_testing();
