@@ -296,6 +296,24 @@ name_of(Oid target)
 	return name ? name : psprintf("%u", target);
 }
 
+/* Say that it is parked, or not any more; not in a transaction. */
+static void
+say(const PpParked *parked, int sqlstate)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (sqlstate != 0)
+		ereport(LOG, (errcode(sqlstate),
+					  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
+							 name_of(parked->key.target), unpack_sql_state(sqlstate)),
+					  errdetail("They are tried again, in their order; other relations' are "
+								"written meanwhile.")));
+	else
+		ereport(LOG, (errmsg("items for relation \"%s\" are not parked any more",
+							 name_of(parked->key.target))));
+	CommitTransactionCommand();
+}
+
 /* It has been tried in vain, which took so long; not in a transaction. */
 void
 pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
@@ -311,14 +329,7 @@ pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	if (parked->failures < SAY_FAILURES || parked->said)
 		return;
 	parked->said = true;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	ereport(LOG, (errcode(sqlstate),
-				  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
-						 name_of(parked->key.target), unpack_sql_state(sqlstate)),
-				  errdetail("They are tried again, in their order; other relations' are written "
-							"meanwhile.")));
-	CommitTransactionCommand();
+	say(parked, sqlstate);
 }
 
 /* Some of its items have been settled; and not only by becoming dead letters. */
@@ -334,7 +345,7 @@ pp_parking_advance(PpParked *parked, bool landed)
 	parked->retry_at = GetCurrentTimestamp();
 }
 
-/* None of its items is left. */
+/* None of its items is left; not in a transaction. */
 void
 pp_parking_end(PpParked *parked)
 {
@@ -343,7 +354,7 @@ pp_parking_end(PpParked *parked)
 	PpParked *other;
 
 	if (parked->said)
-		ereport(LOG, (errmsg("items for relation with OID %u are not parked any more", target)));
+		say(parked, 0);
 	(void) hash_search(keys, &parked->key, HASH_REMOVE, NULL);
 	if (!is_parked(target))
 		pp_tally_set_reason(&claim->lane->tally, target, 0);
