@@ -27,7 +27,7 @@
 
 #include "storage/spin.h"
 
-#define PP_TALLY_BUCKETS 128 /* a power of two */
+#define PP_TALLY_BUCKETS 512 /* a power of two */
 #define PP_TALLY_WAYS 8
 
 typedef struct PpTallyEntry
