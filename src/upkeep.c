@@ -19,6 +19,7 @@
 #include "letters.h"
 #include "parking.h"
 #include "upkeep.h"
+#include "verdict.h"
 
 #define ROTATE_BATCHES 4 /* from one look at the journals' size to the next */
 #define EXPIRE_MS 60000	 /* ... for letters that are too old, at least */
@@ -53,26 +54,84 @@ pp_upkeep_init(const PpClaim *worker_claim)
 	SpinLockRelease(&claim->lane->mutex);
 }
 
+/*
+ * Do a part of it, unless there is no extension.  All of it can wait: where the disk is
+ * full, for example, it is done at its next time.  *waits: the last time it had to.
+ */
+static void
+look_after(void (*part)(void), bool *waits)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	if (!OidIsValid(claim->extension))
+		return;
+	PG_TRY();
+	{
+		part();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (!pp_is_transient(error))
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (error && !*waits)
+		ereport(LOG, (errcode(error->sqlerrcode),
+					  errmsg("the upkeep of persist_pipeline's tables has to wait: SQLSTATE %s",
+							 unpack_sql_state(error->sqlerrcode)),
+					  errdetail("Until then they may grow.")));
+	*waits = error != NULL;
+	if (error)
+		FreeErrorData(error);
+}
+
+static void
+rotate(void)
+{
+	journal_waits = pp_journal_rotate(claim->extension, claim->lane);
+}
+
+static void
+compact(void)
+{
+	pp_account_compact(claim->extension);
+}
+
+static void
+expire(void)
+{
+	pp_letterbox_expire(claim);
+}
+
 void
 pp_upkeep_journals(void)
 {
+	static bool waits = false;
+
 	since_journals = 0;
-	if (OidIsValid(claim->extension))
-		journal_waits = pp_journal_rotate(claim->extension, claim->lane);
+	look_after(rotate, &waits);
 }
 
 static void
 look_after_account(void)
 {
+	static bool waits = false;
+
 	since_account = 0;
-	if (OidIsValid(claim->extension))
-		pp_account_compact(claim->extension);
+	look_after(compact, &waits);
 }
 
 /* It takes a scan of all letters, but it mustn't need many batches: there may be none. */
 static void
 look_after_letters(void)
 {
+	static bool waits = false;
 	PpLane *lane = claim->lane;
 	TimestampTz now = GetCurrentTimestamp();
 	bool is_time;
@@ -82,8 +141,8 @@ look_after_letters(void)
 	if (is_time)
 		lane->expired_at = now;
 	SpinLockRelease(&lane->mutex);
-	if (is_time && OidIsValid(claim->extension))
-		pp_letterbox_expire(claim);
+	if (is_time)
+		look_after(expire, &waits);
 }
 
 /* A batch has been settled. */

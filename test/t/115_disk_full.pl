@@ -203,6 +203,38 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 	}
 }
 
+# ---- room for what is written, and not for the upkeep of the tables
+
+{
+	my $dbh = session('small');
+	my $tables = 200;
+	my $n = 0;
+	my $pid;
+	my $from = log_position($node);
+
+	# a batch adds a row to the account, and in the end it has one for each of them
+	$dbh->do("CREATE TABLE $_ (n int)") foreach 'one', map { "one_of_many$_" } 1 .. $tables;
+	$dbh->do("INSERT INTO one VALUES (0)");
+	$dbh->do("SELECT persist_enqueue(('one_of_many' || i)::regclass, '{\"n\": 1}') FROM generate_series(1, $tables) AS i");
+	$committed{small}{"one_of_many$_"} = 1 foreach 1 .. $tables;
+	adds_up('small', 'upkeep, before');
+	$pid = worker_pid($node, 'small');
+	fill_disk(8192);
+	while ($n < 100 && !log_since($node, $from, qr/53100 /))
+	{
+		$dbh->do("SELECT persist_enqueue('one', '{\"n\": 1}')");
+		$n++;
+		wait_for_sql($dbh, "SELECT items_pending = 0 FROM persist_queue WHERE datname = 'small'");
+		wait_for_sql($dbh, "SELECT worker_state = 'idle' FROM persist_queue WHERE datname = 'small'");
+	}
+	ok($node->wait_for_log(qr/persist_pipeline worker 53100 LOG:  the upkeep of persist_pipeline's tables has to wait/, $from),
+		'upkeep: it has to wait');
+	make_room();
+	$committed{small}{one} = $n;
+	adds_up('small', 'upkeep');
+	is(worker_pid($node, 'small'), $pid, 'upkeep: by the same worker');
+}
+
 is_clean_log(
 	qr/client backend 53100 ERROR:  could not extend file/,
 	qr/persist_pipeline worker 01000 WARNING:  .* database "small" was forced to stop/);
