@@ -242,22 +242,36 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	return error;
 }
 
-static void
-bury_all(PpWork *works, int n, PpSieve *sieve, ErrorData *verdict, bool show)
+/* Works that become dead letters, and why */
+typedef struct Burial
 {
+	PpWork *works;
+	int n;
+	ErrorData *verdict;
+	bool show; /* their values */
+	PpSieve sieve;
+} Burial;
+
+static void
+bury_all(void *arg)
+{
+	Burial *burial = arg;
+	PpSieve *sieve = &burial->sieve;
 	const PpRow **rows;
 	uint64 nrows;
 
-	rows = open_works(works, n, &nrows);
-	PushActiveSnapshot(GetTransactionSnapshot());
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+	rows = open_works(burial->works, burial->n, &nrows);
 	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = verdict};
-		pp_letterbox_bury(claim->extension, sieve->results, rows[i], sieve->role, verdict, show);
+		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = burial->verdict};
+		pp_letterbox_bury(claim->extension, sieve->results, rows[i], sieve->role, burial->verdict,
+						  burial->show);
 	}
-	PopActiveSnapshot();
-	count_taken(sieve->results, rows, nrows, works[0].parked);
+	count_taken(sieve->results, rows, nrows, burial->works[0].parked);
+	pp_results_write(sieve->results, claim->extension);
+	pp_settlement_on_commit(burial->works, burial->n, sieve->results);
 }
 
 /*
@@ -267,42 +281,18 @@ bury_all(PpWork *works, int n, PpSieve *sieve, ErrorData *verdict, bool show)
 static ErrorData *
 give_up(PpWork *works, int n, ErrorData *verdict, bool show)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpSieve sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))};
-	ErrorData *volatile error = NULL;
+	Burial burial = {
+		.works = works,
+		.n = n,
+		.verdict = verdict,
+		.show = show,
+		.sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))}};
+	ErrorData *error;
 
-	HOLD_CANCEL_INTERRUPTS();
-	pp_settlement_forget();
 	note_attempt(works, n, true);
-	PG_TRY();
-	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		MemoryContextSwitchTo(caller);
-		ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-		bury_all(works, n, &sieve, verdict, show);
-		pp_results_write(sieve.results, claim->extension);
-		pp_settlement_on_commit(works, n, sieve.results);
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		if (pp_settlement_is_done())
-			PG_RE_THROW();
-		HOLD_CANCEL_INTERRUPTS(); /* the error has ended that */
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		pp_attempt_note(NULL);
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
+	error = pp_settle_by_ourselves(bury_all, &burial, true);
 	if (error == NULL)
-		pp_letterbox_report(sieve.bad, sieve.nbad);
-	ConditionVariableBroadcast(&lane->settled);
-	RESUME_CANCEL_INTERRUPTS();
-
+		pp_letterbox_report(burial.sieve.bad, burial.sieve.nbad);
 	return error;
 }
 
@@ -324,17 +314,36 @@ settle_deadly(PpWork *work, ErrorData *verdict, ErrorData **error)
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
+/* A work that can't be read */
+typedef struct Damage
+{
+	PpWork *work;
+	PpResults results;
+} Damage;
+
+static void
+put_aside(void *arg)
+{
+	Damage *damage = arg;
+	PpWork *work = damage->work;
+	PpJournals journals;
+
+	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
+	pp_journals_close(&journals);
+	pp_results_write(&damage->results, claim->extension);
+	pp_settlement_on_commit(work, 1, &damage->results);
+}
+
 /*
  * The work can't be read.  What is in the journal is put aside, for a person to look
  * at; what is in the ring alone can't be.
  */
 static PpOutcome
-settle_damaged(PpWork *work, const ErrorData *error)
+settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	uint64 items = Max(work->n, 1);
-	PpResults *results = palloc0(sizeof(PpResults));
-	PpJournals journals;
+	Damage damage = {.work = work, .results = {.lost = items}};
 
 	if (work->nrows > 1 && !work->single)
 	{
@@ -343,39 +352,27 @@ settle_damaged(PpWork *work, const ErrorData *error)
 		return PP_DIVIDED;
 	}
 
-	results->lost = items;
 	if (work->parked)
 	{
-		PpResult *result = pp_results_of(results, work->target);
+		PpResult *result = pp_results_of(&damage.results, work->target);
 
 		result->delta.lost = items;
 		result->parked = -(int64) items;
 		result->parked_bytes = -(int64) work->bytes;
 	}
 
-	HOLD_CANCEL_INTERRUPTS();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
-	pp_journals_close(&journals);
-	PopActiveSnapshot();
 	work->nitems = items;
 	work->opened = work->bytes; /* what it holds of the journal */
-	pp_results_write(results, claim->extension);
-	pp_settlement_on_commit(work, 1, results);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	ereport(
-		WARNING,
-		(errcode(ERRCODE_DATA_CORRUPTED),
-		 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
-					   "%llu items, enqueued as number %llu, could not be read: %s", items,
-					   (unsigned long long) items, (unsigned long long) work->pos, error->message),
-		 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
-	ConditionVariableBroadcast(&lane->settled);
-	RESUME_CANCEL_INTERRUPTS();
+	*error = pp_settle_by_ourselves(put_aside, &damage, true);
+	if (*error)
+		return PP_TRANSIENT;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
+						   "%llu items, enqueued as number %llu, could not be read: %s", items,
+						   (unsigned long long) items, (unsigned long long) work->pos,
+						   damaged->message),
+			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
 	return PP_SETTLED;
 }
 
@@ -501,7 +498,7 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 		damaged = true;
 	}
 	if (n == 1)
-		return damaged ? settle_damaged(&works[0], failure)
+		return damaged ? settle_damaged(&works[0], failure, error)
 					   : settle_deadly(&works[0], failure, error);
 	outcome = settle_role(works, n / 2, true, sieve, error);
 	if (outcome == PP_SETTLED)
@@ -589,8 +586,8 @@ divide_suspects(PpWork *works, int n, ErrorData **error)
 		return PP_TRANSIENT;
 	if (n == 1)
 	{
-		(void) settle_damaged(works, *error);
-		return PP_DIVIDED;
+		outcome = settle_damaged(works, *error, error);
+		return outcome == PP_SETTLED ? PP_DIVIDED : outcome;
 	}
 	outcome = divide_suspects(works, n / 2, error);
 	return outcome == PP_DIVIDED ? divide_suspects(works + n / 2, n - n / 2, error) : outcome;

@@ -196,14 +196,66 @@ append_items(const PpWork *work, int number)
 	}
 }
 
-static void
-move_to_journal(PpWork *works, int n)
+/*
+ * Settle something in a transaction of our own.  `held`: nobody cancels it.  NULL, or what
+ * has kept us from it.
+ */
+ErrorData *
+pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	if (held)
+		HOLD_CANCEL_INTERRUPTS();
+	pp_settlement_forget();
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		MemoryContextSwitchTo(caller);
+		deed(arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		if (done)
+			PG_RE_THROW();
+		if (held)
+			HOLD_CANCEL_INTERRUPTS(); /* the error has ended that */
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		QueryCancelPending = false;
+		pp_attempt_note(NULL);
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	ConditionVariableBroadcast(&lane->settled);
+	if (held)
+		RESUME_CANCEL_INTERRUPTS();
+
+	return error;
+}
+
+typedef struct Works
+{
+	PpWork *works;
+	int n;
+} Works;
+
+static void
+move_to_journal(void *arg)
+{
+	PpWork *works = ((Works *) arg)->works;
+	int n = ((Works *) arg)->n;
 	PpJournals journals = {0};
 	bool has_rows = false;
 	int number;
 
-	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < n && !has_rows; i++)
 		has_rows = works[i].nrows > 0;
 	if (has_rows)
@@ -215,43 +267,17 @@ move_to_journal(PpWork *works, int n)
 		append_items(&works[i], number);
 	}
 	pp_journals_close(&journals);
-	PopActiveSnapshot();
+	pp_settlement_on_commit(works, n, NULL);
+	ForceSyncCommit(); /* the server may be about to end, or to crash */
 }
 
 /*
- * In one transaction of our own, put the works' items into the journal, each in a
- * record of its own, and in the works' place in the order of things.  Rows that they
- * have there go.  NULL, or what has kept us from it.
+ * Put the works' items into the journal, each in a record of its own, and in the works'
+ * place in the order of things.  Rows that they have there go.  NULL, or what has kept us
+ * from it.
  */
 ErrorData *
 pp_settle_to_journal(PpWork *works, int n)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ErrorData *volatile error = NULL;
-
-	pp_settlement_forget();
-	PG_TRY();
-	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		MemoryContextSwitchTo(caller);
-		move_to_journal(works, n);
-		pp_settlement_on_commit(works, n, NULL);
-		ForceSyncCommit(); /* the server may be about to end, or to crash */
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		if (done)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		QueryCancelPending = false;
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-
-	return error;
+	return pp_settle_by_ourselves(move_to_journal, &(Works){works, n}, false);
 }
