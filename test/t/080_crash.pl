@@ -134,11 +134,33 @@ sub flush_some
 	is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE run = 'immediate after'"), '1', 'immediate: the pipeline works');
 }
 
+# ---- a letter that is sent again survives it, even where an item would not
+
+{
+	my $lock;
+
+	$node->safe_psql('postgres', "CREATE TABLE volatile (n int CONSTRAINT obstacle CHECK (n < 0)); SELECT persist_configure('volatile', durability => 'ring')");
+	$node->safe_psql('postgres', "SELECT persist_enqueue('volatile', '{\"n\": 1}')");
+	ok(flush($node), 'letter: flushed');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM persist_dead_letters"), '1', 'letter: it has died');
+	$node->safe_psql('postgres', "ALTER TABLE volatile DROP CONSTRAINT obstacle");
+	$lock = connect_to($node);
+	$lock->begin_work;
+	$lock->do("LOCK TABLE volatile, persist_parked IN SHARE MODE");    # it waits where it is
+	is($node->safe_psql('postgres', "SELECT persist_requeue()"), '1', 'letter: sent again');
+	$lock->{InactiveDestroy} = 1;    # it ends with the server
+	$node->stop('immediate');
+	$node->start;
+	ok(flush($node), 'letter: flushed, after the crash');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM volatile"), '1', 'letter: it is there');
+}
+
 is_deeply(
 	[
 		complaints(
 			$node, $everything_from,
 			qr/WARNING:  terminating connection because of crash of another server process/,
+			qr/WARNING:  item \d+ for relation "public\.volatile"/,
 			qr/57P0[123] FATAL/)
 	],
 	[],
