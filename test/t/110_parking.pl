@@ -41,6 +41,28 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'unlocked');
 }
 
+# ---- the pauses between the tries grow
+
+{
+	my $dbh = session('postgres');
+	my $start;
+
+	create_target('postgres', 'tried');
+	$dbh->do("CREATE SEQUENCE tries");
+	$dbh->do("CREATE FUNCTION count_tries() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM nextval('public.tries'); RETURN NEW; END \$\$");
+	$dbh->do("CREATE TRIGGER count BEFORE INSERT ON tried FOR EACH ROW EXECUTE FUNCTION count_tries()");
+	shut_gate('postgres');
+	$start = time;
+	enqueue('postgres', 'tried', 1, 1);
+	ok(eval { wait_for_sql($dbh, "SELECT last_value >= 6 FROM tries") }, 'pauses: it is tried again and again');
+
+	# 0.1, 0.2, 0.4, 0.8 and 1.6 s, give or take a quarter
+	cmp_ok(time - $start, '>', 2.2, 'pauses: they grow');
+	open_gate('postgres');
+	lands('postgres', 'tried', 'pauses');
+	adds_up('postgres', 'pauses');
+}
+
 # ---- items that take several rows of the parked table, between small ones
 
 {
