@@ -63,6 +63,32 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'pauses');
 }
 
+# ---- a bad row and one that waits are among those that are tried: the rest of that try waits,
+# and is tried before what follows
+
+{
+	my $dbh = session('postgres');
+
+	create_target('postgres', 'in_groups', 'CONSTRAINT obstacle CHECK (n <> 5)');
+	$dbh->do("CREATE TABLE second_gate AS SELECT 11 AS n");
+	$dbh->do("CREATE FUNCTION second_gate() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN"
+		  . " IF NEW.n IN (SELECT n FROM public.second_gate) THEN RAISE object_in_use; END IF; RETURN NEW; END \$\$");
+	$dbh->do("CREATE TRIGGER second_gate BEFORE INSERT ON in_groups FOR EACH ROW EXECUTE FUNCTION second_gate()");
+	set_and_reload('batch_size', 20);
+	shut_gate('postgres');
+	enqueue('postgres', 'in_groups', 1, 60);
+	is_parked('postgres', 'in_groups', 60, '55006', 'groups: parked');
+	open_gate('postgres');
+	ok( eval { wait_for_sql($dbh, "SELECT dead = 1 AND persisted > 0 AND parked >= 50 FROM persist_stats WHERE target_name = 'in_groups'") },
+		'groups: before those that wait some have come');
+	$dbh->do("TRUNCATE second_gate");
+	adds_up('postgres', 'groups');
+	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT n FROM generate_series(1, 60) AS n WHERE n <> 5) FROM in_groups"),
+		1, 'groups: each once, in order');
+	is(one_value($dbh, "SELECT format('%s %s', persisted, dead) FROM persist_stats WHERE target_name = 'in_groups'"), '59 1', 'groups: the bad one is dead');
+	set_and_reload('batch_size', 10000);
+}
+
 # ---- items that take several rows of the parked table, between small ones
 
 {
@@ -397,7 +423,7 @@ my $node = parking_node('parking');
 
 is_clean_log(
 	qr/client backend 53400 ERROR/,
-	qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy)"/,
+	qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy|in_groups)"/,
 	qr/persist_pipeline worker 23503 WARNING:  .* "public.orphan"/);
 forget_sessions();
 $node->stop;
