@@ -93,6 +93,7 @@ sub flush_some
 	flush_some('idle worker');
 	kill 'KILL', worker_pid($node);
 	works_again('idle worker', $from, 1000);
+	is(scalar(log_since($node, $from, qr/a worker of persist_pipeline has ended while it wrote a batch/)), 0, 'idle worker: no item is a suspect');
 }
 
 {
