@@ -346,6 +346,40 @@ SELECT n, who FROM owned WHERE n = 149;
 ALTER TABLE owned ALTER who SET DEFAULT current_user, DROP CONSTRAINT obstacle;
 DROP FUNCTION leaving();
 
+-- nor anything that is done later, and would be with the caller's rights
+ALTER TABLE owned ADD CONSTRAINT obstacle CHECK (n < 150);
+SET ROLE pp_letters_a;
+SELECT persist_enqueue('owned', '{"n": 150}') AS id \gset
+RESET ROLE;
+SELECT persist_flush();
+CREATE TABLE trap (n int);
+CREATE TABLE sprung (who name);
+CREATE FUNCTION spring() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO dead_letters.sprung VALUES (current_user);
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER spring AFTER INSERT ON trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION spring();
+CREATE FUNCTION trapper(command text) RETURNS name LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN current_user;
+END $$;
+GRANT INSERT ON trap TO pp_letters_a;
+ALTER TABLE owned ALTER who SET DEFAULT trapper('INSERT INTO dead_letters.trap VALUES (1)');
+SELECT persist_requeue(:id, '{"n": 149}');
+ALTER TABLE owned ALTER who SET DEFAULT trapper('DECLARE pp_letters CURSOR WITH HOLD FOR SELECT 1');
+SELECT persist_requeue(:id, '{"n": 149}');
+ALTER TABLE owned ALTER who SET DEFAULT trapper('CREATE TEMP TABLE pp_letters (n int)');
+SELECT persist_requeue(:id, '{"n": 149}');
+ALTER TABLE owned ALTER who SET DEFAULT trapper('SET ROLE NONE');
+SELECT persist_requeue(:id, '{"n": 149}');
+TABLE sprung;
+TABLE whose;
+SELECT persist_discard(ARRAY[:id]);
+ALTER TABLE owned ALTER who SET DEFAULT current_user, DROP CONSTRAINT obstacle;
+DROP FUNCTION trapper(text);
+
 -- ---- whose role or table is no more ----
 
 ALTER TABLE owned ADD CONSTRAINT obstacle CHECK (n < 200);
