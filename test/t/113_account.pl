@@ -392,10 +392,39 @@ is(one_value($dbh, "SELECT count(*) FROM persist_parked"), 0, 'nothing is parked
 
 # ---- across a clean restart it stays what it is
 
+$dbh->do("ALTER SYSTEM SET persist_pipeline.flush_interval = '1h'");
 $dbh->disconnect;
 $node->restart;
 $dbh = connect_to($node);
 check_accounts('restarted');
+
+# ---- a transaction that fails in its commit, after it has told of its items, while others'
+# keep the worker from seeing that nothing waits
+
+{
+	my ($first, $second) = map { connect_to($node) } 1 .. 2;
+
+	$dbh->do("CREATE TABLE skew (n int)");
+
+	# the second one is in the ring, and so will others be, without a row in the journal
+	foreach my $n (1 .. 2)
+	{
+		is(one_value($dbh, "SELECT persist_flush()"), 1, 'late failure: flushed');
+		$dbh->do("SELECT persist_enqueue('plain', '{}')");
+	}
+	$committed{plain} += 2;
+	wait_for_sql($dbh, "SELECT worker_state = 'gathering' AND ring_used > 0 FROM persist_queue");
+	$_->do("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM skew; INSERT INTO skew VALUES (1)") foreach $first, $second;
+	$second->do("SELECT persist_enqueue('volatile', '{}') FROM generate_series(1, 3)");
+	$first->do("COMMIT");
+	is(try_sql($second, "COMMIT"), '40001', 'late failure: the commit fails');
+	is(join(' ', map { accounts()->{$_}{pending} } 'plain', 'volatile'), '1 0', 'late failure: its items do not wait');
+	$_->disconnect foreach $first, $second;
+}
+$dbh->do("ALTER SYSTEM SET persist_pipeline.flush_interval = '20ms'");
+$dbh->do("SELECT pg_reload_conf()");
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'late failure: flushed');
+check_accounts('late failure');
 
 # ---- what is left of the letters
 
@@ -513,7 +542,7 @@ is_deeply(
 	[
 		complaints(
 			$node, $everything_from,
-			qr/client backend (22P02|53400) ERROR/,
+			qr/client backend (22P02|40001|53400) ERROR/,
 			qr/57P0[13] FATAL/,
 			qr/persist_pipeline worker \w+ WARNING:  .* could not be inserted/,
 			qr/client backend 40P01 ERROR/)
