@@ -39,7 +39,7 @@ $node->safe_psql(
 	\$\$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END \$\$;
 
 	-- t: the one with the bad code; o: another; at_commit: the code runs in the commit;
-	-- refused: always parked; slow: takes its time
+	-- refused: always parked; slow: takes its time; held: waits; some of it ends its worker, once
 	CREATE TABLE t (run text, n int, how text);
 	CREATE TABLE o (run text, n int, how text);
 	CREATE TABLE at_commit (run text, n int, how text);
@@ -51,6 +51,23 @@ $node->safe_psql(
 	CREATE TRIGGER crash BEFORE INSERT ON bombs FOR EACH ROW EXECUTE FUNCTION crash();
 	CREATE TABLE refused (run text, n int, how text);
 	CREATE TABLE slow (run text, n int, how text);
+	CREATE TABLE held (run text, n int, how text);
+	CREATE TABLE released ();
+	CREATE SEQUENCE ends;
+	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \$\$
+	BEGIN
+		IF NEW.how = 'end' AND nextval('public.ends') = 1 THEN
+			PERFORM set_config('exit_on_error', 'on', false);
+			RAISE 'the end';
+		END IF;
+		WHILE NEW.how IN ('wait', 'end') AND NOT EXISTS (SELECT FROM public.released) LOOP
+			PERFORM pg_sleep(0.02);
+		END LOOP;
+		NEW.how := '';
+		RETURN NEW;
+	END \$\$;
+	CREATE TRIGGER hold BEFORE INSERT ON held FOR EACH ROW EXECUTE FUNCTION hold();
+	SELECT persist_configure('held', durability => 'ring');
 	CREATE TRIGGER crash BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION crash();
 	CREATE CONSTRAINT TRIGGER crash AFTER INSERT ON at_commit DEFERRABLE INITIALLY DEFERRED
 	FOR EACH ROW EXECUTE FUNCTION crash();
@@ -58,7 +75,8 @@ $node->safe_psql(
 	CREATE TRIGGER dawdle BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION dawdle();
 	CREATE VIEW landed AS
 	SELECT 't' AS target, * FROM t UNION ALL SELECT 'o', * FROM o
-	UNION ALL SELECT 'at_commit', * FROM at_commit UNION ALL SELECT 'slow', * FROM slow;
+	UNION ALL SELECT 'at_commit', * FROM at_commit UNION ALL SELECT 'slow', * FROM slow
+	UNION ALL SELECT 'held', * FROM held;
 });
 
 # A session, once the server is up; undefined while it isn't.
@@ -430,12 +448,58 @@ foreach my $run (sort keys %innocent)
 	check_run($run, $from, 180, $run =~ /worker/ ? $times : 0);
 }
 
+# ---- where no commit is flushed to disk before it has to: what has become of suspects is
+
+sub wait_and_crash
+{
+	my ($run, $sql) = @_;
+
+	wait_until("$run: waits", sub { my $dbh = session() or return; return one_value($dbh, $sql) });
+	$node->stop('immediate');
+	$node->start;
+	$node->safe_psql('postgres', "INSERT INTO released DEFAULT VALUES");
+	return;
+}
+
+$node->append_conf('postgresql.conf', "synchronous_commit = off\nwal_writer_delay = '10s'");
+$node->reload;
+
+# a culprit's letter
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	$dbh->do("SET synchronous_commit = on");
+	$dbh->begin_work;
+	my ($id) = enqueue($dbh, 'flushed letter', [ 't', 0, 'abort' ]);
+	enqueue($dbh, 'flushed letter', [ 'held', 1, 'wait' ], rows(2, 11, 't'));
+	let_go($dbh, 'COMMIT');
+	wait_and_crash('flushed letter', "SELECT count(*) = 1 FROM persist_dead_letters");
+	check_run('flushed letter', $from, 12, 2, $id => [ 'public.t', 0, 'abort' ]);
+}
+
+# what was in the ring alone, and has been divided
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	$dbh->do("TRUNCATE released");
+	is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed division: flushed');
+	$dbh->begin_work;
+	enqueue($dbh, 'flushed division', [ 'held', 1, 'end' ], rows(2, 10, 'held'));
+	let_go($dbh, 'COMMIT');
+	wait_and_crash('flushed division',
+		'SELECT count(*) = 10 FROM (' . join(' UNION ALL ', map { "SELECT FROM persist_journal_$_" } 1 .. 3) . ') AS j');
+	check_run('flushed division', $from, 10, 0);
+}
+
 is_deeply(
 	[
 		complaints(
 			$node, $everything_from,
 			qr/WARNING:  terminating connection because of crash of another server process/,
 			qr/57P0[123] FATAL/,
+			qr/persist_pipeline worker P0001 FATAL:  the end/,
 			qr/persist_pipeline worker XX000 WARNING:  .* could not be inserted/,
 			qr/persist_pipeline worker .* WARNING:  .* dead letter/)
 	],
