@@ -145,11 +145,14 @@ pp_identity_commit(void)
 	come_back();
 }
 
-/* Roll the transaction back, if one is open. */
+/*
+ * Roll the transaction back, if one is open; all of it, wherever the error has come from:
+ * in a subtransaction AbortCurrentTransaction() would end just that.
+ */
 void
 pp_identity_abort(void)
 {
 	QueryCancelPending = false;
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	come_back();
 }

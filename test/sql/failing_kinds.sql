@@ -297,6 +297,33 @@ SELECT (SELECT string_agg(n::text, ' ') FROM l) AS l, (SELECT string_agg(n::text
 SELECT target_name, item, sqlstate FROM persist_dead_letters ORDER BY id;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- ---- a cancellation, at any point, and seen after it ----
+
+CREATE TABLE cancelled (round int, n int CHECK (n NOT IN (3, 6)));
+CREATE SEQUENCE firings;
+CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN CASE WHEN nextval('failing_kinds.firings') = NEW.round THEN CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN NULL END END;
+END $$;
+CREATE TRIGGER cancel AFTER INSERT ON cancelled FOR EACH ROW EXECUTE FUNCTION cancel();
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON cancelled DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
+CREATE PROCEDURE cancel_often() LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..30 LOOP
+		PERFORM setval('failing_kinds.firings', 1, false);
+		PERFORM persist_enqueue('failing_kinds.cancelled', jsonb_build_object('round', i, 'n', n)) FROM generate_series(1, 9) AS n;
+		COMMIT;
+		IF NOT persist_flush() THEN
+			RAISE 'not settled';
+		END IF;
+		COMMIT;
+	END LOOP;
+END $$;
+CALL cancel_often();
+SELECT n, count(*) FROM cancelled GROUP BY n ORDER BY n;
+SELECT item->>'n' AS n, sqlstate, count(*) FROM persist_dead_letters GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
 -- nothing waits; a pass that another worker had begun may be made once more
 SELECT persist_flush();
 SELECT items_pending, ring_closed, diverted FROM persist_queue WHERE datname = current_database();
