@@ -24,6 +24,13 @@
 #include "batch.h"
 #include "shape.h"
 
+/* Where else than here the transaction has written */
+static struct
+{
+	Oid target; /* that goes to another server; InvalidOid: none */
+	bool several;
+} elsewhere;
+
 /* The same rows, with items that fit the relation as it is by the names of its columns. */
 static const PpRow **
 fit(Relation rel, const PpRow **rows, uint64 n)
@@ -80,13 +87,38 @@ goes_elsewhere(Relation rel)
 	return false;
 }
 
+static void
+note_elsewhere(Oid target)
+{
+	if (OidIsValid(elsewhere.target) && elsewhere.target != target)
+		elsewhere.several = true;
+	elsewhere.target = target;
+}
+
+void
+pp_batch_begin_transaction(void)
+{
+	elsewhere.target = InvalidOid;
+	elsewhere.several = false;
+}
+
+/*
+ * Does the transaction write to several targets that are on other servers?  Each of those
+ * commits by itself.
+ */
+bool
+pp_batch_is_scattered(void)
+{
+	return elsewhere.several;
+}
+
 /* One INSERT for rows of one shape.  Returns how many are in the target now. */
 static uint64
 insert_run(const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	Relation rel = try_relation_open(first->target, RowExclusiveLock);
-	bool elsewhere;
+	bool goes_away;
 	uint64 inserted;
 
 	if (rel == NULL)
@@ -95,13 +127,15 @@ insert_run(const PpRow **rows, uint64 n)
 	if (!pp_shape_fits(rel, first))
 		rows = fit(rel, rows, n);
 	/* others may do with the rows what they like, and when */
-	elsewhere = goes_elsewhere(rel);
-	if (elsewhere || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
+	goes_away = goes_elsewhere(rel);
+	if (goes_away)
+		note_elsewhere(first->target);
+	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_batch_state.row = 0;
 	inserted = pp_statement_insert(rel, rows, n);
 
 	/* or else a crash could lose our commit and not theirs, and they get it twice */
-	if (elsewhere)
+	if (goes_away)
 		ForceSyncCommit();
 	relation_close(rel, NoLock);
 

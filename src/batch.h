@@ -28,5 +28,7 @@ extern PpTargetRows **pp_batch_divide(const PpRow **rows, uint64 n, int *nshares
 extern bool pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child);
 extern uint64 pp_batch_insert(const PpTargetRows *share);
 extern void pp_batch_fire_deferred(void);
+extern void pp_batch_begin_transaction(void);
+extern bool pp_batch_is_scattered(void);
 
 #endif /* PP_BATCH_H */

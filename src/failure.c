@@ -36,6 +36,7 @@ static PpLane *lane;
 
 static bool impatient; /* somebody has waited for a lock, and nobody is to wait again */
 static bool opening;   /* it ended before its items could be read */
+static bool careful;   /* a COMMIT has failed on one of several other servers */
 #define MAX_ROUNDS 64
 
 /*
@@ -188,6 +189,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	sieve->outcome = PP_SIEVED;
 	pp_settlement_forget();
 	pp_sieve_begin_attempt();
+	pp_batch_begin_transaction();
 	pp_batch_state = (PpBatchState){0};
 	PG_TRY();
 	{
@@ -202,6 +204,12 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		MemoryContextSwitchTo(caller);
 		if (nrows > 0)
 			way(sieve, rows, nrows);
+		if (sieve->outcome == PP_SIEVED && careful && pp_batch_is_scattered())
+		{
+			sieve->error = pp_error(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN,
+									"the rows go to several servers");
+			sieve->outcome = PP_SIEVE_AGAIN;
+		}
 		if (sieve->outcome != PP_SIEVED || (nrows > 0 && is_in_vain(sieve)))
 		{
 			error = sieve->error ? sieve->error
@@ -450,6 +458,26 @@ is_nobodys(const PpSieve *sieve, const ErrorData *failure)
 		   (opening && pp_is_transient(failure));
 }
 
+/*
+ * Has a COMMIT failed after which rows may be on one other server, and not on the next?
+ * Each further try of all of them would write them there once more.  What has happened once
+ * may do so again: from then on no COMMIT is for several of them.
+ */
+static bool
+is_torn(void)
+{
+	careful |= pp_identity_is_committing() && pp_batch_is_scattered();
+	return careful && pp_batch_is_scattered();
+}
+
+/* Park all that the works have, so that each target is tried by itself. */
+static PpOutcome
+settle_parking(PpWork *works, int n, PpSieve *sieve, ErrorData *failure)
+{
+	*sieve = (PpSieve){.known = failure};
+	return try(works, n, park, sieve) == NULL ? PP_SETTLED : PP_TRANSIENT;
+}
+
 /* Settle works of one role, in order. */
 static PpOutcome
 settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData **error)
@@ -465,6 +493,8 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 		if (failure == NULL)
 			return PP_SETTLED;
 		*error = failure;
+		if (is_torn())
+			return settle_parking(works, n, sieve, failure);
 		if (is_nobodys(sieve, failure))
 			return PP_TRANSIENT;
 		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
@@ -475,17 +505,14 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 	if (failure == NULL)
 		return PP_SETTLED;
 	*error = failure;
+	if (is_torn())
+		return settle_parking(works, n, sieve, failure);
 	if (is_nobodys(sieve, failure))
 		return PP_TRANSIENT;
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
 	if (!opening && pp_is_transient(failure))
-	{
-		*sieve = (PpSieve){.known = failure};
-		if (works[0].parked || try(works, n, park, sieve) != NULL)
-			return PP_TRANSIENT;
-		return PP_SETTLED;
-	}
+		return works[0].parked ? PP_TRANSIENT : settle_parking(works, n, sieve, failure);
 	damaged = opening && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED;
 	if (!opening && !role_exists(works[0].role))
 	{
@@ -545,6 +572,13 @@ settle_roles(PpWork *works, int n, List *roles, ErrorData **error)
 		if (failure == NULL)
 			continue;
 		*error = failure;
+		if (is_torn())
+		{
+			outcome = settle_parking(selected, nselected, &sieve, failure);
+			if (outcome != PP_SETTLED)
+				return outcome;
+			continue;
+		}
 		if (is_nobodys(&sieve, failure))
 			return PP_TRANSIENT;
 		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;

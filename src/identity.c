@@ -50,6 +50,7 @@ static const struct
 
 static Oid worker_role;
 static int guc_level;
+static bool committing = false;
 
 /* Called once, when the worker has connected. */
 void
@@ -80,6 +81,7 @@ pp_identity_set_lock_timeout(int ms)
 void
 pp_identity_begin(Oid role)
 {
+	committing = false;
 	SetCurrentStatementStartTimestamp(); /* a transaction's now() is this */
 	StartTransactionCommand();
 
@@ -140,9 +142,17 @@ pp_identity_commit(void)
 
 	Async_UnlistenAll();
 	AtEOXact_GUC(false, guc_level);
+	committing = true;
 	CommitTransactionCommand();
 
 	come_back();
+}
+
+/* Has the last transaction come to its COMMIT?  Other servers may have committed before. */
+bool
+pp_identity_is_committing(void)
+{
+	return committing;
 }
 
 /*

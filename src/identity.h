@@ -31,6 +31,7 @@ extern void pp_identity_init(void);
 extern void pp_identity_begin(Oid role);
 extern void pp_identity_set_lock_timeout(int ms);
 extern void pp_identity_commit(void);
+extern bool pp_identity_is_committing(void);
 extern void pp_identity_abort(void);
 
 #endif /* PP_IDENTITY_H */

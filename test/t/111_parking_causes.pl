@@ -184,6 +184,30 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	is($remote->safe_psql('postgres', "SELECT array_agg(n ORDER BY ins) = array(SELECT i FROM generate_series(1, 30) AS i WHERE i <> 20) FROM deferred"),
 		't', 'remote commit: the others are there, in order');
 	$dead++;
+
+	# what one server has committed stays there, if the next one's commit fails: once, until
+	# that is known
+	$remote->safe_psql('postgres', "CREATE DATABASE other");
+	$remote->safe_psql('other', "CREATE TABLE far_other (n int)");
+	$dbh->do("CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '" . $remote->host . "', port '" . $remote->port . "', dbname 'other')");
+	$dbh->do("CREATE USER MAPPING FOR CURRENT_USER SERVER other");
+	$dbh->do("CREATE FOREIGN TABLE far_other (n int) SERVER other");
+	$committed{postgres}{far_other} = 0;
+	foreach my $from (101, 201, 301)
+	{
+		$dbh->begin_work;
+		foreach my $n ($from .. $from + 15)
+		{
+			$dbh->do("SELECT persist_enqueue('far_other', jsonb_build_object('n', $n)), persist_enqueue('deferred', jsonb_build_object('n', $n, 'k', CASE WHEN $n % 100 = 8 THEN 0 ELSE $n END))");
+		}
+		$dbh->commit;
+		$committed{postgres}{$_} += 16 foreach 'far_other', 'deferred';
+		adds_up('postgres', "two servers, $from");
+		is($remote->safe_psql('postgres', "SELECT count(*) FROM deferred WHERE n BETWEEN $from AND $from + 15"), '15', "two servers, $from: where it fails, the others have landed");
+		$dead++;
+	}
+	is($remote->safe_psql('other', "SELECT count(DISTINCT n) FROM far_other"), '48', 'two servers: all have landed');
+	cmp_ok($remote->safe_psql('other', "SELECT count(*) FROM far_other"), '<=', 64, 'two servers: none more than twice, and only once');
 	$remote->stop;
 }
 
