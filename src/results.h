@@ -16,6 +16,7 @@
 typedef struct PpResult
 {
 	PpDelta delta;
+	uint64 bad;			/* rows that are to become dead letters */
 	uint64 taken;		/* items that wait no longer in the ring or the journal */
 	int64 parked;		/* items that are parked now, or less of them ... */
 	int64 parked_bytes; /* ... and their bytes */

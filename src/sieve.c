@@ -166,11 +166,13 @@ fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 static bool
 all_fail_alike(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error)
 {
-	if (sieve->nbad - sieve->bad_before != MISFIT_SAMPLE || n <= MISFIT_SAMPLE)
+	Oid target = rows[0]->item->target;
+
+	if (pp_results_of(sieve->results, target)->bad != MISFIT_SAMPLE || n <= MISFIT_SAMPLE)
 		return false;
 	for (uint64 i = sieve->bad_before; i < sieve->nbad; i++)
 	{
-		if (!pp_is_alike(sieve->bad[i].error, error))
+		if (sieve->bad[i].row->item->target == target && !pp_is_alike(sieve->bad[i].error, error))
 			return false;
 	}
 	return fails_alike(sieve, rows[n - 1], error) && fails_alike(sieve, rows[n / 2], error);
@@ -205,38 +207,30 @@ is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows, bool *all)
 }
 
 /*
- * The same in order, where some may be deferred: the target of all that has failed so far,
- * if none of its rows has landed; or InvalidOid.
+ * The same in order, where some may be deferred: does the target of this row, which has
+ * failed alone, take none of them?
  */
-static Oid
-find_misfit(PpSieve *sieve, const ErrorData *error)
+static bool
+is_misfit_in_order(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 {
+	Oid target = row->item->target;
+	const PpResult *result = pp_results_of(sieve->results, target);
 	const PpRow **rows;
-	const PpResult *result;
-	Oid target;
 	uint64 n = 0;
+	bool all;
 
-	if (sieve->share || sieve->nbad != MISFIT_SAMPLE)
-		return InvalidOid;
-	target = sieve->bad[0].row->item->target;
-	result = pp_results_of(sieve->results, target);
-	if (result->delta.persisted > 0 || result->delta.skipped > 0 || !may_wait(sieve, target))
-		return InvalidOid;
-	for (uint64 i = 0; i < sieve->nbad; i++)
-	{
-		if (sieve->bad[i].row->item->target != target)
-			return InvalidOid;
-	}
+	if (sieve->share || result->bad != MISFIT_SAMPLE || result->delta.persisted > 0 ||
+		result->delta.skipped > 0 || !may_wait(sieve, target))
+		return false;
 	rows = palloc_extended(sieve->nrows * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < sieve->nrows; i++)
 	{
 		if (sieve->rows[i]->item->target == target)
 			rows[n++] = sieve->rows[i];
 	}
-	if (!all_fail_alike(sieve, rows, n, error))
-		target = InvalidOid;
+	all = all_fail_alike(sieve, rows, n, error);
 	pfree(rows);
-	return target;
+	return all;
 }
 
 /* The rest of the target's rows are parked. */
@@ -294,6 +288,7 @@ add_bad(PpSieve *sieve, const PpRow *row, ErrorData *error)
 														 sieve->maxbad * sizeof(PpBad));
 	}
 	sieve->bad[sieve->nbad++] = (PpBad){.row = row, .error = error};
+	pp_results_of(sieve->results, row->item->target)->bad++;
 	sieve->streak++;
 	doubts_in_a_row = 0;
 }
@@ -320,7 +315,6 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 {
 	bool alone = n == 1;
 	bool all;
-	Oid misfit;
 	Oid target = sieve->share ? sieve->share->target
 				 : alone	  ? rows[0]->item->target
 							  : pp_batch_state.target;
@@ -379,12 +373,12 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 		(void) stop_share(sieve, all ? sieve->share->rows : rows, error);
 		return VERDICT_END;
 	}
-	misfit = find_misfit(sieve, error);
-	if (OidIsValid(misfit))
+	if (alone && is_misfit_in_order(sieve, rows[0], error))
 	{
-		pp_parking_begin_grace(misfit, sieve->role);
+		pp_parking_begin_grace(rows[0]->item->target, sieve->role);
 		if (!sieve->retrying)
-			(void) park_and_start_again(sieve, first_of(misfit, sieve->rows, sieve->nrows), error);
+			(void) park_and_start_again(
+				sieve, first_of(rows[0]->item->target, sieve->rows, sieve->nrows), error);
 		else
 		{
 			sieve->error = error; /* they are parked */

@@ -302,6 +302,16 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		lands_without($name, [], '', "all alike, $when, mended");
 	}
 
+	# two of them in the same batch, whose rows take turns
+	$dbh->do("CREATE TABLE missing (n int PRIMARY KEY)");
+	create_target('postgres', $_, 'FOREIGN KEY (n) REFERENCES missing') foreach 'without1', 'without2';
+	$dbh->do("SELECT persist_enqueue('without1', jsonb_build_object('n', i)), persist_enqueue('without2', jsonb_build_object('n', i)) FROM generate_series(1, 150) AS i");
+	$committed{postgres}{$_} = 150 foreach 'without1', 'without2';
+	is_parked('postgres', $_, 150, '23503', "all alike, two: $_ is parked") foreach 'without1', 'without2';
+	others_land('all alike, two');
+	$dbh->do("INSERT INTO missing SELECT generate_series(1, 150)");
+	lands_without($_, [], '', "all alike, two, mended: $_") foreach 'without1', 'without2';
+
 	# before it has looked at a row
 	$dbh->do("DROP TRIGGER on_row ON alike; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END'");
 	$dbh->do("CREATE TRIGGER refuse BEFORE INSERT ON alike EXECUTE FUNCTION refuse()");
