@@ -38,6 +38,7 @@ static bool impatient; /* somebody has waited for a lock, and nobody is to wait 
 static bool opening;   /* it ended before its items could be read */
 static bool careful;   /* a COMMIT has failed on one of several other servers */
 #define MAX_ROUNDS 64
+#define NARROWER 8 /* that many times fewer items, where too many take too long */
 
 /*
  * Called once, by the worker that has attached to its lane.  If the last one ended in
@@ -234,14 +235,15 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 			PG_RE_THROW();
 
 		MemoryContextSwitchTo(caller);
-		error = pp_error_shorten(CopyErrorData());
-		FlushErrorState();
+		error = pp_sieve_take_error();
+		pp_attempt_began = DT_NOEND; /* that was its time, but not that of what comes now */
 		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;
 		pp_identity_abort();
 	}
 	PG_END_TRY();
 
+	pp_attempt_began = DT_NOEND;
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
 		pp_letterbox_report(sieve->bad, sieve->nbad);
@@ -478,6 +480,29 @@ settle_parking(PpWork *works, int n, PpSieve *sieve, ErrorData *failure)
 	return try(works, n, park, sieve) == NULL ? PP_SETTLED : PP_TRANSIENT;
 }
 
+/*
+ * All at once they take longer than statement_timeout, for which everybody waits.  A
+ * single item is parked: if the next try takes as long, it is bad.  Of parked ones fewer
+ * are tried the next time.
+ */
+static PpOutcome
+settle_slow(PpWork *works, int n, PpSieve *sieve, ErrorData *failure, ErrorData **error)
+{
+	if (!works[0].parked)
+	{
+		*sieve = (PpSieve){.known = failure, .slow = true, .timeouts = 1, .width = 1};
+		return try(works, n, park, sieve) == NULL ? PP_SETTLED : PP_TRANSIENT;
+	}
+	if (n > 1)
+	{
+		sieve->width = Max(n / NARROWER, 1);
+		return PP_TRANSIENT;
+	}
+	sieve->timeouts = 1;
+	*error = give_up(works, 1, failure, true);
+	return *error ? PP_TRANSIENT : PP_SETTLED;
+}
+
 /* Settle works of one role, in order. */
 static PpOutcome
 settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData **error)
@@ -497,6 +522,9 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 			return settle_parking(works, n, sieve, failure);
 		if (is_nobodys(sieve, failure))
 			return PP_TRANSIENT;
+		if (!opening && pp_cut == PP_CUT_TIMEOUT &&
+			(works[0].parked || (n == 1 && works[0].there == 1)))
+			return settle_slow(works, n, sieve, failure, error);
 		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		sieve->known = opening ? NULL : failure;
 	}
@@ -511,6 +539,9 @@ settle_role(PpWork *works, int n, bool failed_already, PpSieve *sieve, ErrorData
 		return PP_TRANSIENT;
 
 	/* the bad ones were left out: so it is the beginning that fails, or the commit */
+	if (sieve->outcome == PP_SIEVE_APART || (!opening && pp_cut == PP_CUT_TIMEOUT))
+		return works[0].parked ? settle_slow(works, n, sieve, failure, error)
+							   : settle_parking(works, n, sieve, failure);
 	if (!opening && pp_is_transient(failure))
 		return works[0].parked ? PP_TRANSIENT : settle_parking(works, n, sieve, failure);
 	damaged = opening && failure->sqlerrcode == ERRCODE_DATA_CORRUPTED;
@@ -711,6 +742,7 @@ pp_settle_parked(PpParked *parked)
 	PpSieve sieve = {0};
 	PpOutcome outcome;
 	PpParkedWorks next;
+	long spent_ms;
 
 	if (pp_parking_is_locked(parked))
 	{
@@ -745,9 +777,14 @@ pp_settle_parked(PpParked *parked)
 		outcome = bury_culprit(&next.works[0], &error);
 	else
 		outcome = settle_role(next.works, next.n, false, &sieve, &error);
+	spent_ms = (GetCurrentTimestamp() - began) / 1000;
 	if (outcome == PP_SETTLED)
 	{
 		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);
+		if (pp_statement_timeout > 0 && 2 * spent_ms > pp_statement_timeout)
+			parked->width = next.n; /* twice as many would take too long */
+		if (sieve.timeouts > 0)
+			pp_parking_delay(parked->key.target, parked->key.role, sieve.timeouts, sieve.width);
 		/* an old snapshot keeps what has been deleted in our way */
 		if (sieve.results && !pp_results_parked_more(sieve.results, next.n))
 		{
@@ -760,8 +797,7 @@ pp_settle_parked(PpParked *parked)
 		parked->width = sieve.width;
 	if (sieve.held > 0 && sieve.stopped_at == NULL && next.all)
 		parked->whole = false; /* nothing but single rows is left of it */
-	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR,
-						(GetCurrentTimestamp() - began) / 1000);
+	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
 	if (parked->misfit_since != 0 && !parked->noted)
 		parked->noted = pp_in_transaction(note_grace, &(Grace){parked, &next.works[0]}) == NULL;
 }

@@ -332,6 +332,22 @@ pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	say(parked, sqlstate);
 }
 
+/*
+ * To try its items has taken statement_timeout so often: others are to have their turn
+ * before the next try, which is of so many items at most.
+ */
+void
+pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width)
+{
+	PpParked *parked = find(target, role);
+
+	if (parked == NULL)
+		return;
+	parked->width = width;
+	parked->retry_at = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), (long) SPENT_FACTOR * timeouts * pp_statement_timeout);
+}
+
 /* Some of its items have been settled; and not only by becoming dead letters. */
 void
 pp_parking_advance(PpParked *parked, bool landed)

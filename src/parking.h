@@ -59,6 +59,7 @@ extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern bool pp_parking_is_locked(const PpParked *parked);
 extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms);
+extern void pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width);
 extern void pp_parking_advance(PpParked *parked, bool landed);
 extern void pp_parking_end(PpParked *parked);
 extern PpParked *pp_parking_due(void);

@@ -52,6 +52,22 @@ pp_sieve_begin_attempt(void)
 	pp_attempt_began = GetCurrentTimestamp();
 }
 
+/*
+ * The error that is being handled, in the current memory context.  The server calls each
+ * cancellation a user's.
+ */
+ErrorData *
+pp_sieve_take_error(void)
+{
+	ErrorData *error = pp_error_shorten(CopyErrorData());
+
+	FlushErrorState();
+	if (pp_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		error->message =
+			pstrdup("canceling statement due to \"persist_pipeline.statement_timeout\"");
+	return error;
+}
+
 /* ---- tries ---- */
 
 static void
@@ -88,6 +104,7 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	PpResults results = {0};
 
 	pp_sieve_begin_attempt();
+	sieve->timed_out = false;
 	pp_batch_state = (PpBatchState){0};
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -102,8 +119,10 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(caller);
-		error = pp_error_shorten(CopyErrorData());
-		FlushErrorState();
+		error = pp_sieve_take_error();
+		sieve->timed_out = pp_cut == PP_CUT_TIMEOUT;
+		if (sieve->timed_out)
+			pp_sieve_begin_attempt(); /* or else the clock goes on to end us */
 		QueryCancelPending = false;
 		while (GetCurrentTransactionNestLevel() > level)
 			RollbackAndReleaseCurrentSubTransaction();
@@ -143,7 +162,7 @@ try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row)
 
 	*row = 0;
 	if (error && sieve->share && pp_batch_state.target == sieve->share->target &&
-		pp_cut == PP_CUT_NONE)
+		pp_cut == PP_CUT_NONE && !sieve->timed_out)
 		*row = Min(pp_batch_state.row, n);
 	return error;
 }
@@ -326,15 +345,24 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 		sieve->outcome = PP_SIEVE_TRANSIENT;
 		return VERDICT_END;
 	}
-	if (pp_cut == PP_CUT_TIMEOUT)
+	if (sieve->timed_out)
 	{
-		if (alone)
-			return VERDICT_BAD;
+		/* others wait meanwhile: so it gets another chance, but not now */
 		sieve->width = Max(n / 2, 1);
-		if (sieve->share && ++sieve->timeouts > MAX_TIMEOUTS)
-			(void) stop_share(sieve, rows, error);
-		else
+		if (++sieve->timeouts <= MAX_TIMEOUTS && !alone)
 			return VERDICT_HALVE;
+		if (alone && sieve->retrying && sieve->timeouts <= MAX_TIMEOUTS + 1)
+			return VERDICT_BAD;
+		if (sieve->share || sieve->retrying)
+		{
+			sieve->slow = true;
+			(void) stop_share(sieve, rows, error);
+		}
+		else
+		{
+			sieve->error = error;
+			sieve->outcome = PP_SIEVE_APART;
+		}
 		return VERDICT_END;
 	}
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && sieve->share)
@@ -473,6 +501,7 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	sieve->dissecting = true;
 	if (sift(sieve, rows, n, NULL, 0, true))
 		error = under_savepoint(sieve, check_rows, rows, 0, true);
+	sieve->timeouts += error && sieve->timed_out;
 	sieve->dissecting = false;
 	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->stopped_at == NULL &&
 		sieve->nbad - nbad < n)
@@ -596,6 +625,8 @@ park_rest(PpSieve *sieve, const PpRow **from, const PpRow **end)
 	if (sieve->misfit)
 		pp_parking_begin_grace(target, sieve->role);
 	pp_parking_park(from[0], sieve->role, sieve->error->sqlerrcode, true);
+	if (sieve->slow)
+		pp_parking_delay(target, sieve->role, sieve->timeouts, sieve->width);
 	for (const PpRow **row = from + 1; row < end; row++)
 		pp_parking_follow(*row, sieve->role); /* its place may come before the first one's */
 	pp_results_error(pp_results_of(sieve->results, target), sieve->error, 1);
@@ -641,6 +672,7 @@ sift_share(PpSieve *sieve, PpTargetRows *share, bool alone)
 	sieve->landed = false;
 	sieve->streak = sieve->held = 0;
 	sieve->misfit = false;
+	sieve->timed_out = sieve->slow = false;
 	sieve->stopped_at = NULL;
 	if (!ConditionalLockRelationOid(share->target, RowExclusiveLock))
 	{
@@ -722,6 +754,8 @@ pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *err
 			continue;
 		}
 		pp_parking_park(rows[i], sieve->role, error->sqlerrcode, true);
+		if (sieve->slow)
+			pp_parking_delay(target, sieve->role, sieve->timeouts, sieve->width);
 		pp_results_error(result, error, 1);
 	}
 }

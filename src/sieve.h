@@ -31,6 +31,7 @@ typedef enum PpSieveOutcome
 {
 	PP_SIEVED,
 	PP_SIEVE_AGAIN,	   /* what we know by now says that all has to be done otherwise */
+	PP_SIEVE_APART,	   /* each target by itself, since one of them takes too long */
 	PP_SIEVE_TRANSIENT /* an error that isn't a target's */
 } PpSieveOutcome;
 
@@ -59,16 +60,18 @@ typedef struct PpSieve
 	/* its own */
 	const PpRow **rows; /* to be inserted */
 	uint64 nrows;
-	PpTargetRows *share; /* at work; NULL in order */
-	bool only;			 /* there are no others */
-	uint64 bad_before;	 /* that many are of others */
-	bool landed;		 /* a row of it has */
-	int streak;			 /* bad ones in a row */
-	bool told;			 /* statements tell which row fails */
-	bool dissecting;	 /* in order: rows of one transaction, and what is deferred waits */
-	int held;			 /* rows of it that wait by themselves */
-	bool misfit;		 /* it takes none of them */
-	int timeouts;
+	PpTargetRows *share;	  /* at work; NULL in order */
+	bool only;				  /* there are no others */
+	uint64 bad_before;		  /* that many are of others */
+	bool landed;			  /* a row of it has */
+	int streak;				  /* bad ones in a row */
+	bool told;				  /* statements tell which row fails */
+	bool dissecting;		  /* in order: rows of one transaction, and what is deferred waits */
+	int held;				  /* rows of it that wait by themselves */
+	bool misfit;			  /* it takes none of them */
+	bool timed_out;			  /* so ended the last try */
+	int timeouts;			  /* tries that did */
+	bool slow;				  /* for that its rows are parked */
 	const PpRow **stopped_at; /* its rows from here on are parked */
 } PpSieve;
 
@@ -76,5 +79,6 @@ extern void pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error);
 extern void pp_sieve_begin_attempt(void);
+extern ErrorData *pp_sieve_take_error(void);
 
 #endif /* PP_SIEVE_H */

@@ -1,5 +1,5 @@
--- persist_pipeline.statement_timeout: a row whose trigger takes too long fails,
--- even if the trigger catches the cancellation; the others land.
+-- persist_pipeline.statement_timeout: a row whose trigger takes too long is parked, and
+-- fails if it does so again, even if the trigger catches the cancellation; the others land.
 
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS persist_pipeline;
@@ -28,6 +28,13 @@ BEGIN
 	END LOOP;
 END $$;
 CREATE TABLE t (n int);
+CREATE PROCEDURE wait_until_settled() LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE (SELECT pending > 0 FROM persist_stats WHERE target = 'worker_statement_timeout.t'::regclass) LOOP
+		PERFORM pg_sleep(0.02);
+		COMMIT;
+	END LOOP;
+END $$;
 CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF NEW.n = 13 THEN
@@ -48,27 +55,30 @@ BEGIN
 	RETURN NEW;
 END $$;
 CREATE TRIGGER sleep BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION sleep();
-ALTER SYSTEM SET persist_pipeline.statement_timeout = '1 s';
+ALTER SYSTEM SET persist_pipeline.statement_timeout = '400 ms';
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
-CALL wait_for_timeout('1s');
+CALL wait_for_timeout('400ms');
 SELECT items_failed AS failed FROM persist_queue WHERE datname = current_database() \gset
 
 BEGIN;
 SELECT count(persist_enqueue('t', jsonb_build_object('n', i))) FROM generate_series(12, 13) AS i;
 COMMIT;
 SELECT persist_flush('5 min');
+SELECT parked, parked_reason FROM persist_stats WHERE target = 't'::regclass;
+SELECT n FROM t ORDER BY n;
+CALL wait_until_settled();
 SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT n FROM t ORDER BY n;
 -- caught, and caught again
 SELECT count(persist_enqueue('t', '{"n": 14}'));
-SELECT persist_flush('5 min');
+CALL wait_until_settled();
 SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT n FROM t ORDER BY n;
 -- its own timeouts turned off, it waits for a lock of ours
 SELECT pg_advisory_lock(1886413932);
 SELECT count(persist_enqueue('t', '{"n": 15}'));
 SELECT count(persist_enqueue('t', '{"n": 16}'));
-SELECT persist_flush('5 min');
+CALL wait_until_settled();
 SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT n FROM t ORDER BY n;
 SELECT pg_advisory_unlock(1886413932);

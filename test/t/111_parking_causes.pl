@@ -133,6 +133,44 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	$dbh->do("SELECT persist_resume('slow')");
 	others_land('all are slow');
 	lands_without('slow', [], '', 'all are slow');
+
+	# found out at the end, where nobody knows which row it is
+	create_target('postgres', 'hung');
+	$dbh->do("CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'");
+	$dbh->do("CREATE CONSTRAINT TRIGGER hang AFTER INSERT ON hung DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang()");
+	$dbh->begin_work;
+	enqueue('postgres', 'hung', 1, 40);
+	enqueue('postgres', 'free', $committed{postgres}{free} + 1, $committed{postgres}{free} + 1);
+	$dbh->commit;
+	my $began = time;
+	lands('postgres', 'free', 'all hang, others');
+	cmp_ok(time - $began, '<', 8, 'all hang: others wait for a few timeouts, not for one of each row');
+	is_parked('postgres', 'hung', 40, '57014', 'all hang: parked');
+	$dbh->do("DROP TRIGGER hang ON hung");
+	lands_without('hung', [], '', 'all hang, mended');
+
+	# one after the other: others have their turn meanwhile
+	create_target('postgres', 'drowsy');
+	add_trigger('drowsy', "PERFORM pg_sleep(60)");
+	my $n = 0;
+	$began = time;
+	while (time - $began < 6)
+	{
+		$n++;
+		enqueue('postgres', 'drowsy', $n, $n);
+		enqueue('postgres', 'free', $committed{postgres}{free} + 1, $committed{postgres}{free} + 1);
+		wait_for_sql($dbh, "SELECT pg_sleep(0.1) IS NOT NULL");
+	}
+	my $letters = one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'drowsy'");
+
+	cmp_ok($letters, '<=', 4, 'rows hang: others have most of the time');
+	others_land('rows hang');
+	add_trigger('drowsy', 'NULL');
+	ok(eval { wait_for_sql($dbh, "SELECT persisted + dead = $n FROM persist_stats WHERE target_name = 'drowsy'") }, 'rows hang: mended, they come');
+	is(one_value($dbh, "SELECT string_agg(DISTINCT message, ',') FROM persist_dead_letters WHERE target_name = 'public.drowsy'"),
+		'canceling statement due to "persist_pipeline.statement_timeout"', 'rows hang: what the letters say');
+	adds_up('postgres', 'rows hang');
+	$dead += one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'drowsy'");
 	set_and_reload('statement_timeout', "'30s'");
 }
 
