@@ -27,6 +27,7 @@
 
 #define MAX_REPORTS 8 /* lines for the bad items of a transaction */
 #define MAX_TEXT 8192 /* bytes of a message, a detail, a context */
+#define SHORT_TEXT 256
 
 /* An error that nobody has raised. */
 ErrorData *
@@ -39,16 +40,36 @@ pp_error(int sqlstate, const char *message)
 	return error;
 }
 
+/* Into memory of its own, since that of the long one is for the next one then. */
 static void
 shorten(char **text, int max)
 {
-	int length = *text ? strlen(*text) : 0;
+	char *longer = *text;
+	int length = longer ? strlen(longer) : 0;
 
 	if (length <= max)
 		return;
-	length = pg_mbcliplen(*text, length, max - 3);
+	length = pg_mbcliplen(longer, length, max - 3);
+	*text = palloc(length + 4);
+	memcpy(*text, longer, length);
 	strcpy(*text + length, "...");
-	*text = repalloc(*text, length + 4);
+	pfree(longer);
+}
+
+static void
+drop(char **text)
+{
+	if (*text)
+		pfree(*text);
+	*text = NULL;
+}
+
+static void
+shorten_texts(ErrorData *error, int max)
+{
+	shorten(&error->message, max);
+	shorten(&error->detail, max);
+	shorten(&error->context, max);
 }
 
 /*
@@ -58,18 +79,33 @@ shorten(char **text, int max)
 ErrorData *
 pp_error_shorten(ErrorData *error)
 {
-	shorten(&error->message, MAX_TEXT);
-	shorten(&error->detail, MAX_TEXT);
-	shorten(&error->context, MAX_TEXT);
-	shorten(&error->hint, MAX_TEXT);
-	shorten(&error->detail_log, MAX_TEXT);
-	shorten(&error->internalquery, MAX_TEXT);
+	shorten_texts(error, MAX_TEXT);
+	drop(&error->hint);
+	drop(&error->detail_log);
+	drop(&error->internalquery);
+	drop(&error->backtrace);
 	shorten(&error->schema_name, NAMEDATALEN - 1);
 	shorten(&error->table_name, NAMEDATALEN - 1);
 	shorten(&error->column_name, NAMEDATALEN - 1);
 	shorten(&error->datatype_name, NAMEDATALEN - 1);
 	shorten(&error->constraint_name, NAMEDATALEN - 1);
 	return error;
+}
+
+/* Of one of many that are kept: so little that they don't add up. */
+void
+pp_error_abridge(ErrorData *error)
+{
+	shorten_texts(error, SHORT_TEXT);
+}
+
+/* The bytes of its texts. */
+size_t
+pp_error_size(const ErrorData *error)
+{
+	return (error->message ? strlen(error->message) : 0) +
+		   (error->detail ? strlen(error->detail) : 0) +
+		   (error->context ? strlen(error->context) : 0);
 }
 
 /* Values to be shown */

@@ -25,6 +25,8 @@ typedef struct PpBad
 
 extern ErrorData *pp_error(int sqlstate, const char *message);
 extern ErrorData *pp_error_shorten(ErrorData *error);
+extern void pp_error_abridge(ErrorData *error);
+extern size_t pp_error_size(const ErrorData *error);
 extern void pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
 							  const ErrorData *error, bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);

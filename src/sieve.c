@@ -37,6 +37,7 @@
 #define MIN_TOLD 64
 #define MAX_TIMEOUTS 2 /* of one transaction */
 #define DOUBTS 3
+#define MAX_BAD_BYTES (16 * 1024 * 1024) /* of errors; from there on they are told in short */
 
 static int doubts_in_a_row = 0; /* tries of one row that may be bad */
 
@@ -174,8 +175,11 @@ static bool
 fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 {
 	ErrorData *own = under_savepoint(sieve, insert_rows, &row, 1, false);
+	bool alike = own && pp_is_alike(own, error);
 
-	return own && pp_is_alike(own, error);
+	if (own)
+		FreeErrorData(own);
+	return alike;
 }
 
 /*
@@ -299,6 +303,9 @@ be_impatient(PpSieve *sieve)
 static void
 add_bad(PpSieve *sieve, const PpRow *row, ErrorData *error)
 {
+	if (sieve->bad_bytes > MAX_BAD_BYTES)
+		pp_error_abridge(error);
+	sieve->bad_bytes += pp_error_size(error);
 	if (sieve->nbad == sieve->maxbad)
 	{
 		sieve->maxbad = Max(16, sieve->maxbad * 2);
@@ -477,6 +484,14 @@ set_aside(PpSieve *sieve, const PpRow *row, ErrorData *error, Verdict verdict)
 		add_bad(sieve, row, error);
 }
 
+/* An error of rows that are tried again, in parts: there can be one for each. */
+static void
+forget(const PpSieve *sieve, ErrorData *error)
+{
+	if (error != sieve->known)
+		FreeErrorData(error);
+}
+
 static bool sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 				 bool in_rows);
 
@@ -580,6 +595,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 					return false;
 			}
 			width = Max(tried / 2, 1);
+			forget(sieve, error);
 			error = NULL;
 			continue;
 		}
@@ -591,6 +607,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 
 			if (before)
 			{
+				forget(sieve, error);
 				error = before;
 				tried = row - 1;
 				row = other;

@@ -56,6 +56,7 @@ typedef struct PpSieve
 	PpBad *bad;
 	uint64 nbad;
 	uint64 maxbad;
+	uint64 bad_bytes; /* of what their letters will tell of the errors */
 
 	/* its own */
 	const PpRow **rows; /* to be inserted */

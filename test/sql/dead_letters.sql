@@ -441,6 +441,20 @@ BEGIN READ ONLY;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 ROLLBACK;
 
+-- ---- errors that are too much for a batch together are told in short ----
+
+CREATE TABLE loud (n int);
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE USING MESSAGE = repeat('m', 10000), DETAIL = repeat('d', 10000), HINT = repeat('h', 10000);
+END $$;
+CREATE TRIGGER shout BEFORE INSERT ON loud FOR EACH ROW EXECUTE FUNCTION shout();
+SELECT count(persist_enqueue('loud', jsonb_build_object('n', i))) FROM generate_series(1, 2000) AS i;
+SELECT persist_flush();
+SELECT length(message) AS message, length(detail) AS detail, count(*) > 500 AS many, sum(count(*)) OVER ()
+FROM persist_dead_letters WHERE target = 'loud'::regclass GROUP BY 1, 2 ORDER BY 1;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters WHERE target = 'loud'::regclass));
+
 SELECT count(*) FROM persist_dead_letters;
 REVOKE ALL ON FUNCTION persist_requeue(bigint[]), persist_requeue(bigint, jsonb), persist_discard(bigint[]) FROM pp_letters_clerk;
 DROP OWNED BY pp_letters_a, pp_letters_clerk;
