@@ -240,7 +240,8 @@ pp_letterbox_expire(const PpClaim *claim)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	(void) expire(claim->extension);
+	if (pp_letters_try_lock(claim->extension))
+		(void) expire(claim->extension);
 	CommitTransactionCommand();
 }
 

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "extension.h"
 #include "letters.h"
 
 #define TABLE "persist_dead_letters"
@@ -144,6 +145,16 @@ pp_letters_count(Oid extension)
 	pp_table_close(&letters);
 
 	return n;
+}
+
+/*
+ * For those who can do without, but not wait for whoever has locked the table: lock it,
+ * to write to it, in the current transaction, if that can be had at once.
+ */
+bool
+pp_letters_try_lock(Oid extension)
+{
+	return OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock));
 }
 
 static Datum

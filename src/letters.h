@@ -48,6 +48,7 @@ typedef bool (*PpLetterFilter)(Oid role, Oid target, TimestampTz failed_at, void
 extern void pp_letter_put(PpTable *letters, const PpLetter *letter);
 extern PpTable pp_letters_open(Oid extension);
 extern uint64 pp_letters_count(Oid extension);
+extern bool pp_letters_try_lock(Oid extension);
 extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait,
 							  PpLetterFilter filter, PpLetterTaker take, void *arg);
 

@@ -46,7 +46,9 @@ pp_upkeep_init(const PpClaim *worker_claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pp_parking_load();
-	letters = pp_letters_count(claim->extension);
+	letters = pp_letters_try_lock(claim->extension)
+				  ? pp_letters_count(claim->extension)
+				  : INT_MAX; /* who needs to know it will count them */
 	CommitTransactionCommand();
 
 	SpinLockAcquire(&claim->lane->mutex);

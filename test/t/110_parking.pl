@@ -267,6 +267,27 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'the table of parked items was locked');
 }
 
+# ---- the table of letters is locked: who has none to write needs it not
+
+{
+	my ($lock, $pid);
+
+	restart_with(dead_letter_retention => "'1h'");
+	$lock = lock_tables('persist_dead_letters');
+	enqueue('postgres', 'free', 106, 110);
+	lands('postgres', 'free', 'the table of letters is locked, a new worker');
+	wait_for_sql(session('postgres'), "SELECT pg_sleep(1.5) IS NOT NULL");    # longer than it waits for a lock
+	$pid = worker_pid($node);
+	ok($pid, 'the table of letters is locked: the worker is there');
+	session('postgres')->do("SELECT pg_terminate_backend($pid)");
+	wait_for_new_worker($node, $pid);
+	enqueue('postgres', 'free', 111, 115);
+	lands('postgres', 'free', 'the table of letters is locked, another worker');
+	unlock($lock);
+	adds_up('postgres', 'the table of letters is locked');
+	restart_with(dead_letter_retention => 0);
+}
+
 # ---- what is parked stays so, whatever ends
 
 {
