@@ -97,6 +97,7 @@ load_row(const PpParkedRow *row, void *arg)
 void
 pp_parking_load(void)
 {
+	pp_tally_forget_reasons(&claim->lane->tally);
 	PushActiveSnapshot(GetLatestSnapshot());
 	pp_parked_scan(claim->extension, load_row, NULL);
 	PopActiveSnapshot();

@@ -184,6 +184,31 @@ pp_tally_set_reason(PpTally *tally, Oid target, int sqlstate)
 	SpinLockRelease(&tally->mutex);
 }
 
+/*
+ * For a worker that begins or ends: who has settled the last item that was parked may not
+ * come to take back the reason.  Where nothing is parked there is none.
+ */
+void
+pp_tally_forget_reasons(PpTally *tally)
+{
+	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
+	{
+		PpTallyBucket *bucket = &tally->buckets[i];
+
+		SpinLockAcquire(&tally->mutex);
+		for (int j = 0; j <= PP_TALLY_WAYS; j++)
+		{
+			PpTallyEntry *entry = j < PP_TALLY_WAYS ? &bucket->ways[j] : &bucket->others;
+			PpTallyEntry before = *entry;
+
+			if (entry->parked == 0)
+				entry->sqlstate = 0;
+			changed(tally, entry, &before);
+		}
+		SpinLockRelease(&tally->mutex);
+	}
+}
+
 /* What waits for this one, or for all `others` that it may be among. */
 PpTallyEntry
 pp_tally_get(PpTally *tally, Oid target)

@@ -61,6 +61,7 @@ extern void pp_tally_add(PpTally *tally, Oid target, uint64 items);
 extern void pp_tally_settle(PpTally *tally, Oid target, uint64 items);
 extern void pp_tally_park(PpTally *tally, Oid target, int64 items, int64 bytes);
 extern void pp_tally_set_reason(PpTally *tally, Oid target, int sqlstate);
+extern void pp_tally_forget_reasons(PpTally *tally);
 extern PpTallyEntry pp_tally_get(PpTally *tally, Oid target);
 extern bool pp_tally_any_parked(const PpTally *tally);
 extern uint64 pp_tally_parked(PpTally *tally);

@@ -516,6 +516,7 @@ stop(void)
 	if (pp_clock_is_held(lane))
 		return; /* this is no longer a stop */
 
+	pp_tally_forget_reasons(&lane->tally);
 	report.forced = !is_through(&view, last_pass);
 	report.drained = lane->written - written_before;
 	if (report.forced || paused)

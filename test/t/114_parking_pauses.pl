@@ -113,6 +113,28 @@ create_target('postgres', 'free');
 	set_and_reload('misfit_timeout', "'60s'");
 }
 
+# ---- a worker that ends with the last item that was parked: nothing says that there are others
+
+{
+	my $dbh = session('postgres');
+	my $pid;
+
+	set_and_reload('worker_idle_timeout', "'1min'");
+	create_target('postgres', 'last');
+	$dbh->do("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'");
+	$dbh->do("CREATE TRIGGER dawdle BEFORE INSERT ON last FOR EACH ROW EXECUTE FUNCTION dawdle()");
+	$dbh->do("SELECT persist_pause('last')");
+	enqueue('postgres', 'last', 1, 1);
+	is_parked('postgres', 'last', 1, '55000', 'last item: parked');
+	$dbh->do("SELECT persist_resume('last')");
+	wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'persist_pipeline worker%' AND wait_event = 'PgSleep'");
+	$pid = worker_pid($node);
+	$dbh->do("SELECT pg_terminate_backend($pid)");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM last") }, 'last item: it has come');
+	adds_up('postgres', 'last item: the worker was terminated');
+	set_and_reload('worker_idle_timeout', "'50ms'");
+}
+
 # ---- a commit that takes its time comes into the ring after later ones, and is parked with them
 
 {
