@@ -270,6 +270,10 @@ bury_all(void *arg)
 	const PpRow **rows;
 	uint64 nrows;
 
+	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
+	if (!pp_letters_try_lock(claim->extension))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("the table of dead letters is locked")));
 	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
 	rows = open_works(burial->works, burial->n, &nrows);
 	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);

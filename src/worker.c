@@ -303,6 +303,7 @@ write_batch(PpRingView view)
 	pp_clock_start();
 	outcome = pp_settle(works, nworks, &error);
 	pp_clock_stop();
+	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
 	pgstat_report_stat(false);
 
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);
@@ -373,10 +374,10 @@ retry_parked(void)
 		pp_clock_start();
 		pp_settle_parked(parked);
 		pp_clock_stop();
+		pp_seat_check_interrupts();
 		pgstat_report_stat(false);
 		pp_upkeep_batch();
 		MemoryContextSwitchTo(pp_seat.batch_context);
-		pp_seat_check_interrupts();
 		if (ShutdownRequestPending || has_to_leave() || pp_seat_may_be_paused() ||
 			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RETRYING_MS))
 			break;
