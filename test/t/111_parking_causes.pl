@@ -171,6 +171,19 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		'canceling statement due to "persist_pipeline.statement_timeout"', 'rows hang: what the letters say');
 	adds_up('postgres', 'rows hang');
 	$dead += one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'drowsy'");
+
+	# nobody waits for the table that its letter is to be written to
+	add_trigger('drowsy', "PERFORM pg_sleep(60)");
+	enqueue('postgres', 'drowsy', $n + 1, $n + 1);
+	is_parked('postgres', 'drowsy', 1, '57014', 'a row hangs: parked');
+	my $lock = lock_tables('persist_dead_letters');
+	$began = time;
+	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '55P03' FROM persist_stats WHERE target_name = 'drowsy'") }, 'a row hangs: its letter has to wait');
+	others_land('a row hangs, no letter');
+	cmp_ok(time - $began, '<', 6, 'a row hangs, no letter: others do not');
+	unlock($lock);
+	ok(eval { wait_for_sql($dbh, "SELECT pending = 0 FROM persist_stats WHERE target_name = 'drowsy'") }, 'a row hangs: then it is written');
+	$dead++;
 	set_and_reload('statement_timeout', "'30s'");
 }
 
