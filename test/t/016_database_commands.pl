@@ -494,6 +494,8 @@ kill 'CONT', $dropper->{pg_pid};
 $node->stop;
 $node->start;
 $control = connect_to($node);
+# by the launcher before the stop, or, if the command has kept it away, by a worker after the start
+$node->poll_query_until('source', "SELECT (SELECT count(*) FROM slow) >= 5 AND (SELECT count(*) FROM t) >= 10");
 is($node->safe_psql('source', "SELECT count(*), count(DISTINCT n) FROM slow"), '5|5', 'a stop meanwhile: what waited is written');
 is($node->safe_psql('source', "SELECT count(*), count(DISTINCT n) FROM t"), '10|10', 'a stop meanwhile: and what came');
 is_deeply([ complaints($node, $position, qr/client backend 57P01 FATAL/) ], [], 'a stop meanwhile: nothing to complain about');
