@@ -209,9 +209,17 @@ may_wait(const PpSieve *sieve, Oid target)
 		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target));
 }
 
+/* Does it lack a column, or the role a right?  Then no row has been looked at. */
+static bool
+lacks_something(const ErrorData *error, bool in_rows)
+{
+	return !in_rows && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+						   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
 /*
- * Is it the target that takes none of its rows, as it is now?  It lacks a column, or the
- * role a right: then no row has been looked at.  Or a good sample fails alike: *all.
+ * Is it the target that takes none of its rows, as it is now?  It lacks something, or a
+ * good sample fails alike: *all.
  */
 static bool
 is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows, bool *all)
@@ -221,8 +229,7 @@ is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows, bool *all)
 	*all = false;
 	if (share == NULL || !may_wait(sieve, share->target))
 		return false;
-	if (!in_rows && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-						ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION))
+	if (lacks_something(error, in_rows))
 		return true;
 	*all =
 		!sieve->landed && sieve->held == 0 && all_fail_alike(sieve, share->rows, share->n, error);
@@ -234,7 +241,7 @@ is_misfit(PpSieve *sieve, const ErrorData *error, bool in_rows, bool *all)
  * failed alone, take none of them?
  */
 static bool
-is_misfit_in_order(PpSieve *sieve, const PpRow *row, const ErrorData *error)
+is_misfit_in_order(PpSieve *sieve, const PpRow *row, const ErrorData *error, bool in_rows)
 {
 	Oid target = row->item->target;
 	const PpResult *result = pp_results_of(sieve->results, target);
@@ -242,8 +249,11 @@ is_misfit_in_order(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 	uint64 n = 0;
 	bool all;
 
-	if (sieve->share || result->bad != MISFIT_SAMPLE || result->delta.persisted > 0 ||
-		result->delta.skipped > 0 || !may_wait(sieve, target))
+	if (sieve->share || !may_wait(sieve, target))
+		return false;
+	if (lacks_something(error, in_rows))
+		return true;
+	if (result->bad != MISFIT_SAMPLE || result->delta.persisted > 0 || result->delta.skipped > 0)
 		return false;
 	rows = palloc_extended(sieve->nrows * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < sieve->nrows; i++)
@@ -408,7 +418,7 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 		(void) stop_share(sieve, all ? sieve->share->rows : rows, error);
 		return VERDICT_END;
 	}
-	if (alone && is_misfit_in_order(sieve, rows[0], error))
+	if (alone && is_misfit_in_order(sieve, rows[0], error, in_rows))
 	{
 		pp_parking_begin_grace(rows[0]->item->target, sieve->role);
 		if (!sieve->retrying)
@@ -428,7 +438,8 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 static bool
 has_begun(const PpSieve *sieve, const PpBatchState *state)
 {
-	return sieve->share == NULL || state->target != sieve->share->target || state->in_rows;
+	return !OidIsValid(state->target) || state->in_rows ||
+		   (sieve->share && state->target != sieve->share->target);
 }
 
 /*

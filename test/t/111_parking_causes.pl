@@ -324,6 +324,22 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	adds_up('postgres', 'column dropped');
 	set_and_reload('misfit_timeout', "'10min'");
 
+	# the same beside a foreign key that fails, so that all is done in order
+	set_and_reload('misfit_timeout', "'10min'");
+	$dbh->do("CREATE TABLE no_parent (n int PRIMARY KEY)");
+	create_target('postgres', 'beside', 'c int');
+	create_target('postgres', 'orphan', 'FOREIGN KEY (n) REFERENCES no_parent');
+	$dbh->do("SELECT persist_pause()");
+	enqueue('postgres', 'orphan', 1, 3);
+	$dbh->do("SELECT persist_enqueue('beside', jsonb_build_object('n', i, 'c', i)) FROM generate_series(1, 40) AS i");
+	$committed{postgres}{beside} = 40;
+	$dbh->do("ALTER TABLE beside DROP c");
+	$dbh->do("SELECT persist_resume()");
+	is_parked('postgres', 'beside', 40, '^42', 'column dropped, in order: parked');
+	$dbh->do("ALTER TABLE beside ADD c int");
+	lands_without('orphan', [ 1 .. 3 ], '23503', 'column dropped, in order, the other');
+	lands_without('beside', [], '', 'column dropped, in order, mended');
+
 	create_target('postgres', 'alike');
 	add_trigger('alike', "RAISE check_violation");
 	enqueue_paused('alike', 1, 150);
@@ -418,7 +434,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 is_clean_log(
 	qr/^WARNING:  terminating connection due to/,    # of the other server
-	qr/persist_pipeline worker (57014|23505|23514|428..|42703) WARNING:  .* for relation/,
+	qr/persist_pipeline worker (57014|23503|23505|23514|428..|42703) WARNING:  .* for relation/,
 	qr/client backend 53400 ERROR:  the item for relation "refusing" cannot become a dead letter/);
 $node->stop;
 done_testing();
