@@ -59,7 +59,9 @@ OBJS = \
 	src/parking.o \
 	src/verdict.o \
 	src/letterbox.o \
+	src/trial.o \
 	src/sieve.o \
+	src/works.o \
 	src/failure.o \
 	src/upkeep.o \
 	src/progress.o \

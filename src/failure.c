@@ -29,7 +29,9 @@
 #include "savepoint.h"
 #include "settlement.h"
 #include "sieve.h"
+#include "trial.h"
 #include "verdict.h"
+#include "works.h"
 
 static const PpClaim *claim;
 static PpLane *lane;
@@ -61,101 +63,10 @@ pp_settle_init(const PpClaim *worker_claim)
 									   items, (unsigned long long) items)));
 }
 
-/* Note what is being tried, in case that its code ends this process. */
-static void
-note_attempt(const PpWork *works, int n, bool burying)
-{
-	PpAttempt attempt;
-
-	memset(&attempt, 0, sizeof(attempt));
-	attempt.items = pp_count_items(works, n);
-	attempt.from = works[0].pos;
-	for (int i = 0; i < n; i++)
-	{
-		attempt.from = Min(attempt.from, works[i].pos);
-		attempt.to = Max(attempt.to, works[i].pos);
-	}
-	attempt.part = works[0].part;
-	attempt.alone = n == 1 && works[0].there == 1;
-	attempt.burying = burying;
-	pp_attempt_note(&attempt);
-}
-
-/* Records of a piece of one have the same place, and its pieces follow each other. */
-static bool
-is_same_transaction(const PpWork *work, const PpWork *next)
-{
-	return work->pos == next->pos || (work->others > 0 && work->pos + 1 == next->pos);
-}
-
-/* Open the works in this transaction; all their items, in their order. */
-static const PpRow **
-open_works(PpWork *works, int n, uint64 *nrows)
-{
-	PpJournals journals;
-	const PpRow **rows;
-	PpRow *row;
-	uint32 unit = 0;
-
-	*nrows = 0;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	for (int i = 0; i < n; i++)
-	{
-		pp_work_open(claim, &journals, &works[i]);
-		*nrows += works[i].nitems;
-	}
-	pp_journals_close(&journals);
-	PopActiveSnapshot();
-
-	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
-	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
-	*nrows = 0;
-	for (int i = 0; i < n; i++)
-	{
-		const PpWork *work = &works[i];
-		uint32 part = work->part;
-
-		if (i == 0 || !is_same_transaction(&works[i - 1], work))
-			unit++;
-		for (uint64 k = 0; k < work->nitems; k++)
-		{
-			const PpItem *item = work->items[k];
-
-			*row = (PpRow){.item = item,
-						   .pos = work->pos,
-						   .part = part,
-						   .unit = unit,
-						   .parked_at = work->parked_at};
-			rows[(*nrows)++] = row++;
-			part += pp_journal_plan((const char *) item, item->size, NULL); /* if it is parked */
-		}
-	}
-	return rows;
-}
-
 /* ---- transactions ---- */
 
 /* What a transaction does with its rows */
 typedef void (*Way)(PpSieve *sieve, const PpRow **rows, uint64 n);
-
-/* Where did the items come from?  There they wait no longer. */
-static void
-count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked)
-{
-	for (uint64 i = 0; i < n; i++)
-	{
-		PpResult *result = pp_results_of(results, rows[i]->item->target);
-
-		if (parked)
-		{
-			result->parked--;
-			result->parked_bytes -= rows[i]->item->size;
-		}
-		else
-			result->taken++;
-	}
-}
 
 /* Are these parked ones, and have all come to be parked again? */
 static bool
@@ -180,7 +91,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
-	note_attempt(works, n, false);
+	pp_works_note_attempt(works, n, false);
 	opening = false;
 	sieve->claim = claim;
 	sieve->role = works[0].role;
@@ -189,7 +100,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	sieve->results = results;
 	sieve->outcome = PP_SIEVED;
 	pp_settlement_forget();
-	pp_sieve_begin_attempt();
+	pp_trial_begin();
 	pp_batch_begin_transaction();
 	pp_batch_state = (PpBatchState){0};
 	PG_TRY();
@@ -200,7 +111,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		pp_identity_begin(works[0].role);
 		MemoryContextSwitchTo(context);
 		opening = true;
-		rows = open_works(works, n, &nrows);
+		rows = pp_works_open(claim, works, n, &nrows);
 		opening = false;
 		MemoryContextSwitchTo(caller);
 		if (nrows > 0)
@@ -222,7 +133,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		}
 		else
 		{
-			count_taken(results, rows, nrows, sieve->retrying);
+			pp_works_count_taken(results, rows, nrows, sieve->retrying);
 			pp_results_write(results, claim->extension);
 			pp_settlement_on_commit(works, n, results);
 			pp_identity_commit();
@@ -235,7 +146,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 			PG_RE_THROW();
 
 		MemoryContextSwitchTo(caller);
-		error = pp_sieve_take_error();
+		error = pp_trial_take_error();
 		pp_attempt_began = DT_NOEND; /* that was its time, but not that of what comes now */
 		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;
@@ -275,7 +186,7 @@ bury_all(void *arg)
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("the table of dead letters is locked")));
 	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-	rows = open_works(burial->works, burial->n, &nrows);
+	rows = pp_works_open(claim, burial->works, burial->n, &nrows);
 	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < nrows; i++)
 	{
@@ -283,7 +194,7 @@ bury_all(void *arg)
 		pp_letterbox_bury(claim->extension, sieve->results, rows[i], sieve->role, burial->verdict,
 						  burial->show);
 	}
-	count_taken(sieve->results, rows, nrows, burial->works[0].parked);
+	pp_works_count_taken(sieve->results, rows, nrows, burial->works[0].parked);
 	pp_results_write(sieve->results, claim->extension);
 	pp_settlement_on_commit(burial->works, burial->n, sieve->results);
 }
@@ -303,7 +214,7 @@ give_up(PpWork *works, int n, ErrorData *verdict, bool show)
 		.sieve = {.claim = claim, .role = works[0].role, .results = palloc0(sizeof(PpResults))}};
 	ErrorData *error;
 
-	note_attempt(works, n, true);
+	pp_works_note_attempt(works, n, true);
 	error = pp_settle_by_ourselves(bury_all, &burial, true);
 	if (error == NULL)
 		pp_letterbox_report(burial.sieve.bad, burial.sieve.nbad);
@@ -727,7 +638,7 @@ note_grace(void *arg)
 {
 	Grace *grace = arg;
 	uint64 nrows;
-	const PpRow **rows = open_works(grace->first, 1, &nrows);
+	const PpRow **rows = pp_works_open(claim, grace->first, 1, &nrows);
 
 	if (nrows > 0)
 		pp_parking_note_grace(grace->parked, rows[0]);

@@ -12,10 +12,8 @@
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "clock.h"
 #include "config.h"
@@ -24,6 +22,7 @@
 #include "parked.h"
 #include "parking.h"
 #include "sieve.h"
+#include "trial.h"
 #include "verdict.h"
 
 #define IMPATIENT_MS 10
@@ -41,140 +40,11 @@
 
 static int doubts_in_a_row = 0; /* tries of one row that may be bad */
 
-/* The clock of statement_timeout starts anew. */
-void
-pp_sieve_begin_attempt(void)
-{
-	if (pp_cut == PP_CUT_TIMEOUT)
-	{
-		pp_cut = PP_CUT_NONE;
-		QueryCancelPending = false;
-	}
-	pp_attempt_began = GetCurrentTimestamp();
-}
-
-/*
- * The error that is being handled, in the current memory context.  The server calls each
- * cancellation a user's.
- */
-ErrorData *
-pp_sieve_take_error(void)
-{
-	ErrorData *error = pp_error_shorten(CopyErrorData());
-
-	FlushErrorState();
-	if (pp_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		error->message =
-			pstrdup("canceling statement due to \"persist_pipeline.statement_timeout\"");
-	return error;
-}
-
-/* ---- tries ---- */
-
-static void
-insert(const PpRow **rows, uint64 n, PpResults *results)
-{
-	int nshares;
-	PpTargetRows **shares = pp_batch_divide(rows, n, &nshares);
-
-	for (int i = 0; i < nshares; i++)
-	{
-		uint64 inserted = pp_batch_insert(shares[i]);
-		PpResult *result = pp_results_of(results, shares[i]->target);
-
-		result->delta.persisted += inserted;
-		result->delta.skipped += shares[i]->n - inserted;
-	}
-	if (pp_cut != PP_CUT_NONE)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("a trigger went on after its cancellation")));
-}
-
-/* Something to be done under a savepoint; NULL, or why it couldn't. */
-typedef void (*Deed)(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results);
-
-static ErrorData *
-under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool keep)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-	int level = GetCurrentTransactionNestLevel();
-	MemoryContext context =
-		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
-	PpResults results = {0};
-
-	pp_sieve_begin_attempt();
-	sieve->timed_out = false;
-	pp_batch_state = (PpBatchState){0};
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		deed(sieve, rows, n, &results);
-		if (keep)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = pp_sieve_take_error();
-		sieve->timed_out = pp_cut == PP_CUT_TIMEOUT;
-		if (sieve->timed_out)
-			pp_sieve_begin_attempt(); /* or else the clock goes on to end us */
-		QueryCancelPending = false;
-		while (GetCurrentTransactionNestLevel() > level)
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	if (error == NULL && keep)
-	{
-		pp_results_add(sieve->results, &results);
-		sieve->landed = sieve->landed || n > 0;
-		sieve->moved = sieve->moved || n > 0;
-	}
-	MemoryContextDelete(context);
-	return error;
-}
-
-static void
-insert_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
-{
-	insert(rows, n, results);
-	if (sieve->in_order && !sieve->dissecting)
-		pp_batch_fire_deferred();
-}
-
-static void
-check_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
-{
-	pp_batch_fire_deferred();
-}
-
-/* Insert these; NULL, or why not; *row: which one, from 1 on, or 0. */
-static ErrorData *
-try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row)
-{
-	ErrorData *error = under_savepoint(sieve, insert_rows, rows, n, true);
-
-	*row = 0;
-	if (error && sieve->share && pp_batch_state.target == sieve->share->target &&
-		pp_cut == PP_CUT_NONE && !sieve->timed_out)
-		*row = Min(pp_batch_state.row, n);
-	return error;
-}
-
-/* ---- verdicts ---- */
-
 /* Would these rows fail in the same way, each by itself? */
 static bool
 fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 {
-	ErrorData *own = under_savepoint(sieve, insert_rows, &row, 1, false);
+	ErrorData *own = pp_try_for_nothing(sieve, row);
 	bool alike = own && pp_is_alike(own, error);
 
 	if (own)
@@ -526,7 +396,7 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	MemoryContextSwitchTo(caller);
 	sieve->dissecting = true;
 	if (sift(sieve, rows, n, NULL, 0, true))
-		error = under_savepoint(sieve, check_rows, rows, 0, true);
+		error = pp_try_deferred(sieve, true);
 	sieve->timeouts += error && sieve->timed_out;
 	sieve->dissecting = false;
 	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->stopped_at == NULL &&
@@ -570,7 +440,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 		if (error == NULL)
 		{
 			tried = next_stretch(sieve, rows + done, n - done, width, dissected);
-			error = try_rows(sieve, rows + done, tried, &row);
+			error = pp_try_rows(sieve, rows + done, tried, &row);
 			in_rows = has_begun(sieve, &pp_batch_state);
 		}
 		if (error == NULL)
@@ -614,7 +484,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 		{
 			/* those before it may pass, or not, without it */
 			uint64 other;
-			ErrorData *before = try_rows(sieve, rows + done, row - 1, &other);
+			ErrorData *before = pp_try_rows(sieve, rows + done, row - 1, &other);
 
 			if (before)
 			{
@@ -760,7 +630,7 @@ pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
 	if (n == 0)
 		return;
-	insert(rows, n, &results);
+	pp_trial_insert(rows, n, &results);
 	pp_results_add(sieve->results, &results);
 	sieve->moved = true;
 }
@@ -823,7 +693,7 @@ pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
 		sieve->share = NULL;
 		if (sieve->outcome == PP_SIEVED)
 		{
-			ErrorData *error = under_savepoint(sieve, check_rows, NULL, 0, false);
+			ErrorData *error = pp_try_deferred(sieve, false);
 
 			if (error)
 				(void) start_again(sieve, error);

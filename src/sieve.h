@@ -79,7 +79,5 @@ typedef struct PpSieve
 extern void pp_sieve_all_at_once(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n);
 extern void pp_sieve_park(PpSieve *sieve, const PpRow **rows, uint64 n, const ErrorData *error);
-extern void pp_sieve_begin_attempt(void);
-extern ErrorData *pp_sieve_take_error(void);
 
 #endif /* PP_SIEVE_H */

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * works.c
+ *	  The rows of works; see works.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "attempt.h"
+#include "settlement.h"
+#include "works.h"
+
+/* Note what is being tried, in case that its code ends this process. */
+void
+pp_works_note_attempt(const PpWork *works, int n, bool burying)
+{
+	PpAttempt attempt;
+
+	memset(&attempt, 0, sizeof(attempt));
+	attempt.items = pp_count_items(works, n);
+	attempt.from = works[0].pos;
+	for (int i = 0; i < n; i++)
+	{
+		attempt.from = Min(attempt.from, works[i].pos);
+		attempt.to = Max(attempt.to, works[i].pos);
+	}
+	attempt.part = works[0].part;
+	attempt.alone = n == 1 && works[0].there == 1;
+	attempt.burying = burying;
+	pp_attempt_note(&attempt);
+}
+
+/* Records of a piece of one have the same place, and its pieces follow each other. */
+static bool
+is_same_transaction(const PpWork *work, const PpWork *next)
+{
+	return work->pos == next->pos || (work->others > 0 && work->pos + 1 == next->pos);
+}
+
+/* Open the works in this transaction; all their items, in their order. */
+const PpRow **
+pp_works_open(const PpClaim *claim, PpWork *works, int n, uint64 *nrows)
+{
+	PpJournals journals;
+	const PpRow **rows;
+	PpRow *row;
+	uint32 unit = 0;
+
+	*nrows = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	for (int i = 0; i < n; i++)
+	{
+		pp_work_open(claim, &journals, &works[i]);
+		*nrows += works[i].nitems;
+	}
+	pp_journals_close(&journals);
+	PopActiveSnapshot();
+
+	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
+	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	*nrows = 0;
+	for (int i = 0; i < n; i++)
+	{
+		const PpWork *work = &works[i];
+		uint32 part = work->part;
+
+		if (i == 0 || !is_same_transaction(&works[i - 1], work))
+			unit++;
+		for (uint64 k = 0; k < work->nitems; k++)
+		{
+			const PpItem *item = work->items[k];
+
+			*row = (PpRow){.item = item,
+						   .pos = work->pos,
+						   .part = part,
+						   .unit = unit,
+						   .parked_at = work->parked_at};
+			rows[(*nrows)++] = row++;
+			part += pp_journal_plan((const char *) item, item->size, NULL); /* if it is parked */
+		}
+	}
+	return rows;
+}
+
+/* Where did the items come from?  There they wait no longer. */
+void
+pp_works_count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked)
+{
+	for (uint64 i = 0; i < n; i++)
+	{
+		PpResult *result = pp_results_of(results, rows[i]->item->target);
+
+		if (parked)
+		{
+			result->parked--;
+			result->parked_bytes -= rows[i]->item->size;
+		}
+		else
+			result->taken++;
+	}
+}

@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * works.h
+ *	  Pieces of work (intake.h) as rows that can be inserted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_WORKS_H
+#define PP_WORKS_H
+
+#include "intake.h"
+#include "results.h"
+#include "statement.h"
+
+extern void pp_works_note_attempt(const PpWork *works, int n, bool burying);
+extern const PpRow **pp_works_open(const PpClaim *claim, PpWork *works, int n, uint64 *nrows);
+extern void pp_works_count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked);
+
+#endif /* PP_WORKS_H */
