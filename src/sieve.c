@@ -40,11 +40,47 @@
 
 static int doubts_in_a_row = 0; /* tries of one row that may be bad */
 
+/* ---- tries ---- */
+
+static ErrorData *
+try_under_savepoint(PpSieve *sieve, const PpRow **rows, uint64 n, bool keep)
+{
+	bool deferred = n == 0 || (sieve->in_order && !sieve->dissecting);
+	ErrorData *error = pp_trial_under_savepoint(rows, n, deferred, keep ? sieve->results : NULL,
+												&sieve->timed_out);
+
+	if (error == NULL && keep && n > 0)
+		sieve->landed = sieve->moved = true;
+	return error;
+}
+
+/* Insert these; NULL, or why not; *row: which one, from 1 on, or 0. */
+static ErrorData *
+try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row)
+{
+	ErrorData *error = try_under_savepoint(sieve, rows, n, true);
+
+	*row = 0;
+	if (error && sieve->share && pp_batch_state.target == sieve->share->target &&
+		pp_cut == PP_CUT_NONE && !sieve->timed_out)
+		*row = Min(pp_batch_state.row, n);
+	return error;
+}
+
+/* Check what is deferred; `keep`: and it is checked.  NULL, or why it fails. */
+static ErrorData *
+try_deferred(PpSieve *sieve, bool keep)
+{
+	return try_under_savepoint(sieve, NULL, 0, keep);
+}
+
+/* ---- verdicts ---- */
+
 /* Would these rows fail in the same way, each by itself? */
 static bool
 fails_alike(PpSieve *sieve, const PpRow *row, const ErrorData *error)
 {
-	ErrorData *own = pp_try_for_nothing(sieve, row);
+	ErrorData *own = try_under_savepoint(sieve, &row, 1, false);
 	bool alike = own && pp_is_alike(own, error);
 
 	if (own)
@@ -396,7 +432,7 @@ dissect(PpSieve *sieve, const PpRow **rows, uint64 n)
 	MemoryContextSwitchTo(caller);
 	sieve->dissecting = true;
 	if (sift(sieve, rows, n, NULL, 0, true))
-		error = pp_try_deferred(sieve, true);
+		error = try_deferred(sieve, true);
 	sieve->timeouts += error && sieve->timed_out;
 	sieve->dissecting = false;
 	if (error == NULL && sieve->outcome == PP_SIEVED && sieve->stopped_at == NULL &&
@@ -440,7 +476,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 		if (error == NULL)
 		{
 			tried = next_stretch(sieve, rows + done, n - done, width, dissected);
-			error = pp_try_rows(sieve, rows + done, tried, &row);
+			error = try_rows(sieve, rows + done, tried, &row);
 			in_rows = has_begun(sieve, &pp_batch_state);
 		}
 		if (error == NULL)
@@ -484,7 +520,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 		{
 			/* those before it may pass, or not, without it */
 			uint64 other;
-			ErrorData *before = pp_try_rows(sieve, rows + done, row - 1, &other);
+			ErrorData *before = try_rows(sieve, rows + done, row - 1, &other);
 
 			if (before)
 			{
@@ -693,7 +729,7 @@ pp_sieve(PpSieve *sieve, const PpRow **rows, uint64 n)
 		sieve->share = NULL;
 		if (sieve->outcome == PP_SIEVED)
 		{
-			ErrorData *error = pp_try_deferred(sieve, false);
+			ErrorData *error = try_deferred(sieve, false);
 
 			if (error)
 				(void) start_again(sieve, error);

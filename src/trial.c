@@ -15,6 +15,7 @@
 
 #include "batch.h"
 #include "clock.h"
+#include "letterbox.h"
 #include "trial.h"
 
 /* The clock of statement_timeout starts anew. */
@@ -65,11 +66,14 @@ pp_trial_insert(const PpRow **rows, uint64 n, PpResults *results)
 						errmsg("a trigger went on after its cancellation")));
 }
 
-/* Something to be done under a savepoint; NULL, or why it couldn't. */
-typedef void (*Deed)(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results);
-
-static ErrorData *
-under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool keep)
+/*
+ * Insert rows under a savepoint.  `deferred`: and check at once what is deferred; of no rows
+ * that is all.  `results`: what it has done is added to these; NULL: it is undone.  Returns
+ * NULL, or why it couldn't be done; *timed_out: that took too long.
+ */
+ErrorData *
+pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred, PpResults *results,
+						 bool *timed_out)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -77,17 +81,20 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	int level = GetCurrentTransactionNestLevel();
 	MemoryContext context =
 		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
-	PpResults results = {0};
+	PpResults own = {0};
 
 	pp_trial_begin();
-	sieve->timed_out = false;
+	*timed_out = false;
 	pp_batch_state = (PpBatchState){0};
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		deed(sieve, rows, n, &results);
-		if (keep)
+		if (n > 0)
+			pp_trial_insert(rows, n, &own);
+		if (deferred)
+			pp_batch_fire_deferred();
+		if (results)
 			ReleaseCurrentSubTransaction();
 		else
 			RollbackAndReleaseCurrentSubTransaction();
@@ -96,8 +103,8 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	{
 		MemoryContextSwitchTo(caller);
 		error = pp_trial_take_error();
-		sieve->timed_out = pp_cut == PP_CUT_TIMEOUT;
-		if (sieve->timed_out)
+		*timed_out = pp_cut == PP_CUT_TIMEOUT;
+		if (*timed_out)
 			pp_trial_begin(); /* or else the clock goes on to end us */
 		QueryCancelPending = false;
 		while (GetCurrentTransactionNestLevel() > level)
@@ -106,55 +113,8 @@ under_savepoint(PpSieve *sieve, Deed deed, const PpRow **rows, uint64 n, bool ke
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
-	if (error == NULL && keep)
-	{
-		pp_results_add(sieve->results, &results);
-		sieve->landed = sieve->landed || n > 0;
-		sieve->moved = sieve->moved || n > 0;
-	}
+	if (error == NULL && results)
+		pp_results_add(results, &own);
 	MemoryContextDelete(context);
 	return error;
-}
-
-static void
-insert_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
-{
-	pp_trial_insert(rows, n, results);
-	if (sieve->in_order && !sieve->dissecting)
-		pp_batch_fire_deferred();
-}
-
-static void
-check_rows(PpSieve *sieve, const PpRow **rows, uint64 n, PpResults *results)
-{
-	pp_batch_fire_deferred();
-}
-
-/* Insert these; NULL, or why not; *row: which one, from 1 on, or 0. */
-ErrorData *
-pp_try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row)
-{
-	ErrorData *error = under_savepoint(sieve, insert_rows, rows, n, true);
-
-	*row = 0;
-	if (error && sieve->share && pp_batch_state.target == sieve->share->target &&
-		pp_cut == PP_CUT_NONE && !sieve->timed_out)
-		*row = Min(pp_batch_state.row, n);
-	return error;
-}
-
-/* ---- verdicts ---- */
-
-/* Could this one be inserted?  It is not. */
-ErrorData *
-pp_try_for_nothing(PpSieve *sieve, const PpRow *row)
-{
-	return under_savepoint(sieve, insert_rows, &row, 1, false);
-}
-
-/* Check what is deferred; `keep`: and it is checked.  NULL, or why it fails. */
-ErrorData *
-pp_try_deferred(PpSieve *sieve, bool keep)
-{
-	return under_savepoint(sieve, check_rows, NULL, 0, keep);
 }

@@ -3,21 +3,20 @@
  * trial.h
  *	  One try to insert rows: under a savepoint, and with the clock of statement_timeout.
  *
- * A try that fails leaves no trace but its error, and whether it was the clock that ended
- * it (sieve->timed_out); what one that doesn't has done is in the sieve's results.
+ * One that fails leaves no trace but its error.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_TRIAL_H
 #define PP_TRIAL_H
 
-#include "sieve.h"
+#include "results.h"
+#include "statement.h"
 
 extern void pp_trial_begin(void);
 extern ErrorData *pp_trial_take_error(void);
 extern void pp_trial_insert(const PpRow **rows, uint64 n, PpResults *results);
-extern ErrorData *pp_try_rows(PpSieve *sieve, const PpRow **rows, uint64 n, uint64 *row);
-extern ErrorData *pp_try_for_nothing(PpSieve *sieve, const PpRow *row);
-extern ErrorData *pp_try_deferred(PpSieve *sieve, bool keep);
+extern ErrorData *pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred,
+										   PpResults *results, bool *timed_out);
 
 #endif /* PP_TRIAL_H */
