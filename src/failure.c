@@ -120,7 +120,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		{
 			sieve->error = pp_error(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN,
 									"the rows go to several servers");
-			sieve->outcome = PP_SIEVE_AGAIN;
+			sieve->outcome = PP_SIEVE_APART;
 		}
 		if (sieve->outcome != PP_SIEVED || (nrows > 0 && is_in_vain(sieve)))
 		{

@@ -30,8 +30,8 @@
 typedef enum PpSieveOutcome
 {
 	PP_SIEVED,
-	PP_SIEVE_AGAIN,	   /* what we know by now says that all has to be done otherwise */
-	PP_SIEVE_APART,	   /* each target by itself, since one of them takes too long */
+	PP_SIEVE_AGAIN, /* what we know by now says that all has to be done otherwise */
+	PP_SIEVE_APART, /* each target by itself: one takes too long, or they go to several servers */
 	PP_SIEVE_TRANSIENT /* an error that isn't a target's */
 } PpSieveOutcome;
 
