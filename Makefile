@@ -9,7 +9,7 @@
 #	make test					every test, on throw-away servers
 #	make demo					real data through the pipeline, to look at
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
-#								a mixed load; 15 minutes
+#								a mixed load, chaos; 19 minutes
 #	make bench					calls and rows per second beside plain INSERTs; what bad rows cost
 #
 # For developers: make setup, floors, unit, format.
