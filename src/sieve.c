@@ -291,7 +291,12 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && sieve->share)
 	{
 		be_impatient(sieve);
-		if (sieve->held < MAX_HELD)
+		if (!sieve->by_row && pp_lock_parents(target))
+		{
+			sieve->by_row = true;
+			return VERDICT_HALVE; /* what was locked may be free by now */
+		}
+		if (sieve->by_row && sieve->held < MAX_HELD)
 			return VERDICT_HELD;
 		(void) stop_share(sieve, rows, error);
 		return VERDICT_END;
@@ -605,7 +610,7 @@ sift_share(PpSieve *sieve, PpTargetRows *share, bool alone)
 	sieve->bad_before = sieve->nbad;
 	sieve->landed = false;
 	sieve->streak = sieve->held = 0;
-	sieve->misfit = false;
+	sieve->misfit = sieve->by_row = false;
 	sieve->timed_out = sieve->slow = false;
 	sieve->stopped_at = NULL;
 	if (!ConditionalLockRelationOid(share->target, RowExclusiveLock))

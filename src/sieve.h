@@ -68,6 +68,7 @@ typedef struct PpSieve
 	int streak;				  /* bad ones in a row */
 	bool told;				  /* statements tell which row fails */
 	bool dissecting;		  /* in order: rows of one transaction, and what is deferred waits */
+	bool by_row;			  /* what its rows wait for is single ones' */
 	int held;				  /* rows of it that wait by themselves */
 	bool misfit;			  /* it takes none of them */
 	bool timed_out;			  /* so ended the last try */

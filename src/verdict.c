@@ -10,6 +10,7 @@
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -98,6 +99,29 @@ pp_is_alike(const ErrorData *a, const ErrorData *b)
 	if (a->constraint_name == NULL || b->constraint_name == NULL)
 		return a->constraint_name == b->constraint_name;
 	return strcmp(a->constraint_name, b->constraint_name) == 0;
+}
+
+/*
+ * Has nobody locked a table that this relation's foreign keys refer to?  Then nobody can
+ * until the transaction ends, and whatever else rows wait for concerns single ones.
+ */
+bool
+pp_lock_parents(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool locked = true;
+	ListCell *cell;
+
+	if (rel == NULL)
+		return true;
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(cell);
+
+		locked = locked && ConditionalLockRelationOid(fkey->confrelid, RowShareLock);
+	}
+	relation_close(rel, AccessShareLock);
+	return locked;
 }
 
 /* May a row that this relation's foreign keys refer to be parked, from before that row? */

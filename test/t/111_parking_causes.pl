@@ -324,21 +324,30 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	adds_up('postgres', 'column dropped');
 	set_and_reload('misfit_timeout', "'10min'");
 
-	# the same beside a foreign key that fails, so that all is done in order
-	set_and_reload('misfit_timeout', "'10min'");
-	$dbh->do("CREATE TABLE no_parent (n int PRIMARY KEY)");
-	create_target('postgres', 'beside', 'c int');
-	create_target('postgres', 'orphan', 'FOREIGN KEY (n) REFERENCES no_parent');
-	$dbh->do("SELECT persist_pause()");
-	enqueue('postgres', 'orphan', 1, 3);
-	$dbh->do("SELECT persist_enqueue('beside', jsonb_build_object('n', i, 'c', i)) FROM generate_series(1, 40) AS i");
-	$committed{postgres}{beside} = 40;
-	$dbh->do("ALTER TABLE beside DROP c");
-	$dbh->do("SELECT persist_resume()");
-	is_parked('postgres', 'beside', 40, '^42', 'column dropped, in order: parked');
-	$dbh->do("ALTER TABLE beside ADD c int");
-	lands_without('orphan', [ 1 .. 3 ], '23503', 'column dropped, in order, the other');
-	lands_without('beside', [], '', 'column dropped, in order, mended');
+	# beside another target's rows that are tried in order, since a foreign key fails, or
+	# something deferred
+	$dbh->do("CREATE TABLE one (n int PRIMARY KEY)");
+	create_target('postgres', 'orphan', 'one int REFERENCES one');
+	create_target('postgres', 'refused');
+	$dbh->do(q{CREATE FUNCTION refuse_later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$});
+	$dbh->do("CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON refused DEFERRABLE INITIALLY DEFERRED"
+		  . " FOR EACH ROW EXECUTE FUNCTION refuse_later()");
+	foreach my $beside ('orphan', 'refused')
+	{
+		create_target('postgres', "narrow_$beside", 'c int');
+		$dbh->do("SELECT persist_pause()");
+		$dbh->do("SELECT persist_enqueue('$beside', '" . ($beside eq 'orphan' ? '{"one": 1}' : '{}') . "'),"
+			  . qq( persist_enqueue('narrow_$beside', '{"n": 1, "c": 1}')));
+		$committed{postgres}{$_} = 1 foreach $beside, "narrow_$beside";
+		$dbh->do("ALTER TABLE narrow_$beside DROP c");
+		$dbh->do("SELECT persist_resume()");
+		ok(eval { wait_for_sql($dbh, "SELECT dead = 1 FROM persist_stats WHERE target_name = '$beside'") }, "column dropped, beside $beside: the other is dead");
+		$dead++;
+		is_parked('postgres', "narrow_$beside", 1, '^42', "column dropped, beside $beside: parked");
+		$dbh->do("ALTER TABLE narrow_$beside ADD c int");
+		lands('postgres', "narrow_$beside", "column dropped, beside $beside: mended");
+		adds_up('postgres', "column dropped, beside $beside");
+	}
 
 	create_target('postgres', 'alike');
 	add_trigger('alike', "RAISE check_violation");
@@ -434,7 +443,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 is_clean_log(
 	qr/^WARNING:  terminating connection due to/,    # of the other server
-	qr/persist_pipeline worker (57014|23503|23505|23514|428..|42703) WARNING:  .* for relation/,
+	qr/persist_pipeline worker (57014|23503|23505|23514|428..|42703|P0001) WARNING:  .* for relation/,
 	qr/client backend 53400 ERROR:  the item for relation "refusing" cannot become a dead letter/);
 $node->stop;
 done_testing();
