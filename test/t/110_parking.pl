@@ -390,17 +390,17 @@ my $node = parking_node('parking');
 	# no lock of single rows, and nobody passes those that wait
 	$dbh->do($_) foreach (
 		'INSERT INTO parent SELECT generate_series(1001, 1040)',
-		'CREATE SEQUENCE tries',
-		q{CREATE FUNCTION count_try() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.tries'); RETURN NEW; END $$},
-		'CREATE TRIGGER count_try BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION count_try()');
+		'CREATE SEQUENCE child_tries',
+		q{CREATE FUNCTION count_child_try() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('public.child_tries'); RETURN NEW; END $$},
+		'CREATE TRIGGER count_child_try BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION count_child_try()');
 	foreach my $tries (117, 119, 121, 123, 125, 127)
 	{
-		$dbh->do("TRUNCATE child; SELECT setval('tries', 1)");
+		$dbh->do("TRUNCATE child; SELECT setval('child_tries', 1)");
 		$lock = lock_tables('parent');
 		$dbh->do("SELECT persist_enqueue('child', jsonb_build_object('n', i, 'parent', 1000 + i)) FROM generate_series(1, 40) AS i");
 		$committed{postgres}{child} += 40;
 		my $end = time + 60;
-		{} until one_value($dbh, "SELECT last_value >= $tries FROM tries") || time > $end;    # without a pause: it is soon over
+		{} until one_value($dbh, "SELECT last_value >= $tries FROM child_tries") || time > $end;    # without a pause: it is soon over
 		unlock($lock);
 		ok(eval { wait_for_sql($dbh, "SELECT count(*) = 40 FROM child") }, "parents' lock, $tries tries: children come");
 		is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, 40)) FROM child"),
