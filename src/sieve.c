@@ -33,6 +33,8 @@
 						*/
 #define DENSE_STREAK 4 /* bad ones in a row; the next one may be so, too */
 #define FEW_FOUND 2	   /* so few bad ones say nothing about how many there are */
+#define FEWER 4		   /* that many times fewer rows, after some that have failed together ... */
+#define MUCH_FEWER 16  /* ... and after all of them: where the bad ones are may be anywhere */
 #define MIN_TOLD 64
 #define MAX_TIMEOUTS 2 /* of one transaction */
 #define DOUBTS 3
@@ -383,13 +385,14 @@ next_width(const PpSieve *sieve, uint64 width, uint64 done, uint64 found, bool c
 {
 	uint64 apart = found > 0 ? done / found : 0;
 
+	/* a try in vain costs all its rows, one more INSERT next to nothing */
 	if (came_through)
 		width =
-			sieve->told || found <= FEW_FOUND ? 2 * width : Min(2 * width, Max(apart * 7 / 10, 1));
+			sieve->told || found <= FEW_FOUND ? 2 * width : Min(2 * width, Max(apart * 7 / 20, 1));
 	else if (sieve->told)
 		width = Max(4 * apart, MIN_TOLD); /* more would only be read in vain */
 	else
-		width = sieve->streak >= DENSE_STREAK ? 1 : Max(apart * 7 / 20, 1);
+		width = sieve->streak >= DENSE_STREAK ? 1 : Max(apart / 4, 1);
 	return sieve->width > 0 ? Min(width, sieve->width) : width;
 }
 
@@ -516,7 +519,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 				if (sieve->outcome != PP_SIEVED)
 					return false;
 			}
-			width = Max(tried / 2, 1);
+			width = Max(tried / (tried == n ? MUCH_FEWER : FEWER), 1);
 			forget(sieve, error);
 			error = NULL;
 			continue;
