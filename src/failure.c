@@ -40,7 +40,8 @@ static bool impatient; /* somebody has waited for a lock, and nobody is to wait 
 static bool opening;   /* it ended before its items could be read */
 static bool careful;   /* a COMMIT has failed on one of several other servers */
 #define MAX_ROUNDS 64
-#define NARROWER 8 /* that many times fewer items, where too many take too long */
+#define NARROWER 8	 /* that many times fewer items, where too many take too long */
+#define MAX_DOUBTS 2 /* of the beginning or the commit */
 
 /*
  * Called once, by the worker that has attached to its lane.  If the last one ended in
@@ -337,6 +338,18 @@ check_extension(void)
 }
 
 /*
+ * Has a COMMIT failed after which rows may be on one other server, and not on the next?
+ * Each further try of all of them would write them there once more.  What has happened once
+ * may do so again: from then on no COMMIT is for several of them.
+ */
+static bool
+is_torn(void)
+{
+	careful |= pp_identity_is_committing() && pp_batch_is_scattered();
+	return careful && pp_batch_is_scattered();
+}
+
+/*
  * Find out what can be inserted, and what becomes of the rest.  NULL: it is settled;
  * sieve->outcome: PP_SIEVED, if the error is that of the beginning or of the commit.
  */
@@ -346,16 +359,22 @@ sift(PpWork *works, int n, PpSieve *sieve)
 	ErrorData *known = sieve->known;
 	PpBatchState at = sieve->at;
 	ErrorData *failure;
+	int doubts = 0;
 
 	check_extension(); /* no item is to blame for an extension that lacks something */
 	*sieve = (PpSieve){.known = known, .at = at};
 	failure = try(works, n, pp_sieve, sieve);
 
-	/* each time there is a target less */
-	for (int i = 0; failure && sieve->outcome == PP_SIEVE_AGAIN && i < MAX_ROUNDS; i++)
+	/* each time there is a target less, or somebody has cancelled what is not an item's */
+	for (int i = 0; failure && i < MAX_ROUNDS; i++)
 	{
+		bool in_doubt = sieve->outcome == PP_SIEVED && pp_is_doubtful(failure) &&
+						pp_cut == PP_CUT_NONE && !is_torn() && doubts++ < MAX_DOUBTS;
+
+		if (sieve->outcome != PP_SIEVE_AGAIN && !in_doubt)
+			break;
 		impatient |= failure->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-		*sieve = (PpSieve){.in_order = true};
+		*sieve = (PpSieve){.in_order = sieve->in_order || !in_doubt};
 		failure = try(works, n, pp_sieve, sieve);
 	}
 	return failure;
@@ -373,18 +392,6 @@ is_nobodys(const PpSieve *sieve, const ErrorData *failure)
 {
 	return sieve->outcome == PP_SIEVE_TRANSIENT || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD ||
 		   (opening && pp_is_transient(failure));
-}
-
-/*
- * Has a COMMIT failed after which rows may be on one other server, and not on the next?
- * Each further try of all of them would write them there once more.  What has happened once
- * may do so again: from then on no COMMIT is for several of them.
- */
-static bool
-is_torn(void)
-{
-	careful |= pp_identity_is_committing() && pp_batch_is_scattered();
-	return careful && pp_batch_is_scattered();
 }
 
 /* Park all that the works have, so that each target is tried by itself. */

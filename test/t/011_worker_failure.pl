@@ -108,6 +108,37 @@ ok(drain($node), 'flushed');
 is($node->safe_psql('postgres', $summary), '4|4|4', 'a cancelled statement costs no item');
 is_deeply([ complaints($node, $from) ], [], 'and is nothing to warn of');
 
+# in the commit, again and again
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE hesitant (n int);
+	CREATE SEQUENCE calls;
+	CREATE FUNCTION hesitate() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		-- not where the worker looks whether it passes
+		IF nextval('public.calls') IN (1, 3, 5) THEN
+			PERFORM pg_advisory_xact_lock(1);
+		END IF;
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER hesitate AFTER INSERT ON hesitant DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION hesitate();
+});
+$locker->do("SELECT pg_advisory_lock(1)");
+$node->safe_psql('postgres', "SELECT persist_enqueue('hesitant', '{}')");
+foreach my $calls (1, 3, 5)
+{
+	ok( $node->poll_query_until('postgres',
+			"SELECT count(*) = 1 FROM pg_stat_activity, calls WHERE backend_type = 'persist_pipeline worker'"
+			  . " AND wait_event_type = 'Lock' AND last_value = $calls"),
+		"the worker waits in call $calls");
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+}
+$locker->do("SELECT pg_advisory_unlock(1)");
+ok(drain($node), 'flushed');
+is($node->safe_psql('postgres', "SELECT count(*), (SELECT count(*) FROM persist_dead_letters) FROM hesitant"),
+	'1|0', 'a cancelled commit costs no item');
+
 # ---- an item that alone takes longer than statement_timeout harms only itself
 
 $node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '200ms'");
