@@ -66,6 +66,18 @@ create_target('postgres', 'free');
 	ok(eval { wait_for_sql(session('postgres'), "SELECT count(*) = 1 FROM g3") }, 'paused parent: resumed, all of them come');
 	adds_up('postgres', 'paused parent');
 
+	# so does what comes after a restart
+	session('postgres')->do("SELECT persist_pause('g1')");
+	session('postgres')->do("SELECT persist_enqueue('g1', '{\"id\": 2}')");
+	is_parked('postgres', 'g1', 1, '55000', 'paused parent: parked');
+	restart_with();
+	session('postgres')->do("SELECT persist_enqueue('g2', '{\"id\": 2, \"parent\": 2}')");
+	is_parked('postgres', 'g2', 1, '23503', 'paused parent: its child waits, after a restart');
+	session('postgres')->do("SELECT persist_resume('g1')");
+	ok(eval { wait_for_sql(session('postgres'), "SELECT count(*) = 2 FROM g2") }, 'paused parent: resumed after a restart, both come');
+	$committed{postgres}{$_}++ foreach 'g1', 'g2';
+	adds_up('postgres', 'paused parent, after a restart');
+
 	# what needs each other in the end, in one transaction, stays together beside a bad row
 	session('postgres')->do("CREATE TABLE nd (id int PRIMARY KEY, up int REFERENCES nd DEFERRABLE INITIALLY DEFERRED, CHECK (id < 100))");
 	session('postgres')->do("SELECT persist_pause('nd')");
