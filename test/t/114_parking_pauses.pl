@@ -253,6 +253,16 @@ create_target('postgres', 'free');
 		adds_up('postgres', "parent, $name");
 	}
 
+	# in one transaction, what comes after it
+	$dbh->do("CREATE TABLE later (id int PRIMARY KEY); CREATE TABLE sooner (n int, parent int REFERENCES later DEFERRABLE INITIALLY DEFERRED)");
+	$dbh->do("SELECT persist_pause('later')");
+	$dbh->do("SELECT persist_enqueue('sooner', '{\"n\": 1, \"parent\": 1}'), persist_enqueue('later', '{\"id\": 1}')");
+	$committed{postgres}{$_} = 1 foreach 'sooner', 'later';
+	is_parked('postgres', 'sooner', 1, '23503', 'parent, after its child: the child waits');
+	$dbh->do("SELECT persist_resume('later')");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM sooner") }, 'parent, after its child: both come');
+	adds_up('postgres', 'parent, after its child');
+
 	# in the same table, another role's
 	$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(text, text, boolean) TO other; CREATE TABLE node (id int PRIMARY KEY, parent int REFERENCES node)");
 	$dbh->do("GRANT SELECT ON node TO other; GRANT INSERT ON node TO other");
@@ -284,6 +294,15 @@ create_target('postgres', 'free');
 	$dbh->do("SELECT persist_resume('left_half')");
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2 + $dead FROM persist_dead_letters") }, 'a circle: both die');
 	adds_up('postgres', 'a circle');
+
+	# the same in one transaction
+	$dbh->do("SELECT persist_pause('left_half')");
+	$dbh->do("SELECT persist_enqueue('left_half', '{\"id\": 3, \"other\": 4}'), persist_enqueue('right_half', '{\"id\": 3, \"other\": 4}')");
+	$committed{postgres}{"${_}_half"}++ foreach 'left', 'right';
+	is_parked('postgres', "${_}_half", 1, '', "a circle in one transaction: $_") foreach 'left', 'right';
+	$dbh->do("SELECT persist_resume('left_half')");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 4 + $dead FROM persist_dead_letters") }, 'a circle in one transaction: both die');
+	adds_up('postgres', 'a circle in one transaction');
 }
 
 # ---- a target that goes, with what is parked of it
