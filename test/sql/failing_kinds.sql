@@ -71,6 +71,22 @@ SELECT n FROM before_row WHERE n > 9;
 SELECT count(*), min(sqlstate), max(sqlstate) FROM letters;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- as if the ring were full, for what it enqueues: with others there may be less of that
+CREATE TABLE no_room (n int);
+CREATE FUNCTION find_no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.n = 5 THEN
+		RAISE 'no room' USING ERRCODE = 'insufficient_resources';
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER find_no_room BEFORE INSERT ON no_room FOR EACH ROW EXECUTE FUNCTION find_no_room();
+SELECT send('no_room');
+SELECT persist_flush();
+SELECT string_agg(n::text, ' ' ORDER BY n) FROM no_room;
+TABLE letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
 -- at the commit
 CREATE TABLE deferred_trigger (n int);
 CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON deferred_trigger DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
