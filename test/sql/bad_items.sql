@@ -64,6 +64,14 @@ TABLE letters;
 \x off
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- a column of a view that can't be inserted into
+CREATE VIEW doubled AS SELECT n, 2 * n AS twice FROM t;
+SELECT persist_configure('doubled', bad_items => 'dead');
+SELECT count(persist_enqueue('doubled', '{"n": 18, "twice": 36}'));
+SELECT target_name, item, sqlstate, message FROM letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+DROP VIEW doubled;
+
 -- several at once
 BEGIN;
 TRUNCATE ids;
