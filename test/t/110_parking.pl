@@ -45,6 +45,7 @@ my $node = parking_node('parking');
 
 {
 	my $dbh = session('postgres');
+	my $from = log_position($node);
 	my $start;
 
 	create_target('postgres', 'tried');
@@ -60,6 +61,8 @@ my $node = parking_node('parking');
 	cmp_ok(time - $start, '>', 2.2, 'pauses: they grow');
 	open_gate('postgres');
 	lands('postgres', 'tried', 'pauses');
+	$node->wait_for_log(qr/items for relation with OID \d+ are not parked any more/, $from);
+	is(scalar(log_since($node, $from, qr/items for relation "tried" are parked: SQLSTATE 55006/)), 1, 'pauses: the log says so once');
 	adds_up('postgres', 'pauses');
 }
 
@@ -407,6 +410,59 @@ my $node = parking_node('parking');
 			1, "parents' lock, $tries tries: in order");
 	}
 	adds_up('postgres', "parents' lock");
+}
+
+# ---- a row whose lock is gone comes, though others keep being parked for another lock
+
+{
+	my $dbh = session('postgres');
+	my @locks = map { connect_to($node) } 1 .. 2;
+	my $n = 0;
+
+	$dbh->do("CREATE TABLE waits (n int, parent int REFERENCES parent)");
+	foreach my $id (1, 2)
+	{
+		$locks[ $id - 1 ]->begin_work;
+		$locks[ $id - 1 ]->do("SELECT FROM parent WHERE id = $id FOR UPDATE");
+	}
+	$dbh->do("SELECT persist_enqueue('waits', '{\"n\": 0, \"parent\": 1}')");
+	is_parked('postgres', 'waits', 1, '55P03', 'two row locks: parked');
+	$locks[0]->commit;
+	ok( eval {
+			wait_until(
+				'it comes',
+				sub {
+					$dbh->do("SELECT persist_enqueue('waits', jsonb_build_object('n', ?::int, 'parent', 2))", undef, ++$n);
+					one_value($dbh, "SELECT count(*) = 1 FROM waits");
+				});
+		},
+		'two row locks: one is gone, and its row comes');
+	$locks[1]->commit;
+	$_->disconnect foreach @locks;
+	$committed{postgres}{waits} = $n + 1;
+	adds_up('postgres', 'two row locks');
+}
+
+# ---- a row that waits for a lock, and one of the same table that refers to it
+
+{
+	my $dbh = session('postgres');
+	my $lock = connect_to($node);
+	my $letters = one_value($dbh, "SELECT count(*) FROM persist_dead_letters");
+
+	$dbh->do("CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree, parent int REFERENCES parent)");
+	$lock->begin_work;
+	$lock->do("SELECT FROM parent WHERE id = 1 FOR UPDATE");
+	$dbh->do("SELECT persist_enqueue('tree', '{\"id\": 1, \"parent\": 1}')");
+	is_parked('postgres', 'tree', 1, '55P03', 'row lock in a tree: the parent is parked');
+	$dbh->do("SELECT persist_enqueue('tree', '{\"id\": 2, \"up\": 1}')");
+	is_parked('postgres', 'tree', 2, '', 'row lock in a tree: so is the child');
+	$lock->commit;
+	$lock->disconnect;
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2 FROM tree") }, 'row lock in a tree: both come');
+	$committed{postgres}{tree} = 2;
+	adds_up('postgres', 'row lock in a tree');
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), $letters, 'row lock in a tree: none is dead');
 }
 
 # ---- a limit for each target
