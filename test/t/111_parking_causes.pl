@@ -360,6 +360,12 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	add_trigger('alike', "NULL");
 	lands_without('alike', [], '', 'all alike, mended');
 
+	# not alike: each row for its own reason
+	create_target('postgres', 'unalike', 'CONSTRAINT odd CHECK (n % 2 = 1), CONSTRAINT even CHECK (n % 2 = 0)');
+	enqueue_paused('unalike', 1, 150);
+	$dbh->do("SELECT persist_resume('unalike')");
+	lands_without('unalike', [ 1 .. 150 ], '23514', 'all, but not alike');
+
 	# where no row has been looked at, and where it is found out at the end
 	$dbh->do("CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS \$\$BEGIN RAISE check_violation; END\$\$");
 	foreach my $kind ([ 'TRIGGER', 'BEFORE', 'FOR EACH STATEMENT' ], [ 'CONSTRAINT TRIGGER', 'AFTER', 'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW' ])
