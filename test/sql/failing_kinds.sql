@@ -340,6 +340,10 @@ SELECT n, count(*) FROM cancelled GROUP BY n ORDER BY n;
 SELECT item->>'n' AS n, sqlstate, count(*) FROM persist_dead_letters GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- each has been counted once, whatever it took to find out
+SELECT s.target_name, enqueued, persisted, discarded, dead + skipped + lost + pending AS others
+FROM persist_stats AS s JOIN pg_class AS c ON c.oid = s.target WHERE relnamespace = 'failing_kinds'::regnamespace ORDER BY s.target_name COLLATE "C";
+
 -- nothing waits; a pass that another worker had begun may be made once more
 SELECT persist_flush();
 SELECT items_pending, ring_closed, diverted FROM persist_queue WHERE datname = current_database();

@@ -140,6 +140,18 @@ SELECT persist_flush();
 SELECT string_agg(n::text, ' ' ORDER BY n) FROM t;
 SELECT string_agg(a::text, ' ' ORDER BY a) FROM indexed;
 SELECT failed_since(:before) AS failed;
+-- the same in the ring alone: what has landed isn't there to be inserted again
+CREATE TABLE in_ring (n int CHECK (n <> 3));
+GRANT INSERT ON in_ring TO pp_failing;
+SELECT persist_configure('in_ring', durability => 'ring');
+BEGIN;
+SELECT count(persist_enqueue('in_ring', '{"n": 1}'));
+SET LOCAL ROLE pp_failing;
+SELECT count(persist_enqueue('in_ring', jsonb_build_object('n', i))) FROM generate_series(2, 4) AS i;
+COMMIT;
+SELECT persist_flush();
+SELECT string_agg(n::text, ' ' ORDER BY n) FROM in_ring;
+SELECT enqueued, persisted, dead FROM persist_stats WHERE target = 'in_ring'::regclass;
 -- and nothing waits
 SELECT items_pending, ring_used, ring_closed FROM persist_queue WHERE datname = current_database();
 DROP OWNED BY pp_failing;
