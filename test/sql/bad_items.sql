@@ -18,6 +18,7 @@ END $$;
 CREATE DOMAIN asked AS text CHECK (bad_items.fussy(VALUE));
 CREATE TYPE mood AS ENUM ('glad', 'sad');
 CREATE TABLE t (n int, e even, s varchar(3), m mood, d date, a int[], q asked, g int GENERATED ALWAYS AS (n + 1) STORED, i int GENERATED ALWAYS AS IDENTITY);
+CREATE FUNCTION busy() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE object_in_use; END';
 CREATE VIEW letters AS
 SELECT target_name, role_name = current_user AS mine, item, sqlstate, message, detail, constraint_name, context, attempts, enqueued_at <= failed_at AS in_time, data IS NULL AS never_an_item
 FROM public.persist_dead_letters ORDER BY id;
@@ -118,8 +119,15 @@ ALTER TABLE t ADD CONSTRAINT obstacle CHECK (n < 32);
 SELECT count(persist_enqueue('t', '{"n": 33}'));
 SELECT persist_flush();
 ALTER TABLE t DROP CONSTRAINT obstacle;
+SELECT errors FROM persist_stats WHERE target = 't'::regclass \gset
 SELECT persist_requeue();
 SELECT id = :id AS same, item, sqlstate, message, attempts FROM persist_dead_letters;
+SELECT errors - :errors AS errors FROM persist_stats WHERE target = 't'::regclass;
+-- what isn't its fault does
+ALTER TABLE t ADD colour text, ADD busy int, ALTER busy SET DEFAULT bad_items.busy();
+SELECT persist_requeue();
+SELECT id = :id AS same, attempts FROM persist_dead_letters;
+ALTER TABLE t DROP colour, DROP busy;
 SELECT persist_flush();
 SELECT n FROM t WHERE n = 33;
 SELECT persist_requeue(:id, '{"n": 31}');

@@ -74,13 +74,13 @@ SELECT count(persist_enqueue('queue', jsonb_build_object('n', n))) FROM unnest(A
 SELECT persist_flush();
 TABLE arrived;
 TABLE dead;
-SELECT array_agg(id ORDER BY pos, id) AS ids FROM persist_dead_letters \gset
+SELECT array_agg(id ORDER BY pos, id) AS ids, array_agg(enqueued_at ORDER BY pos, id) AS enqueued_at FROM persist_dead_letters \gset
 
 -- they fail again: the same letters
 SELECT persist_requeue();
 SELECT persist_flush();
 TABLE dead;
-SELECT array_agg(id ORDER BY pos, id) = :'ids' AS same_ids FROM persist_dead_letters;
+SELECT array_agg(id ORDER BY pos, id) = :'ids' AS same_ids, array_agg(enqueued_at ORDER BY pos, id) = :'enqueued_at' AS same_times FROM persist_dead_letters;
 
 -- nobody's
 SELECT persist_requeue('{}');
@@ -170,6 +170,11 @@ SELECT persist_flush();
 SELECT persist_requeue((:'ids'::bigint[])[2:3]);
 SELECT persist_flush();
 TABLE dead;
+SELECT persist_requeue((:'ids'::bigint[])[1:2]);
+SELECT persist_flush();
+SELECT persist_requeue((:'ids'::bigint[])[3:3]);
+SELECT persist_flush();
+SELECT string_agg(item ->> 'n', ' ' ORDER BY pos, part, id) AS in_order FROM persist_dead_letters;
 ALTER TABLE queue DROP CONSTRAINT obstacle;
 TRUNCATE queue;
 SELECT persist_requeue();
@@ -184,6 +189,17 @@ ALTER TABLE unlogged DROP CONSTRAINT obstacle;
 SELECT persist_requeue();
 SELECT persist_flush();
 TABLE unlogged;
+
+-- what has been damaged: by its values
+ALTER TABLE queue ADD CONSTRAINT obstacle CHECK (n < 10) NOT VALID;
+SELECT count(persist_enqueue('queue', '{"n": 10}'));
+SELECT persist_flush();
+UPDATE persist_dead_letters SET data = '\x0102';
+ALTER TABLE queue DROP CONSTRAINT obstacle;
+TRUNCATE queue;
+SELECT persist_requeue();
+SELECT persist_flush();
+TABLE arrived;
 
 -- together with new items of the transaction, and in its place among them
 ALTER TABLE queue ADD CONSTRAINT obstacle CHECK (n < 10) NOT VALID;
@@ -204,6 +220,7 @@ TABLE arrived;
 TRUNCATE t;
 SELECT persist_enqueue('t', '{"id": 1, "v": 13, "label": "mine"}') AS id \gset
 SELECT persist_flush();
+SELECT enqueued_at AS first_enqueued_at FROM persist_dead_letters \gset
 SELECT persist_requeue(:id, '{"id": 1, "colour": "red"}');
 SELECT persist_requeue(:id, '{"id": "one"}');
 SELECT persist_requeue(:id, '[1]');
@@ -215,7 +232,7 @@ SELECT id = :id AS same, item ->> 'v' AS v, attempts FROM persist_dead_letters;
 -- no better
 SELECT persist_requeue(:id, '{"id": 1, "v": 13, "label": "repaired"}');
 SELECT persist_flush();
-SELECT id = :id AS same, item ->> 'v' AS v, item ->> 'label' AS label, attempts FROM persist_dead_letters;
+SELECT id = :id AS same, item ->> 'v' AS v, item ->> 'label' AS label, attempts, enqueued_at = :'first_enqueued_at' AS same_time FROM persist_dead_letters;
 -- rolled back
 BEGIN;
 SELECT persist_requeue(:id, '{"id": 1, "v": 1}');
