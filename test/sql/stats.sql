@@ -231,11 +231,27 @@ BEGIN
 		COMMIT;
 	END LOOP;
 END $$;
+CREATE TABLE dropped (n int CHECK (n > 0));
+CREATE TABLE dropped_with_letter (LIKE dropped INCLUDING ALL);
+SELECT count(persist_enqueue(target, '{"n": 1}')) FROM unnest('{passed_over, dropped}'::regclass[]) AS target;
+SELECT count(persist_enqueue('dropped_with_letter', '{"n": -1}')), count(persist_enqueue('t', '{"n": 6001, "v": "secret"}'));
+SELECT persist_flush();
+SELECT count(persist_enqueue('passed_over', '{"n": 3}')), count(persist_enqueue('t', '{"n": 1}')), count(persist_enqueue('t', '{"n": 6002}'));
+SELECT persist_flush();
+SELECT persist_discard(ARRAY(SELECT min(id) FROM public.persist_dead_letters WHERE target = 't'::regclass));
+DROP TABLE dropped, dropped_with_letter;
+CREATE VIEW quiet AS SELECT * FROM public.persist_stats WHERE target <> 'stats.other'::regclass;
+CREATE TABLE quiet_before AS TABLE quiet;
 CALL trickle(600);
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name IN ('other', 'passed_over', 't');
+-- of what is no more, and has no letters, the sum is left
+SELECT count(*) FROM (SELECT * FROM quiet_before WHERE target = 0 OR dead > 0 OR target IN (SELECT oid FROM pg_class) EXCEPT TABLE quiet) AS changed WHERE target <> 0;
+SELECT (SELECT ARRAY[sum(persisted), sum(skipped), sum(dead), sum(discarded), sum(lost), sum(errors)] FROM quiet_before) =
+	(SELECT ARRAY[sum(persisted), sum(skipped), sum(dead), sum(discarded), sum(lost), sum(errors)] FROM quiet) AS same_sums;
 SELECT batches FROM persist_stats WHERE target = 'other'::regclass;
 SELECT count(*) < 600 AS summed_up FROM persist_account WHERE target = 'other'::regclass;
 SELECT count(*) FROM wrong;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
 DROP ROLE pp_stats_monitor, pp_stats_nobody;
 DROP SCHEMA stats CASCADE;
