@@ -200,6 +200,28 @@ SELECT count(*) AS orphans FROM child WHERE p NOT IN (SELECT id FROM parent);
 SELECT id FROM child WHERE id = 2;
 SELECT items_failed - :failed > 0 AS failed FROM persist_queue WHERE datname = current_database();
 
+-- what is deferred sees what the rest saw, and waits for a lock no longer
+CREATE TABLE later (n int);
+CREATE TABLE seen_later (lock_timeout text, custom text, cu name);
+CREATE FUNCTION see_now() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('app.custom', 'of the batch', false);
+	RETURN NEW;
+END $$;
+CREATE FUNCTION see_later() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO identity_leftovers.seen_later VALUES (current_setting('lock_timeout'), current_setting('app.custom', true), current_user);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER see_now BEFORE INSERT ON later FOR EACH ROW EXECUTE FUNCTION see_now();
+CREATE CONSTRAINT TRIGGER see_later AFTER INSERT ON later DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see_later();
+GRANT INSERT ON later, seen_later TO pp_victim;
+SET ROLE pp_victim;
+SELECT count(persist_enqueue('later', '{"n": 1}'::jsonb));
+RESET ROLE;
+SELECT persist_flush();
+TABLE seen_later;
+
 DROP SCHEMA identity_leftovers CASCADE;
 DROP OWNED BY pp_mallory, pp_victim;
 DROP ROLE pp_mallory, pp_victim;
