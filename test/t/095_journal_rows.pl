@@ -327,6 +327,7 @@ sub damage
 	my $from = log_position($node);
 	my $failed = failed();
 	my $persisted = persisted();
+	my $lost = one_value($dbh, "SELECT coalesce(sum(lost), 0) FROM persist_stats");
 	my $good = keys(%$items) - keys(%$damage);
 	my %pos;
 
@@ -363,6 +364,7 @@ sub damage
 	}
 	is(failed() - $failed, scalar(keys %$damage), "$name: counted as failed");
 	is(persisted() - $persisted, $good, "$name: the others as persisted");
+	is(one_value($dbh, "SELECT sum(lost) FROM persist_stats") - $lost, scalar(keys %$damage), "$name: and they are lost");
 	is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 0, "$name: nothing is left in the journal");
 	ok(eval { wait_for_sql($dbh, "SELECT sum(pending) = 0 FROM persist_stats"); 1 }, "$name: nor in the account");
 	return %pos;
@@ -516,6 +518,9 @@ is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM counted"), '{1,2,3
 wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_queue WHERE datname = 'shut' AND items_persisted = 1 AND items_pending = 0");
 $dbh->do("ALTER DATABASE shut ALLOW_CONNECTIONS true");
 is($node->safe_psql('shut', "SELECT array_agg(n ORDER BY n) FROM t"), '{1,2}', 'crash: also where connections are not allowed');
+cmp_ok(one_value($dbh, "SELECT sum(lost) FROM persist_stats"), '>', 0, 'lost: what could not be read is counted, over a crash');
+$dbh->do("SELECT persist_stats_reset()");
+is(one_value($dbh, "SELECT sum(lost) FROM persist_stats"), 0, 'lost: counted anew');
 $dbh->disconnect;
 
 is_deeply(
