@@ -490,6 +490,13 @@ my $node = parking_node('parking');
 	lands('postgres', $_, "parked_limit: $_") foreach 'bounded', 'unbounded';
 	enqueue('postgres', 'bounded', $n + 1, $n + 10);
 	lands('postgres', 'bounded', 'parked_limit: now it takes items again');
+	shut_gate('postgres');
+	enqueue('postgres', 'bounded', $n + 11, $n + 20);
+	is_parked('postgres', 'bounded', 10, '55006', 'parked_limit: parked again');
+	enqueue('postgres', 'bounded', $n + 21, $n + 30);
+	is_parked('postgres', 'bounded', 20, '55006', 'parked_limit: what has gone counts no longer');
+	open_gate('postgres');
+	lands('postgres', 'bounded', 'parked_limit: parked again');
 	adds_up('postgres', 'parked_limit');
 }
 
