@@ -54,11 +54,15 @@ $node->safe_psql(
 	CREATE TABLE held (run text, n int, how text);
 	CREATE TABLE released ();
 	CREATE SEQUENCE ends;
+	CREATE SEQUENCE waits;
 	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \$\$
 	BEGIN
 		IF NEW.how = 'end' AND nextval('public.ends') = 1 THEN
 			PERFORM set_config('exit_on_error', 'on', false);
 			RAISE 'the end';
+		END IF;
+		IF NEW.how = 'wait' THEN
+			PERFORM nextval('public.waits');
 		END IF;
 		WHILE NEW.how IN ('wait', 'end') AND NOT EXISTS (SELECT FROM public.released) LOOP
 			PERFORM pg_sleep(0.02);
@@ -448,6 +452,25 @@ foreach my $run (sort keys %innocent)
 	check_run($run, $from, 180, $run =~ /worker/ ? $times : 0);
 }
 
+# ---- cancelled by a person, while it inserts an item
+
+{
+	my $from = log_position($node);
+	my $dbh = connect_to($node);
+
+	enqueue($dbh, 'cancelled', [ 'held', 1, 'wait' ]);
+	foreach my $try (1, 2)
+	{
+		ok(eval { wait_for_sql($dbh, "SELECT is_called AND last_value = $try FROM waits") }, "cancelled: try $try");
+		$dbh->do("SELECT pg_cancel_backend(worker_pid) FROM persist_queue");
+	}
+	ok(eval { wait_for_sql($dbh, "SELECT last_value = 3 FROM waits") }, 'cancelled: it is not at fault');
+	$dbh->do("INSERT INTO released DEFAULT VALUES");
+	check_run('cancelled', $from, 1, 0);
+	$dbh->do("TRUNCATE released");
+	$dbh->disconnect;
+}
+
 # ---- where no commit is flushed to disk before it has to: what has become of suspects is
 
 sub wait_and_crash
@@ -507,4 +530,5 @@ is_deeply(
 	'the log holds no WARNING or ERROR that was not provoked');
 
 $node->stop;
+is_deeply([ glob $node->data_dir . '/pg_stat_tmp/persist_pipeline.*' ], [], 'a worker that leaves in good order leaves no note');
 done_testing();
