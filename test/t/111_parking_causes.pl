@@ -361,10 +361,57 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	lands_without('alike', [], '', 'all alike, mended');
 
 	# not alike: each row for its own reason
-	create_target('postgres', 'unalike', 'CONSTRAINT odd CHECK (n % 2 = 1), CONSTRAINT even CHECK (n % 2 = 0)');
+	create_target('postgres', 'unalike', 'CONSTRAINT low CHECK (n > 50), CONSTRAINT high CHECK (n <= 50)');
 	enqueue_paused('unalike', 1, 150);
 	$dbh->do("SELECT persist_resume('unalike')");
 	lands_without('unalike', [ 1 .. 150 ], '23514', 'all, but not alike');
+
+	# a hundred alike, but not all
+	my %bad = (
+		'the first is good' => '2 .. 150',
+		'the middle is good' => '1 .. 101, 300',
+		'the end is good' => '1 .. 101, 151');
+
+	foreach my $name (sort keys %bad)
+	{
+		my @bad = eval $bad{$name};
+		my $target = $name =~ s/ /_/gr;
+		my $n = $name =~ /first/ ? 150 : 300;
+
+		create_target('postgres', $target);
+		add_trigger($target, 'IF NEW.n IN (' . join(',', @bad) . ") THEN RAISE check_violation; END IF");
+		enqueue_paused($target, 1, $n);
+		$dbh->do("SELECT persist_resume('$target')");
+		lands_without($target, \@bad, '23514', "not all alike: $name");
+	}
+
+	# the same for what is found out at the end
+	$dbh->do("CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS \$\$BEGIN RAISE check_violation; END\$\$");
+	create_target('postgres', 'the_first_is_good_later');
+	$dbh->do("CREATE CONSTRAINT TRIGGER later AFTER INSERT ON the_first_is_good_later DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n > 1) EXECUTE FUNCTION later()");
+	enqueue_paused('the_first_is_good_later', 1, 150);
+	$dbh->do("SELECT persist_resume('the_first_is_good_later')");
+	lands_without('the_first_is_good_later', [ 2 .. 150 ], '23514', 'not all alike, later: the first is good');
+
+	# beside rows of another target, which are as bad as they are
+	foreach my $target ('alike_one', 'alike_two', 'alike_three')
+	{
+		create_target('postgres', $target);
+		add_trigger($target, $target eq 'alike_two' ? 'RAISE check_violation' : "IF NEW.n <= 3 THEN RAISE check_violation; END IF");
+	}
+	$dbh->begin_work;
+	enqueue('postgres', 'alike_one', 1, 5);
+	enqueue('postgres', 'alike_two', 1, 150);
+	enqueue('postgres', 'alike_three', 1, 5);
+	$dbh->commit;
+	is_parked('postgres', 'alike_two', 150, '23514', 'alike, of several targets: one is parked');
+	is(one_value($dbh, "SELECT string_agg(format('%s %s %s', persisted, dead, errors), ', ' ORDER BY target_name) FROM persist_stats WHERE target_name ~ '^alike_(one|three)'"),
+		'2 3 3, 2 3 3', 'alike, of several targets: the others have landed or died');
+	like(one_value($dbh, "SELECT format('%s %s', errors, last_error) FROM persist_stats WHERE target_name = 'alike_two'"),
+		qr/^[1-9]\d* 23514$/, 'alike, of several targets: its error is counted');
+	$dead += 6;
+	add_trigger('alike_two', "NULL");
+	lands_without('alike_two', [], '', 'alike, of several targets, mended');
 
 	# where no row has been looked at, and where it is found out at the end
 	$dbh->do("CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS \$\$BEGIN RAISE check_violation; END\$\$");
