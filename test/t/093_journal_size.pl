@@ -250,9 +250,24 @@ note sprintf 'old snapshot: %.1f MB after %d more items', megabytes(), $more || 
 # ---- and under one that stays, until journal_retention is over
 
 $dbh->do("TRUNCATE t");
+$dbh->do("SELECT persist_pause()");
+$dbh->do("SELECT persist_enqueue('plain', jsonb_build_object('n', i)) FROM generate_series(1, 5) AS i");
 $old->do("BEGIN ISOLATION LEVEL REPEATABLE READ");
-one_value($old, "SELECT count(*) FROM pg_database");
+my $snapshot = one_value($old, "SELECT pg_export_snapshot()");
+$dbh->do("SELECT persist_resume()");
+is(one_value($dbh, "SELECT persist_flush()"), 1, 'retention: flushed');
 pass_items('retention', 0);
+
+# it hasn't touched the journal yet, as a dump that comes to it at the end
+{
+	my $dump = connect_to($node);
+
+	$dump->do("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '$snapshot'");
+	is(one_value($dump, "SELECT $pending_sql"), 5, 'retention: until then it sees what waited');
+	is(one_value($dump, "SELECT count(*) FROM plain"), 0, 'retention: and not what has come of it');
+	$dump->do("COMMIT");
+	$dump->disconnect;
+}
 set_interval('journal_retention', '100ms');
 $more = pass_until_small();
 ok($more, 'retention: when it is over and items pass, the journal is small again');
