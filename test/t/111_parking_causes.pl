@@ -464,6 +464,8 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	enqueue_paused('filled', 41, 80);
 	$dbh->do("SELECT persist_resume('filled')");
 	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats WHERE target_name = 'filled'") }, 'limit: then the target is parked');
+	restart_with();
+	$dbh = session('postgres');
 	enqueue('postgres', 'filled', 81, 88);
 	others_land('limit');
 	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '15', 'limit: there are no more');
