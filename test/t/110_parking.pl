@@ -316,18 +316,23 @@ my $node = parking_node('parking');
 	my $n = 0;
 
 	create_target('postgres', 'kept');
+	create_target('postgres', 'kept_large', 'filler text');
 	foreach my $end (sort keys %ends)
 	{
 		shut_gate('postgres');
 		enqueue('postgres', 'kept', $n + 1, $n + 40);
 		is_parked('postgres', 'kept', 40, '55006', "$end: parked");
+		session('postgres')->do("SELECT persist_enqueue('kept_large', jsonb_build_object('n', ?::int, 'filler', repeat('x', 40000)))", undef, ++$committed{postgres}{kept_large});
+		is_parked('postgres', 'kept_large', 1, '55006', "$end: one that takes several rows");
 		$ends{$end}->();
 		is_parked('postgres', 'kept', 40, '', "$end: still parked");
+		is_parked('postgres', 'kept_large', 1, '', "$end: still one");
 		enqueue('postgres', 'kept', $n + 41, $n + 80);
 		is_parked('postgres', 'kept', 80, '55006', "$end: later ones follow");
 		flush_returns('postgres', 0, "$end: persist_flush() is false");
 		open_gate('postgres');
 		lands('postgres', 'kept', $end);
+		lands('postgres', 'kept_large', "$end, several rows");
 		adds_up('postgres', $end);
 		$n += 80;
 	}
