@@ -357,15 +357,25 @@ sub log_since
 	return grep { /$pattern/ } split /\n/, slurp_file($node->logfile, $position);
 }
 
-# What is above LOG from a position on, except lines that match one of these.
+# What is above LOG from a position on, except lines that match one of these.  A session
+# that is not quite gone when its server stops is told so: that is nobody's complaint.
 sub complaints
 {
 	my ($node, $position, @provoked) = @_;
+	my $stopping = 0;
+	my @found;
 
-	return grep {
-		my $line = $_;
-		!grep { $line =~ $_ } @provoked
-	} log_since($node, $position, qr/\b(?:WARNING|ERROR|FATAL|PANIC):  /);
+	foreach my $line (log_since($node, $position, qr/(?:WARNING|ERROR|FATAL|PANIC):  |LOG:  (?:received \w+ shutdown request|starting PostgreSQL)/))
+	{
+		if ($line =~ /LOG:  (received|starting)/)
+		{
+			$stopping = $1 eq 'received';
+			next;
+		}
+		next if $stopping && $line =~ /client backend 57P01 FATAL:  terminating connection/;
+		push @found, $line if !grep { $line =~ $_ } @provoked;
+	}
+	return @found;
 }
 
 # ---- clients ----
