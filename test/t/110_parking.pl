@@ -172,13 +172,13 @@ my $node = parking_node('parking');
 	my ($lock, $pid, $other);
 
 	$dbh->do("CREATE ROLE $_") foreach 'of_child', 'of_parent';
-	$dbh->do("CREATE TABLE early_parent (id int PRIMARY KEY); CREATE TABLE early_child (id int REFERENCES early_parent); CREATE TABLE waits ()");
+	$dbh->do("CREATE TABLE early_parent (id int PRIMARY KEY); CREATE TABLE early_child (id int REFERENCES early_parent); CREATE TABLE late_gate ()");
 	$dbh->do(
-		"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN IF EXISTS (SELECT FROM waits) THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END \$\$");
+		"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN IF EXISTS (SELECT FROM late_gate) THEN PERFORM pg_sleep(60); END IF; RETURN NEW; END \$\$");
 	$dbh->do("CREATE TRIGGER wait BEFORE INSERT ON early_parent FOR EACH ROW EXECUTE FUNCTION wait()");
-	$dbh->do("GRANT INSERT, SELECT ON early_parent, early_child, waits TO of_child, of_parent");
+	$dbh->do("GRANT INSERT, SELECT ON early_parent, early_child, late_gate TO of_child, of_parent");
 	$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO of_child, of_parent");
-	$dbh->do("INSERT INTO early_parent VALUES (1); INSERT INTO waits DEFAULT VALUES");
+	$dbh->do("INSERT INTO early_parent VALUES (1); INSERT INTO late_gate DEFAULT VALUES");
 	$lock = lock_tables('early_child', 'SHARE');
 	$dbh->begin_work;
 	$dbh->do("SET LOCAL ROLE of_child; " . sprintf($enqueue, 'early_child', 1));
@@ -190,7 +190,7 @@ my $node = parking_node('parking');
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'persist%' AND wait_event = 'PgSleep'") },
 		'between roles: the parent is being inserted');
 	is_parked('postgres', 'early_child', 3, '55P03', 'between roles: its child is parked');
-	$dbh->do("DELETE FROM waits");
+	$dbh->do("DELETE FROM late_gate");
 	$other = one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
 	$pid = worker_pid($node);
 	forget_sessions();
