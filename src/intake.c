@@ -382,14 +382,17 @@ count_targets(const PpClaim *claim)
 	}
 }
 
-/* False: a producer is still copying an entry of the set. */
+/* False: a producer is still copying an entry of the set, or it is no longer our ring. */
 static bool
 begin_pass(const PpClaim *claim)
 {
 	PpRing *ring = &claim->lane->ring;
 	MemoryContext caller = CurrentMemoryContext;
-	PpRingView view = pp_ring_begin_pass(ring);
+	PpRingView view = pp_ring_begin_pass(ring, claim->generation);
 	Diverted diverted = {0};
+
+	if (view.generation != claim->generation)
+		return false;
 
 	pass.boundary = view.boundary;
 	pass.context =
@@ -512,7 +515,10 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 	WorkList list = {0};
 	PpIntake result;
 
-	if (!view.recovering && !view.diverted && !view.pass)
+	/* it was empty, and another database's items are in it: then nothing here is ours */
+	if (view.generation != claim->generation)
+		result = PP_INTAKE_NOTHING;
+	else if (!view.recovering && !view.diverted && !view.pass)
 		result = take_entries(ring, &view, max, &list);
 	else if (pass.context == NULL && !begin_pass(claim))
 		result = PP_INTAKE_BUSY;

@@ -470,12 +470,15 @@ pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail)
 	return armed;
 }
 
-/* Begin a pass, unless one has begun and its worker has not lived to see its end. */
+/*
+ * Begin a pass, unless one has begun and its worker has not lived to see its end, or the
+ * ring has moved on: then its view says so.
+ */
 PpRingView
-pp_ring_begin_pass(PpRing *ring)
+pp_ring_begin_pass(PpRing *ring, uint64 generation)
 {
 	SpinLockAcquire(&ring->mutex);
-	if (!ring->pass)
+	if (!ring->pass && ring->generation == generation)
 	{
 		ring->pass = true;
 		if (ring->recovering)

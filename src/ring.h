@@ -227,7 +227,7 @@ extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);
 extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
 extern void pp_ring_free(PpRing *ring, uint64 items);
 extern bool pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail);
-extern PpRingView pp_ring_begin_pass(PpRing *ring);
+extern PpRingView pp_ring_begin_pass(PpRing *ring, uint64 generation);
 extern void pp_ring_end_pass(PpRing *ring);
 extern void pp_ring_set_journal(PpRing *ring, uint32 journal);
 extern void pp_ring_set_pass_items(PpRing *ring, uint64 items);

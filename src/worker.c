@@ -505,7 +505,8 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
-	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane))
+	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane) &&
+		   !pp_seat_is_lost())
 	{
 		if (paused || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
@@ -514,7 +515,7 @@ stop(void)
 		}
 		view = pp_ring_view(&lane->ring);
 	}
-	if (pp_clock_is_held(lane))
+	if (pp_clock_is_held(lane) || pp_seat_is_lost())
 		return; /* this is no longer a stop */
 
 	pp_tally_forget_reasons(&lane->tally);
