@@ -566,7 +566,7 @@ pp_intake_owes_earlier(void)
 	return pass_owes || ring_owes_until > 0;
 }
 
-/* What is in the ring alone, whatever else there is. */
+/* What is in the ring alone, whatever else there is; nothing, if it is no longer our ring. */
 void
 pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
 {
@@ -576,7 +576,8 @@ pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
 	WorkList list = {0};
 	PpEntry *entry;
 
-	while ((entry = pp_ring_take(ring, at, view.tail)) != NULL)
+	while (view.generation == claim->generation &&
+		   (entry = pp_ring_take(ring, at, view.tail)) != NULL)
 	{
 		if (entry->refs == 0 && pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 			add_entry(ring, at, entry, &list);

@@ -285,6 +285,8 @@ write_batch(PpRingView view)
 	MemoryContextReset(pp_seat.batch_context);
 	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_progress_begin(lane);
+	if (view.generation != pp_seat.claim.generation)
+		return true; /* what it has is another database's */
 	if (discard_old(view))
 		return true;
 	switch (take_works(&works, &nworks))
