@@ -572,12 +572,11 @@ pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
 {
 	PpRing *ring = &claim->lane->ring;
 	PpRingView view = pp_ring_view(ring);
-	uint64 at = view.head;
+	uint64 at = view.generation == claim->generation ? view.head : view.tail;
 	WorkList list = {0};
 	PpEntry *entry;
 
-	while (view.generation == claim->generation &&
-		   (entry = pp_ring_take(ring, at, view.tail)) != NULL)
+	while ((entry = pp_ring_take(ring, at, view.tail)) != NULL)
 	{
 		if (entry->refs == 0 && pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 			add_entry(ring, at, entry, &list);
