@@ -23,6 +23,8 @@ PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 OBJS = \
 	src/config.o \
 	src/item.o \
+	src/item_check.o \
+	src/row_layout.o \
 	src/ring.o \
 	src/quota.o \
 	src/tally.o \
@@ -49,9 +51,12 @@ OBJS = \
 	src/enqueue.o \
 	src/pause.o \
 	src/shape.o \
+	src/role_settings.o \
+	src/leftovers.o \
 	src/identity.o \
 	src/statement.o \
 	src/intake.o \
+	src/work_open.o \
 	src/batch.o \
 	src/results.o \
 	src/settlement.o \
@@ -74,6 +79,7 @@ OBJS = \
 	src/control.o \
 	src/deadletters.o \
 	src/views.o \
+	src/guard.o \
 	src/utility.o \
 	src/persist_pipeline.o
 

@@ -2,59 +2,63 @@
 
 \echo Use "CREATE EXTENSION persist_pipeline" to load this file. \quit
 
+-- What is the extension's own, where nobody else may create anything.
+CREATE SCHEMA persist_pipeline_internal;
+COMMENT ON SCHEMA persist_pipeline_internal IS
+'Internal: tables and functions of extension persist_pipeline.';
+
 -- Ids.  The increment is PP_LEASE_IDS in src/lease.h: a backend or the worker
 -- takes so many at a time.
-CREATE SEQUENCE persist_id_seq AS bigint INCREMENT BY 1000000;
-COMMENT ON SEQUENCE persist_id_seq IS
-'ids of items, leased 1,000,000 at a time';
-REVOKE ALL ON SEQUENCE persist_id_seq FROM PUBLIC;
+CREATE SEQUENCE persist_pipeline_internal.persist_id_seq AS bigint INCREMENT BY 1000000 CYCLE;
+COMMENT ON SEQUENCE persist_pipeline_internal.persist_id_seq IS
+'Internal: ids of items, leased 1,000,000 at a time.';
+
+-- All that was leased is below that (src/lease.h): somebody may set the sequence.
+CREATE TABLE persist_pipeline_internal.persist_leases (mark bigint NOT NULL) USING heap;
+COMMENT ON TABLE persist_pipeline_internal.persist_leases IS
+'Internal: the end of the highest range of ids that was leased.';
 
 -- The durable path: items that have been committed and not been written.  The
 -- columns are those of src/journal.h.
-CREATE TABLE persist_journal_1 (
+CREATE TABLE persist_pipeline_internal.persist_journal_1 (
 	pos bigint NOT NULL,
 	part integer NOT NULL,
 	role oid NOT NULL,
 	database oid NOT NULL,
 	data bytea NOT NULL
 ) USING heap WITH (autovacuum_enabled = off);
-ALTER TABLE persist_journal_1 ALTER COLUMN data SET STORAGE PLAIN;
-COMMENT ON TABLE persist_journal_1 IS
+ALTER TABLE persist_pipeline_internal.persist_journal_1 ALTER COLUMN data SET STORAGE PLAIN;
+COMMENT ON TABLE persist_pipeline_internal.persist_journal_1 IS
 'Internal: items that wait. A row that is here is not yet applied.';
-REVOKE ALL ON persist_journal_1 FROM PUBLIC;
 
-CREATE TABLE persist_journal_2 (LIKE persist_journal_1 INCLUDING STORAGE)
+CREATE TABLE persist_pipeline_internal.persist_journal_2 (LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE)
 USING heap WITH (autovacuum_enabled = off);
-COMMENT ON TABLE persist_journal_2 IS
+COMMENT ON TABLE persist_pipeline_internal.persist_journal_2 IS
 'Internal: items that wait. A row that is here is not yet applied.';
-REVOKE ALL ON persist_journal_2 FROM PUBLIC;
 
-CREATE TABLE persist_journal_3 (LIKE persist_journal_1 INCLUDING STORAGE)
+CREATE TABLE persist_pipeline_internal.persist_journal_3 (LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE)
 USING heap WITH (autovacuum_enabled = off);
-COMMENT ON TABLE persist_journal_3 IS
+COMMENT ON TABLE persist_pipeline_internal.persist_journal_3 IS
 'Internal: items that wait. A row that is here is not yet applied.';
-REVOKE ALL ON persist_journal_3 FROM PUBLIC;
 
 -- Items that came with the files of another database (src/copied.h).
-CREATE TABLE persist_copied (LIKE persist_journal_1 INCLUDING STORAGE) USING heap;
-COMMENT ON TABLE persist_copied IS
+CREATE TABLE persist_pipeline_internal.persist_copied (LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE) USING heap;
+COMMENT ON TABLE persist_pipeline_internal.persist_copied IS
 'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
-REVOKE ALL ON persist_copied FROM PUBLIC;
 
 -- Items whose target can't be written just now (src/parked.h).
-CREATE TABLE persist_parked (
-	LIKE persist_journal_1 INCLUDING STORAGE,
+CREATE TABLE persist_pipeline_internal.persist_parked (
+	LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE,
 	target oid NOT NULL,
 	parked_at timestamptz NOT NULL,
 	misfit_since timestamptz
 ) USING heap;
-CREATE INDEX persist_parked_order ON persist_parked (target, role, pos, part);
-COMMENT ON TABLE persist_parked IS
+CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (target, role, pos, part);
+COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
 'Internal: items whose target can''t be written just now. They are tried again, in their order.';
-REVOKE ALL ON persist_parked FROM PUBLIC;
 
 -- Items that can't be inserted (src/letters.h).
-CREATE TABLE persist_dead_letters (
+CREATE TABLE persist_pipeline_internal.persist_dead_letters (
 	id bigint NOT NULL,
 	target oid NOT NULL,
 	target_name text,
@@ -71,38 +75,33 @@ CREATE TABLE persist_dead_letters (
 	attempts integer NOT NULL,
 	pos bigint NOT NULL,
 	part integer NOT NULL,
-	data bytea
+	data bytea,
+	checksum bigint NOT NULL,
+	data_checksum bigint NOT NULL,
+	item_checksum bigint NOT NULL
 ) USING heap;
-CREATE INDEX persist_dead_letters_order ON persist_dead_letters (pos, part, id);
-CREATE INDEX persist_dead_letters_id ON persist_dead_letters (id);
-COMMENT ON TABLE persist_dead_letters IS
-'Items that could not be inserted, until persist_requeue() or persist_discard(). Not for writing by hand: the account in persist_stats would no longer add up.';
-COMMENT ON COLUMN persist_dead_letters.id IS 'what persist_enqueue() has returned';
-COMMENT ON COLUMN persist_dead_letters.target_name IS 'as of the failure; NULL: it was gone';
-COMMENT ON COLUMN persist_dead_letters.role IS 'who enqueued the item';
-COMMENT ON COLUMN persist_dead_letters.item IS
+CREATE INDEX persist_dead_letters_order ON persist_pipeline_internal.persist_dead_letters (pos, part, id);
+CREATE INDEX persist_dead_letters_id ON persist_pipeline_internal.persist_dead_letters (id);
+COMMENT ON TABLE persist_pipeline_internal.persist_dead_letters IS
+'Internal: items that could not be inserted; see the view persist_dead_letters.';
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'as of the failure; NULL: it was gone';
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
 'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; NULL: the target had changed, so that they can''t be told, or they don''t fit into jsonb';
-COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement that did';
-COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
-COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things ...';
-COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
-COMMENT ON COLUMN persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
-REVOKE ALL ON persist_dead_letters FROM PUBLIC;
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
 
 -- Columns that targets had (src/shape.h).
-CREATE TABLE persist_columns (
+CREATE TABLE persist_pipeline_internal.persist_columns (
 	target oid NOT NULL,
 	attnum smallint NOT NULL,
 	name name NOT NULL,
 	type oid NOT NULL,
 	typmod integer NOT NULL
 ) USING heap;
-COMMENT ON TABLE persist_columns IS
+COMMENT ON TABLE persist_pipeline_internal.persist_columns IS
 'Internal: columns of targets that have been dropped. Items may have values for them.';
-REVOKE ALL ON persist_columns FROM PUBLIC;
 
 -- What has become of all the others (src/account.h).
-CREATE TABLE persist_account (
+CREATE TABLE persist_pipeline_internal.persist_account (
 	target oid NOT NULL,
 	persisted bigint NOT NULL,
 	skipped bigint NOT NULL,
@@ -115,9 +114,8 @@ CREATE TABLE persist_account (
 	last_error_at timestamptz,
 	last_persisted_at timestamptz
 ) USING heap;
-COMMENT ON TABLE persist_account IS
+COMMENT ON TABLE persist_pipeline_internal.persist_account IS
 'Internal: what transactions of the worker have added to the account of a target; see the view persist_stats.';
-REVOKE ALL ON persist_account FROM PUBLIC;
 
 -- What the database keeps -------------------------------------------------
 
@@ -134,24 +132,128 @@ COMMENT ON COLUMN persist_settings.durability IS
 COMMENT ON COLUMN persist_settings.bad_items IS
 '"error": what doesn''t fit the target is an error of the call; "dead": it becomes a dead letter';
 COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait';
-REVOKE ALL ON persist_settings FROM PUBLIC;
-GRANT SELECT ON persist_settings TO PUBLIC; -- whoever may dump the database dumps it
 
 -- without the hook of the preloaded library, a row outlives its target
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) target)');
 
-CREATE TABLE persist_state (
+CREATE TABLE persist_pipeline_internal.persist_state (
 	database oid NOT NULL,
 	paused boolean NOT NULL,
 	changed_at timestamptz NOT NULL
 );
-COMMENT ON TABLE persist_state IS
+COMMENT ON TABLE persist_pipeline_internal.persist_state IS
 'Internal: one row. Whose journal this is, and whether persist_pause() or persist_resume() was called last, and when.';
-REVOKE ALL ON persist_state FROM PUBLIC;
-INSERT INTO persist_state
+INSERT INTO persist_pipeline_internal.persist_state
 SELECT d.oid, false, '-infinity' FROM pg_catalog.pg_database AS d
 WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
+-- Stops of the worker (src/history.h).
+CREATE TABLE persist_pipeline_internal.persist_shutdowns (
+	stopped_at timestamptz NOT NULL,
+	seconds double precision NOT NULL,
+	drained bigint NOT NULL,
+	journalled bigint NOT NULL,
+	forced boolean NOT NULL
+) USING heap;
+COMMENT ON TABLE persist_pipeline_internal.persist_shutdowns IS
+'Internal: the last 1000 stops; see the view persist_shutdowns.';
+
+-- Nobody writes to these tables by SQL, whatever rights he has been given: the
+-- library writes through the heap, and meets neither row security nor triggers.
+-- Triggers that always fire: a subscription's worker, too, or whoever sets
+-- session_replication_role, is refused.
+CREATE FUNCTION persist_pipeline_internal.persist_refuse_write()
+RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'persist_refuse_write';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_refuse_write() IS
+'Internal: refuses whatever it is a trigger for. Errors: 42501.';
+
+ALTER TABLE persist_pipeline_internal.persist_leases ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_leases
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_leases
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_leases ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_journal_1 ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_journal_1
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_journal_1
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_journal_1 ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_journal_2 ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_journal_2
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_journal_2
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_journal_2 ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_journal_3 ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_journal_3
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_journal_3
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_journal_3 ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_copied ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_copied
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_copied
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_copied ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_parked ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_parked
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_parked
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_parked ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_dead_letters ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_dead_letters
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_dead_letters
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_dead_letters ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_columns ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_columns
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_columns
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_columns ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_account ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_account
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_account
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_account ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_state ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_state
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_state
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_state ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_shutdowns ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_shutdowns
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_shutdowns
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_pipeline_internal.persist_shutdowns ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+
+-- These are settings that a dump has.  Who restores them owns the target, or is a
+-- superuser; the row takes the place of one that is there.
+CREATE FUNCTION persist_pipeline_internal.persist_restore_setting()
+RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'persist_restore_setting';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_restore_setting() IS
+'Internal: a row of a dump becomes what persist_configure() would have written. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value.';
+
+CREATE TRIGGER restore BEFORE INSERT ON persist_settings
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_restore_setting();
+CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON persist_settings
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE UPDATE OR DELETE ON persist_settings
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+ALTER TABLE persist_settings ENABLE ALWAYS TRIGGER restore,
+	ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
 
 -- Handing items over ------------------------------------------------------
 
@@ -183,11 +285,6 @@ AS 'MODULE_PATHNAME', 'persist_enqueue_many';
 COMMENT ON FUNCTION persist_enqueue_many(regclass, jsonb) IS
 'Hands over each object of a JSON array, in order. Returns their ids. Errors: 22023 not an array of objects; and as for one item.';
 
-REVOKE EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION persist_enqueue(text, text, boolean) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION persist_enqueue(record) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION persist_enqueue_many(regclass, jsonb) FROM PUBLIC;
-
 -- Waiting for them --------------------------------------------------------
 
 CREATE FUNCTION persist_flush(timeout interval DEFAULT '30 s', target regclass DEFAULT NULL)
@@ -196,7 +293,6 @@ LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_flush';
 COMMENT ON FUNCTION persist_flush(interval, regclass) IS
 'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
-REVOKE EXECUTE ON FUNCTION persist_flush(interval, regclass) FROM PUBLIC;
 
 -- Telling it what to do ----------------------------------------------------
 -- Anyone may call these: what they change has to be the caller's.
@@ -238,6 +334,20 @@ COMMENT ON FUNCTION persist_discard() IS
 'Drops items that came with a copy of another database, which writes them. Returns how many. For the database''s owner. Errors: 42501 not the caller''s.';
 
 -- Dead letters --------------------------------------------------------------
+
+CREATE VIEW persist_dead_letters AS
+SELECT id, target, target_name, role, role_name, item, sqlstate, message, detail, constraint_name,
+	   context, enqueued_at, failed_at, attempts, pos, part, data
+FROM persist_pipeline_internal.persist_dead_letters;
+COMMENT ON VIEW persist_dead_letters IS
+'Items that could not be inserted, until persist_requeue() or persist_discard().';
+COMMENT ON COLUMN persist_dead_letters.id IS 'what persist_enqueue() has returned';
+COMMENT ON COLUMN persist_dead_letters.role IS 'who enqueued the item';
+COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement that did';
+COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
+COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things ...';
+COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
+
 -- For those to whom it is granted, and then for the letters of roles whose rights they
 -- have.
 
@@ -262,21 +372,16 @@ AS 'MODULE_PATHNAME', 'persist_discard_letters';
 COMMENT ON FUNCTION persist_discard(bigint[]) IS
 'Drops dead letters: those of these ids. Returns how many. Errors: 22004 ids is null; 42501 a letter named is of a role whose rights the caller doesn''t have.';
 
-REVOKE EXECUTE ON FUNCTION persist_requeue(bigint[]) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION persist_requeue(bigint, jsonb) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION persist_discard(bigint[]) FROM PUBLIC;
-
 CREATE FUNCTION persist_stats_reset()
 RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_stats_reset';
 COMMENT ON FUNCTION persist_stats_reset() IS
 'Begins to count anew in persist_stats. Dead letters and items that wait are what they are.';
-REVOKE EXECUTE ON FUNCTION persist_stats_reset() FROM PUBLIC;
 
 -- Looking -----------------------------------------------------------------
 
-CREATE FUNCTION persist_queue_rows(
+CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
 	OUT items_pending bigint, OUT items_parked bigint, OUT items_persisted bigint, OUT items_failed bigint,
@@ -285,16 +390,15 @@ CREATE FUNCTION persist_queue_rows(
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
-COMMENT ON FUNCTION persist_queue_rows() IS
+COMMENT ON FUNCTION persist_pipeline_internal.persist_queue_rows() IS
 'The rows of the view persist_queue.';
-REVOKE EXECUTE ON FUNCTION persist_queue_rows() FROM PUBLIC;
 
 CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
 	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied
-FROM persist_queue_rows() AS q
+FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
 'A row for each database in use, since the server started.';
@@ -316,18 +420,14 @@ COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has se
 COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
-REVOKE ALL ON persist_queue FROM PUBLIC;
-GRANT SELECT ON persist_queue TO pg_monitor;
-GRANT EXECUTE ON FUNCTION persist_queue_rows() TO pg_monitor;
 
-CREATE FUNCTION persist_waiting_rows(
+CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
 	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_waiting_rows';
-COMMENT ON FUNCTION persist_waiting_rows() IS
+COMMENT ON FUNCTION persist_pipeline_internal.persist_waiting_rows() IS
 'Internal: what waits for each target of this database; for the view persist_stats.';
-REVOKE EXECUTE ON FUNCTION persist_waiting_rows() FROM PUBLIC;
 
 CREATE VIEW persist_stats AS
 WITH account AS (
@@ -343,12 +443,12 @@ WITH account AS (
 			FILTER (WHERE a.last_error IS NOT NULL))[1] AS last_error,
 		   pg_catalog.max(a.last_error_at) AS last_error_at,
 		   pg_catalog.max(a.last_persisted_at) AS last_persisted_at
-	FROM persist_account AS a
+	FROM persist_pipeline_internal.persist_account AS a
 	GROUP BY a.target
 ), waiting AS (
 	SELECT w.target, pg_catalog.sum(w.pending)::bigint AS pending,
 		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason
-	FROM persist_waiting_rows() AS w
+	FROM persist_pipeline_internal.persist_waiting_rows() AS w
 	GROUP BY w.target
 )
 SELECT target,
@@ -388,38 +488,88 @@ COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
 COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
-REVOKE ALL ON persist_stats FROM PUBLIC;
-GRANT SELECT ON persist_stats TO pg_monitor;
-GRANT EXECUTE ON FUNCTION persist_waiting_rows() TO pg_monitor;
 
-CREATE TABLE persist_shutdowns (
-	stopped_at timestamptz NOT NULL,
-	seconds double precision NOT NULL,
-	drained bigint NOT NULL,
-	journalled bigint NOT NULL,
-	forced boolean NOT NULL
-);
-COMMENT ON TABLE persist_shutdowns IS
+CREATE VIEW persist_parked AS
+SELECT target, role, pos, part, parked_at, misfit_since
+FROM persist_pipeline_internal.persist_parked;
+COMMENT ON VIEW persist_parked IS
+'Items whose target can''t be written just now, a row or more for each. They are tried again, in their order.';
+COMMENT ON COLUMN persist_parked.target IS 'its OID';
+COMMENT ON COLUMN persist_parked.role IS 'who enqueued the item';
+COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
+COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
+COMMENT ON COLUMN persist_parked.parked_at IS 'since then';
+COMMENT ON COLUMN persist_parked.misfit_since IS 'with the first of them: since when the target takes none of its items';
+
+CREATE VIEW persist_shutdowns AS
+SELECT stopped_at, seconds, drained, journalled, forced
+FROM persist_pipeline_internal.persist_shutdowns;
+COMMENT ON VIEW persist_shutdowns IS
 'A row for each stop of this database''s worker, the last 1000 of them.';
 COMMENT ON COLUMN persist_shutdowns.seconds IS 'from the signal until everything was written, or the time was up';
 COMMENT ON COLUMN persist_shutdowns.drained IS 'items settled in that time';
 COMMENT ON COLUMN persist_shutdowns.journalled IS 'items that were not, and are in the journal';
 COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not enough';
-REVOKE ALL ON persist_shutdowns FROM PUBLIC;
-GRANT SELECT ON persist_shutdowns TO pg_monitor;
+
+-- Who may do what -----------------------------------------------------------
+
+CREATE FUNCTION persist_grant(role regrole)
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_grant';
+COMMENT ON FUNCTION persist_grant(regrole) IS
+'Grants a role what it needs to enqueue: USAGE on the schema, EXECUTE on persist_enqueue(), in all its forms, persist_enqueue_many() and persist_flush(). INSERT on its targets is not ours to grant. For superusers and the owner of the extension. Errors: 22004 role is null; 42501 not the caller''s to grant; 42704 no such role.';
+
+CREATE FUNCTION persist_revoke(role regrole)
+RETURNS void
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_revoke';
+COMMENT ON FUNCTION persist_revoke(regrole) IS
+'Takes back what persist_grant() has granted; USAGE on the schema only if nothing but the extension is in it. Items that the role has enqueued are still inserted, if it has kept INSERT. For superusers and the owner of the extension. Errors: as for persist_grant().';
 
 -- Internal ----------------------------------------------------------------
 
-CREATE FUNCTION persist_batch()
-RETURNS SETOF record
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+CREATE FUNCTION persist_pipeline_internal.persist_batch(token bigint, shape anyelement)
+RETURNS SETOF anyelement
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_batch';
-COMMENT ON FUNCTION persist_batch() IS
-'Internal: the rows of the batch, for the INSERT of the pipeline; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer.';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement) IS
+'Internal: the rows of the batch, for the INSERT of the pipeline, which knows the token; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer. Errors: 0A000 it isn''t called in FROM.';
 
-CREATE FUNCTION persist_batch_row()
+CREATE FUNCTION persist_pipeline_internal.persist_batch_row()
 RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_batch_row';
-COMMENT ON FUNCTION persist_batch_row() IS
+COMMENT ON FUNCTION persist_pipeline_internal.persist_batch_row() IS
 'Internal: true; counts the rows of the batch, for the INSERT of the pipeline.';
+
+CREATE FUNCTION persist_pipeline_internal.persist_close()
+RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_close';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
+'Internal: for CREATE EXTENSION. Takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema. Errors: 55000 it isn''t called by CREATE EXTENSION.';
+
+-- Rights --------------------------------------------------------------------
+-- Nobody has any by default, whatever default privileges say.  What follows is all
+-- that is granted.
+SELECT persist_pipeline_internal.persist_close();
+
+-- what the worker's INSERT calls, as the enqueuer; and pg_dump has to look at the names
+GRANT USAGE ON SCHEMA persist_pipeline_internal TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_batch_row() TO PUBLIC;
+
+-- these ask for ownership themselves
+GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
+GRANT SELECT ON persist_settings TO PUBLIC; -- whoever may dump the database dumps it
+
+GRANT SELECT ON persist_queue TO pg_monitor;
+GRANT SELECT ON persist_stats TO pg_monitor;
+GRANT SELECT ON persist_shutdowns TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_queue_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_waiting_rows() TO pg_monitor;

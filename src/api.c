@@ -228,13 +228,14 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 1, "items");
 	check_call();
 
-	(void) pp_target_get(PG_GETARG_OID(0)); /* wrong is wrong, of no items too */
 	array = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("argument \"items\" must be a JSON array of objects")));
 
 	n = JB_ROOT_COUNT(array);
+	if (n == 0)
+		pp_target_check(PG_GETARG_OID(0)); /* wrong is wrong, of no items too */
 	ids = palloc(Max(n, 1) * sizeof(Datum));
 	one_item = AllocSetContextCreate(caller, "persist_enqueue_many item", ALLOCSET_DEFAULT_SIZES);
 	for (uint32 i = 0; i < n; i++)
@@ -379,7 +380,7 @@ persist_flush(PG_FUNCTION_ARGS)
 				 errhint("Commit first.")));
 	PreventCommandDuringRecovery("persist_flush()");
 	if (!PG_ARGISNULL(1))
-		(void) pp_target_get(PG_GETARG_OID(1));
+		pp_target_check(PG_GETARG_OID(1));
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
 	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;

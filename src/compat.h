@@ -17,14 +17,15 @@
 #include "access/tupdesc.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "commands/extension.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "storage/buffile.h"
-#include "tcop/cmdtag.h"
-#include "tcop/dest.h"
-#include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -59,11 +60,23 @@ pp_namespace_aclcheck(Oid namespace_oid, Oid role, AclMode mode)
 {
 	return pg_namespace_aclcheck(namespace_oid, role, mode);
 }
+
+static inline AclResult
+pp_function_aclcheck(Oid function, Oid role, AclMode mode)
+{
+	return pg_proc_aclcheck(function, role, mode);
+}
 #else
 static inline AclResult
 pp_namespace_aclcheck(Oid namespace_oid, Oid role, AclMode mode)
 {
 	return object_aclcheck(NamespaceRelationId, namespace_oid, role, mode);
+}
+
+static inline AclResult
+pp_function_aclcheck(Oid function, Oid role, AclMode mode)
+{
+	return object_aclcheck(ProcedureRelationId, function, role, mode);
 }
 #endif
 
@@ -93,6 +106,26 @@ pp_extension_schema(Oid extension)
 #define pp_extension_schema(extension) get_extension_schema(extension)
 #endif
 
+/* 16: settings are in a hash table, and a list of them is made for who asks */
+static inline struct config_generic **
+pp_config_records(int *n)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(n);
+#else
+	*n = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
+
+static inline void
+pp_config_records_free(struct config_generic **records)
+{
+#if PG_VERSION_NUM >= 160000
+	pfree(records);
+#endif
+}
+
 /* 18: heap_form_minimal_tuple can leave room before the tuple */
 static inline MinimalTuple
 pp_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
@@ -117,14 +150,16 @@ pp_buffile_read(BufFile *file, void *bytes, size_t length)
 #endif
 }
 
-/* 18: PortalRun no longer asks whether the portal runs only once */
+/* 16: for BRIN an update may do without; 19: flags, and another order */
 static inline void
-pp_portal_run(Portal portal, QueryCompletion *completion)
+pp_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *estate)
 {
-#if PG_VERSION_NUM >= 180000
-	PortalRun(portal, FETCH_ALL, false, None_Receiver, None_Receiver, completion);
+#if PG_VERSION_NUM >= 190000
+	(void) ExecInsertIndexTuples(result, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	(void) ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, false);
 #else
-	PortalRun(portal, FETCH_ALL, false, true, None_Receiver, None_Receiver, completion);
+	(void) ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL);
 #endif
 }
 

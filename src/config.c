@@ -33,6 +33,7 @@ int pp_parked_limit = 262144;
 int pp_misfit_timeout = 60000;
 int pp_dead_letter_limit = 100000;
 int pp_dead_letter_retention = 0;
+char *pp_stateless_libraries = NULL;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -131,6 +132,15 @@ pp_config_define(void)
 							"Zero keeps them until persist_discard() or persist_requeue().",
 							&pp_dead_letter_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"persist_pipeline.stateless_libraries",
+		"Lists libraries that keep nothing of a role's from one transaction to the next.",
+		"A worker that has loaded another one for a role's code doesn't go on for another role.",
+		&pp_stateless_libraries,
+		"plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_xsyn, earthdistance, "
+		"fuzzystrmatch, hstore, intarray, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
+		"tablefunc, unaccent, uuid-ossp, vector",
+		PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",
 							 "Makes items wait from the server's start on until persist_resume() "
 							 "is called in their database.",

@@ -40,6 +40,7 @@ extern int pp_parked_limit;			 /* kB, of a target */
 extern int pp_misfit_timeout;		 /* ms, 0: none */
 extern int pp_dead_letter_limit;	 /* letters */
 extern int pp_dead_letter_retention; /* min, 0: for ever */
+extern char *pp_stateless_libraries; /* names, with commas */
 
 extern void pp_config_define(void);
 

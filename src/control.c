@@ -92,7 +92,7 @@ persist_configure(PG_FUNCTION_ARGS)
 
 	check_writable("persist_configure()");
 	target = lock_own_target(fcinfo);
-	(void) pp_target_get(target);
+	pp_target_check(target);
 
 	settings = pp_settings_get(extension, target);
 	if (!PG_ARGISNULL(1))
@@ -124,7 +124,7 @@ set_target_paused(FunctionCallInfo fcinfo, Oid extension, bool paused)
 	Oid target = lock_own_target(fcinfo);
 	PpSettings settings;
 
-	(void) pp_target_get(target);
+	pp_target_check(target);
 	settings = pp_settings_get(extension, target);
 	settings.paused = paused;
 	pp_settings_put(extension, target, &settings);

@@ -150,11 +150,12 @@ evaluate_defaults(Row *row)
 	{
 		PpColumn *column = &row->target->columns[i];
 
-		if (column->default_state == NULL || !PpBitmapHas(row->carried, column->attnum) ||
+		if (column->default_node == NULL || !PpBitmapHas(row->carried, column->attnum) ||
 			PpBitmapHas(row->given, column->attnum))
 			continue;
 		row->column = column;
-		row->values[i] = ExecEvalExpr(column->default_state, econtext, &row->nulls[i]);
+		row->values[i] =
+			ExecEvalExpr(pp_target_default(row->target, column), econtext, &row->nulls[i]);
 		row->column = NULL;
 	}
 	ResetExprContext(econtext);
@@ -168,6 +169,7 @@ decide_values(Row *row, Datum object)
 		.previous = error_context_stack, .callback = name_column, .arg = row};
 
 	error_context_stack = &context;
+	pp_target_begin_code(row->target);
 	for (int i = 0; i < row->target->natts; i++)
 	{
 		if (!PpBitmapHas(row->given, i + 1))
@@ -180,24 +182,34 @@ decide_values(Row *row, Datum object)
 	error_context_stack = context.previous;
 }
 
+/* The layout of what the row carries, n columns. */
+static PpLayout
+layout_of(const Row *row, int n)
+{
+	PpColumnLayout *columns = palloc((n + 1) * sizeof(PpColumnLayout));
+	int i = 0;
+
+	for (int attnum = 1; attnum <= row->target->natts; attnum++)
+	{
+		if (PpBitmapHas(row->carried, attnum))
+			columns[i++] = row->target->columns[attnum - 1].layout;
+	}
+	return pp_layout_of_columns(columns, n);
+}
+
 static PpItem *
 form(Row *row)
 {
 	PpTarget *target = row->target;
 	Size bitmap = PpBitmapBytes(target->natts);
 	TupleDesc descriptor = target->all_descriptor;
-	uint64 fingerprint = target->all_fingerprint;
+	PpLayout layout = target->all_layout;
 	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
 	{
 		descriptor = pp_item_descriptor(target->descriptor, row->carried, target->natts);
-		fingerprint = 0;
-		for (int i = 0; i < target->natts; i++)
-		{
-			if (PpBitmapHas(row->carried, i + 1))
-				fingerprint = pp_fingerprint_add(fingerprint, target->columns[i].fingerprint);
-		}
+		layout = layout_of(row, descriptor->natts);
 	}
 
 	/* close the gaps, as in the descriptor */
@@ -211,7 +223,7 @@ form(Row *row)
 	}
 
 	return pp_item_form(target->relid, target->ring_only, target->natts, descriptor, row->carried,
-						row->given, row->values, row->nulls, fingerprint);
+						row->given, row->values, row->nulls, &layout);
 }
 
 /*
@@ -239,6 +251,7 @@ pp_convert_jsonb(PpTarget *target, Jsonb *object)
 	PG_TRY();
 	{
 		decide_values(&row, JsonbPGetDatum(object));
+		pp_target_check_types(target);
 		item = form(&row);
 	}
 	PG_CATCH();

@@ -17,6 +17,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "account.h"
 #include "compat.h"
 #include "copied.h"
 #include "extension.h"
@@ -24,6 +25,7 @@
 #include "settings.h"
 
 #define LOOK_ROWS 256 /* from one question whether to stop to the next */
+#define MAX_WARNINGS 8 /* for rows that one scan has found damaged */
 
 /*
  * Write the row into another of these tables, which are all alike.  Returns how many
@@ -116,11 +118,13 @@ pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 
 /* In the current transaction, put these rows aside, whatever is in them. */
 void
-pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournalRef *refs,
-							uint32 nrefs)
+pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 {
 	Relation copied = pp_extension_open(extension, "persist_copied", RowExclusiveLock);
+	PpJournals opened;
+	PpJournals *journals = &opened;
 
+	pp_journals_open(extension, RowExclusiveLock, journals);
 	for (uint32 i = 0; i < nrefs && copied; i++)
 	{
 		HeapTupleData tuple;
@@ -138,8 +142,57 @@ pp_copied_put_damaged_aside(Oid extension, PpJournals *journals, const PpJournal
 						   GetCurrentCommandId(true), false, &failure) != TM_Ok)
 			elog(ERROR, "a row that nobody else changes has been changed");
 	}
+	pp_journals_close(journals);
 	if (copied)
 		relation_close(copied, NoLock);
+}
+
+/* In the current memory context. */
+void
+pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items)
+{
+	uint32 max = damaged->n;
+
+	if ((max & (max - 1)) == 0) /* 0, or a power of 2: that many have room */
+	{
+		max = Max(2 * max, 1);
+		damaged->refs = damaged->refs ? repalloc_huge(damaged->refs, max * sizeof(PpJournalRef))
+									  : palloc(max * sizeof(PpJournalRef));
+		damaged->positions = damaged->positions
+								 ? repalloc_huge(damaged->positions, max * sizeof(uint64))
+								 : palloc(max * sizeof(uint64));
+	}
+	damaged->refs[damaged->n] = *ref;
+	damaged->positions[damaged->n++] = pos;
+	damaged->items += items;
+}
+
+/*
+ * The same for rows that a scan has found damaged, so that they don't stand in anybody's
+ * way; what begins in them is lost.
+ */
+void
+pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damaged)
+{
+	PpDelta delta = {.lost = damaged->items};
+
+	if (damaged->n == 0)
+		return;
+	pp_copied_put_aside(extension, damaged->refs, damaged->n);
+	pp_account_add(extension, &delta, 1);
+	SpinLockAcquire(&lane->mutex);
+	lane->failed += damaged->items;
+	SpinLockRelease(&lane->mutex);
+	for (uint32 i = 0; i < Min(damaged->n, MAX_WARNINGS); i++)
+		ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),
+						  errmsg("a row of persist_pipeline's tables, enqueued as number %llu, is "
+								 "damaged",
+								 (unsigned long long) damaged->positions[i]),
+						  errdetail("It is in the table \"persist_copied\" now.")));
+	if (damaged->n > MAX_WARNINGS)
+		ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),
+						  errmsg("%u more rows of persist_pipeline's tables are damaged",
+								 damaged->n - MAX_WARNINGS)));
 }
 
 static uint64

@@ -22,12 +22,22 @@
 
 #include "journal.h"
 
+/* Rows that a scan has found damaged; all zero: none */
+typedef struct PpDamaged
+{
+	PpJournalRef *refs;
+	uint64 *positions; /* as they say */
+	uint32 n;
+	uint64 items; /* that begin in them, as far as they can be believed */
+} PpDamaged;
+
 /* Asked now and then, in the middle of it: does somebody want us to stop? */
 typedef bool (*PpWantsStop)(void);
 
 extern bool pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items);
-extern void pp_copied_put_damaged_aside(Oid extension, PpJournals *journals,
-										const PpJournalRef *refs, uint32 nrefs);
+extern void pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs);
+extern void pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items);
+extern void pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damaged);
 extern uint64 pp_copied_count(Oid extension);
 extern uint64 pp_copied_adopt(Oid extension, int journal, PpTargetVisitor visit, void *arg);
 extern uint64 pp_copied_discard(Oid extension);

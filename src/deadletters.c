@@ -53,28 +53,38 @@ check_call(const char *function)
 	PreventCommandIfParallelMode(function);
 }
 
+/*
+ * Has the role its name of the failure?  Else it was renamed, or is another one that has got
+ * its OID since.
+ */
+static bool
+is_same_role(Oid role, const char *role_name)
+{
+	char *name = GetUserNameFromId(role, true);
+
+	return name && role_name && strcmp(name, role_name) == 0;
+}
+
 /* May the caller do something with letters of that role? */
 static bool
-may_take(Oid role)
+may_take(Oid role, const char *role_name)
 {
 	return superuser() || GetUserId() == pp_extension_owner(pp_extension_oid()) ||
-		   (SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)) &&
-			has_privs_of_role(GetUserId(), role));
+		   (is_same_role(role, role_name) && has_privs_of_role(GetUserId(), role));
 }
 
 static bool
-is_wanted(Oid role, Oid target, TimestampTz failed_at, void *arg)
+is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
 {
 	const Deed *deed = arg;
 
-	if (may_take(role))
+	if (may_take(role, role_name))
 		return deed->named || !pp_enqueue_is_full(target); /* none would be sent again */
 	if (deed->named)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for dead letter"),
 						errdetail("Its item was enqueued by role \"%s\".",
-								  GetUserNameFromId(role, true) ? GetUserNameFromId(role, true)
-																: psprintf("%u", role)),
+								  role_name ? role_name : psprintf("%u", role)),
 						errhint("Become a member of that role.")));
 	return false;
 }
@@ -187,6 +197,10 @@ send_again(const PpLetter *letter, void *arg)
 	ErrorData *fault = NULL;
 	PpItem *item;
 
+	if (letter->damaged)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("dead letter %lld is damaged", (long long) letter->id),
+						errhint("Discard it, and enqueue its values anew.")));
 	if (object == NULL && letter->item == NULL)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("dead letter %lld cannot be read", (long long) letter->id),
@@ -228,7 +242,7 @@ do_to_letters(Deed *deed, const int64 *ids, int nids, PpLetterTaker take)
 
 	deed->extension = pp_extension_get();
 	deed->named = ids != NULL;
-	taken = pp_letters_take(deed->extension, ids, nids, true, is_wanted, take, deed);
+	taken = pp_letters_take(deed->extension, ids, nids, deed->named, true, is_wanted, take, deed);
 	pp_results_write(&deed->results, deed->extension);
 	return taken - deed->kept;
 }

@@ -11,7 +11,12 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -32,8 +37,10 @@ static const char *const served_versions[] = {"1.0"};
 
 /* What nothing works without */
 static const char *const needed_relations[] = {
-	"persist_id_seq", "persist_journal_1", "persist_journal_2", "persist_journal_3",
-	"persist_copied", "persist_settings",  "persist_state",
+	"persist_account",	 "persist_columns",	  "persist_copied",		 "persist_dead_letters",
+	"persist_id_seq",	 "persist_journal_1", "persist_journal_2", "persist_journal_3",
+	"persist_leases",	 "persist_parked",	  "persist_settings",	 "persist_shutdowns",
+	"persist_state",
 };
 
 /* The current installation; InvalidOid if there is none. */
@@ -88,11 +95,35 @@ pp_extension_owner(Oid extension)
 	return tuple ? ((Form_pg_extension) GETSTRUCT(tuple))->extowner : InvalidOid;
 }
 
+/*
+ * The installation's own schema; InvalidOid if it isn't there, or is somebody else's of
+ * that name.  It is known by its OID from then on.
+ */
+static Oid
+internal_schema(Oid extension)
+{
+	static Oid known_extension = InvalidOid;
+	static Oid known_schema = InvalidOid;
+	Oid schema;
+
+	if (extension == known_extension)
+		return known_schema;
+	schema = get_namespace_oid(PP_INTERNAL_SCHEMA, true);
+	if (!OidIsValid(schema) || getExtensionOfObject(NamespaceRelationId, schema) != extension)
+		return InvalidOid;
+	known_schema = schema;
+	known_extension = extension;
+	return schema;
+}
+
 /* A relation of the installation, by its name; InvalidOid if it isn't there. */
 Oid
 pp_extension_relation(Oid extension, const char *name)
 {
-	return get_relname_relid(name, pp_extension_schema(extension));
+	Oid schema = strcmp(name, "persist_settings") == 0 ? pp_extension_schema(extension)
+													   : internal_schema(extension);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
 /* Open one of its relations; NULL: it isn't there, or about to go. */
@@ -113,14 +144,56 @@ pp_extension_try_lock(Oid extension, const char *name, LOCKMODE mode)
 	return OidIsValid(relid) && ConditionalLockRelationOid(relid, mode) ? relid : InvalidOid;
 }
 
-static bool
-has_function(Oid extension, const char *name)
+/* What the worker's INSERT calls, as the enqueuer */
+enum
 {
-	oidvector *no_arguments = buildoidvector(NULL, 0);
+	FUNCTION_BATCH,
+	FUNCTION_BATCH_ROW,
+	FUNCTIONS
+};
 
-	return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(name),
-								 PointerGetDatum(no_arguments),
-								 ObjectIdGetDatum(pp_extension_schema(extension)));
+static const struct
+{
+	const char *name;
+	int narguments;
+	Oid arguments[2];
+} functions[FUNCTIONS] = {
+	[FUNCTION_BATCH] = {"persist_batch", 2, {INT8OID, ANYELEMENTOID}},
+	[FUNCTION_BATCH_ROW] = {"persist_batch_row", 0, {InvalidOid}},
+};
+
+/* InvalidOid if it isn't there. */
+static Oid
+find_function(Oid extension, int which)
+{
+	oidvector *arguments =
+		buildoidvector(functions[which].arguments, functions[which].narguments);
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+						   CStringGetDatum(functions[which].name), PointerGetDatum(arguments),
+						   ObjectIdGetDatum(internal_schema(extension)));
+}
+
+/*
+ * Which of the functions that the worker's INSERT calls as this role, may it not execute?
+ * InvalidOid: none.
+ */
+Oid
+pp_extension_refused_to(Oid extension, Oid role)
+{
+	bool may_look =
+		pp_namespace_aclcheck(internal_schema(extension), role, ACL_USAGE) == ACLCHECK_OK;
+
+	for (int i = 0; i < FUNCTIONS; i++)
+	{
+		Oid function = find_function(extension, i);
+
+		if (!OidIsValid(function))
+			continue; /* the worker says so */
+		if (!may_look || pp_function_aclcheck(function, role, ACL_EXECUTE) != ACLCHECK_OK)
+			return function;
+	}
+	return InvalidOid;
 }
 
 static bool
@@ -149,10 +222,11 @@ pp_extension_fault(Oid extension)
 		if (!OidIsValid(pp_extension_relation(extension, needed_relations[i])))
 			return psprintf("Its relation \"%s\" does not exist.", needed_relations[i]);
 	}
-	if (!has_function(extension, "persist_batch"))
-		return "Its function \"persist_batch\" does not exist.";
-	if (!has_function(extension, "persist_batch_row"))
-		return "Its function \"persist_batch_row\" does not exist.";
+	for (int i = 0; i < FUNCTIONS; i++)
+	{
+		if (!OidIsValid(find_function(extension, i)))
+			return psprintf("Its function \"%s\" does not exist.", functions[i].name);
+	}
 	return NULL;
 }
 

@@ -4,6 +4,11 @@
  *	  The installation of the extension in the current database: is it there, is
  *	  it whole, and does its SQL fit this library?
  *
+ * What is for users is in the schema that the extension was created in.  What is its own,
+ * its tables and the functions that the worker's INSERT calls, is in a schema of its own,
+ * PP_INTERNAL_SCHEMA, where nobody else can put something of the same name.  But for
+ * persist_settings: pg_dump has to get at that, whoever runs it.
+ *
  * An installation is named by the OID of its pg_extension row: DROP and CREATE
  * EXTENSION make another one.  Items belong to the installation that they were
  * handed to.
@@ -18,12 +23,15 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+#define PP_INTERNAL_SCHEMA "persist_pipeline_internal"
+
 extern Oid pp_extension_oid(void);
 extern const char *pp_extension_fault(Oid extension);
 extern Oid pp_extension_get(void);
 extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);
 extern Relation pp_extension_open(Oid extension, const char *name, LOCKMODE mode);
+extern Oid pp_extension_refused_to(Oid extension, Oid role);
 extern Oid pp_extension_try_lock(Oid extension, const char *name, LOCKMODE mode);
 
 #endif /* PP_EXTENSION_H */

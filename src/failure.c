@@ -39,6 +39,7 @@ static PpLane *lane;
 static bool impatient; /* somebody has waited for a lock, and nobody is to wait again */
 static bool opening;   /* it ended before its items could be read */
 static bool careful;   /* a COMMIT has failed on one of several other servers */
+static bool spent;	   /* a role's work has to wait for another process */
 #define MAX_ROUNDS 64
 #define NARROWER 8	 /* that many times fewer items, where too many take too long */
 #define MAX_DOUBTS 2 /* of the beginning or the commit */
@@ -62,6 +63,13 @@ pp_settle_init(const PpClaim *worker_claim)
 					  errdetail_plural("The %llu item that it was inserting is tried alone.",
 									   "The %llu items that it was inserting are tried one by one.",
 									   items, (unsigned long long) items)));
+}
+
+/* Does this process keep items waiting that another one could insert? */
+bool
+pp_settle_is_spent(void)
+{
+	return spent;
 }
 
 /* ---- transactions ---- */
@@ -90,6 +98,13 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	ErrorData *volatile error = NULL;
 	PpResults *results = palloc0(sizeof(PpResults));
 
+	pp_batch_begin_transaction();
+	if (pp_identity_is_spent(works[0].role))
+	{
+		spent = true;
+		sieve->outcome = PP_SIEVE_TRANSIENT;
+		return pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
+	}
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
 	pp_works_note_attempt(works, n, false);
@@ -102,7 +117,6 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	sieve->outcome = PP_SIEVED;
 	pp_settlement_forget();
 	pp_trial_begin();
-	pp_batch_begin_transaction();
 	pp_batch_state = (PpBatchState){0};
 	PG_TRY();
 	{
@@ -191,7 +205,7 @@ bury_all(void *arg)
 	sieve->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		sieve->bad[sieve->nbad++] = (PpBad){.row = rows[i], .error = burial->verdict};
+		sieve->bad[sieve->nbad++] = pp_bad(rows[i], burial->verdict);
 		pp_letterbox_bury(claim->extension, sieve->results, rows[i], sieve->role, burial->verdict,
 						  burial->show);
 	}
@@ -252,11 +266,9 @@ put_aside(void *arg)
 {
 	Damage *damage = arg;
 	PpWork *work = damage->work;
-	PpJournals journals;
 
-	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	pp_copied_put_damaged_aside(claim->extension, &journals, work->rows, work->nrows);
-	pp_journals_close(&journals);
+	if (work->nrows > 0)
+		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
 	pp_results_write(&damage->results, claim->extension);
 	pp_settlement_on_commit(work, 1, &damage->results);
 }
@@ -268,7 +280,7 @@ put_aside(void *arg)
 static PpOutcome
 settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
 {
-	uint64 items = Max(work->n, 1);
+	uint64 items = work->n; /* 0: a part of one, whose beginning is lost already */
 	Damage damage = {.work = work, .results = {.lost = items}};
 
 	if (work->nrows > 1 && !work->single)
@@ -292,6 +304,8 @@ settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
 	*error = pp_settle_by_ourselves(put_aside, &damage, true);
 	if (*error)
 		return PP_TRANSIENT;
+	if (items == 0)
+		return PP_SETTLED;
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
@@ -699,6 +713,8 @@ pp_settle_parked(PpParked *parked)
 		outcome = bury_culprit(&next.works[0], &error);
 	else
 		outcome = settle_role(next.works, next.n, false, &sieve, &error);
+	if (spent)
+		return; /* it is due for the next process */
 	spent_ms = (GetCurrentTimestamp() - began) / 1000;
 	if (outcome == PP_SETTLED)
 	{

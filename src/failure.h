@@ -11,6 +11,8 @@
  *				it is clear whose it is
  *	of none		(no disk at all, a stop) all stays where it is, and the worker tries again
  *				later
+ *	spent		(a role's code has left something in this process: leftovers.h) works of other
+ *				roles stay where they are, for another process
  *	fatal		(code that ends the process, or the server) the next worker knows what was
  *				being tried, and tries that again item by item; one that ended its
  *				worker when it was alone is bad (attempt.h)
@@ -33,6 +35,7 @@ typedef enum PpOutcome
 } PpOutcome;
 
 extern void pp_settle_init(const PpClaim *claim);
+extern bool pp_settle_is_spent(void);
 extern PpOutcome pp_settle(PpWork *works, int n, ErrorData **error);
 extern void pp_settle_parked(PpParked *parked);
 

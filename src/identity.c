@@ -23,6 +23,8 @@
 
 #include "config.h"
 #include "identity.h"
+#include "leftovers.h"
+#include "role_settings.h"
 
 /*
  * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
@@ -48,6 +50,14 @@ static const struct
 	{"transaction_timeout", "0"},
 };
 
+/*
+ * Nor what says whom or what it is for, or belongs to a connection that there isn't.
+ */
+static const char *const kept_out_settings[] = {
+	"application_name",		 "client_encoding",		   "role", "session_authorization",
+	"transaction_deferrable", "transaction_isolation", "transaction_read_only",
+};
+
 static Oid worker_role;
 static int guc_level;
 static bool committing = false;
@@ -58,12 +68,32 @@ pp_identity_init(void)
 {
 	worker_role = GetSessionUserId();
 
+	StartTransactionCommand();
+	pp_role_settings_undo_own(worker_role);
+	CommitTransactionCommand();
+	pp_leftovers_init();
 	for (int i = 0; i < lengthof(forced_settings); i++)
 	{
 		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
 			SetConfigOption(forced_settings[i].name, forced_settings[i].value, PGC_SUSET,
 							PGC_S_OVERRIDE);
 	}
+}
+
+static bool
+is_kept_out(const char *name)
+{
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (pg_strcasecmp(name, forced_settings[i].name) == 0)
+			return true;
+	}
+	for (int i = 0; i < lengthof(kept_out_settings); i++)
+	{
+		if (pg_strcasecmp(name, kept_out_settings[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Wait for locks no longer than that, in this transaction. */
@@ -77,21 +107,35 @@ pp_identity_set_lock_timeout(int ms)
 							 true, 0, false);
 }
 
+/* Has code of another role left something here that this one's must not find? */
+bool
+pp_identity_is_spent(Oid role)
+{
+	return !pp_leftovers_may_serve(role);
+}
+
 /* Start a transaction as this role.  42704 if the role is gone. */
 void
 pp_identity_begin(Oid role)
 {
+	char *name;
+
 	committing = false;
 	SetCurrentStatementStartTimestamp(); /* a transaction's now() is this */
 	StartTransactionCommand();
 
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+	name = GetUserNameFromId(role, true);
+	if (name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("role with OID %u does not exist", role)));
 
-	SetSessionAuthorization(role, superuser_arg(role));
+	/* as a setting, since code may look at it */
 	guc_level = NewGUCNestLevel();
+	(void) set_config_option("session_authorization", name, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	pp_role_settings_apply(role, is_kept_out);
 	pp_identity_set_lock_timeout(pp_lock_timeout);
+	pp_leftovers_begin(role);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 }
 
@@ -112,6 +156,7 @@ come_back(void)
 	LockReleaseAll(USER_LOCKMETHOD, true);
 	DropAllPreparedStatements();
 	PortalHashTableDeleteAll();
+	pp_leftovers_reset();
 
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	if (OidIsValid(temp_namespace))

@@ -15,7 +15,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "account.h"
 #include "attempt.h"
+#include "copied.h"
 #include "intake.h"
 #include "parked.h"
 #include "rowstore.h"
@@ -63,6 +65,7 @@ typedef struct Diverted
 	uint64 next_entry;
 	uint64 items;
 	Holdings holdings;
+	PpDamaged damaged; /* rows */
 } Diverted;
 
 /* With whom a work may be in a batch: with its like, if at all */
@@ -303,6 +306,14 @@ count_diverted(const PpJournalRow *row, void *arg)
 		diverted->items += row->header.items;
 }
 
+static void
+note_damaged(const PpJournalRow *row, void *arg)
+{
+	Diverted *diverted = arg;
+
+	pp_damaged_note(&diverted->damaged, &row->ref, row->pos, row->header.items);
+}
+
 /* Forget what this process knows of a pass; the next call begins it again. */
 void
 pp_intake_forget(void)
@@ -343,7 +354,7 @@ count_pending(Oid target, uint64 items, void *arg)
 static bool
 count_parked(const PpParkedRow *row, void *arg)
 {
-	TargetCount *count = count_of(arg, row->target);
+	TargetCount *count = count_of(arg, row->damaged ? InvalidOid : row->target);
 
 	count->parked += row->header.items;
 	count->parked_bytes += row->length;
@@ -408,8 +419,10 @@ begin_pass(const PpClaim *claim)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(pass.context);
-	pass.rows = pp_rowstore_fill(claim->extension, view.boundary, count_diverted, &diverted);
+	pass.rows =
+		pp_rowstore_fill(claim->extension, view.boundary, count_diverted, note_damaged, &diverted);
 	count_targets(claim);
+	pp_copied_put_damaged_aside(claim->extension, claim->lane, &diverted.damaged);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -610,7 +623,7 @@ pp_intake_count(const PpClaim *claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_row, &count);
+	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_row, NULL, &count);
 	count_targets(claim);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -649,7 +662,7 @@ take_parked_row(const PpParkedRow *row, void *arg)
 		work->at = PP_NOT_IN_RING;
 		work->role = row->role;
 		work->part = row->part;
-		work->n = work->there = 1;
+		work->n = work->there = Min(row->header.items, 1); /* 0: its beginning is gone */
 		work->single = true;
 		work->parked = true;
 		work->target = row->target;
@@ -693,108 +706,4 @@ pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64
 		.works = intake.list.works, .n = intake.list.n, .all = error == NULL && !intake.more};
 
 	return error;
-}
-
-/* ---- what is in it ---- */
-
-static void
-add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
-{
-	uint64 offset = 0;
-
-	while (offset < length)
-	{
-		const PpItem *item = (const PpItem *) (bytes + offset);
-
-		if (!pp_item_is_sound(item, length - offset))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
-					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
-		if (work->nitems == *max)
-		{
-			*max = Max(16, *max * 2);
-			work->items =
-				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
-							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
-		}
-		work->items[work->nitems++] = item;
-		work->opened += item->size;
-		offset += item->size;
-	}
-}
-
-/*
- * Claim the rows.  A record that is gone has been applied, all of it.  One whose
- * table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the next
- * try makes a pass, which finds it.
- */
-static void
-open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
-{
-	PpRowHeader header = {.continues = false};
-	PpRecord record = {0};
-
-	for (uint32 i = 0; i < work->nrows; i++)
-	{
-		bool begun = header.continues;
-
-		if (!pp_journals_have(journals, &work->rows[i]))
-		{
-			pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp());
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("the journal has been rewritten")));
-		}
-		if (!begun)
-			record = (PpRecord){0};
-		if (pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header))
-		{
-			if (!header.continues)
-				add_items(work, record.bytes, record.length, max);
-		}
-		else if (begun)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("a part of an item is missing"),
-					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
-	}
-	if (header.continues)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the end of an item is missing"),
-				 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
-}
-
-/* The items in the ring, where they are or, if the payload wraps, copied. */
-static void
-open_entry(PpRing *ring, PpWork *work, uint64 *max)
-{
-	PpEntry *entry = pp_ring_entry(ring, work->at);
-	const char *payload = pp_ring_contiguous(ring, work->at);
-
-	if (payload == NULL)
-	{
-		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
-
-		pp_ring_read(ring, work->at, copy);
-		payload = copy;
-	}
-	add_items(work, payload, entry->length, max);
-}
-
-/*
- * Get at the items, in the current transaction, which applies them when it commits.
- * In the current memory context.
- */
-void
-pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
-{
-	uint64 max = 0;
-
-	work->items = NULL;
-	work->nitems = 0;
-	work->opened = 0;
-	if (work->applied)
-		return;
-	if (work->nrows > 0)
-		open_rows(claim, journals, work, &max);
-	else
-		open_entry(&claim->lane->ring, work, &max);
 }

@@ -78,6 +78,5 @@ extern void pp_intake_forget(void);
 extern void pp_intake_note_settled(const PpClaim *claim, bool settled);
 extern bool pp_intake_owes_earlier(void);
 extern void pp_intake_count(const PpClaim *claim);
-extern void pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work);
 
 #endif /* PP_INTAKE_H */

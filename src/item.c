@@ -1,85 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * item.c
- *	  Makes, checks and opens the bytes that item.h describes.
+ *	  Makes and opens the bytes that item.h describes.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/relation.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/typcache.h"
 
 #include "compat.h"
 #include "item.h"
-
-static uint64
-add(uint64 fingerprint, uint64 value)
-{
-	return hash_bytes_extended((const unsigned char *) &value, sizeof(value), fingerprint);
-}
-
-/*
- * What the bytes of a type depend on, besides its OID: ALTER TYPE can change
- * the members of a composite, at any depth.
- */
-static uint64
-type_fingerprint(Oid type, List **composites)
-{
-	Oid base = getBaseType(type);
-	uint64 fingerprint = base;
-	Oid inner;
-	Oid relid;
-
-	if (OidIsValid(inner = get_element_type(base)) || OidIsValid(inner = get_range_subtype(base)))
-		return add(fingerprint, type_fingerprint(inner, composites));
-	if (OidIsValid(inner = get_multirange_range(base)))
-		return add(fingerprint, type_fingerprint(inner, composites));
-
-	relid = get_typ_typrelid(base);
-	if (OidIsValid(relid))
-	{
-		TupleDesc desc = lookup_rowtype_tupdesc_copy(base, -1);
-
-		if (composites)
-			*composites = list_append_unique_oid(*composites, relid);
-		for (int i = 0; i < desc->natts; i++)
-		{
-			Form_pg_attribute att = TupleDescAttr(desc, i);
-
-			if (!att->attisdropped)
-				fingerprint = add(fingerprint, pp_column_fingerprint(att, composites));
-		}
-		FreeTupleDesc(desc);
-	}
-
-	return fingerprint;
-}
-
-/*
- * The fingerprint of one column.  Adds to *composites, unless NULL, the pg_class
- * OIDs of the composite types it depends on.
- */
-uint64
-pp_column_fingerprint(Form_pg_attribute att, List **composites)
-{
-	uint64 fingerprint = att->attnum;
-
-	fingerprint = add(fingerprint, (uint32) att->atttypmod);
-	return add(fingerprint, type_fingerprint(att->atttypid, composites));
-}
-
-/* Start from 0 and add the carried columns' fingerprints by ascending attnum. */
-uint64
-pp_fingerprint_add(uint64 fingerprint, uint64 column)
-{
-	return add(fingerprint, column);
-}
 
 /* The descriptor of an item's tuple; see rule 2 of item.h. */
 TupleDesc
@@ -122,7 +54,7 @@ bitmaps_end(int natts)
  */
 PpItem *
 pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const uint8 *carried,
-			 const uint8 *given, Datum *values, bool *nulls, uint64 fingerprint)
+			 const uint8 *given, Datum *values, bool *nulls, const PpLayout *layout)
 {
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = bitmaps_end(natts);
@@ -150,7 +82,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	item->natts = natts;
 	item->target = target;
 	item->tuple_offset = (uint16) tuple_offset;
-	item->fingerprint = fingerprint;
+	item->layout = *layout;
 	memcpy((char *) item + sizeof(PpItem), carried, bitmap);
 	memcpy((char *) item + sizeof(PpItem) + bitmap, given, bitmap);
 	memcpy((char *) item + tuple_offset, tuple, tuple->t_len);
@@ -189,22 +121,11 @@ pp_item_with_place(const PpItem *item, const PpPlace *place)
 	return copy;
 }
 
-/* Can these bytes be an item, as far as its own lengths tell? */
-bool
-pp_item_is_sound(const PpItem *item, uint64 available)
-{
-	return available >= sizeof(PpItem) && item->version == PP_ITEM_VERSION &&
-		   item->size <= available && item->size == MAXALIGN(item->size) &&
-		   (item->tuple_offset == bitmaps_end(item->natts) ||
-			item->tuple_offset == bitmaps_end(item->natts) + MAXALIGN(sizeof(PpPlace))) &&
-		   item->size >= item->tuple_offset + SizeofMinimalTupleHeader &&
-		   pp_item_tuple(item)->t_len <= item->size - item->tuple_offset;
-}
-
 /* Can both items be rows of the same INSERT? */
 bool
 pp_item_same_shape(const PpItem *a, const PpItem *b)
 {
-	return a->target == b->target && a->natts == b->natts && a->fingerprint == b->fingerprint &&
+	return a->target == b->target && a->natts == b->natts &&
+		   pp_layout_equal(&a->layout, &b->layout) &&
 		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0;
 }

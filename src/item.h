@@ -19,10 +19,10 @@
  *	   type modifiers.  The INSERT casts them back, so that domains, varchar(n) and
  *	   numeric(p,s) are checked there too.
  *	3. Values are complete: no TOAST pointer, no expanded object.
- *	4. The fingerprint covers attnum, type and modifier of every carried column,
- *	   and the members of composite types, recursively.  Where the worker
+ *	4. The layout is that of the carried columns (row_layout.h).  Where the worker
  *	   computes another one, the tuple must not be read.
- *	5. An item with an unknown version must not be read.
+ *	5. An item with an unknown version must not be read, nor one that item_check.h
+ *	   finds unsound.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,9 +33,10 @@
 
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
-#include "nodes/pg_list.h"
 
-#define PP_ITEM_VERSION 1
+#include "row_layout.h"
+
+#define PP_ITEM_VERSION 2
 
 typedef struct PpItem
 {
@@ -48,7 +49,7 @@ typedef struct PpItem
 	uint16 attempts;	 /* that have failed: it has been a dead letter so many times */
 	int64 id;			 /* set when the item is enqueued ... */
 	int64 enqueued_at;	 /* (TimestampTz) ... and this, too */
-	uint64 fingerprint;
+	PpLayout layout;
 } PpItem;
 
 /* A place in the order of things */
@@ -81,15 +82,12 @@ pp_item_tuple(const PpItem *item)
 	return (MinimalTuple) ((char *) item + item->tuple_offset);
 }
 
-extern uint64 pp_column_fingerprint(Form_pg_attribute att, List **composites);
-extern uint64 pp_fingerprint_add(uint64 fingerprint, uint64 column);
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
 extern PpItem *pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor,
 							const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
-							uint64 fingerprint);
+							const PpLayout *layout);
 extern const PpPlace *pp_item_place(const PpItem *item);
 extern PpItem *pp_item_with_place(const PpItem *item, const PpPlace *place);
-extern bool pp_item_is_sound(const PpItem *item, uint64 available);
 extern bool pp_item_same_shape(const PpItem *a, const PpItem *b);
 
 #endif /* PP_ITEM_H */

@@ -140,15 +140,34 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 	return n;
 }
 
+/* What a row's header says of all the rest. */
+static pg_crc32c
+row_crc(uint64 pos, uint32 part, Oid role, Oid database, PpRowHeader header, const char *bytes,
+		uint32 length)
+{
+	uint64 columns[] = {pos, part, role, database};
+	pg_crc32c crc;
+
+	header.crc = 0;
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, columns, sizeof(columns));
+	COMP_CRC32C(crc, &header, sizeof(header));
+	COMP_CRC32C(crc, bytes, length);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
 /* The values of a row's columns.  In the current memory context. */
 void
 pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
 {
 	Size size = VARHDRSZ + sizeof(PpRowHeader) + row->length;
 	char *data = palloc(size);
+	PpRowHeader header = row->header;
 
+	header.crc = row_crc(pos, row->part, role, MyDatabaseId, header, row->bytes, row->length);
 	SET_VARSIZE(data, size);
-	memcpy(VARDATA(data), &row->header, sizeof(PpRowHeader));
+	memcpy(VARDATA(data), &header, sizeof(PpRowHeader));
 	memcpy(VARDATA(data) + sizeof(PpRowHeader), row->bytes, row->length);
 	values[COLUMN_POS] = Int64GetDatum(pos);
 	values[COLUMN_PART] = Int32GetDatum(row->part);
@@ -229,47 +248,66 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 	relation_close(rel, NoLock);
 }
 
-static uint64
-row_pos(Relation rel, HeapTuple tuple)
+/* A row, its bytes where they lie */
+typedef struct RawRow
+{
+	uint64 pos;
+	uint32 part;
+	Oid role;
+	Oid database;
+	PpRowHeader header;
+	const char *bytes; /* that follow it */
+	uint32 length;
+	bool sound;
+} RawRow;
+
+/* 0 where there is none. */
+static Datum
+get_value(Relation rel, HeapTuple tuple, int column)
 {
 	bool is_null;
+	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
 
-	return DatumGetInt64(heap_getattr(tuple, COLUMN_POS + 1, RelationGetDescr(rel), &is_null));
+	return is_null ? (Datum) 0 : value;
 }
 
 static Oid
-row_oid(Relation rel, HeapTuple tuple, int column)
+row_database(Relation rel, HeapTuple tuple)
 {
-	bool is_null;
-
-	return DatumGetObjectId(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null));
+	return DatumGetObjectId(get_value(rel, tuple, COLUMN_DATABASE));
 }
 
-static uint32
-row_part(Relation rel, HeapTuple tuple)
+static RawRow
+read_raw(Relation rel, HeapTuple tuple)
 {
-	bool is_null;
-
-	return DatumGetInt32(heap_getattr(tuple, COLUMN_PART + 1, RelationGetDescr(rel), &is_null));
-}
-
-/* The row's header and the bytes that follow it, where they lie. */
-static PpRowHeader
-row_data(Relation rel, HeapTuple tuple, const char **bytes, uint32 *length)
-{
-	bool is_null;
-	Datum value = heap_getattr(tuple, COLUMN_DATA + 1, RelationGetDescr(rel), &is_null);
-	struct varlena *data = (struct varlena *) DatumGetPointer(value);
-	Size size = VARSIZE_ANY_EXHDR(data);
-	PpRowHeader header = {.version = 0};
+	RawRow row = {.pos = DatumGetInt64(get_value(rel, tuple, COLUMN_POS)),
+				  .part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
+				  .role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
+				  .database = row_database(rel, tuple)};
+	struct varlena *data =
+		(struct varlena *) DatumGetPointer(get_value(rel, tuple, COLUMN_DATA));
+	Size size = data == NULL || VARATT_IS_EXTERNAL(data) || VARATT_IS_COMPRESSED(data)
+					? 0
+					: VARSIZE_ANY_EXHDR(data);
 
 	if (size >= sizeof(PpRowHeader))
-		memcpy(&header, VARDATA_ANY(data), sizeof(PpRowHeader));
-	if (header.version != PP_ROW_VERSION)
-		header = (PpRowHeader){.version = header.version, .items = 1}; /* whatever it is */
-	*bytes = VARDATA_ANY(data) + sizeof(PpRowHeader);
-	*length = size >= sizeof(PpRowHeader) ? size - sizeof(PpRowHeader) : 0;
-	return header;
+	{
+		memcpy(&row.header, VARDATA_ANY(data), sizeof(PpRowHeader));
+		row.bytes = VARDATA_ANY(data) + sizeof(PpRowHeader);
+		row.length = size - sizeof(PpRowHeader);
+	}
+	row.sound = row.header.version == PP_ROW_VERSION &&
+				row.header.crc == row_crc(row.pos, row.part, row.role, row.database, row.header,
+										  row.bytes, row.length);
+	if (row.sound)
+		return row;
+
+	/* how much is lost with it may still be told */
+	if (row.header.version != PP_ROW_VERSION || row.header.items > row.length / sizeof(PpItem))
+		row.header =
+			(PpRowHeader){.version = row.header.version, .items = 1}; /* whatever it is */
+	row.header.follows = 0;
+	return row;
 }
 
 static void
@@ -292,17 +330,14 @@ append_to_record(PpRecord *record, const char *bytes, uint32 length)
 Oid
 pp_journal_row_database(Relation rel, HeapTuple tuple)
 {
-	return row_oid(rel, tuple, COLUMN_DATABASE);
+	return row_database(rel, tuple);
 }
 
 /* How many items begin in the row? */
 uint64
 pp_journal_row_items(Relation rel, HeapTuple tuple)
 {
-	const char *bytes;
-	uint32 length;
-
-	return row_data(rel, tuple, &bytes, &length).items;
+	return read_raw(rel, tuple).header.items;
 }
 
 /* The same row as one of that database, in another of these tables. */
@@ -312,10 +347,21 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 	int natts = RelationGetDescr(rel)->natts;
 	Datum *values = palloc(natts * sizeof(Datum));
 	bool *nulls = palloc(natts * sizeof(bool));
+	RawRow row = read_raw(rel, tuple);
 	HeapTuple copy;
 
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	values[COLUMN_DATABASE] = ObjectIdGetDatum(database);
+	nulls[COLUMN_DATABASE] = false;
+	if (row.sound) /* or else it stays damaged */
+	{
+		char *data = (char *) PG_DETOAST_DATUM_COPY(values[COLUMN_DATA]);
+
+		row.header.crc = row_crc(row.pos, row.part, row.role, database, row.header, row.bytes,
+								 row.length);
+		memcpy(VARDATA(data), &row.header, sizeof(PpRowHeader));
+		values[COLUMN_DATA] = PointerGetDatum(data);
+	}
 	copy = heap_form_tuple(RelationGetDescr(to), values, nulls); /* its columns come first */
 	pfree(values);
 	pfree(nulls);
@@ -325,22 +371,26 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 PpJournalRow
 pp_journal_read_row(Relation rel, int journal, HeapTuple tuple)
 {
-	PpJournalRow row = {.pos = row_pos(rel, tuple),
-						.part = row_part(rel, tuple),
-						.role = row_oid(rel, tuple, COLUMN_ROLE),
-						.ref = make_ref(rel, journal, &tuple->t_self)};
-	const char *bytes;
+	RawRow row = read_raw(rel, tuple);
 
-	row.header = row_data(rel, tuple, &bytes, &row.length);
-	return row;
+	return (PpJournalRow){.pos = row.pos,
+						  .part = row.part,
+						  .role = row.role,
+						  .ref = make_ref(rel, journal, &tuple->t_self),
+						  .header = row.header,
+						  .length = row.length,
+						  .damaged = !row.sound};
 }
 
 /* How somebody looks at a row, besides what is in its columns */
 typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, void *arg);
 
-/* Visit the rows of this database below a position that the active snapshot sees. */
+/*
+ * Visit the rows of this database below a position that the active snapshot sees, and,
+ * with another function or with none, those that are damaged: which they were nobody knows.
+ */
 static void
-scan_rows(Oid extension, uint64 boundary, RawVisitor visit, void *arg)
+scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, void *arg)
 {
 	for (int journal = 0; journal < PP_JOURNALS; journal++)
 	{
@@ -353,9 +403,12 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, void *arg)
 		scan = pp_table_beginscan(rel, GetActiveSnapshot());
 		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
+			RawRow row = read_raw(rel, tuple);
+
 			CHECK_FOR_INTERRUPTS();
-			if (row_pos(rel, tuple) < boundary &&
-				row_oid(rel, tuple, COLUMN_DATABASE) == MyDatabaseId)
+			if (!row.sound && damaged)
+				damaged(rel, journal, tuple, arg);
+			else if (row.sound && row.pos < boundary && row.database == MyDatabaseId)
 				visit(rel, journal, tuple, arg);
 		}
 		table_endscan(scan);
@@ -367,6 +420,7 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, void *arg)
 typedef struct RowScan
 {
 	PpRowVisitor visit;
+	PpRowVisitor damaged;
 	void *arg;
 } RowScan;
 
@@ -376,15 +430,15 @@ show_row(Relation rel, int journal, HeapTuple tuple, void *arg)
 	RowScan *to = arg;
 	PpJournalRow row = pp_journal_read_row(rel, journal, tuple);
 
-	to->visit(&row, to->arg);
+	(row.damaged ? to->damaged : to->visit)(&row, to->arg);
 }
 
 void
-pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
+pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVisitor damaged, void *arg)
 {
-	RowScan to = {.visit = visit, .arg = arg};
+	RowScan to = {.visit = visit, .damaged = damaged, .arg = arg};
 
-	scan_rows(extension, boundary, show_row, &to);
+	scan_rows(extension, boundary, show_row, damaged ? show_row : NULL, &to);
 }
 
 /* The same for the targets of the items in a row */
@@ -402,20 +456,18 @@ show_targets(Relation rel, int journal, HeapTuple tuple, void *arg)
 	pp_journal_row_targets(rel, tuple, to->visit, to->arg);
 }
 
-/* Visit the targets of the items that begin in a row. */
+/* Visit the targets of the items that begin in a row; of one that is damaged, none. */
 void
 pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg)
 {
-	const char *bytes;
-	uint32 length;
-	PpRowHeader header = row_data(rel, tuple, &bytes, &length);
+	RawRow row = read_raw(rel, tuple);
 	uint64 offset = 0;
 
-	for (int i = 0; i < header.items && offset + sizeof(PpItem) <= length; i++)
+	for (int i = 0; row.sound && i < row.header.items && offset + sizeof(PpItem) <= row.length; i++)
 	{
 		PpItem item;
 
-		memcpy(&item, bytes + offset, sizeof(item)); /* it isn't aligned */
+		memcpy(&item, row.bytes + offset, sizeof(item)); /* it isn't aligned */
 		visit(item.target, 1, arg);
 		offset += item.size;
 	}
@@ -427,7 +479,7 @@ pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit, v
 {
 	TargetScan to = {.visit = visit, .arg = arg};
 
-	scan_rows(extension, boundary, show_targets, &to);
+	scan_rows(extension, boundary, show_targets, NULL, &to);
 }
 
 /* Does the active snapshot see a row of this database? */
@@ -446,7 +498,7 @@ pp_journal_has_rows(Oid extension)
 			continue;
 		scan = pp_table_beginscan(rel, GetActiveSnapshot());
 		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-			found = row_oid(rel, tuple, COLUMN_DATABASE) == MyDatabaseId;
+			found = row_database(rel, tuple) == MyDatabaseId;
 		table_endscan(scan);
 		relation_close(rel, AccessShareLock);
 	}
@@ -500,29 +552,27 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRe
 	HeapTupleData tuple;
 	Buffer buffer;
 	TM_FailureData failure;
-	const char *bytes;
-	uint32 length;
-	bool found;
+	RawRow row;
 
 	Assert(pp_journals_have(journals, ref));
 	ItemPointerSet(&tid, ref->block, ref->offset);
 	tuple.t_self = tid;
 	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 		return false;
-	found = row_pos(rel, &tuple) == pos;
-	if (found)
-	{
-		*header = row_data(rel, &tuple, &bytes, &length);
-		append_to_record(record, bytes, length);
-	}
+	row = read_raw(rel, &tuple);
+	*header = row.header;
+	if (row.sound && row.pos == pos)
+		append_to_record(record, row.bytes, row.length);
 	ReleaseBuffer(buffer);
-	if (!found)
+	if (!row.sound)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						header->version != PP_ROW_VERSION
+							? errmsg("a row of \"%s\" has the unknown format %d",
+									 RelationGetRelationName(rel), header->version)
+							: errmsg("a row of \"%s\" is damaged", RelationGetRelationName(rel))));
+	if (row.pos != pos)
 		return false;
 
-	if (header->version != PP_ROW_VERSION)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("a row of \"%s\" has the unknown format %d",
-							   RelationGetRelationName(rel), header->version)));
 	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), false, &failure) != TM_Ok)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",

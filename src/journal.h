@@ -15,6 +15,11 @@
  *	data		bytea	a PpRowHeader and the bytes of items; never compressed, and
  *						never elsewhere (STORAGE PLAIN), so a row is 8 kB at most
  *
+ * The header has a CRC of all the row says (but for the parked table's own columns).  A row
+ * that doesn't agree with it is damaged: nothing of it is believed, and it is put aside
+ * (copied.h).  It is no signature: who can write rows here can write it, too.  What keeps
+ * people out is said in SECURITY.md.
+ *
  * A record is a row with whole items, or several rows, one after the other, with
  * one item that is too large for one: all but its last `continue`.
  *
@@ -40,6 +45,7 @@
 
 #include "postgres.h"
 
+#include "port/pg_crc32c.h"
 #include "storage/block.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
@@ -68,9 +74,10 @@ typedef struct PpJournalRef
 typedef struct PpRowHeader
 {
 	uint8 version;
-	bool continues; /* the record goes on in the next part */
-	uint16 items;	/* that begin in this row */
-	uint32 follows; /* entries of the same transaction after this one */
+	uint8 continues; /* 1: the record goes on in the next part */
+	uint16 items;	 /* that begin in this row */
+	uint32 follows;	 /* entries of the same transaction after this one */
+	pg_crc32c crc;	 /* of the columns, of this header with a crc of 0, and of the items' bytes */
 } PpRowHeader;
 
 /* What items cost of the journal's limit (quota.h) */
@@ -98,6 +105,7 @@ typedef struct PpJournalRow
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the items' bytes in it */
+	bool damaged;  /* the rest is a guess */
 } PpJournalRow;
 
 typedef void (*PpRowVisitor)(const PpJournalRow *row, void *arg);
@@ -125,7 +133,8 @@ extern int pp_journal_unlocked(Oid extension, int preferred);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
 extern uint64 pp_journal_size(Oid extension);
-extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
+extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit,
+							PpRowVisitor damaged, void *arg);
 extern void pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit,
 									void *arg);
 extern bool pp_journal_has_rows(Oid extension);

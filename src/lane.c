@@ -120,6 +120,7 @@ assign(PpLane *lane, Oid database)
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
+	lane->leased_of = InvalidOid;
 	lane->stuck_sqlstate = 0;
 	lane->retry_at = DT_NOEND;
 	lane->letters = 0;

@@ -7,16 +7,29 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/relation.h"
+#include "access/tableam.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "storage/bufmgr.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/fmgrprotos.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "extension.h"
 #include "lease.h"
+#include "table.h"
+
+#define TABLE "persist_leases"
+
+#define MAX_AHEAD (INT64CONST(1) << 40)					   /* of what was last written down */
+#define MENDING_GAP (INT64CONST(1000) * PP_LEASE_IDS) /* for ranges that nobody has told of yet */
 
 /* What this session got from the current installation */
 static Oid used_extension = InvalidOid;
@@ -41,6 +54,14 @@ flush_sequence(Oid sequence)
 	relation_close(rel, AccessShareLock);
 }
 
+static int64
+get_mark(Relation rel, HeapTuple tuple)
+{
+	bool is_null;
+
+	return DatumGetInt64(heap_getattr(tuple, 1, RelationGetDescr(rel), &is_null));
+}
+
 static Oid
 find_sequence(Oid extension)
 {
@@ -56,16 +77,51 @@ find_sequence(Oid extension)
 	return sequence;
 }
 
-static PpIdRange
-fetch_range(Oid sequence)
+/* ---- what has been leased ---- */
+
+/* All that was leased is below that, as far as the table persist_leases says. */
+static int64
+read_mark(Oid extension)
 {
-	PpIdRange range;
+	PpTable leases = pp_table_open(extension, TABLE, AccessShareLock);
+	TableScanDesc scan;
+	HeapTuple tuple;
+	int64 mark = 0;
 
-	range.next = nextval_internal(sequence, false);
-	range.end = range.next + PP_LEASE_IDS;
-	flush_sequence(sequence);
+	if (leases.rel == NULL)
+		return 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = pp_table_beginscan(leases.rel, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		mark = Max(mark, get_mark(leases.rel, tuple));
+	table_endscan(scan);
+	PopActiveSnapshot();
+	pp_table_close(&leases);
 
-	return range;
+	return mark;
+}
+
+/* Write that down, in the current transaction, instead of what was less. */
+static void
+write_mark(Oid extension, int64 mark)
+{
+	PpTable leases = pp_table_open_to_write(extension, TABLE);
+	Datum values[] = {Int64GetDatum(mark)};
+	bool nulls[] = {false};
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = pp_table_beginscan(leases.rel, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		if (get_mark(leases.rel, tuple) <= mark)
+			(void) pp_table_delete(&leases, &tuple->t_self, false);
+	}
+	table_endscan(scan);
+	pp_table_insert(&leases, values, nulls);
+	PopActiveSnapshot();
+	pp_table_close(&leases);
 }
 
 /* Is the lane still the claim's?  Under the lane's mutex. */
@@ -80,6 +136,105 @@ static bool
 has_ids(const PpClaim *claim)
 {
 	return is_ours(claim) && claim->lane->ids_of == claim->extension;
+}
+
+/* What the lane knows; 0: nothing. */
+static int64
+lane_mark(const PpClaim *claim)
+{
+	PpLane *lane = claim->lane;
+	int64 mark;
+
+	SpinLockAcquire(&lane->mutex);
+	mark = is_ours(claim) && lane->leased_of == claim->extension ? lane->leased : 0;
+	SpinLockRelease(&lane->mutex);
+	return mark;
+}
+
+static void
+tell_lane(const PpClaim *claim, int64 mark)
+{
+	PpLane *lane = claim->lane;
+
+	SpinLockAcquire(&lane->mutex);
+	if (is_ours(claim))
+	{
+		if (lane->leased_of != claim->extension)
+			lane->leased = 0;
+		lane->leased_of = claim->extension;
+		lane->leased = Max(lane->leased, mark);
+	}
+	SpinLockRelease(&lane->mutex);
+}
+
+/* ---- the sequence ---- */
+
+/* Can the sequence have come to that by itself, after the mark was read? */
+static bool
+is_plausible(int64 value, int64 mark)
+{
+	return value >= mark && value - mark < MAX_AHEAD;
+}
+
+/* Set it; its rights are its owner's alone. */
+static void
+set_sequence(Oid sequence, int64 value)
+{
+	Oid user;
+	int context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence), Int64GetDatum(value));
+	SetUserIdAndSecContext(user, context);
+}
+
+static int64
+current_mark(const PpClaim *claim, Oid extension)
+{
+	return Max(read_mark(extension), claim ? lane_mark(claim) : 0);
+}
+
+/* Somebody has set the sequence.  One of us sets it right, well above what others have just got. */
+static int64
+mend_sequence(const PpClaim *claim, Oid extension, Oid sequence)
+{
+	int64 mark;
+	int64 value;
+
+	LockDatabaseObject(RelationRelationId, sequence, 1, ExclusiveLock);
+	mark = current_mark(claim, extension);
+	value = nextval_internal(sequence, false);
+	if (!is_plausible(value, mark))
+	{
+		set_sequence(sequence, mark + MENDING_GAP);
+		value = nextval_internal(sequence, false);
+		ereport(LOG, (errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" was set by "
+							 "somebody"),
+					  errdetail("Ids go on from %lld.", (long long) value)));
+	}
+	return value;
+}
+
+/* claim: NULL, if there is no lane. */
+static PpIdRange
+fetch_range(const PpClaim *claim, Oid extension)
+{
+	Oid sequence = find_sequence(extension);
+	int64 mark = current_mark(claim, extension); /* before the sequence: it can only be more */
+	PpIdRange range;
+
+	range.next = nextval_internal(sequence, false);
+	if (!is_plausible(range.next, mark))
+		range.next = mend_sequence(claim, extension, sequence);
+	range.end = range.next + PP_LEASE_IDS;
+	flush_sequence(sequence);
+	if (claim)
+		tell_lane(claim, range.end);
+	else
+		write_mark(extension, range.end);
+
+	return range;
 }
 
 /* An id from the lane's ranges, or 0. */
@@ -144,7 +299,7 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 	if (id <= last_id)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
-			own_ids = fetch_range(find_sequence(extension));
+			own_ids = fetch_range(claim, extension);
 		id = own_ids.next++;
 		if (claim)
 			share_own_ids(claim);
@@ -158,7 +313,7 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 void
 pp_lease_positions(const PpClaim *claim)
 {
-	PpIdRange range = fetch_range(find_sequence(claim->extension));
+	PpIdRange range = fetch_range(claim, claim->extension);
 
 	pp_ring_add_positions(&claim->lane->ring, claim->generation, range.next, range.end);
 }
@@ -167,7 +322,7 @@ pp_lease_positions(const PpClaim *claim)
 int64
 pp_lease_position(Oid extension)
 {
-	return fetch_range(find_sequence(extension)).next;
+	return fetch_range(NULL, extension).next;
 }
 
 /* Should the worker fetch a range? */
@@ -197,7 +352,7 @@ pp_lease_top_up(const PpClaim *claim)
 
 	if (!ConditionalLockRelationOid(sequence, RowExclusiveLock))
 		return;
-	range = fetch_range(sequence);
+	range = fetch_range(claim, claim->extension);
 
 	SpinLockAcquire(&lane->mutex);
 	if (has_ids(claim))
@@ -209,4 +364,24 @@ pp_lease_top_up(const PpClaim *claim)
 		lane->spare_ids.next = lane->spare_ids.end = 0;
 	}
 	SpinLockRelease(&lane->mutex);
+}
+
+/* What this process has written down for its lane */
+static int64 written_mark = 0;
+
+/* Has somebody leased what isn't written down? */
+bool
+pp_lease_is_unwritten(const PpClaim *claim)
+{
+	return lane_mark(claim) > written_mark;
+}
+
+/* The same, in a transaction of the worker's. */
+void
+pp_lease_write_down(const PpClaim *claim)
+{
+	int64 mark = lane_mark(claim);
+
+	write_mark(claim->extension, mark);
+	written_mark = mark;
 }

@@ -7,7 +7,16 @@
  * increment is that number: a call takes the next id of the lane's range without
  * an xid and without WAL.  The worker fetches the next range ahead of time; a
  * backend that finds none fetches one itself.  The sequence's WAL record is
- * flushed before an id of its range is handed out.  What is left of a range at a
+ * flushed before an id of its range is handed out.
+ *
+ * Nobody has a right to the sequence, but a member of pg_write_all_data can set any; and
+ * an id or a position that comes a second time would break the order of items, or name
+ * two of them.  So the end of the highest range that was ever leased is kept: in the lane
+ * for all who lease under it, and in the table persist_leases, where the worker writes it
+ * down, or whoever leases without a lane.  A value below that, or far above, isn't used: the
+ * sequence is set right.
+ *
+ *   What is left of a range at a
  * restart, or when the lane changes hands, is never used.  Another installation of
  * the extension has another sequence, and begins again.
  *
@@ -24,6 +33,8 @@ extern int64 pp_lease_next_id(const PpClaim *claim, Oid extension);
 extern void pp_lease_positions(const PpClaim *claim);
 extern int64 pp_lease_position(Oid extension);
 extern bool pp_lease_is_low(const PpClaim *claim);
+extern bool pp_lease_is_unwritten(const PpClaim *claim);
 extern void pp_lease_top_up(const PpClaim *claim);
+extern void pp_lease_write_down(const PpClaim *claim);
 
 #endif /* PP_LEASE_H */

@@ -25,7 +25,8 @@
 #include "shape.h"
 #include "show.h"
 
-#define MAX_REPORTS 8 /* lines for the bad items of a transaction */
+#define MAX_REPORTS 8	/* lines at a time ... */
+#define REPORT_MS 1000	/* ... so often, while the worker is busy */
 #define MAX_TEXT 8192 /* bytes of a message, a detail, a context */
 #define SHORT_TEXT 256
 
@@ -205,7 +206,7 @@ typedef struct Expiry
 } Expiry;
 
 static bool
-is_old(Oid role, Oid target, TimestampTz failed_at, void *arg)
+is_old(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
 {
 	return failed_at < ((Expiry *) arg)->before;
 }
@@ -229,7 +230,7 @@ expire(Oid extension)
 
 	if (pp_dead_letter_retention == 0)
 		return 0;
-	expired = pp_letters_take(extension, NULL, 0, false, is_old, discard, &expiry);
+	expired = pp_letters_take(extension, NULL, 0, true, false, is_old, discard, &expiry);
 	pp_results_write(&expiry.results, extension);
 	return expired;
 }
@@ -323,73 +324,109 @@ pp_letterbox_room(const PpClaim *claim, uint64 wanted)
 	return Min(wanted, limit - Min(limit, letters));
 }
 
+/* ---- the log ---- */
+
+PpBad
+pp_bad(const PpRow *row, ErrorData *error)
+{
+	return (PpBad){.row = row, .target = row->item->target, .id = row->item->id, .error = error};
+}
+
+/* Items of one target that have failed alike, and that the log doesn't know of yet */
+typedef struct Report
+{
+	Oid target;
+	int sqlstate;
+	char constraint[NAMEDATALEN]; /* "": none */
+	int64 first_id;
+	uint64 n;
+} Report;
+
+static Report reports[MAX_REPORTS];
+static int nreports = 0;
+static TimestampTz reports_since;
+
 /* A line for the items of one target that have failed alike. */
 static void
-report(const PpBad *first, uint64 n)
+say(const Report *report)
 {
-	const PpItem *item = first->row->item;
-	const ErrorData *error = first->error;
-	char *name = get_rel_name(item->target);
-	char *schema = name ? get_namespace_name(get_rel_namespace(item->target)) : NULL;
+	char *name = get_rel_name(report->target);
+	char *schema = name ? get_namespace_name(get_rel_namespace(report->target)) : NULL;
 	char *relation = schema ? psprintf("relation \"%s.%s\"", schema, name)
-							: psprintf("relation with OID %u", item->target);
+							: psprintf("relation with OID %u", report->target);
 
 	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 n == 1 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
-							 (long long) item->id, relation, unpack_sql_state(error->sqlerrcode))
-					: errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
-							 "SQLSTATE %s",
-							 (unsigned long long) n, relation, (long long) item->id,
-							 unpack_sql_state(error->sqlerrcode)),
-			 error->constraint_name ? errdetail("Constraint \"%s\".", error->constraint_name) : 0));
+			(errcode(report->sqlstate),
+			 report->n == 1
+				 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
+						  (long long) report->first_id, relation,
+						  unpack_sql_state(report->sqlstate))
+				 : errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
+						  "SQLSTATE %s",
+						  (unsigned long long) report->n, relation, (long long) report->first_id,
+						  unpack_sql_state(report->sqlstate)),
+			 report->constraint[0] ? errdetail("Constraint \"%s\".", report->constraint) : 0));
 }
 
 static bool
-is_same(const PpBad *a, const PpBad *b)
+is_of(const Report *report, const PpBad *bad)
 {
-	const char *left = a->error->constraint_name;
-	const char *right = b->error->constraint_name;
+	const char *constraint = bad->error->constraint_name;
 
-	return a->row->item->target == b->row->item->target &&
-		   a->error->sqlerrcode == b->error->sqlerrcode &&
-		   strcmp(left ? left : "", right ? right : "") == 0;
+	return report->target == bad->target && report->sqlstate == bad->error->sqlerrcode &&
+		   strcmp(report->constraint, constraint ? constraint : "") == 0;
 }
 
+/* What is of one kind too many is told with the last one. */
 static void
-report_all(const PpBad *bad, uint64 n)
+add_to_reports(const PpBad *bad)
 {
-	const PpBad *firsts[MAX_REPORTS];
-	uint64 counts[MAX_REPORTS] = {0};
-	int nfirsts = 0;
+	const char *constraint = bad->error->constraint_name;
+	int k = 0;
 
-	for (uint64 i = 0; i < n; i++)
+	while (k < nreports && !is_of(&reports[k], bad) && k < MAX_REPORTS - 1)
+		k++;
+	if (k == nreports)
 	{
-		int k = 0;
-
-		while (k < nfirsts && !is_same(firsts[k], &bad[i]) && k < MAX_REPORTS - 1)
-			k++;
-		if (k == nfirsts)
-			firsts[nfirsts++] = &bad[i];
-		counts[k]++;
+		reports[nreports++] = (Report){
+			.target = bad->target, .sqlstate = bad->error->sqlerrcode, .first_id = bad->id};
+		strlcpy(reports[k].constraint, constraint ? constraint : "", NAMEDATALEN);
 	}
-	for (int k = 0; k < nfirsts; k++)
-		report(firsts[k], counts[k]);
+	reports[k].n++;
 }
 
-/* Log what has died, without the values, and without a line for each; not in a transaction. */
+/*
+ * Log what has died, without the values, and without a line for each: before the worker
+ * sleeps, or when it hasn't for a while; not in a transaction.
+ */
 void
-pp_letterbox_report(const PpBad *bad, uint64 n)
+pp_letterbox_say(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
-	if (n == 0)
+	if (nreports == 0)
 		return;
 	HOLD_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	report_all(bad, n);
+	for (int k = 0; k < nreports; k++)
+		say(&reports[k]);
+	nreports = 0;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* These have died: it is going to be logged. */
+void
+pp_letterbox_report(const PpBad *bad, uint64 n)
+{
+	if (n == 0)
+		return;
+	if (nreports == 0)
+		reports_since = GetCurrentTimestamp();
+	for (uint64 i = 0; i < n; i++)
+		add_to_reports(&bad[i]);
+	if (TimestampDifferenceExceeds(reports_since, GetCurrentTimestamp(), REPORT_MS))
+		pp_letterbox_say();
 }

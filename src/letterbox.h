@@ -16,10 +16,12 @@
 /* Why a target is parked whose bad items may not become dead letters */
 #define PP_LETTERS_FULL ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
 
-/* A row that can't be inserted */
+/* A row that can't be inserted; once its transaction has committed, the row may be gone */
 typedef struct PpBad
 {
 	const PpRow *row;
+	Oid target;
+	int64 id;
 	ErrorData *error;
 } PpBad;
 
@@ -31,7 +33,9 @@ extern void pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *ro
 							  const ErrorData *error, bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
 extern uint64 pp_letterbox_room(const PpClaim *claim, uint64 wanted);
+extern PpBad pp_bad(const PpRow *row, ErrorData *error);
 extern void pp_letterbox_report(const PpBad *bad, uint64 n);
+extern void pp_letterbox_say(void);
 extern void pp_letterbox_expire(const PpClaim *claim);
 
 #endif /* PP_LETTERBOX_H */

@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "port/pg_crc32c.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -25,6 +26,7 @@
 
 #include "compat.h"
 #include "extension.h"
+#include "item_check.h"
 #include "letters.h"
 
 #define TABLE "persist_dead_letters"
@@ -48,6 +50,9 @@ enum
 	COLUMN_POS,
 	COLUMN_PART,
 	COLUMN_DATA,
+	COLUMN_CHECKSUM,
+	COLUMN_DATA_CHECKSUM,
+	COLUMN_ITEM_CHECKSUM,
 	COLUMNS
 };
 
@@ -84,6 +89,41 @@ bytes_of(const PpItem *item)
 	return PointerGetDatum(data);
 }
 
+static int64
+checksum(const void *bytes, Size length)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, bytes, length);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* Of whose the letter is. */
+static int64
+checksum_of_columns(const PpLetter *letter)
+{
+	uint64 columns[] = {letter->id,	 letter->target, letter->role, letter->attempts,
+						letter->pos, letter->part};
+
+	return checksum(columns, sizeof(columns));
+}
+
+/* Of the item; 0: there is none. */
+static int64
+checksum_of_item(const PpItem *item)
+{
+	return item ? checksum(item, item->size) : 0;
+}
+
+/* Of its values as JSON; 0: they aren't told. */
+static int64
+checksum_of_shown(const Jsonb *shown)
+{
+	return shown ? checksum(VARDATA_ANY(shown), VARSIZE_ANY_EXHDR(shown)) : 0;
+}
+
 /* Write a letter, in the current transaction. */
 void
 pp_letter_put(PpTable *letters, const PpLetter *letter)
@@ -117,6 +157,9 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	nulls[COLUMN_DATA] = letter->item == NULL;
 	if (letter->item)
 		values[COLUMN_DATA] = bytes_of(letter->item);
+	values[COLUMN_CHECKSUM] = Int64GetDatum(checksum_of_columns(letter));
+	values[COLUMN_DATA_CHECKSUM] = Int64GetDatum(checksum_of_item(letter->item));
+	values[COLUMN_ITEM_CHECKSUM] = Int64GetDatum(checksum_of_shown(letter->shown));
 	pp_table_insert(letters, values, nulls);
 }
 
@@ -190,6 +233,16 @@ read_letter(Relation rel, HeapTuple tuple)
 		if (pp_item_is_sound((PpItem *) item, size))
 			letter.item = (PpItem *) item;
 	}
+
+	/* what isn't as it was written isn't there */
+	letter.damaged = DatumGetInt64(get(rel, tuple, COLUMN_CHECKSUM, &is_null)) !=
+					 checksum_of_columns(&letter);
+	if (DatumGetInt64(get(rel, tuple, COLUMN_DATA_CHECKSUM, &is_null)) !=
+		checksum_of_item(letter.item))
+		letter.item = NULL;
+	if (DatumGetInt64(get(rel, tuple, COLUMN_ITEM_CHECKSUM, &is_null)) !=
+		checksum_of_shown(letter.shown))
+		letter.shown = NULL;
 	return letter;
 }
 
@@ -197,6 +250,7 @@ read_letter(Relation rel, HeapTuple tuple)
 typedef struct Taking
 {
 	PpTable letters;
+	bool damaged_too;
 	bool wait;
 	PpLetterFilter filter;
 	PpLetterTaker take;
@@ -223,20 +277,26 @@ take_letter(Taking *taking, HeapTuple tuple)
 	MemoryContext caller;
 	PpLetter letter;
 	bool is_null;
+	bool has_no_name;
+	Datum role_name = get(rel, tuple, COLUMN_ROLE_NAME, &has_no_name);
 
 	if (!taking->filter(DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null)),
+						has_no_name ? NULL : NameStr(*DatumGetName(role_name)),
 						DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
 						DatumGetTimestampTz(get(rel, tuple, COLUMN_FAILED_AT, &is_null)),
-						taking->arg))
-		return;
-	if (has_been_taken(tuple) || !pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
+						taking->arg) ||
+		has_been_taken(tuple))
 		return;
 	caller = MemoryContextSwitchTo(taking->context);
 	letter = read_letter(rel, tuple);
 	MemoryContextSwitchTo(caller);
-	taking->take(&letter, taking->arg);
+	if ((!letter.damaged || taking->damaged_too) &&
+		pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
+	{
+		taking->take(&letter, taking->arg);
+		taking->taken++;
+	}
 	MemoryContextReset(taking->context);
-	taking->taken++;
 }
 
 /* All of them, in order. */
@@ -290,7 +350,7 @@ compare_ids(const void *a, const void *b)
 
 /* Where are the letters of these ids?  In their order. */
 static Found *
-find_letters(const PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
+find_letters(PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
 {
 	static const AttrNumber key_column[] = {COLUMN_ID + 1};
 	Relation index = pp_table_index(letters, key_column, lengthof(key_column));
@@ -352,15 +412,16 @@ take_some(Taking *taking, const int64 *ids, int nids)
 
 /*
  * Take letters away, in the current transaction: those of these ids, or all, if ids is
- * NULL, that the filter wants.  Those that somebody else is taking are waited for, or
+ * NULL, that the filter wants; damaged_too: whatever is in them.  Those that somebody else is taking are waited for, or
  * passed over.  `take` is called for each in the order in which the items came to
  * their commits.  Returns how many.
  */
 uint64
-pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait, PpLetterFilter filter,
-				PpLetterTaker take, void *arg)
+pp_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too, bool wait,
+				PpLetterFilter filter, PpLetterTaker take, void *arg)
 {
 	Taking taking = {.letters = pp_letters_open(extension),
+					 .damaged_too = damaged_too,
 					 .wait = wait,
 					 .filter = filter,
 					 .take = take,

@@ -7,7 +7,7 @@
  * A letter has the item's id, and its bytes, so that it can be sent again as it was
  * decided at the call; and its values as JSON, for people.  What has never become an
  * item, since it didn't fit its target at the call (bad_items => 'dead'), is JSON
- * alone.
+ * alone.  A checksum tells whether it is as it was written.
  *
  * The worker and producers write letters; persist_requeue() and persist_discard(), and
  * the worker when dead_letter_retention is over, take them away.
@@ -36,20 +36,25 @@ typedef struct PpLetter
 	int attempts;
 	uint64 pos;			/* in the order of things, 0: it never had one ... */
 	uint32 part;		/* ... and where in that: ids don't tell, if it has been sent again */
-	const PpItem *item; /* NULL: it has never been one */
+	const PpItem *item; /* NULL: it has never been one, or can't be read */
+	bool damaged;		/* whose it was can't be told: it can be discarded, and no more */
 } PpLetter;
 
 /* Called for each letter that has been taken away; it is gone at the commit */
 typedef void (*PpLetterTaker)(const PpLetter *letter, void *arg);
 
-/* Is this one wanted?  42501, if it isn't the caller's to take */
-typedef bool (*PpLetterFilter)(Oid role, Oid target, TimestampTz failed_at, void *arg);
+/*
+ * Is this one wanted?  42501, if it isn't the caller's to take.  role_name: as of the failure;
+ * NULL: it was gone.  Another role with its OID has another name.
+ */
+typedef bool (*PpLetterFilter)(Oid role, const char *role_name, Oid target, TimestampTz failed_at,
+							   void *arg);
 
 extern void pp_letter_put(PpTable *letters, const PpLetter *letter);
 extern PpTable pp_letters_open(Oid extension);
 extern uint64 pp_letters_count(Oid extension);
 extern bool pp_letters_try_lock(Oid extension);
-extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool wait,
+extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too, bool wait,
 							  PpLetterFilter filter, PpLetterTaker take, void *arg);
 
 #endif /* PP_LETTERS_H */

@@ -86,10 +86,12 @@ read_row(Relation rel, HeapTuple tuple)
 							 DatumGetTimestampTz(get_value(rel, tuple, COLUMN_MISFIT_SINCE)),
 						 .ref = row.ref,
 						 .header = row.header,
-						 .length = row.length};
+						 .length = row.length,
+						 .damaged = row.damaged};
 }
 
-/* Visit the rows of this database that the active snapshot sees, in any order. */
+/* Visit the rows of this database that the active snapshot sees, in any order, and those that
+ * are damaged. */
 void
 pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 {
@@ -105,9 +107,9 @@ pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 		PpParkedRow row;
 
 		CHECK_FOR_INTERRUPTS();
-		if (pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
-			continue;
 		row = read_row(parked.rel, tuple);
+		if (!row.damaged && pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
+			continue;
 		if (!visit(&row, arg))
 			break;
 	}

@@ -34,6 +34,7 @@ typedef struct PpParkedRow
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the item's bytes in it */
+	bool damaged;  /* the rest is a guess */
 } PpParkedRow;
 
 /* False: that is enough */

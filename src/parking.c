@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "config.h"
+#include "copied.h"
 #include "parked.h"
 #include "parking.h"
 #include "settings.h"
@@ -77,10 +78,27 @@ is_paused(Oid target)
 	return list_member_oid(paused_targets, target);
 }
 
+/* It is put aside, and so nobody waits for it. */
+static void
+note_damaged(PpDamaged *damaged, const PpParkedRow *row)
+{
+	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items);
+	if (pp_tally_is_counted(&claim->lane->tally))
+		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
+					  -(int64) row->length);
+}
+
 static bool
 load_row(const PpParkedRow *row, void *arg)
 {
-	PpParked *parked = enter(row->target, row->role);
+	PpParked *parked;
+
+	if (row->damaged)
+	{
+		note_damaged(arg, row);
+		return true;
+	}
+	parked = enter(row->target, row->role);
 
 	parked->whole = true; /* we can't know better */
 	note_place(parked, row->pos, row->part);
@@ -97,9 +115,12 @@ load_row(const PpParkedRow *row, void *arg)
 void
 pp_parking_load(void)
 {
+	PpDamaged damaged = {0};
+
 	pp_tally_forget_reasons(&claim->lane->tally);
 	PushActiveSnapshot(GetLatestSnapshot());
-	pp_parked_scan(claim->extension, load_row, NULL);
+	pp_parked_scan(claim->extension, load_row, &damaged);
+	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
 	PopActiveSnapshot();
 }
 

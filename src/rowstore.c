@@ -68,10 +68,26 @@ begin_sort(TupleDesc desc)
 								nulls_first, SORT_KB, NULL, TUPLESORT_NONE);
 }
 
+/* A store that is being filled, and who is told of what doesn't get into it */
+typedef struct Filling
+{
+	PpRowStore *store;
+	PpRowVisitor damaged;
+	void *arg;
+} Filling;
+
+static void
+tell_damaged(const PpJournalRow *row, void *arg)
+{
+	Filling *filling = arg;
+
+	filling->damaged(row, filling->arg);
+}
+
 static void
 put(const PpJournalRow *row, void *arg)
 {
-	PpRowStore *store = arg;
+	PpRowStore *store = ((Filling *) arg)->store;
 	TupleTableSlot *slot = store->slot;
 	union
 	{
@@ -120,16 +136,19 @@ pp_rowstore_next(PpRowStore *store)
 
 /*
  * The rows of this database below a position that the active snapshot sees, in the
- * order of things; visit is called with each of them, in that order.  The store is
- * made in the current memory context, and outlives the transaction.
+ * order of things; visit is called with each of them, in that order.  What is damaged is
+ * left out, and told to `damaged`.  The store is made in the current memory context, and
+ * outlives the transaction.
  */
 PpRowStore *
-pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
+pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVisitor damaged,
+				 void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline rows of the journal", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	PpRowStore *store = palloc0(sizeof(PpRowStore));
+	Filling filling = {.store = store, .damaged = damaged, .arg = arg};
 	TupleDesc desc = make_descriptor();
 	TupleTableSlot *in = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	TupleTableSlot *out = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
@@ -137,7 +156,7 @@ pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg)
 	store->context = context;
 	store->slot = in;
 	store->sort = begin_sort(desc);
-	pp_journal_scan(extension, boundary, put, store);
+	pp_journal_scan(extension, boundary, put, tell_damaged, &filling);
 	tuplesort_performsort(store->sort);
 
 	store->rows = tuplestore_begin_heap(false, true, STORE_KB);

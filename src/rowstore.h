@@ -13,7 +13,8 @@
 
 typedef struct PpRowStore PpRowStore;
 
-extern PpRowStore *pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit, void *arg);
+extern PpRowStore *pp_rowstore_fill(Oid extension, uint64 boundary, PpRowVisitor visit,
+									PpRowVisitor damaged, void *arg);
 extern const PpJournalRow *pp_rowstore_next(PpRowStore *store);
 extern void pp_rowstore_advance(PpRowStore *store);
 extern void pp_rowstore_end(PpRowStore *store);

@@ -28,8 +28,10 @@
 #include "failure.h"
 #include "identity.h"
 #include "lease.h"
+#include "letterbox.h"
 #include "parking.h"
 #include "pause.h"
+#include "role_settings.h"
 #include "seat.h"
 #include "upkeep.h"
 
@@ -113,7 +115,9 @@ pp_seat_top_up_ids(void)
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
 	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
 
-	if (!OidIsValid(pp_seat.claim.extension) || !(few_positions || pp_lease_is_low(&pp_seat.claim)))
+	if (!OidIsValid(pp_seat.claim.extension) ||
+		!(few_positions || pp_lease_is_low(&pp_seat.claim) ||
+		  pp_lease_is_unwritten(&pp_seat.claim)))
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -121,6 +125,8 @@ pp_seat_top_up_ids(void)
 		pp_lease_top_up(&pp_seat.claim);
 	if (few_positions)
 		pp_lease_positions(&pp_seat.claim);
+	if (pp_lease_is_unwritten(&pp_seat.claim))
+		pp_lease_write_down(&pp_seat.claim);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_seat.batch_context);
 }
@@ -186,6 +192,7 @@ pp_seat_take(int lane_number, Oid database)
 	BackgroundWorkerUnblockSignals();
 	attach(database);
 
+	pp_role_settings_note_server();
 	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	pp_identity_init();
@@ -233,6 +240,7 @@ pp_seat_nap(PpWorkerState state, long ms)
 {
 	int events;
 
+	pp_letterbox_say();
 	pp_lane_set_state(pp_seat.lane, state);
 	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
 					   wait_event);

@@ -125,6 +125,30 @@ put_row(Relation rel, HeapTuple old, Datum *values)
 	heap_freetuple(tuple);
 }
 
+static char *
+get_text(Relation rel, HeapTuple tuple, int column)
+{
+	bool is_null;
+	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
+
+	return is_null ? "" : TextDatumGetCString(value);
+}
+
+/* A row of persist_settings.  22023 if it has a value that isn't one. */
+PpSettings
+pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	PpSettings settings;
+	bool is_null;
+
+	*target = DatumGetObjectId(heap_getattr(tuple, SETTING_TARGET + 1, desc, &is_null));
+	settings.durability = pp_durability_parse(get_text(rel, tuple, SETTING_DURABILITY));
+	settings.bad_to_dead = pp_bad_items_parse(get_text(rel, tuple, SETTING_BAD_ITEMS));
+	settings.paused = DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, desc, &is_null));
+	return settings;
+}
+
 /* What has been configured; the defaults, where nothing has. */
 PpSettings
 pp_settings_get(Oid extension, Oid target)
@@ -138,17 +162,7 @@ pp_settings_get(Oid extension, Oid target)
 		return settings;
 	scan = find_setting(rel, target, &tuple);
 	if (HeapTupleIsValid(tuple))
-	{
-		bool is_null;
-		Datum durability =
-			heap_getattr(tuple, SETTING_DURABILITY + 1, RelationGetDescr(rel), &is_null);
-
-		settings.durability = pp_durability_parse(TextDatumGetCString(durability));
-		settings.bad_to_dead = pp_bad_items_parse(TextDatumGetCString(
-			heap_getattr(tuple, SETTING_BAD_ITEMS + 1, RelationGetDescr(rel), &is_null)));
-		settings.paused =
-			DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, RelationGetDescr(rel), &is_null));
-	}
+		settings = pp_settings_read(rel, tuple, &target);
 	systable_endscan(scan);
 	relation_close(rel, AccessShareLock);
 

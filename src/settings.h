@@ -16,8 +16,10 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 typedef enum PpDurability
 {
@@ -42,6 +44,7 @@ typedef struct PpState
 
 extern PpDurability pp_durability_parse(const char *name);
 extern bool pp_bad_items_parse(const char *name);
+extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
 extern bool pp_settings_remove(Oid extension, Oid target);

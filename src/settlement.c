@@ -15,6 +15,7 @@
 
 #include "attempt.h"
 #include "settlement.h"
+#include "work_open.h"
 
 static const PpClaim *claim;
 static PpLane *lane;
@@ -61,6 +62,21 @@ give_shares(void)
 }
 
 /*
+ * Settle the work's items in its entry.  How many there are is known from the entry: of a
+ * row that is damaged it is a guess.
+ */
+static uint32
+settle_entry(const PpWork *work)
+{
+	PpEntry *entry = pp_ring_entry(&lane->ring, work->at);
+	uint32 items = Min(work->n, entry->items - entry->settled);
+
+	if (pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY)
+		pp_ring_settle(&lane->ring, work->at, items);
+	return items;
+}
+
+/*
  * Only here are items settled: after this point no ERROR and no signal can undo the
  * transaction, before it any could.
  */
@@ -80,8 +96,6 @@ at_commit(void)
 		opened += work->nitems;
 		if (work->at == PP_NOT_IN_RING)
 			not_in_ring += work->n;
-		else
-			in_ring += work->n;
 	}
 
 	/* first what is told of it: once the ring is free it may be another's */
@@ -108,7 +122,7 @@ at_commit(void)
 	for (int i = 0; i < committing.n; i++)
 	{
 		if (committing.works[i].at != PP_NOT_IN_RING && !stays_in_ring(&committing.works[i]))
-			pp_ring_settle(&lane->ring, committing.works[i].at, committing.works[i].n);
+			in_ring += settle_entry(&committing.works[i]);
 	}
 	pp_ring_free(&lane->ring, in_ring);
 	pp_ring_settle_pass_items(&lane->ring, not_in_ring);

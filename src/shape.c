@@ -43,7 +43,7 @@ struct PpShapeMap
 	uint8 *carried; /* of the relation as it is */
 	TupleDesc from_descriptor;
 	TupleDesc descriptor;
-	uint64 fingerprint;
+	PpLayout layout;
 };
 
 static Datum
@@ -85,37 +85,40 @@ recall(Oid relid, FormData_pg_attribute *att)
 	return found;
 }
 
-/* Does the item's tuple have the columns that the relation has now? */
-bool
-pp_shape_fits(Relation rel, const PpItem *item)
+/*
+ * The layout of these columns.  Nobody can alter a type that a table has a column of, but
+ * one that only a view has, or a foreign table: so those are locked.
+ */
+static PpLayout
+layout_of(Relation rel, const FormData_pg_attribute *columns, int n)
 {
-	TupleDesc desc = RelationGetDescr(rel);
-	uint64 fingerprint = 0;
+	char kind = rel->rd_rel->relkind;
+	PpLayoutWalk walk = {.lock = kind == RELKIND_VIEW || kind == RELKIND_FOREIGN_TABLE};
+	PpColumnLayout *layouts = palloc((n + 1) * sizeof(PpColumnLayout));
+	PpLayout layout;
 
-	if (item->natts > desc->natts)
-		return false;
-	for (int attnum = 1; attnum <= item->natts; attnum++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+	for (int i = 0; i < n; i++)
+		layouts[i] = pp_layout_of_column(&walk, unconstify(FormData_pg_attribute *, &columns[i]));
+	layout = pp_layout_of_columns(layouts, n);
+	pfree(layouts);
+	return layout;
+}
 
-		if (!PpBitmapHas(pp_item_carried(item), attnum))
-			continue;
-		if (att->attisdropped || att->attgenerated != '\0')
-			return false;
-		fingerprint = pp_fingerprint_add(fingerprint, pp_column_fingerprint(att, NULL));
-	}
-	return fingerprint == item->fingerprint;
+static FormData_pg_attribute *
+make_columns(const PpItem *item)
+{
+	return palloc((item->natts + 1) * sizeof(FormData_pg_attribute));
 }
 
 /*
  * The columns that the item's tuple has, as they were; their number, or -1 if that can't
- * be told.
+ * be told.  `recalled`: those that the relation has no more, too.
  */
 static int
-read_columns(Relation rel, const PpItem *item, FormData_pg_attribute *columns)
+read_columns(Relation rel, const PpItem *item, bool recalled, FormData_pg_attribute *columns)
 {
 	TupleDesc desc = RelationGetDescr(rel);
-	uint64 fingerprint = 0;
+	PpLayout layout;
 	int n = 0;
 
 	if (item->natts > desc->natts)
@@ -125,18 +128,28 @@ read_columns(Relation rel, const PpItem *item, FormData_pg_attribute *columns)
 		if (!PpBitmapHas(pp_item_carried(item), attnum))
 			continue;
 		columns[n] = *TupleDescAttr(desc, attnum - 1);
-		if (columns[n].attisdropped && !recall(RelationGetRelid(rel), &columns[n]))
+		if (columns[n].attisdropped && !(recalled && recall(RelationGetRelid(rel), &columns[n])))
 			return -1;
-		fingerprint = pp_fingerprint_add(fingerprint, pp_column_fingerprint(&columns[n], NULL));
 		n++;
 	}
-	return fingerprint == item->fingerprint ? n : -1;
+	layout = layout_of(rel, columns, n);
+	return pp_layout_equal(&layout, &item->layout) ? n : -1;
 }
 
-static FormData_pg_attribute *
-make_columns(const PpItem *item)
+/* Does the item's tuple have columns that the relation has now? */
+bool
+pp_shape_fits(Relation rel, const PpItem *item)
 {
-	return palloc((item->natts + 1) * sizeof(FormData_pg_attribute));
+	FormData_pg_attribute *columns = make_columns(item);
+	int n = read_columns(rel, item, false, columns);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (columns[i].attgenerated != '\0')
+			n = -1;
+	}
+	pfree(columns);
+	return n >= 0;
 }
 
 static TupleDesc
@@ -159,7 +172,7 @@ TupleDesc
 pp_shape_descriptor(Relation rel, const PpItem *item)
 {
 	FormData_pg_attribute *columns = make_columns(item);
-	int n = read_columns(rel, item, columns);
+	int n = read_columns(rel, item, true, columns);
 
 	return n < 0 ? NULL : make_descriptor(columns, n);
 }
@@ -189,7 +202,7 @@ pp_shape_map(Relation rel, const PpItem *item)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	FormData_pg_attribute *columns = make_columns(item);
-	int n = read_columns(rel, item, columns);
+	int n = read_columns(rel, item, true, columns);
 	PpShapeMap *map = palloc0(sizeof(PpShapeMap));
 
 	if (n < 0)
@@ -209,12 +222,13 @@ pp_shape_map(Relation rel, const PpItem *item)
 	}
 	map->from_descriptor = make_descriptor(columns, n);
 	map->descriptor = pp_item_descriptor(desc, map->carried, desc->natts);
+	n = 0;
 	for (int attnum = 1; attnum <= desc->natts; attnum++)
 	{
 		if (PpBitmapHas(map->carried, attnum))
-			map->fingerprint = pp_fingerprint_add(
-				map->fingerprint, pp_column_fingerprint(TupleDescAttr(desc, attnum - 1), NULL));
+			columns[n++] = *TupleDescAttr(desc, attnum - 1);
 	}
+	map->layout = layout_of(rel, columns, n);
 	return map;
 }
 
@@ -249,7 +263,7 @@ pp_shape_apply(const PpShapeMap *map, const PpItem *item)
 		is_null[n++] = is_null[attnum];
 	}
 	fitting = pp_item_form(item->target, item->ring_only, natts, map->descriptor, map->carried,
-						   given, by_attnum, is_null, map->fingerprint);
+						   given, by_attnum, is_null, &map->layout);
 	fitting->id = item->id;
 	fitting->enqueued_at = item->enqueued_at;
 	fitting->attempts = item->attempts;

@@ -37,7 +37,7 @@
  *	PpLane.flush_to, _passes	anyone, upwards only
  *	PpLane.letters				anyone who writes a dead letter or takes one away; the worker,
  *								who has counted them
- *	PpLane.ids, spare_ids		anyone, see lease.h
+ *	PpLane.ids, spare_ids, leased	anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
  * claims it, under PpShared.lock.  A worker that it was taken from while it was
  * idle may still be attached; it sees the ring's generation, and leaves.
@@ -117,6 +117,8 @@ typedef struct PpLane
 	Oid ids_of;				/* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
+	Oid leased_of;		 /* the installation that ... */
+	int64 leased;		 /* ... has leased all ids below that, as far as the lane knows */
 
 	int stuck_sqlstate; /* why the worker backs off; 0: it doesn't */
 	Oid stuck_target;	/* where; InvalidOid: no matter where */

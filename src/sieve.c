@@ -231,7 +231,7 @@ add_bad(PpSieve *sieve, const PpRow *row, ErrorData *error)
 								: MemoryContextAllocHuge(CurrentMemoryContext,
 														 sieve->maxbad * sizeof(PpBad));
 	}
-	sieve->bad[sieve->nbad++] = (PpBad){.row = row, .error = error};
+	sieve->bad[sieve->nbad++] = pp_bad(row, error);
 	pp_results_of(sieve->results, row->item->target)->bad++;
 	sieve->streak++;
 	doubts_in_a_row = 0;

@@ -3,17 +3,23 @@
  * statement.h
  *	  One INSERT for many rows of one shape, from a plan that is kept.
  *
- * The rows reach the statement through the set-returning function persist_batch:
+ * The statement goes through SPI, and the rows reach it through a set-returning function:
  *
- *	INSERT INTO s.t (a, b) SELECT b.c1, b.c2
- *	  FROM extension_schema.persist_batch() AS b (c1 pg_catalog.int4, c2 pg_catalog.text)
- *	 WHERE extension_schema.persist_batch_row()
+ *	INSERT INTO s.t (a, b) SELECT b.a, b.b
+ *	  FROM persist_pipeline_internal.persist_batch($1, NULL::s.t) AS b
+ *	 WHERE persist_pipeline_internal.persist_batch_row()
  *
- * Everybody may execute these functions, since the INSERT runs as the enqueuer; the
- * first one returns rows only to the very statement that is being executed here, and
- * no rows to anyone else.  The second one is true, and counts the rows that the
- * statement has begun with, in pp_batch_state: so an error can be told from which row
- * it came.
+ * It names no type but the target's own row, so that the role needs no right to the
+ * schemas of its columns' types.  Everybody may execute these functions, since the INSERT
+ * runs as the enqueuer; the first one returns rows only to who has its token, a random
+ * number that is the statement's parameter and new at each execution, and no rows to
+ * anyone else.  It checks the rows' domains, since nothing is cast any more.  The second
+ * one is true, and counts the rows that the statement has begun with, in pp_batch_state:
+ * so an error can be told from which row it came.
+ *
+ * A statement that hasn't asked for its rows, or has inserted fewer than it was given where
+ * neither a trigger nor a rule can have taken them, is an error (39P02): an engine that
+ * makes something else of it must not make rows vanish.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,5 +54,6 @@ typedef struct PpBatchState
 extern PpBatchState pp_batch_state;
 
 extern uint64 pp_statement_insert(Relation rel, const PpRow **rows, uint64 n);
+extern void pp_statement_hide_context(ErrorData *error);
 
 #endif /* PP_STATEMENT_H */

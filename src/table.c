@@ -11,7 +11,8 @@
 #include "access/heapam.h"
 #include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -24,44 +25,47 @@
 PpTable
 pp_table_open(Oid extension, const char *name, LOCKMODE mode)
 {
-	PpTable table = {.rel = pp_extension_open(extension, name, mode)};
-	ListCell *cell;
+	return (PpTable){.rel = pp_extension_open(extension, name, mode)};
+}
 
-	if (table.rel == NULL)
-		return table;
-	foreach (cell, RelationGetIndexList(table.rel))
+/* Has the index just these columns, in the order of a plain CREATE INDEX, of all rows? */
+static bool
+is_plain_index(Relation index, const AttrNumber *columns, int n)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisvalid || form->indnkeyatts != n || index->rd_rel->relam != BTREE_AM_OID ||
+		memcmp(form->indkey.values, columns, n * sizeof(AttrNumber)) != 0 ||
+		RelationGetIndexPredicate(index) != NIL)
+		return false;
+	for (int i = 0; i < n; i++)
 	{
-		Relation index;
-
-		if (table.nindexes == PP_TABLE_INDEXES)
-			break; /* somebody's own, of which we have never promised anything */
-		index = index_open(lfirst_oid(cell), mode);
-		if (!index->rd_index->indisready)
-		{
-			index_close(index, NoLock); /* REINDEX CONCURRENTLY has yet to build it */
-			continue;
-		}
-		table.indexes[table.nindexes] = index;
-		table.infos[table.nindexes] = BuildIndexInfo(index);
-		table.nindexes++;
+		if (index->rd_indoption[i] != 0)
+			return false;
 	}
-	return table;
+	return true;
 }
 
 /*
- * The index with these columns, to be read: there may be others, and REINDEX CONCURRENTLY
- * puts another in its place.  42704 if there is none.
+ * The index with these columns, to be read until the table is closed: there may be others,
+ * and REINDEX CONCURRENTLY puts another in its place.  42704 if there is none.
  */
 Relation
-pp_table_index(const PpTable *table, const AttrNumber *columns, int n)
+pp_table_index(PpTable *table, const AttrNumber *columns, int n)
 {
-	for (int i = 0; i < table->nindexes; i++)
-	{
-		Form_pg_index index = table->indexes[i]->rd_index;
+	ListCell *cell;
 
-		if (index->indisvalid && index->indnkeyatts == n &&
-			memcmp(index->indkey.values, columns, n * sizeof(AttrNumber)) == 0)
-			return table->indexes[i];
+	foreach (cell, RelationGetIndexList(table->rel))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_plain_index(index, columns, n))
+		{
+			Assert(table->index == NULL);
+			table->index = index;
+			return index;
+		}
+		index_close(index, AccessShareLock);
 	}
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 					errmsg("table \"%s\" of extension "
@@ -88,30 +92,40 @@ pp_table_open_to_write(Oid extension, const char *name)
 void
 pp_table_close(PpTable *table)
 {
-	for (int i = 0; i < table->nindexes; i++)
-		index_close(table->indexes[i], NoLock);
+	if (table->index)
+		index_close(table->index, NoLock);
+	if (table->result)
+	{
+		ExecCloseIndices(table->result);
+		FreeExecutorState(table->estate);
+	}
 	if (table->rel)
 		relation_close(table->rel, NoLock);
-	table->rel = NULL;
-	table->nindexes = 0;
+	*table = (PpTable){0};
 }
 
+/*
+ * Whoever may index the table may do so as he likes, by expressions, partially, uniquely:
+ * the executor knows how.
+ */
 static void
 insert_into_indexes(PpTable *table, HeapTuple tuple)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+	TupleTableSlot *slot;
 
-	ExecStoreHeapTuple(tuple, slot, false);
-	for (int i = 0; i < table->nindexes; i++)
+	if (table->result == NULL)
 	{
-		Datum values[INDEX_MAX_KEYS];
-		bool nulls[INDEX_MAX_KEYS];
-
-		FormIndexDatum(table->infos[i], slot, NULL, values, nulls);
-		index_insert(table->indexes[i], values, nulls, &tuple->t_self, table->rel, UNIQUE_CHECK_NO,
-					 false, table->infos[i]);
+		table->estate = CreateExecutorState();
+		table->result = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->result, table->rel, 0, NULL, 0);
+		ExecOpenIndices(table->result, false);
 	}
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(tuple, slot, false);
+	slot->tts_tableOid = RelationGetRelid(table->rel);
+	pp_insert_index_tuples(table->result, slot, table->estate);
 	ExecDropSingleTupleTableSlot(slot);
+	ResetPerTupleExprContext(table->estate);
 }
 
 /* Insert a row, in the current transaction. */
@@ -124,7 +138,7 @@ pp_table_insert(PpTable *table, Datum *values, bool *nulls)
 	if (push)
 		PushActiveSnapshot(GetTransactionSnapshot()); /* the heap wants one, for TOAST */
 	heap_insert(table->rel, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
-	if (table->nindexes > 0)
+	if (table->rel->rd_rel->relhasindex)
 		insert_into_indexes(table, tuple);
 	if (push)
 		PopActiveSnapshot();

@@ -18,19 +18,17 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
-#define PP_TABLE_INDEXES 8
-
 typedef struct PpTable
 {
-	Relation rel; /* NULL: it isn't there */
-	int nindexes;
-	Relation indexes[PP_TABLE_INDEXES];
-	IndexInfo *infos[PP_TABLE_INDEXES];
+	Relation rel;		   /* NULL: it isn't there */
+	Relation index;		   /* that is read; NULL: none */
+	ResultRelInfo *result; /* once a row is inserted, what the executor wants for indexes */
+	EState *estate;
 } PpTable;
 
 extern PpTable pp_table_open(Oid extension, const char *name, LOCKMODE mode);
 extern PpTable pp_table_open_to_write(Oid extension, const char *name);
-extern Relation pp_table_index(const PpTable *table, const AttrNumber *columns, int n);
+extern Relation pp_table_index(PpTable *table, const AttrNumber *columns, int n);
 extern void pp_table_close(PpTable *table);
 extern void pp_table_insert(PpTable *table, Datum *values, bool *nulls);
 extern bool pp_table_delete(PpTable *table, ItemPointer tid, bool wait);

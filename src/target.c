@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
@@ -40,7 +41,9 @@ typedef struct KnownTarget
 } KnownTarget;
 
 static HTAB *targets = NULL;
-static uint64 invalidations = 0; /* so far */
+static PpTarget *in_use = NULL;	 /* the innermost conversion's */
+static uint64 invalidations = 0; /* so far ... */
+static uint64 rights = 0;		 /* ... and those of roles and functions */
 
 /*
  * Invalidation of a relation: a target, or a composite type inside targets.
@@ -53,6 +56,12 @@ relation_changed(Datum arg, Oid relid)
 	KnownTarget *entry;
 
 	invalidations++;
+	for (PpTarget *target = in_use; target; target = target->next)
+	{
+		if (target->composites != NIL &&
+			(!OidIsValid(relid) || list_member_oid(target->composites, relid)))
+			target->types_changed = true;
+	}
 	hash_seq_init(&scan, targets);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -62,6 +71,13 @@ relation_changed(Datum arg, Oid relid)
 			list_member_oid(entry->target->composites, relid))
 			entry->target->valid = false;
 	}
+}
+
+/* A role, what it is a member of, or a function: who may execute what? */
+static void
+rights_changed(Datum arg, int cache, uint32 hash)
+{
+	rights++;
 }
 
 static KnownTarget *
@@ -76,6 +92,10 @@ lookup(Oid relid)
 
 		targets = hash_create("persist_pipeline targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHOID, rights_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, rights_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, rights_changed, (Datum) 0);
 	}
 
 	entry = hash_search(targets, &relid, HASH_ENTER, &found);
@@ -287,10 +307,9 @@ prepare_populate(PpColumn *column, Form_pg_attribute att, MemoryContext context)
 }
 
 static void
-fill_column(PpTarget *target, Relation rel, Form_pg_attribute att)
+fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk *walk)
 {
 	PpColumn *column = &target->columns[att->attnum - 1];
-	Node *expression;
 
 	column->attnum = att->attnum;
 	column->dropped = att->attisdropped;
@@ -301,22 +320,10 @@ fill_column(PpTarget *target, Relation rel, Form_pg_attribute att)
 	column->name_length = strlen(NameStr(att->attname));
 	find_generated(RelationGetRelid(rel), att->attnum, column);
 	column->insertable = is_insertable(rel, att->attnum);
-	column->fingerprint = pp_column_fingerprint(att, &target->composites);
+	column->layout = pp_layout_of_column(walk, att);
 	prepare_populate(column, att, target->context);
-
-	if (column->generated)
-		return;
-	expression = default_expression(rel, att);
-	if (expression)
-	{
-		MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
-
-		column->default_expression = GetCachedExpression(expression);
-		callback->func = free_expression;
-		callback->arg = column->default_expression;
-		MemoryContextRegisterResetCallback(target->context, callback);
-		column->default_state = ExecInitExpr((Expr *) column->default_expression->expr, NULL);
-	}
+	if (!column->generated)
+		column->default_node = default_expression(rel, att);
 }
 
 /* jsonb keeps the keys of an object by length, then by their bytes. */
@@ -353,6 +360,9 @@ fill(PpTarget *target, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	PpSettings settings = pp_settings_get(pp_extension_oid(), RelationGetRelid(rel));
+	PpLayoutWalk walk = {0};
+	PpColumnLayout *carried = palloc(sizeof(PpColumnLayout) * Max(desc->natts, 1));
+	int ncarried = 0;
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
@@ -365,6 +375,8 @@ fill(PpTarget *target, Relation rel)
 	target->natts = desc->natts;
 	target->descriptor = CreateTupleDescCopyConstr(desc);
 	target->econtext = CreateStandaloneExprContext();
+	target->code_context = AllocSetContextCreate(
+		target->context, "persist_pipeline users' code", ALLOCSET_SMALL_SIZES);
 	target->columns = palloc0(sizeof(PpColumn) * Max(desc->natts, 1));
 	target->sorted = palloc(sizeof(PpColumn *) * Max(desc->natts, 1));
 	target->all_carried = palloc0(PpBitmapBytes(desc->natts) + 1);
@@ -373,7 +385,7 @@ fill(PpTarget *target, Relation rel)
 	{
 		PpColumn *column = &target->columns[i];
 
-		fill_column(target, rel, TupleDescAttr(desc, i));
+		fill_column(target, rel, TupleDescAttr(desc, i), &walk);
 		if (column->dropped)
 			continue;
 		target->sorted[target->nsorted++] = column;
@@ -381,11 +393,13 @@ fill(PpTarget *target, Relation rel)
 			continue;
 
 		/* a view's base tables have defaults of their own: don't hide them */
-		if (target->kind == RELKIND_VIEW && column->default_state == NULL)
+		if (target->kind == RELKIND_VIEW && column->default_node == NULL)
 			continue;
 		PpBitmapAdd(target->all_carried, column->attnum);
-		target->all_fingerprint = pp_fingerprint_add(target->all_fingerprint, column->fingerprint);
+		carried[ncarried++] = column->layout;
 	}
+	target->composites = walk.composites;
+	target->all_layout = pp_layout_of_columns(carried, ncarried);
 	qsort(target->sorted, target->nsorted, sizeof(PpColumn *), compare_names);
 	target->all_descriptor = pp_item_descriptor(desc, target->all_carried, target->natts);
 }
@@ -407,6 +421,17 @@ make(Relation rel)
 	MemoryContextSetParent(context, CacheMemoryContext);
 
 	return target;
+}
+
+static Relation
+open_target(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", relid)));
+	return rel;
 }
 
 /*
@@ -432,10 +457,7 @@ pp_target_get(Oid relid)
 		return entry->target;
 	forget(entry);
 
-	rel = try_relation_open(relid, AccessShareLock);
-	if (rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation with OID %u does not exist", relid)));
+	rel = open_target(relid);
 	check_kind(rel);
 	before = invalidations;
 	target = make(rel);
@@ -453,11 +475,27 @@ pp_target_get(Oid relid)
 	return target;
 }
 
+/*
+ * For who hands nothing over: can rows of this relation be enqueued at all?  Runs nothing
+ * of its owner's.  Errors as for pp_target_get().
+ */
+void
+pp_target_check(Oid relid)
+{
+	Relation rel = open_target(relid);
+
+	check_kind(rel);
+	relation_close(rel, AccessShareLock);
+}
+
 /* A conversion starts: the target must not go away under it. */
 void
 pp_target_use(PpTarget *target)
 {
 	target->users++;
+	target->types_changed = false;
+	target->next = in_use;
+	in_use = target;
 }
 
 /*
@@ -467,11 +505,75 @@ pp_target_use(PpTarget *target)
 void
 pp_target_release(PpTarget *target, bool failed)
 {
+	Assert(in_use == target);
+	in_use = target->next;
 	target->users--;
 	if (failed)
 		target->valid = false;
 	if (target->forgotten && target->users == 0)
 		MemoryContextDelete(target->context);
+}
+
+/*
+ * Defaults and domains are about to be evaluated, as the current user.  For another role,
+ * or when rights have changed since, who may execute their functions is asked anew, as each
+ * INSERT would.
+ */
+void
+pp_target_begin_code(PpTarget *target)
+{
+	if (target->code_of == GetUserId() && target->code_rights == rights)
+		return;
+	MemoryContextReset(target->code_context);
+	for (int i = 0; i < target->natts; i++)
+	{
+		target->columns[i].default_state = NULL;
+		target->columns[i].populate.fn_extra = NULL;
+		target->columns[i].populate.fn_mcxt = target->code_context;
+	}
+	target->code_of = GetUserId();
+	target->code_rights = rights;
+}
+
+/*
+ * The default of a column that has one, ready to be evaluated.  The first time it is
+ * planned: functions that say that they are immutable are called for that.
+ */
+ExprState *
+pp_target_default(PpTarget *target, PpColumn *column)
+{
+	MemoryContext caller;
+
+	if (column->default_state)
+		return column->default_state;
+	if (column->default_expression == NULL)
+	{
+		MemoryContextCallback *callback =
+			MemoryContextAllocZero(target->context, sizeof(MemoryContextCallback));
+
+		column->default_expression = GetCachedExpression(column->default_node);
+		callback->func = free_expression;
+		callback->arg = column->default_expression;
+		MemoryContextRegisterResetCallback(target->context, callback);
+	}
+	caller = MemoryContextSwitchTo(target->code_context);
+	column->default_state = ExecInitExpr((Expr *) column->default_expression->expr, NULL);
+	MemoryContextSwitchTo(caller);
+	return column->default_state;
+}
+
+/*
+ * 40001 if a composite type has changed since the target is used: nobody knows whether
+ * what was converted is of the old or of the new kind.
+ */
+void
+pp_target_check_types(const PpTarget *target)
+{
+	if (target->types_changed)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("a type in relation \"%s\" was changed while an item for it was made",
+							   target->name),
+						errhint("Try the transaction again.")));
 }
 
 /* The relation whose rows have this type; 42809 if it isn't one's. */
@@ -490,6 +592,30 @@ pp_target_get_by_row_type(Oid row_type)
 }
 
 /*
+ * 42501 unless the role may execute what the worker's INSERT calls as this role: where
+ * EXECUTE was taken from PUBLIC, that is better said at the call.
+ */
+static void
+check_functions(Oid role)
+{
+	static Oid known_role = InvalidOid;
+	static uint64 known_rights = 0;
+	uint64 rights_now = rights;
+	Oid function;
+
+	if (role == known_role && rights_now == known_rights)
+		return;
+	function = pp_extension_refused_to(pp_extension_oid(), role);
+	if (OidIsValid(function))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for function %s", get_func_name(function)),
+						errdetail("Items are inserted with it, as the role that enqueues them."),
+						errhint("Call persist_grant() for the role.")));
+	known_role = role;
+	known_rights = rights_now;
+}
+
+/*
  * 42501 unless the current user may insert a row with the given columns.  What
  * else such a row would carry, columns filled from defaults, is cut down to what
  * the user may insert; the worker's INSERT fills in the rest.
@@ -500,6 +626,7 @@ pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried)
 	Oid role = GetUserId();
 	bool any = false;
 
+	check_functions(role);
 	if (pp_namespace_aclcheck(target->schema, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, target->schema_name);
 

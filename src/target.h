@@ -8,6 +8,9 @@
  * relation, a composite type in it, or anything that a default depends on is
  * invalidated.
  *
+ * To know a target runs nothing of its owner's.  Its defaults are planned, which can run
+ * their functions, when a row needs them, by who hands it over.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_TARGET_H
@@ -21,6 +24,8 @@
 #include "nodes/execnodes.h"
 #include "utils/plancache.h"
 
+#include "row_layout.h"
+
 typedef struct PpColumn
 {
 	AttrNumber attnum;
@@ -30,16 +35,17 @@ typedef struct PpColumn
 	bool insertable; /* false: an expression in a view's column */
 	int name_length;
 	NameData name;
-	uint64 fingerprint;
+	PpColumnLayout layout;
 
 	/* jsonb_populate_record for a row of this column alone */
 	FmgrInfo populate;
 	TupleDesc row_descriptor;
 	Datum empty_row;
 
-	/* NULL: no default */
-	CachedExpression *default_expression;
-	ExprState *default_state;
+	/* what an INSERT that omits it would put there; NULL: nothing ... */
+	Node *default_node;
+	CachedExpression *default_expression; /* ... planned: NULL, if nobody has needed it ... */
+	ExprState *default_state;			  /* ... and ready for the role `code_of` */
 } PpColumn;
 
 typedef struct PpTarget
@@ -49,6 +55,8 @@ typedef struct PpTarget
 	bool valid;			   /* cleared by invalidation, and by a failed conversion */
 	bool forgotten;		   /* to be freed by its last user */
 	int users;			   /* conversions that run, at most one unless forgotten */
+	bool types_changed;	   /* while a conversion ran: what it has made may be of either kind */
+	struct PpTarget *next; /* of those that are used */
 	char kind;			   /* pg_class.relkind */
 	bool ring_only;		   /* unlogged, or configured so: a crash may lose its items */
 	bool bad_to_dead;	   /* configured so: what doesn't fit becomes a dead letter */
@@ -64,16 +72,25 @@ typedef struct PpTarget
 	TupleDesc descriptor; /* copy of the relation's */
 	ExprContext *econtext;
 
+	/* Users' code, and who may execute it: for a role at a time */
+	MemoryContext code_context;
+	Oid code_of;
+	uint64 code_rights; /* as rights were then */
+
 	/* The usual shape: what a row of all columns that can be carried looks like */
 	uint8 *all_carried;
 	TupleDesc all_descriptor;
-	uint64 all_fingerprint;
+	PpLayout all_layout;
 } PpTarget;
 
 extern PpTarget *pp_target_get(Oid relid);
 extern PpTarget *pp_target_get_by_row_type(Oid row_type);
+extern void pp_target_check(Oid relid);
 extern void pp_target_use(PpTarget *target);
 extern void pp_target_release(PpTarget *target, bool failed);
+extern void pp_target_begin_code(PpTarget *target);
+extern ExprState *pp_target_default(PpTarget *target, PpColumn *column);
+extern void pp_target_check_types(const PpTarget *target);
 extern void pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried);
 
 #endif /* PP_TARGET_H */

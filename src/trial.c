@@ -37,8 +37,10 @@ pp_trial_begin(void)
 ErrorData *
 pp_trial_take_error(void)
 {
-	ErrorData *error = pp_error_shorten(CopyErrorData());
+	ErrorData *error = CopyErrorData();
 
+	pp_statement_hide_context(error);
+	error = pp_error_shorten(error);
 	FlushErrorState();
 	if (pp_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		error->message =

@@ -264,7 +264,7 @@ concerns_extension(Node *stmt)
 	Oid owner;
 	bool may;
 
-	if (!IsA(stmt, DropStmt) && !IsA(stmt, DropOwnedStmt) && !IsA(stmt, AlterObjectSchemaStmt))
+	if (!IsA(stmt, DropStmt) && !IsA(stmt, DropOwnedStmt))
 		return false;
 	extension = pp_extension_oid();
 	if (!OidIsValid(extension))
@@ -284,9 +284,6 @@ concerns_extension(Node *stmt)
 		}
 		case T_DropOwnedStmt:
 			return may && lists_owner(((DropOwnedStmt *) stmt)->roles, owner);
-		case T_AlterObjectSchemaStmt:
-			return may && ((AlterObjectSchemaStmt *) stmt)->objectType == OBJECT_EXTENSION &&
-				   names_extension(strVal(((AlterObjectSchemaStmt *) stmt)->object));
 		default:
 			return false;
 	}

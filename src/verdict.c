@@ -60,6 +60,7 @@ pp_is_transient(const ErrorData *error)
 		case ERRCODE_ADMIN_SHUTDOWN:
 		case ERRCODE_CRASH_SHUTDOWN:
 		case ERRCODE_CANNOT_CONNECT_NOW:
+		case ERRCODE_E_R_I_E_SRF_PROTOCOL_VIOLATED: /* statement.h */
 			return true;
 		default:
 			return false;

@@ -177,7 +177,8 @@ put_pending(Oid target, uint64 items, void *arg)
 static bool
 put_parked(const PpParkedRow *row, void *arg)
 {
-	put_waiting(arg, row->target, 0, row->header.items, 0);
+	if (!row->damaged)
+		put_waiting(arg, row->target, 0, row->header.items, 0);
 	return true;
 }
 

@@ -10,7 +10,8 @@
  *
  * Where more databases have items than there are workers, a worker writes at once
  * what there is, and leaves when there is nothing or its turn is over.  It also
- * leaves, at once and in the middle of a batch, when a command holds its database.
+ * leaves, at once and in the middle of a batch, when a command holds its database; and when
+ * a role's code has left something in it that another role's must not find (leftovers.h).
  * To leave is not to stop: the ring stays open, and nothing is recorded.
  *
  *-------------------------------------------------------------------------
@@ -33,6 +34,7 @@
 #include "config.h"
 #include "failure.h"
 #include "history.h"
+#include "letterbox.h"
 #include "parking.h"
 #include "progress.h"
 #include "seat.h"
@@ -89,7 +91,8 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane))
+	if (pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane) ||
+		pp_settle_is_spent())
 		return true;
 	if (!others_wait())
 		return false;
@@ -310,7 +313,10 @@ write_batch(PpRingView view)
 
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);
 	if (outcome == PP_TRANSIENT)
-		back_off(error);
+	{
+		if (!pp_settle_is_spent())
+			back_off(error);
+	}
 	else
 	{
 		pp_seat.failures = 0;
@@ -454,14 +460,15 @@ leave_turn(void)
 
 /*
  * Has all come through that has to, in a stop?  In a database that is paused nothing
- * is written, but what is in commit has to arrive.
+ * is written, nor by a process that is spent, but what is in commit has to arrive.
  */
 static bool
 is_through(const PpRingView *view, uint64 last_pass)
 {
 	if (view->reserved > 0)
 		return false;
-	return pp_lane_is_paused(lane) || (view->head == view->tail && view->passes >= last_pass);
+	return pp_lane_is_paused(lane) || pp_settle_is_spent() ||
+		   (view->head == view->tail && view->passes >= last_pass);
 }
 
 /*
@@ -510,7 +517,7 @@ stop(void)
 	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane) &&
 		   !pp_seat_is_lost())
 	{
-		if (paused || !pp_intake_is_pending(&view) || !write_batch(view))
+		if (paused || pp_settle_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 				pp_seat_nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
@@ -523,7 +530,7 @@ stop(void)
 	pp_tally_forget_reasons(&lane->tally);
 	report.forced = !is_through(&view, last_pass);
 	report.drained = lane->written - written_before;
-	if (report.forced || paused)
+	if (report.forced || paused || pp_settle_is_spent())
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
 	pp_seat.came_to_stop = true;
@@ -531,6 +538,7 @@ stop(void)
 	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
 	pgstat_report_stat(true);
+	pp_letterbox_say();
 	pp_history_log(&report, pp_seat.database_name, view.reserved);
 }
 
@@ -557,6 +565,7 @@ pp_worker_main(Datum lane_number)
 		take_turn();
 	}
 
+	pp_letterbox_say();
 	if (!pp_seat_is_lost())
 		(void) tell_next_retry();
 	if (ShutdownRequestPending && !pp_seat_is_lost())

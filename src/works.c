@@ -12,6 +12,7 @@
 
 #include "attempt.h"
 #include "settlement.h"
+#include "work_open.h"
 #include "works.h"
 
 /* Note what is being tried, in case that its code ends this process. */

@@ -11,7 +11,7 @@ CREATE UNLOGGED TABLE u (a int);
 -- how many items are in the journal, and not in the ring alone
 CREATE VIEW journalled AS
 SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) AS items
-FROM (SELECT data FROM persist_journal_1 UNION ALL SELECT data FROM persist_journal_2 UNION ALL SELECT data FROM persist_journal_3) AS j;
+FROM (SELECT data FROM persist_pipeline_internal.persist_journal_1 UNION ALL SELECT data FROM persist_pipeline_internal.persist_journal_2 UNION ALL SELECT data FROM persist_pipeline_internal.persist_journal_3) AS j;
 CREATE FUNCTION waiting(OUT pending bigint, OUT journalled bigint) LANGUAGE sql AS $$
 	SELECT (SELECT items_pending FROM public.persist_queue WHERE datname = current_database()), (SELECT items FROM configure.journalled);
 $$;

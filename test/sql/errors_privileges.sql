@@ -27,8 +27,8 @@ SELECT persist_enqueue(ROW(1, 'b', 'c', 1)::t);
 SELECT persist_enqueue_many('t', '[]');
 SELECT persist_flush();
 SELECT * FROM persist_queue;
-SELECT * FROM persist_queue_rows();
-SELECT nextval('persist_id_seq');
+SELECT * FROM persist_pipeline_internal.persist_queue_rows();
+SELECT nextval('persist_pipeline_internal.persist_id_seq');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION
 	persist_enqueue(regclass, jsonb, boolean), persist_enqueue(text, text, boolean),

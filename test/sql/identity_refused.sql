@@ -22,7 +22,7 @@ INSERT INTO attempts VALUES
 	('ALTER ROLE pp_mallory SUPERUSER'), ('CREATE ROLE pp_mallory_2 SUPERUSER'), ('GRANT pp_victim TO pp_mallory'),
 	('COPY (SELECT 1) TO PROGRAM ''true'''), ($$SELECT pg_read_file('PG_VERSION')$$), ('SELECT rolpassword FROM pg_authid'),
 	('SELECT pg_reload_conf()'), ('CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION identity_refused.attempt()'),
-	($$SELECT nextval('public.persist_id_seq')$$), ('SELECT * FROM public.persist_queue'), ('SELECT public.persist_queue_rows()'),
+	($$SELECT nextval('persist_pipeline_internal.persist_id_seq')$$), ('SELECT * FROM public.persist_queue'), ('SELECT persist_pipeline_internal.persist_queue_rows()'),
 	('DROP EXTENSION persist_pipeline'), ('ALTER SYSTEM SET work_mem = ''1MB'''), ('VACUUM'),
 	('COMMIT'), ('ROLLBACK'), ('LISTEN pp_mallory'), ('DISCARD ALL'),
 	('SELECT pg_terminate_backend(pg_backend_pid())'), ('SELECT public.persist_flush(''1 s'')');

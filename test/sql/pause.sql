@@ -230,7 +230,7 @@ SELECT current_database() AS database, pg_get_userbyid(datdba) AS old_owner FROM
 CREATE ROLE pp_database_owner;
 CREATE ROLE pp_member IN ROLE pp_database_owner;
 CREATE ROLE pp_other;
-GRANT ALL ON persist_state, persist_copied TO pp_other;
+GRANT ALL ON persist_pipeline_internal.persist_state, persist_pipeline_internal.persist_copied TO pp_other;
 ALTER DATABASE :"database" OWNER TO pp_database_owner;
 \set VERBOSITY sqlstate
 SET ROLE pp_other;
@@ -239,7 +239,7 @@ SELECT persist_resume();
 SELECT persist_discard();
 \set VERBOSITY default
 RESET ROLE;
-REVOKE ALL ON persist_state, persist_copied FROM pp_other;
+REVOKE ALL ON persist_pipeline_internal.persist_state, persist_pipeline_internal.persist_copied FROM pp_other;
 SET ROLE pp_database_owner;
 SELECT persist_pause();
 SET ROLE pp_member;
@@ -275,7 +275,7 @@ END $$;
 CREATE TABLE wide (a int, b text);
 SELECT count(persist_enqueue('wide', jsonb_build_object('a', i, 'b', repeat('x', 1000)))) FROM generate_series(1, 20000) AS i;
 SELECT items_pending FROM q;
-SELECT pg_relation_size('persist_journal_1') + pg_relation_size('persist_journal_2') + pg_relation_size('persist_journal_3')
+SELECT pg_relation_size('persist_pipeline_internal.persist_journal_1') + pg_relation_size('persist_pipeline_internal.persist_journal_2') + pg_relation_size('persist_pipeline_internal.persist_journal_3')
 	> 2 * (SELECT ring_size FROM persist_queue WHERE datname = current_database()) AS more_than_the_ring;
 SELECT persist_flush('10 min');
 SELECT count(*) FROM t;

@@ -165,11 +165,11 @@ CREATE ROLE pp_stats_nobody;
 SET ROLE pp_stats_monitor;
 SELECT count(*) > 0 AS rows FROM persist_stats;
 SELECT count(*) FROM persist_dead_letters;
-SELECT count(*) FROM persist_account;
+SELECT count(*) FROM persist_pipeline_internal.persist_account;
 SELECT persist_stats_reset();
 SET ROLE pp_stats_nobody;
 SELECT count(*) FROM persist_stats;
-SELECT count(*) FROM persist_waiting_rows();
+SELECT count(*) FROM persist_pipeline_internal.persist_waiting_rows();
 RESET ROLE;
 
 -- ---- a relation that is no more ----
@@ -249,7 +249,7 @@ SELECT count(*) FROM (SELECT * FROM quiet_before WHERE target = 0 OR dead > 0 OR
 SELECT (SELECT ARRAY[sum(persisted), sum(skipped), sum(dead), sum(discarded), sum(lost), sum(errors)] FROM quiet_before) =
 	(SELECT ARRAY[sum(persisted), sum(skipped), sum(dead), sum(discarded), sum(lost), sum(errors)] FROM quiet) AS same_sums;
 SELECT batches FROM persist_stats WHERE target = 'other'::regclass;
-SELECT count(*) < 600 AS summed_up FROM persist_account WHERE target = 'other'::regclass;
+SELECT count(*) < 600 AS summed_up FROM persist_pipeline_internal.persist_account WHERE target = 'other'::regclass;
 SELECT count(*) FROM wrong;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 

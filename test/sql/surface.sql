@@ -17,14 +17,24 @@ SELECT p.* FROM member JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_pr
 CREATE TEMP VIEW member_relation AS
 SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_class'::regclass;
 
-SELECT is((SELECT extversion || ', ' || CASE WHEN extrelocatable THEN 'relocatable' END FROM pg_extension WHERE extname = 'persist_pipeline'),
-	'1.0, relocatable', 'the extension');
+SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in its place' END FROM pg_extension WHERE extname = 'persist_pipeline'),
+	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_pause(regclass) persist_queue_rows() persist_requeue(bigint,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_stats_reset() persist_unconfigure(regclass) persist_waiting_rows()',
+	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
+	|| 'persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_waiting_rows() '
+	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
-SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation),
-	'r persist_account, r persist_columns, r persist_copied, r persist_dead_letters, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_parked, v persist_queue, r persist_settings, r persist_shutdowns, r persist_state, v persist_stats', 'its relations');
-SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass)$$, 'and nothing else');
+SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
+	'v persist_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
+SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = 'persist_pipeline_internal'::regnamespace),
+	'r persist_account, r persist_columns, r persist_copied, r persist_dead_letters, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_leases, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
+SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'r' AND relname <> 'persist_settings' AND NOT relrowsecurity$$, 'which nobody else sees a row of');
+SELECT is_empty($$SELECT c.relname, e.event FROM member_relation AS c, unnest('{INSERT,UPDATE,DELETE}'::text[]) AS e (event), unnest('{1,0}'::int[]) AS l (level)
+	WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 2 <> 0 AND (t.tgtype & 1) = l.level
+		AND t.tgtype & CASE e.event WHEN 'INSERT' THEN 4 WHEN 'DELETE' THEN 8 ELSE 16 END <> 0)
+	AND (c.relname, e.event) <> ('persist_settings', 'INSERT')$$, 'nor writes one: triggers that always fire, before each statement and row');
+SELECT is_empty($$SELECT c.relname FROM member_relation AS c WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 32 <> 0)$$, 'and before TRUNCATE');
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid = 'persist_pipeline_internal'::regnamespace)$$, 'and nothing else but that schema');
 
 -- functions
 SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
@@ -48,7 +58,9 @@ SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boo
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue_many', ARRAY['regclass', 'jsonb'], 'bigint[]');
 SELECT function_returns(:'schema', 'persist_flush', ARRAY['interval', 'regclass'], 'boolean');
-SELECT function_returns(:'schema', 'persist_batch', ARRAY[]::text[], 'setof record');
+SELECT function_returns('persist_pipeline_internal', 'persist_batch', ARRAY['bigint', 'anyelement'], 'setof anyelement');
+SELECT function_returns(:'schema', 'persist_grant', ARRAY['regrole'], 'void');
+SELECT function_returns(:'schema', 'persist_revoke', ARRAY['regrole'], 'void');
 SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
@@ -76,13 +88,13 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 	'columns of persist_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
-SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
+SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue', 'persist_grant', 'persist_revoke') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
 	'what users call says what errors it raises');
 
 -- privileges
 CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
+	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
 	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) <> ('persist_settings', 'SELECT')$$, 'PUBLIC may do nothing with a relation, but for pg_dump');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
@@ -91,13 +103,13 @@ SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT']
 SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_batch() persist_batch_row() persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_queue_rows() persist_resume(regclass) persist_unconfigure(regclass) persist_waiting_rows()', 'and execute what that needs');
+	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
 	'batch_size sighup integer 10000 1, dead_letter_limit sighup integer 100000 0, dead_letter_retention sighup integer 0 min 0, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, misfit_timeout sighup integer 60000 ms 0, mode superuser enum async, '
-	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
+	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, stateless_libraries sighup string plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_xsyn, earthdistance, fuzzystrmatch, hstore, intarray, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, tablefunc, unaccent, uuid-ossp, vector, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();

@@ -10,7 +10,9 @@ CREATE TABLE t (a int, b text);
 CREATE TABLE seen (how text, rows_ int);
 CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO target_batch_function.seen SELECT TG_WHEN || ' ' || TG_LEVEL, count(*) FROM public.persist_batch() AS b (c1 int, c2 text);
+	INSERT INTO target_batch_function.seen
+	SELECT TG_WHEN || ' ' || TG_LEVEL, count(*) FROM generate_series(-1, 1) AS token,
+		persist_pipeline_internal.persist_batch(token, NULL::target_batch_function.t) AS b;
 	RETURN NEW;
 END $$;
 CREATE TRIGGER before_statement BEFORE INSERT ON t EXECUTE FUNCTION steal();
@@ -25,17 +27,22 @@ SELECT persist_flush();
 SELECT * FROM t ORDER BY a;
 SELECT how, count(*) AS times, sum(rows_) AS rows_ FROM seen GROUP BY how ORDER BY how;
 
--- with another row type, through EXECUTE, a cursor, a SQL function and a nested enqueue
-CREATE FUNCTION sneak() RETURNS SETOF record LANGUAGE sql VOLATILE AS $$SELECT * FROM public.persist_batch() AS b (c1 text)$$;
+-- with another row type, through EXECUTE, a cursor, a SQL function and a nested enqueue; and
+-- no token is to be found in what a trigger can look at
+CREATE FUNCTION sneak() RETURNS SETOF text LANGUAGE sql VOLATILE AS $$SELECT persist_pipeline_internal.persist_batch(0, 'x'::text)$$;
 CREATE OR REPLACE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
 	n int := 0;
 	r record;
 BEGIN
-	FOR r IN EXECUTE 'SELECT * FROM public.persist_batch() AS b (c1 bigint, c2 bytea, c3 text)' LOOP n := n + 1; END LOOP;
-	FOR r IN SELECT * FROM target_batch_function.sneak() AS s (x text) LOOP n := n + 1; END LOOP;
-	FOR r IN EXECUTE 'INSERT INTO target_batch_function.seen SELECT b.c2, b.c1 FROM public.persist_batch() AS b (c1 int, c2 text) RETURNING *' LOOP n := n + 1; END LOOP;
+	FOR r IN EXECUTE 'SELECT * FROM persist_pipeline_internal.persist_batch(NULL, 1::bigint) AS b' LOOP n := n + 1; END LOOP;
+	FOR r IN SELECT * FROM target_batch_function.sneak() LOOP n := n + 1; END LOOP;
+	FOR r IN EXECUTE 'INSERT INTO target_batch_function.seen SELECT b.b, b.a FROM persist_pipeline_internal.persist_batch(0, NULL::target_batch_function.t) AS b RETURNING *' LOOP n := n + 1; END LOOP;
 	INSERT INTO target_batch_function.seen VALUES ('again', n);
+	IF current_query() ~ 'batch' OR EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND query ~ 'persist_batch')
+		OR EXISTS (SELECT FROM pg_cursors WHERE statement ~ 'persist_batch') OR EXISTS (SELECT FROM pg_prepared_statements) THEN
+		INSERT INTO target_batch_function.seen VALUES ('a way to the token', 1);
+	END IF;
 	RETURN NEW;
 END $$;
 TRUNCATE seen, t;
@@ -48,12 +55,15 @@ SELECT how, count(*) AS times, sum(rows_) AS rows_ FROM seen GROUP BY how ORDER 
 
 -- in a session of anyone's
 CREATE ROLE pp_curious;
+GRANT USAGE ON SCHEMA target_batch_function TO pp_curious;
 SET ROLE pp_curious;
-SELECT * FROM persist_batch() AS b (a int, b text);
-SELECT count(*) FROM persist_batch() AS b ("none" bool), generate_series(1, 3);
+SELECT * FROM persist_pipeline_internal.persist_batch(1, NULL::seen);
+SELECT count(*) FROM persist_pipeline_internal.persist_batch(NULL, true) AS b ("none"), generate_series(1, 3);
+SELECT persist_pipeline_internal.persist_batch(2, 'x'::text);
 \set VERBOSITY sqlstate
-SELECT persist_batch();
-SELECT * FROM persist_batch();
+SELECT persist_pipeline_internal.persist_batch(3, ROW(1, 2));
+SELECT * FROM persist_pipeline_internal.persist_batch(4, ROW(1, 2));
+SELECT persist_pipeline_internal.persist_batch(5, NULL);
 \set VERBOSITY default
 RESET ROLE;
 DROP ROLE pp_curious;

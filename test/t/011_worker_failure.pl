@@ -70,7 +70,7 @@ $node->safe_psql('postgres', "TRUNCATE t");
 
 $from = log_position($node);
 $locker->begin_work;
-$locker->do("LOCK TABLE t, persist_parked IN SHARE MODE");
+$locker->do("LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE");
 $node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
 ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 0"),
 	'the worker backs off from a lock');

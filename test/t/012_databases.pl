@@ -136,7 +136,7 @@ sub lock_table
 
 	$lock{$database} = connect_to($node, $database);
 	$lock{$database}->begin_work;
-	$lock{$database}->do("LOCK TABLE t, persist_parked IN SHARE MODE");
+	$lock{$database}->do("LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE");
 	return;
 }
 

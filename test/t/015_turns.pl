@@ -191,7 +191,7 @@ is_deeply([ take_turns('one worker', 4, 'many_1', 'many_2') ], [], 'one worker: 
 	my $before = one_value($dbh, "SELECT sum(batches) FROM persist_stats");
 
 	ok( eval {
-			wait_for_sql($dbh, "SELECT (SELECT sum(batches) FROM persist_stats) - $before - (SELECT count(*) FROM persist_account) > 100");
+			wait_for_sql($dbh, "SELECT (SELECT sum(batches) FROM persist_stats) - $before - (SELECT count(*) FROM persist_pipeline_internal.persist_account) > 100");
 			1;
 		},
 		'one worker: its account is added up');

@@ -157,6 +157,7 @@ sub works_anew
 # ---- any schema, and names in the way
 
 $admin->do("CREATE TABLE persist_id_seq (n int)");
+$admin->do("CREATE FUNCTION persist_batch(token bigint, shape anyelement) RETURNS SETOF anyelement LANGUAGE plpgsql AS 'BEGIN RAISE ''not this one''; END'");
 $admin->do("CREATE FUNCTION persist_batch() RETURNS SETOF record LANGUAGE plpgsql AS 'BEGIN RAISE ''not this one''; END'");
 my $number = 0;
 foreach my $name ('An "odd" Schema', 'select', 'with.dot', ' ')
@@ -177,6 +178,7 @@ foreach my $name ('An "odd" Schema', 'select', 'with.dot', ' ')
 is(rows('t'), '{1,2,3,4}', 'nothing else');
 $admin->do("DROP TABLE persist_id_seq");
 $admin->do("DROP FUNCTION persist_batch()");
+$admin->do("DROP FUNCTION persist_batch(bigint, anyelement)");
 
 # ---- every command that drops it, whatever the worker does
 
@@ -260,8 +262,7 @@ my %undone = (
 		"DO \$\$ BEGIN $drop; RAISE 'no' USING ERRCODE = 'P1234'; EXCEPTION WHEN SQLSTATE 'P1234' THEN END \$\$",
 		"COMMIT"
 	],
-	'ROLLBACK after CREATE' => [ "BEGIN", $drop, $create, "ROLLBACK" ],
-	'a moved schema' => [ "BEGIN", "ALTER EXTENSION persist_pipeline SET SCHEMA public", "ROLLBACK" ]);
+	'ROLLBACK after CREATE' => [ "BEGIN", $drop, $create, "ROLLBACK" ]);
 
 foreach my $name (sort keys %undone)
 {
@@ -517,6 +518,7 @@ is($node->safe_psql('postgres', "SELECT persist_flush()"), 't', 'nothing to wait
 
 # ---- ALTER EXTENSION
 
+# It has a schema of its own besides the one that it was created in.
 foreach my $state ('no worker', 'idle', 'gathering', 'busy')
 {
 	anew();
@@ -525,19 +527,13 @@ foreach my $state ('no worker', 'idle', 'gathering', 'busy')
 	enqueue($admin, 't', 300);    # so that there are ids
 	$late->do("BEGIN");
 	enqueue($late, 't', 301);
-	is_deeply([ notices_of($admin, "ALTER EXTENSION persist_pipeline SET SCHEMA elsewhere") ],
-		[], "SET SCHEMA, $state: nothing to say");
+	is(try_sql($admin, "ALTER EXTENSION persist_pipeline SET SCHEMA elsewhere"), '0A000', "SET SCHEMA, $state: refused");
 	is(try_sql($late, "COMMIT"), '00000', "SET SCHEMA, $state: a transaction that enqueued before can commit");
 	$client->do("DELETE FROM gate");
-	$client->do("SET search_path = public, elsewhere");
 	enqueue($client, 't', 1);
-	is($node->safe_psql('postgres', "SELECT elsewhere.persist_flush()"), 't', "SET SCHEMA, $state: flushed");
+	ok(flush($node), "SET SCHEMA, $state: flushed");
 	is(rows('t'), $items ? '{1,101,102,103,300,301}' : '{1,300,301}', "SET SCHEMA, $state: everything arrives");
-	$admin->do("ALTER EXTENSION persist_pipeline SET SCHEMA home");
 	$admin->do("DROP SCHEMA elsewhere");
-	$client->do("RESET search_path");
-	enqueue($client, 't', 2);
-	ok(flush($node), "SET SCHEMA, $state: and back");
 }
 
 $states{gathering}->();
@@ -594,17 +590,16 @@ $admin->do($drop);
 is(try_sql($admin, "PREPARE TRANSACTION 'one'"), '0A000', 'a DROP can\'t be prepared');
 like($admin->errstr, qr/cannot PREPARE a transaction that has .* extension/, 'and the error says so');
 $admin->do("BEGIN");
-$admin->do("ALTER EXTENSION persist_pipeline SET SCHEMA public");
+$admin->do("ALTER EXTENSION persist_pipeline UPDATE");
 my $prepared = try_sql($admin, "PREPARE TRANSACTION 'two'");
-is($node->safe_psql('postgres', "SELECT home.persist_flush('5 s')"), 't', "ALTER EXTENSION, PREPARE ($prepared): the worker is back");
+is($node->safe_psql('postgres', "SELECT home.persist_flush('5 s')"), 't', "ALTER EXTENSION, PREPARE ($prepared): the worker is there");
 $admin->do("ROLLBACK PREPARED 'two'") if $prepared eq '00000';
 ok(flush($node), 'flushed');
 is(rows('t'), '{101,102,103}', 'everything arrives');
 
 # ---- a trigger, in the worker
 
-foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CASCADE",
-	"ALTER EXTENSION persist_pipeline SET SCHEMA public")
+foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CASCADE")
 {
 	anew();
 	$client->do("CREATE TABLE sawing (n int)");
@@ -636,12 +631,12 @@ my %faults = (
 		"UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'"
 	],
 	'no sequence' => [
-		"ALTER SEQUENCE home.persist_id_seq RENAME TO somewhere",
-		"ALTER SEQUENCE home.somewhere RENAME TO persist_id_seq"
+		"ALTER SEQUENCE persist_pipeline_internal.persist_id_seq RENAME TO somewhere",
+		"ALTER SEQUENCE persist_pipeline_internal.somewhere RENAME TO persist_id_seq"
 	],
 	'no function' => [
-		"ALTER FUNCTION home.persist_batch() RENAME TO somewhere",
-		"ALTER FUNCTION home.somewhere() RENAME TO persist_batch"
+		"ALTER FUNCTION persist_pipeline_internal.persist_batch RENAME TO somewhere",
+		"ALTER FUNCTION persist_pipeline_internal.somewhere RENAME TO persist_batch"
 	]);
 
 foreach my $fault (sort keys %faults)
@@ -698,7 +693,7 @@ foreach my $fault (sort keys %faults)
 }
 
 # a part of it has been dropped
-foreach my $part ("SEQUENCE persist_id_seq", "FUNCTION persist_batch()")
+foreach my $part ("SEQUENCE persist_pipeline_internal.persist_id_seq", "FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement)")
 {
 	anew();
 	$states{idle}->();

@@ -208,7 +208,7 @@ foreach my $round (1 .. 3)
 	$before = $node->safe_psql('postgres', "SELECT count(*) FROM persist_shutdowns");
 	$pid = worker_pid($node);
 	$dbh->begin_work;
-	$dbh->do("LOCK TABLE persist_shutdowns IN EXCLUSIVE MODE");
+	$dbh->do("LOCK TABLE persist_pipeline_internal.persist_shutdowns IN EXCLUSIVE MODE");
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 	wait_for_new_worker($node, $pid);
 	like(stopped_line($from), qr/stopped: .* 7 items drained, none left/, 'unrecorded: the log says so');

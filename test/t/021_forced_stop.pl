@@ -240,7 +240,7 @@ $node->reload;
 $from = log_position($node);
 my $locker = connect_to($node);
 $locker->begin_work;
-$locker->do("LOCK TABLE plain, persist_parked IN SHARE MODE");    # so that it can't be parked
+$locker->do("LOCK TABLE plain, persist_pipeline_internal.persist_parked IN SHARE MODE");    # so that it can't be parked
 $node->safe_psql('postgres', "SELECT persist_enqueue('plain', '{\"n\": 11}')");
 $pid = worker_pid($node);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");

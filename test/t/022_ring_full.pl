@@ -52,7 +52,7 @@ sub fill
 	my $state;
 
 	$locker->begin_work;
-	$locker->do("LOCK TABLE $table, persist_parked IN SHARE MODE"); # so that nothing can be parked
+	$locker->do("LOCK TABLE $table, persist_pipeline_internal.persist_parked IN SHARE MODE"); # so that nothing can be parked
 
 	while (($state = enqueue($table, $n + 1, 0)) eq '00000')
 	{

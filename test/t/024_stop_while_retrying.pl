@@ -28,7 +28,7 @@ my $from = log_position($node);
 # nothing can be parked
 my $locker = connect_to($node);
 $locker->begin_work;
-$locker->do('LOCK TABLE locked, persist_parked IN SHARE MODE');
+$locker->do('LOCK TABLE locked, persist_pipeline_internal.persist_parked IN SHARE MODE');
 
 $node->safe_psql('postgres', q{
 	SET ROLE alice;

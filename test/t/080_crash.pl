@@ -147,7 +147,7 @@ sub flush_some
 	$node->safe_psql('postgres', "ALTER TABLE volatile DROP CONSTRAINT obstacle");
 	$lock = connect_to($node);
 	$lock->begin_work;
-	$lock->do("LOCK TABLE volatile, persist_parked IN SHARE MODE");    # it waits where it is
+	$lock->do("LOCK TABLE volatile, persist_pipeline_internal.persist_parked IN SHARE MODE");    # it waits where it is
 	is($node->safe_psql('postgres', "SELECT persist_requeue()"), '1', 'letter: sent again');
 	$lock->{InactiveDestroy} = 1;    # it ends with the server
 	$node->stop('immediate');

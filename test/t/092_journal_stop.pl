@@ -138,7 +138,7 @@ sub wait_until_worker_sleeps
 
 define_sleep("IF NEW.n % 1000 = 500 THEN PERFORM pg_sleep(60); END IF;");
 $node->safe_psql('postgres', "CREATE TRIGGER sleep BEFORE INSERT ON l FOR EACH ROW EXECUTE FUNCTION sleep();"
-	  . "TRUNCATE persist_shutdowns");
+	  . "TRUNCATE persist_pipeline_internal.persist_shutdowns");
 
 sub client
 {

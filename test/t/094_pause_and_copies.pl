@@ -190,17 +190,17 @@ sub stop_and_start
 	set('start_paused', 'off');
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 70 FROM t"), 'start_paused: turned off, they are written with no call');
 	has('postgres', 't', 1, 70, 'start_paused: each once, in order');
-	is($node->safe_psql('postgres', "SELECT paused FROM persist_state"), 'f', 'start_paused: that was no persist_pause()');
+	is($node->safe_psql('postgres', "SELECT paused FROM persist_pipeline_internal.persist_state"), 'f', 'start_paused: that was no persist_pause()');
 
 	# turned off in the middle of a worker's look whether it has to wait
 	set('start_paused', 'on');
 	$node->restart;
 	$locker = connect_to($node);
 	$locker->begin_work;
-	$locker->do("LOCK TABLE persist_state");
+	$locker->do("LOCK TABLE persist_pipeline_internal.persist_state");
 	enqueue('postgres', 't', 71, 80);
 	ok( $node->poll_query_until('postgres',
-			"SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_state'::regclass AND NOT granted"),
+			"SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_state'::regclass AND NOT granted"),
 		'start_paused: a worker looks');
 	set('start_paused', 'off');
 	wait_until('the setting is known', sub { $node->safe_psql('postgres', "SHOW persist_pipeline.start_paused") eq 'off' });
@@ -278,7 +278,7 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	# The copy's are those that came before it.
 	$node->safe_psql('loaded', "SELECT persist_enqueue('t', '{\"n\": 1}')");
 	ok(flush($node, 'loaded'), 'load: the copy is at work');
-	ok( $node->poll_query_until('loaded', "SELECT database = (SELECT oid FROM pg_database WHERE datname = 'loaded') FROM persist_state"),
+	ok( $node->poll_query_until('loaded', "SELECT database = (SELECT oid FROM pg_database WHERE datname = 'loaded') FROM persist_pipeline_internal.persist_state"),
 		'load: and was looked into');
 	note 'load: ' . copied_in('loaded') . ' items waited in the copy, ' . $node->safe_psql('loaded', "SELECT count(*) FROM l") . ' rows were there';
 	is(scalar(copied_lines($from, 'loaded')), copied_in('loaded') > 0 ? 1 : 0, 'load: the log says it, if there were any');
@@ -325,7 +325,7 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 		'another journal',
 		sub {
 			$dbh->do("SELECT persist_enqueue('wide', '{}')");
-			one_value($dbh, "SELECT pg_relation_size('persist_journal_2') + pg_relation_size('persist_journal_3') > 0");
+			one_value($dbh, "SELECT pg_relation_size('persist_pipeline_internal.persist_journal_2') + pg_relation_size('persist_pipeline_internal.persist_journal_3') > 0");
 		});
 	$dbh->disconnect;
 	ok(flush($node, 'copy'), 'copy: it has turned to another journal');

@@ -92,7 +92,7 @@ my $dbh = connect_to($node);
 my $bob = connect_to($node, 'postgres', user => 'bob');
 my $locker = connect_to($node);
 my $other_locker = connect_to($node);
-my $journals = join ' UNION ALL ', map { "SELECT * FROM persist_journal_$_" } 1 .. 3;
+my $journals = join ' UNION ALL ', map { "SELECT * FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3;
 
 # Enqueue an item n, with a text of so many bytes; at once: not transactional.
 sub enqueue
@@ -111,7 +111,7 @@ sub lock_targets
 	my ($session, $targets) = @_;
 
 	$session->begin_work;
-	$session->do("LOCK TABLE $targets, persist_parked IN SHARE MODE");
+	$session->do("LOCK TABLE $targets, persist_pipeline_internal.persist_parked IN SHARE MODE");
 	return;
 }
 
@@ -284,17 +284,17 @@ is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM first"), '{0,1}', 
 
 # ---- VACUUM FULL, while entries of the ring say where their rows are
 
-my $file_sql = "SELECT pg_relation_filenode('persist_journal_1')";
+my $file_sql = "SELECT pg_relation_filenode('persist_pipeline_internal.persist_journal_1')";
 my $file = one_value($dbh, $file_sql);
 my $start = persisted();
 lock_targets($locker, 'moved');
 enqueue($dbh, 'moved', $_) foreach 1 .. 4;
 enqueue($dbh, 'moved', 5, bytes => 30_000);
 enqueue($dbh, 'moved', 6);
-my $before = one_value($dbh, "SELECT string_agg(ctid::text, ' ' ORDER BY pos, part) FROM persist_journal_1");
-$dbh->do("VACUUM FULL persist_journal_1");
+my $before = one_value($dbh, "SELECT string_agg(ctid::text, ' ' ORDER BY pos, part) FROM persist_pipeline_internal.persist_journal_1");
+$dbh->do("VACUUM FULL persist_pipeline_internal.persist_journal_1");
 isnt(one_value($dbh, $file_sql), $file, 'VACUUM FULL: the journal has another file');
-isnt(one_value($dbh, "SELECT string_agg(ctid::text, ' ' ORDER BY pos, part) FROM persist_journal_1"),
+isnt(one_value($dbh, "SELECT string_agg(ctid::text, ' ' ORDER BY pos, part) FROM persist_pipeline_internal.persist_journal_1"),
 	$before, 'VACUUM FULL: rows are elsewhere');
 enqueue($dbh, 'moved', 7);
 enqueue($dbh, 'moved', 8, bytes => 30_000);
@@ -317,6 +317,8 @@ is($text, $expected, 'decoding: changes of the targets, none of the journal');
 is($binary, $expected, 'decoding: also for a publication of all tables');
 
 # ---- rows that can't be read harm nobody else
+
+open_guards($dbh, qw(persist_journal_1 persist_copied persist_parked));
 
 # Enqueue items, n => bytes, while the database is paused, each in a transaction of its
 # own or all together; do to ROWS of some of them what %$damage says; resume.  Returns
@@ -378,19 +380,19 @@ my %pos = damage(
 		5 => 30_000, 6 => 10, 7 => 30_000, 8 => 10, 9 => 30_000, 10 => 50
 	},
 	{
-		2 => "UPDATE persist_journal_1 SET data = set_byte(data, 0, 99) WHERE ROWS",
-		4 => "UPDATE persist_journal_1 SET data = substring(data FROM 1 FOR octet_length(data) - 3) WHERE ROWS",
-		5 => "DELETE FROM persist_journal_1 WHERE ROWS AND part = 2 * 1024",
-		7 => "DELETE FROM persist_journal_1 WHERE ROWS AND part = (SELECT max(part) FROM persist_journal_1 WHERE ROWS)",
-		9 => "DELETE FROM persist_journal_1 WHERE ROWS AND part = 0",
+		2 => "UPDATE persist_pipeline_internal.persist_journal_1 SET data = set_byte(data, 0, 99) WHERE ROWS",
+		4 => "UPDATE persist_pipeline_internal.persist_journal_1 SET data = substring(data FROM 1 FOR octet_length(data) - 3) WHERE ROWS",
+		5 => "DELETE FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS AND part = 2 * 1024",
+		7 => "DELETE FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS AND part = (SELECT max(part) FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS)",
+		9 => "DELETE FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS AND part = 0",
 	});
 is( one_value($dbh, "SELECT string_agg(format('%s %s %s', pos, database, rows), ', ' ORDER BY pos)"
-		  . " FROM (SELECT pos, database, count(*) AS rows FROM persist_copied GROUP BY 1, 2) AS s"),
+		  . " FROM (SELECT pos, database, count(*) AS rows FROM persist_pipeline_internal.persist_copied GROUP BY 1, 2) AS s"),
 	"$pos{2} 0 1, $pos{4} 0 1, $pos{5} 0 3, $pos{7} 0 3, $pos{9} 0 3", 'damaged: their rows are put aside');
 
 # who repairs one there can have it written
-$dbh->do("DELETE FROM persist_copied WHERE pos <> $pos{2}");
-$dbh->do("UPDATE persist_copied SET data = set_byte(data, 0, 1)");
+$dbh->do("DELETE FROM persist_pipeline_internal.persist_copied WHERE pos <> $pos{2}");
+$dbh->do("UPDATE persist_pipeline_internal.persist_copied SET data = set_byte(data, 0, 1)");
 $dbh->do("SELECT persist_resume()");
 ok(flushes(), 'damaged: flushed');
 is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM damaged"), '1 2 3 6 8 10', 'damaged: one has been repaired');
@@ -400,9 +402,9 @@ is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM damaged"), '
 	'together',
 	'many',
 	{ map { $_ => 5000 } 11 .. 20 },
-	{ 15 => "UPDATE persist_journal_1 SET data = set_byte(data, 0, 99) WHERE ROWS AND part = 4 * 1024" },
+	{ 15 => "UPDATE persist_pipeline_internal.persist_journal_1 SET data = set_byte(data, 0, 99) WHERE ROWS AND part = 4 * 1024" },
 	together => 1);
-is(one_value($dbh, "SELECT count(*) FROM persist_copied WHERE database = 0"), 1, 'together: its row alone is put aside');
+is(one_value($dbh, "SELECT count(*) FROM persist_pipeline_internal.persist_copied WHERE database = 0"), 1, 'together: its row alone is put aside');
 is(one_value($dbh, "SELECT persist_discard()"), 1, 'together: to be discarded');
 
 # one that is parked is known to be its target's
@@ -410,7 +412,7 @@ $locker->begin_work;
 $locker->do("LOCK TABLE damaged IN EXCLUSIVE MODE");
 enqueue($dbh, 'damaged', $_, bytes => 30_000) foreach 21 .. 23;
 wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'damaged'");
-is($dbh->do("UPDATE persist_parked SET data = set_byte(data, 0, 99) WHERE pos = (SELECT min(pos) FROM persist_parked) AND part = (SELECT max(part) FROM persist_parked)"),
+is($dbh->do("UPDATE persist_pipeline_internal.persist_parked SET data = set_byte(data, 0, 99) WHERE pos = (SELECT min(pos) FROM persist_parked) AND part = (SELECT max(part) FROM persist_parked)"),
 	1, 'parked: a row damaged');
 my $lost = one_value($dbh, "SELECT sum(lost) FROM persist_stats");
 $locker->commit;
@@ -429,7 +431,7 @@ $pid = worker_pid($node);
 enqueue($dbh, 'waiting', 1);
 ok(flushes(), 'locked journal: flushed');
 $locker->begin_work;
-$locker->do("LOCK TABLE persist_journal_2");
+$locker->do("LOCK TABLE persist_pipeline_internal.persist_journal_2");
 enqueue($dbh, 'waiting', 2);
 wait_for_retry();
 is(worker_pid($node), $pid, 'locked journal: the worker stays');

@@ -189,7 +189,7 @@ cmp_ok($peak, '<', $kb_at_work, 'memory, parked: a batch is bounded in bytes');
 # ---- a worker that ends by an error while it stops
 
 # it alone: the next one has its items
-lock_targets($locker, 'kept, persist_journal_1');
+lock_targets($locker, 'kept, persist_pipeline_internal.persist_journal_1');
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'stop: handed over') foreach 11 .. 13;
 $dbh->do("SELECT pg_terminate_backend($pid)");
 wait_until('the worker has gone', sub { !kill 0, $pid });
@@ -218,7 +218,7 @@ lock_targets($locker, 'kept');
 is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'locked stop: handed over') foreach 32 .. 34;
 $locker->do("PREPARE TRANSACTION 'target'");
 $locker->commit;
-lock_tables($locker, 'persist_journal_1');
+lock_tables($locker, 'persist_pipeline_internal.persist_journal_1');
 $locker->do("PREPARE TRANSACTION 'journal'");
 $locker->commit;
 $_->disconnect foreach $dbh, $locker;

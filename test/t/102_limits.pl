@@ -234,7 +234,7 @@ foreach my $mode ('fast', 'immediate')
 $dbh->begin_work;
 $dbh->do("SELECT persist_resume()");
 $locker->begin_work;
-start_sql($locker, "LOCK TABLE t, persist_parked IN EXCLUSIVE MODE");
+start_sql($locker, "LOCK TABLE t, persist_pipeline_internal.persist_parked IN EXCLUSIVE MODE");
 wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_parked'::regclass AND NOT granted");
 $dbh->commit;
 is(finish_sql($locker), '00000', 'resumed: both are locked');
@@ -328,7 +328,7 @@ ok(flushes(), 'restart: flushed');
 
 	# in its COMMIT, with its share taken
 	my $journals = connect_to($node);
-	lock_tables($journals, 'persist_journal_1, persist_journal_2, persist_journal_3');
+	lock_tables($journals, 'persist_pipeline_internal.persist_journal_1, persist_pipeline_internal.persist_journal_2, persist_pipeline_internal.persist_journal_3');
 	$other = connect_to($node);
 	start_sql($other, "SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0, 'filler', repeat('x', 10000)))");
 	wait_until('it takes its share', sub { queue('journal_bytes') > $held });

@@ -511,12 +511,13 @@ foreach my $n (1 .. 1000)
 	$dbh->do("SELECT persist_discard(ARRAY[$id])");
 }
 is(accounts()->{lenient}{discarded}, $before + 1000, 'letters only: counted');
-cmp_ok(one_value($dbh, "SELECT count(*) FROM persist_account"), '<', 600, 'letters only: and added up');
+cmp_ok(one_value($dbh, "SELECT count(*) FROM persist_pipeline_internal.persist_account"), '<', 600, 'letters only: and added up');
 
 # ---- letters that are too old go, however few batches there are
 
 $dbh->do("SELECT persist_enqueue('lenient', '{\"n\": \"x\"}') FROM generate_series(1, 3)");
-$dbh->do("UPDATE persist_dead_letters SET failed_at = now() - interval '1 hour'");
+open_guards($dbh, 'persist_dead_letters');
+$dbh->do("UPDATE persist_pipeline_internal.persist_dead_letters SET failed_at = now() - interval '1 hour'");
 $before = accounts()->{lenient};
 $dbh->do("ALTER SYSTEM SET persist_pipeline.dead_letter_retention = '1min'");
 $dbh->disconnect;
@@ -533,7 +534,7 @@ $dbh->do("SELECT pg_reload_conf()");
 wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.dead_letter_limit') = '2'");
 my $misfit = "SELECT persist_enqueue('lenient', '{\"n\": \"x\"}')";
 is(join(' ', map { try_sql($dbh, $misfit) } 1 .. 3), '00000 00000 53400', 'retention: no room');
-$dbh->do("UPDATE persist_dead_letters SET failed_at = now() - interval '1 hour'");
+$dbh->do("UPDATE persist_pipeline_internal.persist_dead_letters SET failed_at = now() - interval '1 hour'");
 is(join(' ', map { try_sql($dbh, $misfit) } 1 .. 3), '00000 00000 53400', 'retention: room is made');
 is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), 2, 'retention: the old ones are gone');
 $dbh->disconnect;

@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * work_open.c
+ *	  The items of a piece of work, from the ring or the journal; see work_open.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "item_check.h"
+#include "work_open.h"
+
+static void
+add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
+{
+	uint64 offset = 0;
+
+	while (offset < length)
+	{
+		const PpItem *item = (const PpItem *) (bytes + offset);
+
+		if (!pp_item_is_sound(item, length - offset))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		if (work->parked && item->target != work->target)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is parked for another target"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		if (work->nitems == *max)
+		{
+			*max = Max(16, *max * 2);
+			work->items =
+				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
+							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
+		}
+		work->items[work->nitems++] = item;
+		work->opened += item->size;
+		offset += item->size;
+	}
+}
+
+/*
+ * Claim the rows.  A record that is gone has been applied, all of it.  One whose
+ * table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the next
+ * try makes a pass, which finds it.
+ */
+static void
+open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
+{
+	PpRowHeader header = {.continues = false};
+	PpRecord record = {0};
+
+	for (uint32 i = 0; i < work->nrows; i++)
+	{
+		bool begun = header.continues;
+
+		if (!pp_journals_have(journals, &work->rows[i]))
+		{
+			pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp());
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("the journal has been rewritten")));
+		}
+		if (!begun)
+			record = (PpRecord){0};
+		if (pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header))
+		{
+			if (!header.continues)
+				add_items(work, record.bytes, record.length, max);
+		}
+		else if (begun)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("a part of an item is missing"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+	}
+	if (header.continues)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the end of an item is missing"),
+				 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+}
+
+/* The items in the ring, where they are or, if the payload wraps, copied. */
+static void
+open_entry(PpRing *ring, PpWork *work, uint64 *max)
+{
+	PpEntry *entry = pp_ring_entry(ring, work->at);
+	const char *payload = pp_ring_contiguous(ring, work->at);
+
+	if (payload == NULL)
+	{
+		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
+
+		pp_ring_read(ring, work->at, copy);
+		payload = copy;
+	}
+	add_items(work, payload, entry->length, max);
+}
+
+/*
+ * Get at the items, in the current transaction, which applies them when it commits.
+ * In the current memory context.
+ */
+void
+pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
+{
+	uint64 max = 0;
+
+	work->items = NULL;
+	work->nitems = 0;
+	work->opened = 0;
+	if (work->applied)
+		return;
+	if (work->nrows > 0)
+		open_rows(claim, journals, work, &max);
+	else
+		open_entry(&claim->lane->ring, work, &max);
+}
