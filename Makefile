@@ -213,6 +213,7 @@ bench:
 	@tools/sandbox bench/worker
 	@tools/sandbox bench/failing
 	@tools/sandbox bench/parking
+	@tools/sandbox bench/roles
 
 floors:
 	@tools/floors

@@ -137,8 +137,8 @@ pp_config_define(void)
 		"Lists libraries that keep nothing of a role's from one transaction to the next.",
 		"A worker that has loaded another one for a role's code doesn't go on for another role.",
 		&pp_stateless_libraries,
-		"plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_xsyn, earthdistance, "
-		"fuzzystrmatch, hstore, intarray, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
+		"plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, "
+		"earthdistance, fuzzystrmatch, hstore, intarray, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
 		"tablefunc, unaccent, uuid-ossp, vector",
 		PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",

@@ -78,6 +78,8 @@ is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, vo
 {
 	const Deed *deed = arg;
 
+	if (!deed->named && role_name && GetUserNameFromId(role, true) && !is_same_role(role, role_name))
+		return false; /* it would run as another one */
 	if (may_take(role, role_name))
 		return deed->named || !pp_enqueue_is_full(target); /* none would be sent again */
 	if (deed->named)
@@ -123,11 +125,20 @@ static PpItem *
 make_item(const PpLetter *letter, Jsonb *object)
 {
 	PpPlace place = {.pos = letter->pos, .part = letter->part};
+	char *name = GetUserNameFromId(letter->role, true);
 	PpItem *item;
 
+	if (letter->role_name && name && !is_same_role(letter->role, letter->role_name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", letter->role_name),
+				 errdetail("It has enqueued item %lld.  Its OID is that of role \"%s\" now.",
+						   (long long) letter->id, name),
+				 errhint("If it was renamed, rename it back for the moment; else discard the "
+						 "letter, and enqueue its values as another role.")));
 	if (object == NULL)
 		return pp_item_with_place(letter->item, &place);
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(letter->role)))
+	if (name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("role with OID %u does not exist", letter->role),
 						errdetail("It has enqueued item %lld.", (long long) letter->id)));

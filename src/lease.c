@@ -382,6 +382,7 @@ pp_lease_write_down(const PpClaim *claim)
 {
 	int64 mark = lane_mark(claim);
 
-	write_mark(claim->extension, mark);
+	if (mark > read_mark(claim->extension)) /* the last worker may have */
+		write_mark(claim->extension, mark);
 	written_mark = mark;
 }

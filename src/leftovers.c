@@ -66,12 +66,16 @@ is_listed(List *names, const char *name)
 	return false;
 }
 
-/* Libraries of the system come with those of the server. */
+/*
+ * Libraries of the system come with those of the server; and conversions of encodings are the
+ * server's own.
+ */
 static bool
 is_systems(const char *path, const char *name)
 {
-	return path[0] == '\0' || (strncmp(name, "lib", 3) == 0 &&
-							   strncmp(path, pkglib_path, strlen(pkglib_path)) != 0);
+	if (strncmp(path, pkglib_path, strlen(pkglib_path)) == 0)
+		return strstr(name, "_and_") != NULL || strcmp(name, "euc2004_sjis2004") == 0;
+	return path[0] == '\0' || strncmp(name, "lib", 3) == 0;
 }
 
 static int

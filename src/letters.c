@@ -214,8 +214,11 @@ read_letter(Relation rel, HeapTuple tuple)
 	PpLetter letter = {.id = DatumGetInt64(get(rel, tuple, COLUMN_ID, &is_null)),
 					   .target = DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
 					   .role = DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null))};
-	Datum value = get(rel, tuple, COLUMN_ITEM, &is_null);
+	Datum value = get(rel, tuple, COLUMN_ROLE_NAME, &is_null);
 
+	if (!is_null)
+		letter.role_name = pstrdup(NameStr(*DatumGetName(value)));
+	value = get(rel, tuple, COLUMN_ITEM, &is_null);
 	if (!is_null)
 		letter.shown = (Jsonb *) PG_DETOAST_DATUM_COPY(value);
 	letter.enqueued_at = DatumGetTimestampTz(get(rel, tuple, COLUMN_ENQUEUED_AT, &is_null));

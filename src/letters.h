@@ -30,6 +30,7 @@ typedef struct PpLetter
 	int64 id;
 	Oid target;
 	Oid role;
+	char *role_name; /* of the failure, in one that is read; NULL: it was gone */
 	Jsonb *shown; /* NULL: that can't be done */
 	const ErrorData *error;
 	TimestampTz enqueued_at;

@@ -527,6 +527,7 @@ pp_target_begin_code(PpTarget *target)
 	MemoryContextReset(target->code_context);
 	for (int i = 0; i < target->natts; i++)
 	{
+		target->columns[i].default_expression = NULL;
 		target->columns[i].default_state = NULL;
 		target->columns[i].populate.fn_extra = NULL;
 		target->columns[i].populate.fn_mcxt = target->code_context;
@@ -536,26 +537,23 @@ pp_target_begin_code(PpTarget *target)
 }
 
 /*
- * The default of a column that has one, ready to be evaluated.  The first time it is
- * planned: functions that say that they are immutable are called for that.
+ * The default of a column that has one, ready to be evaluated.  It is planned for this
+ * role: functions that say that they are immutable are called for that, and SQL functions
+ * become a part of it, so that nobody asks for their rights any more.
  */
 ExprState *
 pp_target_default(PpTarget *target, PpColumn *column)
 {
+	MemoryContextCallback *callback;
 	MemoryContext caller;
 
 	if (column->default_state)
 		return column->default_state;
-	if (column->default_expression == NULL)
-	{
-		MemoryContextCallback *callback =
-			MemoryContextAllocZero(target->context, sizeof(MemoryContextCallback));
-
-		column->default_expression = GetCachedExpression(column->default_node);
-		callback->func = free_expression;
-		callback->arg = column->default_expression;
-		MemoryContextRegisterResetCallback(target->context, callback);
-	}
+	callback = MemoryContextAllocZero(target->code_context, sizeof(MemoryContextCallback));
+	column->default_expression = GetCachedExpression(column->default_node);
+	callback->func = free_expression;
+	callback->arg = column->default_expression;
+	MemoryContextRegisterResetCallback(target->code_context, callback);
 	caller = MemoryContextSwitchTo(target->code_context);
 	column->default_state = ExecInitExpr((Expr *) column->default_expression->expr, NULL);
 	MemoryContextSwitchTo(caller);

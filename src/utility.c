@@ -12,6 +12,8 @@
  * until the end of their transaction: what they change must not be in use, and what
  * is dropped has to be counted.
  *
+ * Nobody indexes the extension's own tables, and only superusers lock them.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -447,6 +449,40 @@ xact_event(XactEvent event, void *arg)
 	}
 }
 
+/* ---- our own tables ---- */
+
+/* 42501 if the relation is one of the extension's own tables. */
+static void
+refuse_own_table(const RangeVar *name, const char *what)
+{
+	Oid relid = RangeVarGetRelid(name, NoLock, true);
+
+	if (OidIsValid(relid) &&
+		get_rel_namespace(relid) == get_namespace_oid(PP_INTERNAL_SCHEMA, true))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot %s table \"%s\" of extension \"persist_pipeline\"", what,
+							   get_rel_name(relid)),
+						errdetail("Only the extension itself uses it.")));
+}
+
+/*
+ * Who may write to any table may lock any, and would hold up all who enqueue.  An index,
+ * unique or of an expression that fails, would keep the worker from writing.
+ */
+static void
+protect_tables(Node *stmt)
+{
+	ListCell *cell;
+
+	if (IsA(stmt, LockStmt) && ((LockStmt *) stmt)->mode > AccessShareLock && !superuser())
+	{
+		foreach (cell, ((LockStmt *) stmt)->relations)
+			refuse_own_table(lfirst_node(RangeVar, cell), "lock");
+	}
+	if (IsA(stmt, IndexStmt) && !creating_extension)
+		refuse_own_table(((IndexStmt *) stmt)->relation, "index");
+}
+
 /* ---- the hook ---- */
 
 static void
@@ -466,6 +502,8 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		database = needed_database(stmt);
 	if (IsTransactionState() && concerns_extension(stmt))
 		hold_extension();
+	if (IsTransactionState())
+		protect_tables(stmt);
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
 	{
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);

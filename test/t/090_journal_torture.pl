@@ -217,7 +217,7 @@ my %killed;
 # ---- everything that is pending, counted without the extension
 
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_journal_$_)" } 1 .. 3;
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 
 sub wait_until_drained
 {

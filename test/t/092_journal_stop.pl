@@ -34,7 +34,7 @@ my $node = pp_node(
 my $dir = $node->basedir;
 
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_journal_$_)" } 1 .. 3;
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 
 sub pending_in
 {

@@ -49,10 +49,10 @@ $node->safe_psql(
 });
 
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_journal_$_)" } 1 .. 3;
-my $size_sql = join ' + ', map { "pg_relation_size('persist_journal_$_')" } 1 .. 3;
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
+my $size_sql = join ' + ', map { "pg_relation_size('persist_pipeline_internal.persist_journal_$_')" } 1 .. 3;
 
-my $rows_sql = join ' UNION ALL ', map { "SELECT data FROM persist_journal_$_" } 1 .. 3;
+my $rows_sql = join ' UNION ALL ', map { "SELECT data FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3;
 
 my $dbh = connect_to($node);
 $dbh->do("SET lock_timeout = '30s'");

@@ -44,7 +44,7 @@ $node->safe_psql('postgres', $tables);
 
 # Items that wait, counted without the library.
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_journal_$_)" } 1 .. 3;
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 
 # What a stop or a crash brings about for the clients, and nothing of ours.
 my @of_clients = (

@@ -512,7 +512,7 @@ $node->reload;
 	enqueue($dbh, 'flushed division', [ 'held', 1, 'end' ], rows(2, 10, 'held'));
 	let_go($dbh, 'COMMIT');
 	wait_and_crash('flushed division',
-		'SELECT count(*) = 10 FROM (' . join(' UNION ALL ', map { "SELECT FROM persist_journal_$_" } 1 .. 3) . ') AS j');
+		'SELECT count(*) = 10 FROM (' . join(' UNION ALL ', map { "SELECT FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3) . ') AS j');
 	check_run('flushed division', $from, 10, 0);
 }
 

@@ -479,7 +479,7 @@ $dbh->do("SELECT persist_enqueue('late', '{\"n\": 1}')");
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'late: flushed');
 my $late = connect_to($node);
 
-my $journals = join ' UNION ALL ', map { "SELECT FROM persist_journal_$_" } 1 .. 3;
+my $journals = join ' UNION ALL ', map { "SELECT FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3;
 
 foreach my $n (2 .. 4)
 {
