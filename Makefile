@@ -41,6 +41,7 @@ OBJS = \
 	src/lease.o \
 	src/horizon.o \
 	src/journal.o \
+	src/journal_rotate.o \
 	src/parked.o \
 	src/rowstore.o \
 	src/settings.o \

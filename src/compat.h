@@ -21,7 +21,9 @@
 #include "commands/extension.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "storage/buffile.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -123,6 +125,20 @@ pp_config_records_free(struct config_generic **records)
 {
 #if PG_VERSION_NUM >= 160000
 	pfree(records);
+#endif
+}
+
+/* 17: or a stronger lock, if that will do, too */
+static inline bool
+pp_relation_lock_held(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(&tag, mode, false);
+#else
+	return LockHeldByMe(&tag, mode);
 #endif
 }
 

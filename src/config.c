@@ -138,7 +138,7 @@ pp_config_define(void)
 		"A worker that has loaded another one for a role's code doesn't go on for another role.",
 		&pp_stateless_libraries,
 		"plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, "
-		"earthdistance, fuzzystrmatch, hstore, intarray, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
+		"earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
 		"tablefunc, unaccent, uuid-ossp, vector",
 		PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",

@@ -182,19 +182,31 @@ decide_values(Row *row, Datum object)
 	error_context_stack = context.previous;
 }
 
-/* The layout of what the row carries, n columns. */
-static PpLayout
-layout_of(const Row *row, int n)
+/* Have the target's other layout be that of what the row carries. */
+static void
+find_other_layout(const Row *row)
 {
-	PpColumnLayout *columns = palloc((n + 1) * sizeof(PpColumnLayout));
-	int i = 0;
+	PpTarget *target = row->target;
+	Size bitmap = PpBitmapBytes(target->natts);
+	MemoryContext caller;
+	PpColumnLayout *columns;
+	int n = 0;
 
-	for (int attnum = 1; attnum <= row->target->natts; attnum++)
+	if (target->other_carried && memcmp(row->carried, target->other_carried, bitmap) == 0)
+		return;
+	target->other_carried = NULL;
+	MemoryContextReset(target->other_context);
+	caller = MemoryContextSwitchTo(target->other_context);
+	target->other_descriptor = pp_item_descriptor(target->descriptor, row->carried, target->natts);
+	columns = palloc((target->natts + 1) * sizeof(PpColumnLayout));
+	for (int attnum = 1; attnum <= target->natts; attnum++)
 	{
 		if (PpBitmapHas(row->carried, attnum))
-			columns[i++] = row->target->columns[attnum - 1].layout;
+			columns[n++] = target->columns[attnum - 1].layout;
 	}
-	return pp_layout_of_columns(columns, n);
+	target->other_layout = pp_layout_of_columns(columns, n);
+	target->other_carried = memcpy(palloc(bitmap + 1), row->carried, bitmap);
+	MemoryContextSwitchTo(caller);
 }
 
 static PpItem *
@@ -203,13 +215,14 @@ form(Row *row)
 	PpTarget *target = row->target;
 	Size bitmap = PpBitmapBytes(target->natts);
 	TupleDesc descriptor = target->all_descriptor;
-	PpLayout layout = target->all_layout;
+	const PpLayout *layout = &target->all_layout;
 	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
 	{
-		descriptor = pp_item_descriptor(target->descriptor, row->carried, target->natts);
-		layout = layout_of(row, descriptor->natts);
+		find_other_layout(row);
+		descriptor = target->other_descriptor;
+		layout = &target->other_layout;
 	}
 
 	/* close the gaps, as in the descriptor */
@@ -223,7 +236,7 @@ form(Row *row)
 	}
 
 	return pp_item_form(target->relid, target->ring_only, target->natts, descriptor, row->carried,
-						row->given, row->values, row->nulls, &layout);
+						row->given, row->values, row->nulls, layout);
 }
 
 /*

@@ -185,13 +185,13 @@ pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damage
 	SpinLockRelease(&lane->mutex);
 	for (uint32 i = 0; i < Min(damaged->n, MAX_WARNINGS); i++)
 		ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),
-						  errmsg("a row of persist_pipeline's tables, enqueued as number %llu, is "
+						  errmsg("items, enqueued as number %llu, could not be read: their row is "
 								 "damaged",
 								 (unsigned long long) damaged->positions[i]),
 						  errdetail("It is in the table \"persist_copied\" now.")));
 	if (damaged->n > MAX_WARNINGS)
 		ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),
-						  errmsg("%u more rows of persist_pipeline's tables are damaged",
+						  errmsg("items of %u more rows could not be read: they are damaged",
 								 damaged->n - MAX_WARNINGS)));
 }
 
@@ -240,7 +240,7 @@ pp_copied_count(Oid extension)
 
 /*
  * Empty the table, in the current transaction, after its rows have become our own in
- * this journal, if that isn't NULL.  What could not be read may have been repaired.
+ * this journal, if that isn't NULL; what can't be read stays, unless it has been repaired.
  * Returns how many items were in it.
  */
 static uint64
@@ -249,6 +249,8 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	uint64 items = 0;
 	uint64 rows = 0;
+	List *damaged = NIL;
+	ListCell *cell;
 	TableScanDesc scan;
 	HeapTuple tuple;
 
@@ -265,16 +267,24 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
+		rows++;
+		if (journal && !pp_journal_row_is_sound(copied, tuple, MyDatabaseId) &&
+			!pp_journal_row_is_sound(copied, tuple, pp_journal_row_database(copied, tuple)))
+		{
+			damaged = lappend(damaged, heap_copytuple(tuple));
+			continue;
+		}
 		if (visit)
 			pp_journal_row_targets(copied, tuple, visit, arg);
 		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
 						 : pp_journal_row_items(copied, tuple);
-		rows++;
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();
 	if (rows > 0)
 		pp_relation_set_new_file(copied);
+	foreach (cell, damaged)
+		heap_insert(copied, lfirst(cell), GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 	relation_close(copied, NoLock);
 	CommandCounterIncrement();
 

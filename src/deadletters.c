@@ -61,8 +61,11 @@ static bool
 is_same_role(Oid role, const char *role_name)
 {
 	char *name = GetUserNameFromId(role, true);
+	bool is_same = name && role_name && strcmp(name, role_name) == 0;
 
-	return name && role_name && strcmp(name, role_name) == 0;
+	if (name)
+		pfree(name); /* there may be many letters */
+	return is_same;
 }
 
 /* May the caller do something with letters of that role? */
@@ -78,7 +81,8 @@ is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, vo
 {
 	const Deed *deed = arg;
 
-	if (!deed->named && role_name && GetUserNameFromId(role, true) && !is_same_role(role, role_name))
+	if (!deed->named && role_name && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)) &&
+		!is_same_role(role, role_name))
 		return false; /* it would run as another one */
 	if (may_take(role, role_name))
 		return deed->named || !pp_enqueue_is_full(target); /* none would be sent again */

@@ -133,10 +133,10 @@ pp_identity_begin(Oid role)
 	guc_level = NewGUCNestLevel();
 	(void) set_config_option("session_authorization", name, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	pp_role_settings_apply(role, is_kept_out);
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+	pp_role_settings_apply(role, is_kept_out); /* some ask for the role's rights */
 	pp_identity_set_lock_timeout(pp_lock_timeout);
 	pp_leftovers_begin(role);
-	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 }
 
 /* Be the superuser again, in a session without traces of the role's code. */

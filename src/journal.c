@@ -12,12 +12,10 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -26,7 +24,6 @@
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
-#include "horizon.h"
 #include "journal.h"
 
 enum
@@ -48,14 +45,12 @@ StaticAssertDecl(COLUMNS == PP_JOURNAL_COLUMNS && COLUMN_ROLE + 1 == PP_JOURNAL_
 	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 4 - VARHDRSZ - 4 - 8 -       \
 	 sizeof(PpRowHeader) - 2 * MAXIMUM_ALIGNOF)
 
-#define ROTATE_BLOCKS (32 * 1024 * 1024 / BLCKSZ)
-
 /*
  * One of the tables; InvalidOid: it isn't there.  Names are looked up once for an
  * installation: its tables keep their OIDs for as long as it lives.
  */
-static Oid
-journal_oid(Oid extension, int number)
+Oid
+pp_journal_oid(Oid extension, int number)
 {
 	static Oid known_extension = InvalidOid;
 	static Oid relids[PP_JOURNALS + 1];
@@ -82,7 +77,7 @@ journal_oid(Oid extension, int number)
 static Relation
 open_journal(Oid extension, int number, LOCKMODE mode)
 {
-	Oid relid = journal_oid(extension, number);
+	Oid relid = pp_journal_oid(extension, number);
 
 	return OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
 }
@@ -209,7 +204,7 @@ pp_journal_unlocked(Oid extension, int preferred)
 	for (int i = 0; i < PP_JOURNALS; i++)
 	{
 		int journal = (preferred + i) % PP_JOURNALS;
-		Oid relid = journal_oid(extension, journal);
+		Oid relid = pp_journal_oid(extension, journal);
 
 		if (OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock))
 			return journal;
@@ -277,13 +272,14 @@ row_database(Relation rel, HeapTuple tuple)
 	return DatumGetObjectId(get_value(rel, tuple, COLUMN_DATABASE));
 }
 
+/* As if it were one of that database. */
 static RawRow
-read_raw(Relation rel, HeapTuple tuple)
+read_raw_as(Relation rel, HeapTuple tuple, Oid database)
 {
 	RawRow row = {.pos = DatumGetInt64(get_value(rel, tuple, COLUMN_POS)),
 				  .part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
 				  .role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
-				  .database = row_database(rel, tuple)};
+				  .database = database};
 	struct varlena *data =
 		(struct varlena *) DatumGetPointer(get_value(rel, tuple, COLUMN_DATA));
 	Size size = data == NULL || VARATT_IS_EXTERNAL(data) || VARATT_IS_COMPRESSED(data)
@@ -310,6 +306,12 @@ read_raw(Relation rel, HeapTuple tuple)
 	return row;
 }
 
+static RawRow
+read_raw(Relation rel, HeapTuple tuple)
+{
+	return read_raw_as(rel, tuple, row_database(rel, tuple));
+}
+
 static void
 append_to_record(PpRecord *record, const char *bytes, uint32 length)
 {
@@ -331,6 +333,13 @@ Oid
 pp_journal_row_database(Relation rel, HeapTuple tuple)
 {
 	return row_database(rel, tuple);
+}
+
+/* Would the row be sound, if it were one of that database? */
+bool
+pp_journal_row_is_sound(Relation rel, HeapTuple tuple, Oid database)
+{
+	return read_raw_as(rel, tuple, database).sound;
 }
 
 /* How many items begin in the row? */
@@ -368,22 +377,28 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 	return copy;
 }
 
+static PpJournalRow
+make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row)
+{
+	return (PpJournalRow){.pos = row->pos,
+						  .part = row->part,
+						  .role = row->role,
+						  .ref = make_ref(rel, journal, &tuple->t_self),
+						  .header = row->header,
+						  .length = row->length,
+						  .damaged = !row->sound};
+}
+
 PpJournalRow
 pp_journal_read_row(Relation rel, int journal, HeapTuple tuple)
 {
 	RawRow row = read_raw(rel, tuple);
 
-	return (PpJournalRow){.pos = row.pos,
-						  .part = row.part,
-						  .role = row.role,
-						  .ref = make_ref(rel, journal, &tuple->t_self),
-						  .header = row.header,
-						  .length = row.length,
-						  .damaged = !row.sound};
+	return make_row(rel, journal, tuple, &row);
 }
 
 /* How somebody looks at a row, besides what is in its columns */
-typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, void *arg);
+typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, const RawRow *row, void *arg);
 
 /*
  * Visit the rows of this database below a position that the active snapshot sees, and,
@@ -407,9 +422,9 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 
 			CHECK_FOR_INTERRUPTS();
 			if (!row.sound && damaged)
-				damaged(rel, journal, tuple, arg);
+				damaged(rel, journal, tuple, &row, arg);
 			else if (row.sound && row.pos < boundary && row.database == MyDatabaseId)
-				visit(rel, journal, tuple, arg);
+				visit(rel, journal, tuple, &row, arg);
 		}
 		table_endscan(scan);
 		relation_close(rel, RowExclusiveLock);
@@ -425,10 +440,10 @@ typedef struct RowScan
 } RowScan;
 
 static void
-show_row(Relation rel, int journal, HeapTuple tuple, void *arg)
+show_row(Relation rel, int journal, HeapTuple tuple, const RawRow *raw, void *arg)
 {
 	RowScan *to = arg;
-	PpJournalRow row = pp_journal_read_row(rel, journal, tuple);
+	PpJournalRow row = make_row(rel, journal, tuple, raw);
 
 	(row.damaged ? to->damaged : to->visit)(&row, to->arg);
 }
@@ -449,11 +464,27 @@ typedef struct TargetScan
 } TargetScan;
 
 static void
-show_targets(Relation rel, int journal, HeapTuple tuple, void *arg)
+visit_targets(const RawRow *row, PpTargetVisitor visit, void *arg)
+{
+	uint64 offset = 0;
+
+	for (int i = 0; row->sound && i < row->header.items && offset + sizeof(PpItem) <= row->length;
+		 i++)
+	{
+		PpItem item;
+
+		memcpy(&item, row->bytes + offset, sizeof(item)); /* it isn't aligned */
+		visit(item.target, 1, arg);
+		offset += item.size;
+	}
+}
+
+static void
+show_targets(Relation rel, int journal, HeapTuple tuple, const RawRow *row, void *arg)
 {
 	TargetScan *to = arg;
 
-	pp_journal_row_targets(rel, tuple, to->visit, to->arg);
+	visit_targets(row, to->visit, to->arg);
 }
 
 /* Visit the targets of the items that begin in a row; of one that is damaged, none. */
@@ -461,16 +492,8 @@ void
 pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg)
 {
 	RawRow row = read_raw(rel, tuple);
-	uint64 offset = 0;
 
-	for (int i = 0; row.sound && i < row.header.items && offset + sizeof(PpItem) <= row.length; i++)
-	{
-		PpItem item;
-
-		memcpy(&item, row.bytes + offset, sizeof(item)); /* it isn't aligned */
-		visit(item.target, 1, arg);
-		offset += item.size;
-	}
+	visit_targets(&row, visit, arg);
 }
 
 /* Visit the targets of the items that begin in the rows which pp_journal_scan visits. */
@@ -578,211 +601,4 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRe
 						errmsg("a row of \"%s\" is being changed by another process",
 							   RelationGetRelationName(rel))));
 	return true;
-}
-
-/* ---- rotation ---- */
-
-/*
- * Is every row deleted, by a transaction before `applied_at`?  Whoever writes to it
- * holds a lock to the end, and we have one against that: nothing is in doubt.
- */
-static bool
-is_applied(Relation rel, TransactionId applied_at)
-{
-	TableScanDesc scan = pp_table_beginscan(rel, SnapshotAny);
-	TransactionId xmin;
-	HeapTuple tuple;
-	bool applied = true;
-
-	while (applied && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-
-		/* a late producer's: applied after that, if it is */
-		xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-		if (TransactionIdIsNormal(xmin) && TransactionIdFollowsOrEquals(xmin, applied_at) &&
-			TransactionIdDidCommit(xmin))
-			applied = false;
-	}
-	table_endscan(scan);
-	return applied;
-}
-
-/*
- * Does it have a row that is not yet applied, from this block on?  If so, *from is
- * where: what is before that needs no second look, or a long backlog would be scanned
- * over and over.
- */
-static bool
-has_live_rows(Relation rel, BlockNumber *from)
-{
-	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
-	TableScanDesc scan;
-	HeapTuple tuple;
-	bool live;
-
-	if (*from >= blocks)
-		return false;
-	scan = pp_table_beginscan_in_order(rel, GetActiveSnapshot());
-	heap_setscanlimits(scan, *from, blocks - *from);
-	tuple = heap_getnext(scan, ForwardScanDirection);
-	live = tuple != NULL;
-	*from = live ? ItemPointerGetBlockNumber(&tuple->t_self) : blocks;
-	table_endscan(scan);
-
-	return live;
-}
-
-/* Could a snapshot that is in use see a row that has been deleted from it? */
-static bool
-is_needed(Relation rel, const PpRetired *retired, PpWatch *watch)
-{
-	if (TransactionIdPrecedesOrEquals(retired->applied_at,
-									  GetOldestNonRemovableTransactionId(rel)) ||
-		pp_horizon_is_over(watch))
-		return false;
-	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
-}
-
-/*
- * Give a retired journal a new file, if that can be done at once.  It is scanned
- * when it may have been applied, and once more before it goes, and not at every look.
- */
-static bool
-empty_journal(Oid extension, int number, PpRetired *retired)
-{
-	static PpWatch watches[PP_JOURNALS];
-	Oid relid = journal_oid(extension, number);
-	Relation rel;
-	BlockNumber start = 0;
-	bool done = false;
-
-	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessExclusiveLock))
-		return false;
-	rel = try_relation_open(relid, NoLock);
-	if (rel == NULL)
-		return false;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (!TransactionIdIsValid(retired->applied_at) && !has_live_rows(rel, &retired->from))
-	{
-		retired->applied_at = ReadNextTransactionId();
-		pp_horizon_watch(&watches[number]);
-	}
-	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired, &watches[number]))
-	{
-		done = !has_live_rows(rel, &start) && is_applied(rel, retired->applied_at);
-		if (done)
-			pp_relation_set_new_file(rel);
-		else
-		{
-			retired->applied_at = InvalidTransactionId;
-			retired->from = 0;
-		}
-	}
-	PopActiveSnapshot();
-	relation_close(rel, NoLock);
-
-	return done;
-}
-
-/* InvalidBlockNumber: that can't be told, since somebody has locked it. */
-static BlockNumber
-count_blocks(Oid extension, int number)
-{
-	Oid relid = journal_oid(extension, number);
-	Relation rel;
-	BlockNumber blocks;
-
-	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
-		return InvalidBlockNumber;
-	rel = try_relation_open(relid, NoLock);
-	if (rel == NULL)
-		return InvalidBlockNumber;
-	blocks = RelationGetNumberOfBlocks(rel);
-	relation_close(rel, AccessShareLock);
-
-	return blocks;
-}
-
-/* Bytes of all of them on disk. */
-uint64
-pp_journal_size(Oid extension)
-{
-	uint64 size = 0;
-
-	for (int i = 0; i < PP_JOURNALS; i++)
-	{
-		BlockNumber blocks = count_blocks(extension, i);
-
-		if (blocks != InvalidBlockNumber)
-			size += (uint64) blocks * BLCKSZ;
-	}
-	return size;
-}
-
-/* Have one that isn't written to emptied; false: it has to wait. */
-static bool
-look_after_retired(Oid extension, int number, PpRetired *retired)
-{
-	bool done;
-
-	if (retired->since == 0)
-	{
-		retired->since = GetCurrentTimestamp();
-		retired->applied_at = InvalidTransactionId;
-		retired->from = 0;
-	}
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	done = empty_journal(extension, number, retired);
-	CommitTransactionCommand();
-	if (done)
-		retired->since = 0;
-
-	return done;
-}
-
-/*
- * Turn to another journal if this one is large, and empty those that are retired.
- * For the worker, in transactions of its own.  True: some have to wait.
- */
-bool
-pp_journal_rotate(Oid extension, PpLane *lane)
-{
-	BlockNumber blocks[PP_JOURNALS];
-	bool waiting;
-	int current;
-	int empty;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	for (int i = 0; i < PP_JOURNALS; i++)
-		blocks[i] = count_blocks(extension, i);
-	CommitTransactionCommand();
-
-	for (;;)
-	{
-		current = pp_ring_view(&lane->ring).journal;
-		waiting = false;
-		empty = -1;
-		for (int i = 0; i < PP_JOURNALS; i++)
-		{
-			if (i == current)
-				continue;
-			if (blocks[i] != 0 && blocks[i] != InvalidBlockNumber &&
-				look_after_retired(extension, i, &lane->retired[i]))
-				blocks[i] = 0;
-			if (blocks[i] == 0)
-				empty = i;
-			else
-				waiting = true;
-		}
-		if (blocks[current] < ROTATE_BLOCKS || blocks[current] == InvalidBlockNumber || empty < 0)
-			return waiting;
-
-		/* and look after the one that is retired by this */
-		lane->retired[current].since = 0;
-		pp_ring_set_journal(&lane->ring, empty);
-	}
 }

@@ -128,11 +128,11 @@ typedef struct PpRecord
 	uint64 room;
 } PpRecord;
 
+extern Oid pp_journal_oid(Oid extension, int number);
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
 extern int pp_journal_unlocked(Oid extension, int preferred);
 extern void pp_journal_append(Oid extension, int journal, uint64 pos, Oid role,
 							  const PpRowPlan *rows, int nrows, PpJournalRef *refs);
-extern uint64 pp_journal_size(Oid extension);
 extern void pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit,
 							PpRowVisitor damaged, void *arg);
 extern void pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit,
@@ -148,10 +148,13 @@ extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint
 extern void pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row);
 extern PpJournalRow pp_journal_read_row(Relation rel, int journal, HeapTuple tuple);
 extern Oid pp_journal_row_database(Relation rel, HeapTuple tuple);
+extern bool pp_journal_row_is_sound(Relation rel, HeapTuple tuple, Oid database);
 extern uint64 pp_journal_row_items(Relation rel, HeapTuple tuple);
 extern void pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg);
 extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database);
 
+/* journal_rotate.c */
+extern uint64 pp_journal_size(Oid extension);
 extern bool pp_journal_rotate(Oid extension, PpLane *lane);
 
 #endif /* PP_JOURNAL_H */

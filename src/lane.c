@@ -120,9 +120,9 @@ assign(PpLane *lane, Oid database)
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
-	lane->leased_of = InvalidOid;
 	lane->stuck_sqlstate = 0;
 	lane->retry_at = DT_NOEND;
+	lane->nretries = 0;
 	lane->letters = 0;
 	lane->expired_at = 0;
 	lane->rate = 0;

@@ -10,6 +10,7 @@
 #include "access/heapam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -29,6 +30,7 @@
 #define TABLE "persist_leases"
 
 #define MAX_AHEAD (INT64CONST(1) << 40)					   /* of what was last written down */
+#define SUSPICIOUS 3 /* values in a row that can't be right */
 #define MENDING_GAP (INT64CONST(1000) * PP_LEASE_IDS) /* for ranges that nobody has told of yet */
 
 /* What this session got from the current installation */
@@ -90,12 +92,10 @@ read_mark(Oid extension)
 
 	if (leases.rel == NULL)
 		return 0;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(leases.rel, GetActiveSnapshot());
+	scan = pp_table_beginscan(leases.rel, SnapshotSelf); /* which no serializable one minds */
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		mark = Max(mark, get_mark(leases.rel, tuple));
 	table_endscan(scan);
-	PopActiveSnapshot();
 	pp_table_close(&leases);
 
 	return mark;
@@ -111,16 +111,16 @@ write_mark(Oid extension, int64 mark)
 	TableScanDesc scan;
 	HeapTuple tuple;
 
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(leases.rel, GetActiveSnapshot());
+	scan = pp_table_beginscan(leases.rel, SnapshotSelf);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
-		if (get_mark(leases.rel, tuple) <= mark)
+		/* our own of this command can't be deleted yet */
+		if (get_mark(leases.rel, tuple) <= mark &&
+			!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			(void) pp_table_delete(&leases, &tuple->t_self, false);
 	}
 	table_endscan(scan);
 	pp_table_insert(&leases, values, nulls);
-	PopActiveSnapshot();
 	pp_table_close(&leases);
 }
 
@@ -138,33 +138,61 @@ has_ids(const PpClaim *claim)
 	return is_ours(claim) && claim->lane->ids_of == claim->extension;
 }
 
-/* What the lane knows; 0: nothing. */
-static int64
-lane_mark(const PpClaim *claim)
+/*
+ * The entry of an installation, which may be a new one that knows nothing.  Under the mutex.
+ */
+static PpLease *
+find_lease(Oid extension)
 {
-	PpLane *lane = claim->lane;
+	PpLease *oldest = &pp_shared->leases[0];
+
+	for (int i = 0; i < PP_LEASES; i++)
+	{
+		PpLease *lease = &pp_shared->leases[i];
+
+		if (lease->database == MyDatabaseId && lease->extension == extension)
+		{
+			lease->used = ++pp_shared->leases_used;
+			return lease;
+		}
+		if (lease->used < oldest->used)
+			oldest = lease;
+	}
+	*oldest = (PpLease){
+		.database = MyDatabaseId, .extension = extension, .used = ++pp_shared->leases_used};
+	return oldest;
+}
+
+/* What is known in shared memory; 0: nothing. */
+static int64
+shared_mark(Oid extension)
+{
 	int64 mark;
 
-	SpinLockAcquire(&lane->mutex);
-	mark = is_ours(claim) && lane->leased_of == claim->extension ? lane->leased : 0;
-	SpinLockRelease(&lane->mutex);
+	if (pp_shared == NULL)
+		return 0;
+	SpinLockAcquire(&pp_shared->mutex);
+	mark = find_lease(extension)->leased;
+	SpinLockRelease(&pp_shared->mutex);
 	return mark;
 }
 
-static void
-tell_lane(const PpClaim *claim, int64 mark)
+/* Take a range, unless it has been leased before: looked at and noted in one step. */
+static bool
+take_range(Oid extension, int64 begin, int64 end)
 {
-	PpLane *lane = claim->lane;
+	PpLease *lease;
+	bool taken;
 
-	SpinLockAcquire(&lane->mutex);
-	if (is_ours(claim))
-	{
-		if (lane->leased_of != claim->extension)
-			lane->leased = 0;
-		lane->leased_of = claim->extension;
-		lane->leased = Max(lane->leased, mark);
-	}
-	SpinLockRelease(&lane->mutex);
+	if (pp_shared == NULL)
+		return true;
+	SpinLockAcquire(&pp_shared->mutex);
+	lease = find_lease(extension);
+	taken = begin >= lease->leased;
+	if (taken)
+		lease->leased = end;
+	SpinLockRelease(&pp_shared->mutex);
+	return taken;
 }
 
 /* ---- the sequence ---- */
@@ -189,49 +217,36 @@ set_sequence(Oid sequence, int64 value)
 	SetUserIdAndSecContext(user, context);
 }
 
-static int64
-current_mark(const PpClaim *claim, Oid extension)
-{
-	return Max(read_mark(extension), claim ? lane_mark(claim) : 0);
-}
-
-/* Somebody has set the sequence.  One of us sets it right, well above what others have just got. */
-static int64
-mend_sequence(const PpClaim *claim, Oid extension, Oid sequence)
-{
-	int64 mark;
-	int64 value;
-
-	LockDatabaseObject(RelationRelationId, sequence, 1, ExclusiveLock);
-	mark = current_mark(claim, extension);
-	value = nextval_internal(sequence, false);
-	if (!is_plausible(value, mark))
-	{
-		set_sequence(sequence, mark + MENDING_GAP);
-		value = nextval_internal(sequence, false);
-		ereport(LOG, (errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" was set by "
-							 "somebody"),
-					  errdetail("Ids go on from %lld.", (long long) value)));
-	}
-	return value;
-}
-
-/* claim: NULL, if there is no lane. */
+/*
+ * A range that nobody has had.  Who finds that somebody has set the sequence sets it right,
+ * well above what others may just be about to take.  `keeps_mark`: the worker will write it
+ * down.
+ */
 static PpIdRange
-fetch_range(const PpClaim *claim, Oid extension)
+fetch_range(Oid extension, bool keeps_mark)
 {
 	Oid sequence = find_sequence(extension);
-	int64 mark = current_mark(claim, extension); /* before the sequence: it can only be more */
+	int64 mark = Max(read_mark(extension), shared_mark(extension)); /* before the sequence */
 	PpIdRange range;
+	int refused = 0;
 
-	range.next = nextval_internal(sequence, false);
-	if (!is_plausible(range.next, mark))
-		range.next = mend_sequence(claim, extension, sequence);
-	range.end = range.next + PP_LEASE_IDS;
+	for (;;)
+	{
+		range.next = nextval_internal(sequence, false);
+		range.end = range.next + PP_LEASE_IDS;
+		if (is_plausible(range.next, mark) && take_range(extension, range.next, range.end))
+			break;
+		CHECK_FOR_INTERRUPTS();
+		mark = Max(mark, shared_mark(extension));
+		if (++refused % SUSPICIOUS != 0)
+			continue; /* somebody else may have been faster with the next one */
+		set_sequence(sequence, mark + MENDING_GAP);
+		ereport(LOG, (errmsg("sequence \"persist_id_seq\" of extension \"persist_pipeline\" was set by "
+							 "somebody"),
+					  errdetail("Ids go on above %lld.", (long long) (mark + MENDING_GAP))));
+	}
 	flush_sequence(sequence);
-	if (claim)
-		tell_lane(claim, range.end);
-	else
+	if (!keeps_mark)
 		write_mark(extension, range.end);
 
 	return range;
@@ -299,7 +314,7 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 	if (id <= last_id)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
-			own_ids = fetch_range(claim, extension);
+			own_ids = fetch_range(extension, claim != NULL);
 		id = own_ids.next++;
 		if (claim)
 			share_own_ids(claim);
@@ -313,7 +328,7 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 void
 pp_lease_positions(const PpClaim *claim)
 {
-	PpIdRange range = fetch_range(claim, claim->extension);
+	PpIdRange range = fetch_range(claim->extension, true);
 
 	pp_ring_add_positions(&claim->lane->ring, claim->generation, range.next, range.end);
 }
@@ -322,7 +337,7 @@ pp_lease_positions(const PpClaim *claim)
 int64
 pp_lease_position(Oid extension)
 {
-	return fetch_range(NULL, extension).next;
+	return fetch_range(extension, false).next;
 }
 
 /* Should the worker fetch a range? */
@@ -352,7 +367,7 @@ pp_lease_top_up(const PpClaim *claim)
 
 	if (!ConditionalLockRelationOid(sequence, RowExclusiveLock))
 		return;
-	range = fetch_range(claim, claim->extension);
+	range = fetch_range(claim->extension, true);
 
 	SpinLockAcquire(&lane->mutex);
 	if (has_ids(claim))
@@ -366,23 +381,25 @@ pp_lease_top_up(const PpClaim *claim)
 	SpinLockRelease(&lane->mutex);
 }
 
-/* What this process has written down for its lane */
+/* What this process has written down, or found written, for its installation */
 static int64 written_mark = 0;
+static Oid written_for = InvalidOid;
 
 /* Has somebody leased what isn't written down? */
 bool
 pp_lease_is_unwritten(const PpClaim *claim)
 {
-	return lane_mark(claim) > written_mark;
+	return written_for != claim->extension || shared_mark(claim->extension) > written_mark;
 }
 
 /* The same, in a transaction of the worker's. */
 void
 pp_lease_write_down(const PpClaim *claim)
 {
-	int64 mark = lane_mark(claim);
+	int64 mark = shared_mark(claim->extension);
 
 	if (mark > read_mark(claim->extension)) /* the last worker may have */
 		write_mark(claim->extension, mark);
 	written_mark = mark;
+	written_for = claim->extension;
 }

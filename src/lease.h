@@ -7,18 +7,16 @@
  * increment is that number: a call takes the next id of the lane's range without
  * an xid and without WAL.  The worker fetches the next range ahead of time; a
  * backend that finds none fetches one itself.  The sequence's WAL record is
- * flushed before an id of its range is handed out.
+ * flushed before an id of its range is handed out.  What is left of a range at a
+ * restart, or when the lane changes hands, is never used.  Another installation of
+ * the extension has another sequence, and begins again.
  *
  * Nobody has a right to the sequence, but a member of pg_write_all_data can set any; and
  * an id or a position that comes a second time would break the order of items, or name
- * two of them.  So the end of the highest range that was ever leased is kept: in the lane
- * for all who lease under it, and in the table persist_leases, where the worker writes it
- * down, or whoever leases without a lane.  A value below that, or far above, isn't used: the
- * sequence is set right.
- *
- *   What is left of a range at a
- * restart, or when the lane changes hands, is never used.  Another installation of
- * the extension has another sequence, and begins again.
+ * two of them.  So the end of the highest range that was leased is kept in shared memory,
+ * where it is looked at and moved on in one step; and in the table persist_leases, where
+ * the worker writes it down, or whoever leases without a lane.  A value below that, or far
+ * above what is written down, isn't used: the sequence is set right.
  *
  *-------------------------------------------------------------------------
  */

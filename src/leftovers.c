@@ -24,7 +24,8 @@
 
 /* They may keep something of a role's even where they were there before */
 static const char *const stateful_libraries[] = {
-	"dblink", "plperl", "plpython3", "pltcl", "postgres_fdw",
+	"dblink", "mysql_fdw",	"oracle_fdw", "plperl", "pljava",
+	"pltcl",  "plpython3", "plv8",	   "postgres_fdw", "tds_fdw",
 };
 
 static int libraries_at_start;

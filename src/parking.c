@@ -111,6 +111,63 @@ load_row(const PpParkedRow *row, void *arg)
 	return true;
 }
 
+/*
+ * The last worker may have left in the middle of a turn, since another role's items came
+ * (leftovers.h): its pauses go on, or what is parked would be tried by each new worker
+ * before anything else.
+ */
+static void
+recall_pauses(void)
+{
+	PpLane *lane = claim->lane;
+	PpRetry retries[PP_RETRIES];
+	int n;
+
+	SpinLockAcquire(&lane->mutex);
+	n = lane->nretries;
+	memcpy(retries, lane->retries, n * sizeof(PpRetry));
+	lane->nretries = 0;
+	SpinLockRelease(&lane->mutex);
+	for (int i = 0; i < n; i++)
+	{
+		PpParkedKey key = {.target = retries[i].target, .role = retries[i].role};
+		PpParked *parked = hash_search(keys, &key, HASH_FIND, NULL);
+
+		if (parked == NULL)
+			continue;
+		parked->failures = retries[i].failures;
+		parked->sqlstate = retries[i].sqlstate;
+		parked->retry_at = retries[i].retry_at;
+		pp_tally_set_reason(&lane->tally, key.target, parked->sqlstate);
+	}
+}
+
+/* We leave in good order: the next worker knows our pauses, as many as there is room for. */
+void
+pp_parking_save(void)
+{
+	PpLane *lane = claim->lane;
+	HASH_SEQ_STATUS seq;
+	PpRetry retries[PP_RETRIES];
+	PpParked *parked;
+	int n = 0;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (n < PP_RETRIES && !parked->paused)
+			retries[n++] = (PpRetry){.target = parked->key.target,
+									 .role = parked->key.role,
+									 .failures = parked->failures,
+									 .sqlstate = parked->sqlstate,
+									 .retry_at = parked->retry_at};
+	}
+	SpinLockAcquire(&lane->mutex);
+	memcpy(lane->retries, retries, n * sizeof(PpRetry));
+	lane->nretries = n;
+	SpinLockRelease(&lane->mutex);
+}
+
 /* Find out what is parked, in the current transaction. */
 void
 pp_parking_load(void)
@@ -122,6 +179,7 @@ pp_parking_load(void)
 	pp_parked_scan(claim->extension, load_row, &damaged);
 	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
 	PopActiveSnapshot();
+	recall_pauses();
 }
 
 static PpParked *

@@ -50,6 +50,7 @@ typedef struct PpParked
 
 extern void pp_parking_init(const PpClaim *claim);
 extern void pp_parking_load(void);
+extern void pp_parking_save(void);
 extern bool pp_parking_holds(Oid target, Oid role);
 extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
 extern bool pp_parking_waits_for_lock(void);

@@ -185,7 +185,9 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
-	put_row(rel, old, values);
+	for (; HeapTupleIsValid(old); old = systable_getnext(scan))
+		simple_heap_delete(rel, &old->t_self); /* data restored without triggers may be doubled */
+	put_row(rel, NULL, values);
 	systable_endscan(scan);
 	relation_close(rel, NoLock);
 	CacheInvalidateRelcacheByRelid(target);
@@ -210,7 +212,8 @@ pp_settings_remove(Oid extension, Oid target)
 	if (HeapTupleIsValid(tuple))
 	{
 		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
-		simple_heap_delete(rel, &tuple->t_self);
+		for (; HeapTupleIsValid(tuple); tuple = systable_getnext(scan))
+			simple_heap_delete(rel, &tuple->t_self);
 		CacheInvalidateRelcacheByRelid(target);
 		lock = NoLock;
 	}

@@ -71,8 +71,9 @@ settle_entry(const PpWork *work)
 	PpEntry *entry = pp_ring_entry(&lane->ring, work->at);
 	uint32 items = Min(work->n, entry->items - entry->settled);
 
-	if (pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY)
-		pp_ring_settle(&lane->ring, work->at, items);
+	if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_READY)
+		return 0;
+	pp_ring_settle(&lane->ring, work->at, items);
 	return items;
 }
 

@@ -10,7 +10,7 @@
  *	2 a spinlock		of one of five kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
- *		PpShared.mutex	the launcher's latch, settled_lsn
+ *		PpShared.mutex	the launcher's latch, settled_lsn, leases
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
  *		PpQuota.mutex	what roles hold of ring and journal (quota.h)
@@ -20,6 +20,7 @@
  *	PpShared.launcher_latch		the launcher
  *	PpShared.crowded			the launcher; anyone may read it without a lock
  *	PpShared.probe				the launcher and its probes
+ *	PpShared.leases				anyone who leases ids (lease.h)
  *	PpShared.holds				whoever holds a database (lane.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
@@ -28,7 +29,7 @@
  *	  written, failed, retired,
  *	  idle_since, stopped,
  *	  stuck_*, rate, retry_at,
- *	  expired_at				the worker of the lane; worker_pid and worker_latch
+ *	  retries, expired_at		the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
@@ -37,7 +38,7 @@
  *	PpLane.flush_to, _passes	anyone, upwards only
  *	PpLane.letters				anyone who writes a dead letter or takes one away; the worker,
  *								who has counted them
- *	PpLane.ids, spare_ids, leased	anyone, see lease.h
+ *	PpLane.ids, spare_ids		anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
  * claims it, under PpShared.lock.  A worker that it was taken from while it was
  * idle may still be attached; it sees the ring's generation, and leaves.
@@ -91,6 +92,18 @@ typedef struct PpRetired
 
 #define PP_JOURNALS 3
 
+/* When to try parked items again, as a worker that has left in good order knew */
+typedef struct PpRetry
+{
+	Oid target;
+	Oid role;
+	int failures;
+	int sqlstate;
+	TimestampTz retry_at;
+} PpRetry;
+
+#define PP_RETRIES 64
+
 typedef struct PpLane
 {
 	Oid database; /* InvalidOid: free; under PpShared.lock */
@@ -117,14 +130,14 @@ typedef struct PpLane
 	Oid ids_of;				/* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
-	Oid leased_of;		 /* the installation that ... */
-	int64 leased;		 /* ... has leased all ids below that, as far as the lane knows */
 
 	int stuck_sqlstate; /* why the worker backs off; 0: it doesn't */
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
 	TimestampTz retry_at;	/* parked items are to be tried again; DT_NOEND: there are none */
+	int nretries;			/* so many are known: the next worker's */
+	PpRetry retries[PP_RETRIES];
 	uint64 letters;			/* dead letters that there are, more or less */
 	TimestampTz expired_at; /* when the worker has looked for those that are too old */
 
@@ -148,6 +161,17 @@ typedef struct PpProbe
 	Oid connected_to; /* that it is connected to */
 } PpProbe;
 
+/* All ids of an installation below that have been leased (lease.h) */
+typedef struct PpLease
+{
+	Oid database; /* InvalidOid: unused */
+	Oid extension;
+	int64 leased;
+	uint64 used; /* the one that was used longest ago makes way for another */
+} PpLease;
+
+#define PP_LEASES 128
+
 typedef struct PpShared
 {
 	LWLock *lock;
@@ -155,6 +179,8 @@ typedef struct PpShared
 	slock_t mutex;
 	Latch *launcher_latch;	/* NULL: no launcher */
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
+	uint64 leases_used;
+	PpLease leases[PP_LEASES];
 
 	bool crowded; /* lanes with work wait for a worker: take turns */
 

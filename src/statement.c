@@ -381,16 +381,17 @@ prepare(const PlanKey *key, const char *sql)
 	return plan;
 }
 
-/* May a rule have taken rows, or all of the statement? */
+/*
+ * May a rule have taken rows, or all of the statement?  One of the target, or of what is
+ * beneath a view: then more than the INSERT has come of it, or something else.
+ */
 static bool
-has_rules(Relation rel)
+is_rewritten(SPIPlanPtr plan)
 {
-	for (int i = 0; rel->rd_rules && i < rel->rd_rules->numLocks; i++)
-	{
-		if (rel->rd_rules->rules[i]->event == CMD_INSERT)
-			return true;
-	}
-	return false;
+	List *queries = plan_source(plan)->query_list;
+
+	return list_length(queries) != 1 ||
+		   linitial_node(Query, queries)->querySource != QSRC_ORIGINAL;
 }
 
 /* May something have passed over a row?  Of what is behind other kinds of relations nobody knows. */
@@ -405,8 +406,6 @@ may_skip_rows(Relation rel)
 static void
 check_rows(Relation rel, const Source *rows, uint64 inserted)
 {
-	if (has_rules(rel))
-		return;
 	if (!rows->asked || rows->begun < rows->n)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_SRF_PROTOCOL_VIOLATED),
@@ -485,7 +484,8 @@ pp_statement_insert(Relation rel, const PpRow **rows, uint64 n)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("relation with OID %u was renamed while it was written to",
 							   first->target)));
+	if (!is_rewritten(plan))
+		check_rows(rel, &from, inserted);
 	SPI_finish();
-	check_rows(rel, &from, inserted);
 	return inserted;
 }

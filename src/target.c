@@ -377,6 +377,8 @@ fill(PpTarget *target, Relation rel)
 	target->econtext = CreateStandaloneExprContext();
 	target->code_context = AllocSetContextCreate(
 		target->context, "persist_pipeline users' code", ALLOCSET_SMALL_SIZES);
+	target->other_context = AllocSetContextCreate(
+		target->context, "persist_pipeline other layout", ALLOCSET_SMALL_SIZES);
 	target->columns = palloc0(sizeof(PpColumn) * Max(desc->natts, 1));
 	target->sorted = palloc(sizeof(PpColumn *) * Max(desc->natts, 1));
 	target->all_carried = palloc0(PpBitmapBytes(desc->natts) + 1);

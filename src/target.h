@@ -81,6 +81,12 @@ typedef struct PpTarget
 	uint8 *all_carried;
 	TupleDesc all_descriptor;
 	PpLayout all_layout;
+
+	/* Another one, the last that was asked for: of a role that may insert some columns only */
+	MemoryContext other_context;
+	uint8 *other_carried; /* NULL: none */
+	TupleDesc other_descriptor;
+	PpLayout other_layout;
 } PpTarget;
 
 extern PpTarget *pp_target_get(Oid relid);

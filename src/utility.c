@@ -12,7 +12,8 @@
  * until the end of their transaction: what they change must not be in use, and what
  * is dropped has to be counted.
  *
- * Nobody indexes the extension's own tables, and only superusers lock them.
+ * Nobody indexes the extension's own tables, only superusers lock them, and their guards,
+ * once enabled, always fire.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +32,7 @@
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -451,36 +453,100 @@ xact_event(XactEvent event, void *arg)
 
 /* ---- our own tables ---- */
 
-/* 42501 if the relation is one of the extension's own tables. */
-static void
-refuse_own_table(const RangeVar *name, const char *what)
+static const char *const own_tables[] = {
+	"persist_account",	 "persist_columns",	  "persist_copied",		 "persist_dead_letters",
+	"persist_journal_1", "persist_journal_2", "persist_journal_3", "persist_leases",
+	"persist_parked",	 "persist_settings",  "persist_shutdowns", "persist_state",
+};
+
+static bool
+is_own_table(const RangeVar *name)
 {
 	Oid relid = RangeVarGetRelid(name, NoLock, true);
+	Oid extension = OidIsValid(relid) ? pp_extension_oid() : InvalidOid;
 
-	if (OidIsValid(relid) &&
-		get_rel_namespace(relid) == get_namespace_oid(PP_INTERNAL_SCHEMA, true))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot %s table \"%s\" of extension \"persist_pipeline\"", what,
-							   get_rel_name(relid)),
-						errdetail("Only the extension itself uses it.")));
+	for (int i = 0; i < lengthof(own_tables) && OidIsValid(extension); i++)
+	{
+		if (pp_extension_relation(extension, own_tables[i]) == relid)
+			return true;
+	}
+	return false;
+}
+
+/* How many strong locks on our tables does this transaction hold? */
+static int
+count_locks(void)
+{
+	Oid extension = pp_extension_oid();
+	int locks = 0;
+
+	for (int i = 0; i < lengthof(own_tables) && OidIsValid(extension); i++)
+	{
+		Oid relid = pp_extension_relation(extension, own_tables[i]);
+
+		for (LOCKMODE mode = RowShareLock; mode <= AccessExclusiveLock && OidIsValid(relid); mode++)
+			locks += pp_relation_lock_held(relid, mode) ? 1 : 0;
+	}
+	return locks;
+}
+
+/* 42501, for somebody who has locked one of them, by its name or through a view. */
+static void
+refuse_lock(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("cannot lock a table of extension \"persist_pipeline\""),
+					errdetail("All who enqueue would wait for it.")));
 }
 
 /*
- * Who may write to any table may lock any, and would hold up all who enqueue.  An index,
- * unique or of an expression that fails, would keep the worker from writing.
+ * An index, unique or of an expression that fails, would keep the worker from writing.
+ * 42501.
  */
 static void
-protect_tables(Node *stmt)
+check_index(const IndexStmt *stmt)
+{
+	if (!creating_extension && is_own_table(stmt->relation))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
+							   stmt->relation->relname),
+						errdetail("Only the extension itself uses it.")));
+}
+
+/* Does the statement enable triggers of a table of ours, as a restore of data does? */
+static bool
+enables_guards(const AlterTableStmt *stmt)
 {
 	ListCell *cell;
 
-	if (IsA(stmt, LockStmt) && ((LockStmt *) stmt)->mode > AccessShareLock && !superuser())
+	foreach (cell, stmt->cmds)
 	{
-		foreach (cell, ((LockStmt *) stmt)->relations)
-			refuse_own_table(lfirst_node(RangeVar, cell), "lock");
+		AlterTableType type = lfirst_node(AlterTableCmd, cell)->subtype;
+
+		if (type == AT_EnableTrig || type == AT_EnableTrigAll || type == AT_EnableTrigUser)
+			return stmt->relation && is_own_table(stmt->relation);
 	}
-	if (IsA(stmt, IndexStmt) && !creating_extension)
-		refuse_own_table(((IndexStmt *) stmt)->relation, "index");
+	return false;
+}
+
+/* The same statement, after which the guards fire always: ENABLE TRIGGER ALL says less. */
+static PlannedStmt *
+with_guards(const PlannedStmt *planned)
+{
+	static const char *const guards[] = {"refuse_statement", "refuse_row", "restore"};
+	PlannedStmt *copy = copyObject(unconstify(PlannedStmt *, planned));
+	AlterTableStmt *stmt = castNode(AlterTableStmt, copy->utilityStmt);
+	int n = strcmp(stmt->relation->relname, "persist_settings") == 0 ? 3 : 2;
+
+	for (int i = 0; i < n; i++)
+	{
+		AlterTableCmd *command = makeNode(AlterTableCmd);
+
+		command->subtype = AT_EnableAlwaysTrig;
+		command->name = pstrdup(guards[i]);
+		stmt->cmds = lappend(stmt->cmds, command);
+	}
+	return copy;
 }
 
 /* ---- the hook ---- */
@@ -502,8 +568,19 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		database = needed_database(stmt);
 	if (IsTransactionState() && concerns_extension(stmt))
 		hold_extension();
-	if (IsTransactionState())
-		protect_tables(stmt);
+	if (IsTransactionState() && IsA(stmt, IndexStmt))
+		check_index((IndexStmt *) stmt);
+	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && enables_guards((AlterTableStmt *) stmt))
+		planned = with_guards(planned);
+	if (IsTransactionState() && IsA(stmt, LockStmt) && !superuser())
+	{
+		int locks = count_locks();
+
+		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
+		if (count_locks() > locks)
+			refuse_lock();
+		return;
+	}
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(stmt, CreatedbStmt)))
 	{
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);

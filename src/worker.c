@@ -567,7 +567,10 @@ pp_worker_main(Datum lane_number)
 
 	pp_letterbox_say();
 	if (!pp_seat_is_lost())
+	{
 		(void) tell_next_retry();
+		pp_parking_save();
+	}
 	if (ShutdownRequestPending && !pp_seat_is_lost())
 		stop();
 	else if (!pp_seat_is_lost() && !pp_clock_is_held(lane) && OidIsValid(pp_seat.claim.extension))

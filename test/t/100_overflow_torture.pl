@@ -301,7 +301,7 @@ my %killed;
 # ---- everything that is pending, counted without the extension
 
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_$_)" } qw(journal_1 journal_2 journal_3 parked);
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_$_)" } qw(journal_1 journal_2 journal_3 parked);
 
 sub wait_until_drained
 {

@@ -235,7 +235,7 @@ $dbh->begin_work;
 $dbh->do("SELECT persist_resume()");
 $locker->begin_work;
 start_sql($locker, "LOCK TABLE t, persist_pipeline_internal.persist_parked IN EXCLUSIVE MODE");
-wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_parked'::regclass AND NOT granted");
+wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_parked'::regclass AND NOT granted");
 $dbh->commit;
 is(finish_sql($locker), '00000', 'resumed: both are locked');
 $locker->do("PREPARE TRANSACTION 'lock'");

@@ -243,7 +243,7 @@ my $node = parking_node('parking');
 
 {
 	my $dbh = session('postgres');
-	my $size = "SELECT pg_relation_size('persist_parked') + pg_relation_size('persist_parked_order')";
+	my $size = "SELECT pg_relation_size('persist_pipeline_internal.persist_parked') + pg_relation_size('persist_pipeline_internal.persist_parked_order')";
 	my $lock;
 	my $before;
 	my $pid;

@@ -229,6 +229,9 @@ my @hooked = grep { try_sql(session($node, 'granted'), "CREATE TRIGGER hook BEFO
 push @hooked, grep { try_sql(session($node, 'granted'), "CREATE TRIGGER hook2 AFTER INSERT OR UPDATE OR DELETE ON $_->{name} EXECUTE FUNCTION mallory.by_trigger('hook')") eq '00000' } @tables;
 is(try_sql(session($node, $_->[0]), "DO 'BEGIN LOCK TABLE $_->[1]{name}; END'"), '42501', "$_->[0]: LOCK TABLE $_->[1]{relname} is refused")
   foreach map { my $table = $_; map { [ $_, $table ] } qw(granted all_data) } grep { $_->{relname} ne 'persist_settings' } @tables;
+session($node, 'all_data')->do('CREATE VIEW pg_temp.through AS SELECT * FROM persist_pipeline_internal.persist_journal_1');
+is(try_sql(session($node, 'all_data'), "DO 'BEGIN LOCK TABLE $_; END'"), '42501', "LOCK TABLE $_ is refused")
+  foreach 'pg_temp.through', 'persist_dead_letters', 'persist_settings';
 isnt(try_sql(session($node, 'granted'), "CREATE POLICY p ON $_->{name}"), '00000', "$_->{relname}: no policy of another's") foreach @tables;
 
 $admin->do('SELECT persist_requeue()');
@@ -432,6 +435,20 @@ foreach my $schema (sort keys %{ { map { $_->{schema} => 1 } member_relations($n
 		'42501', "nobody creates functions in schema $schema");
 	is(try_sql(session($node, 'mallory', 'safe'), "CREATE TABLE $schema.t (a int)"), '42501', "nor tables in $schema");
 }
+
+# ---- data alone, restored with triggers disabled: the guards stand afterwards
+
+$safe->do('CREATE TABLE public.restored (a int)');
+$safe->do("SELECT persist.persist_configure('public.restored', 'ring')");
+my ($dump) = run_command([ 'pg_dump', '--data-only', '--disable-triggers', $node->connstr('safe') ]);
+like($dump, qr/ENABLE TRIGGER ALL/, 'a dump of data alone disables triggers');
+$node->safe_psql('safe', $dump);
+is(one_value($safe, "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'persist.persist_settings'::regclass AND NOT tgisinternal AND tgenabled <> 'A'"), 0, 'restored: the guards fire always');
+isnt(try_sql($safe, "SET session_replication_role = replica; DELETE FROM persist.persist_settings"), '00000', 'restored: also with session_replication_role');
+try_sql($safe, 'ROLLBACK');
+$safe->do('RESET session_replication_role');
+$safe->do("SELECT persist.persist_configure('public.restored', 'journal')");
+is(one_value($safe, "SELECT string_agg(durability, ' ') FROM persist.persist_settings WHERE target = 'public.restored'::regclass"), 'journal', 'restored: one row for each target, once it is configured');
 
 # ---- what an enqueuer needs, given in one call
 

@@ -34,6 +34,7 @@ $node->safe_psql(
 	CREATE TABLE engine_nothing (n int);
 	CREATE RULE nothing AS ON INSERT TO engine_nothing DO INSTEAD NOTHING;
 	CREATE TABLE engine_elsewhere (n int);
+	CREATE VIEW engine_view AS SELECT n FROM engine_nothing;
 	CREATE RULE elsewhere AS ON INSERT TO engine_elsewhere WHERE NEW.n > 2 DO INSTEAD INSERT INTO other VALUES (NEW.n);
 });
 my $dbh = connect_to($node);
@@ -73,9 +74,11 @@ sub account_of
 enqueue('engine_skips', 1 .. 5);
 enqueue('engine_nothing', 1 .. 3);
 enqueue('engine_elsewhere', 1 .. 5);
+enqueue('engine_view', 1 .. 4);
 ok(flush($node), 'flushed');
 is(account_of('engine_skips'), '2 3 0 0 0 ', 'a trigger takes rows: they are skipped');
 is(account_of('engine_nothing'), '0 3 0 0 0 ', 'so are those that a rule takes');
+is(account_of('engine_view'), '0 4 0 0 0 ', 'also one of a view\'s table');
 is(account_of('engine_elsewhere'), '2 3 0 0 0 ', 'and those that a rule takes elsewhere');
 is(one_value($dbh, "SELECT count(*) FROM other"), 3, 'where they are');
 

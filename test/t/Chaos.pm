@@ -198,7 +198,7 @@ sub repair_some { requeue($some, q{persist_requeue(id, item || '{"bad": 0}') FRO
 
 sub vacuum
 {
-	my @own = map { "persist_$_" } qw(parked dead_letters account journal_1 journal_2 journal_3);
+	my @own = map { "persist_pipeline_internal.persist_$_" } qw(parked dead_letters account journal_1 journal_2 journal_3);
 
 	$dbh->do('VACUUM ' . (rand() < 0.3 ? 'FULL ' : '') . $own[ rand @own ]);
 	return;

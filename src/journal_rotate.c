@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * journal_rotate.c
+ *	  Turns producers to another table of the journal, and empties those that are
+ *	  retired; see journal.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "config.h"
+#include "horizon.h"
+#include "journal.h"
+
+#define ROTATE_BLOCKS (32 * 1024 * 1024 / BLCKSZ)
+
+/*
+ * Is every row deleted, by a transaction before `applied_at`?  Whoever writes to it
+ * holds a lock to the end, and we have one against that: nothing is in doubt.
+ */
+static bool
+is_applied(Relation rel, TransactionId applied_at)
+{
+	TableScanDesc scan = pp_table_beginscan(rel, SnapshotAny);
+	TransactionId xmin;
+	HeapTuple tuple;
+	bool applied = true;
+
+	while (applied && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+
+		/* a late producer's: applied after that, if it is */
+		xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+		if (TransactionIdIsNormal(xmin) && TransactionIdFollowsOrEquals(xmin, applied_at) &&
+			TransactionIdDidCommit(xmin))
+			applied = false;
+	}
+	table_endscan(scan);
+	return applied;
+}
+
+/*
+ * Does it have a row that is not yet applied, from this block on?  If so, *from is
+ * where: what is before that needs no second look, or a long backlog would be scanned
+ * over and over.
+ */
+static bool
+has_live_rows(Relation rel, BlockNumber *from)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	TableScanDesc scan;
+	HeapTuple tuple;
+	bool live;
+
+	if (*from >= blocks)
+		return false;
+	scan = pp_table_beginscan_in_order(rel, GetActiveSnapshot());
+	heap_setscanlimits(scan, *from, blocks - *from);
+	tuple = heap_getnext(scan, ForwardScanDirection);
+	live = tuple != NULL;
+	*from = live ? ItemPointerGetBlockNumber(&tuple->t_self) : blocks;
+	table_endscan(scan);
+
+	return live;
+}
+
+/* Could a snapshot that is in use see a row that has been deleted from it? */
+static bool
+is_needed(Relation rel, const PpRetired *retired, PpWatch *watch)
+{
+	if (TransactionIdPrecedesOrEquals(retired->applied_at,
+									  GetOldestNonRemovableTransactionId(rel)) ||
+		pp_horizon_is_over(watch))
+		return false;
+	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
+}
+
+/*
+ * Give a retired journal a new file, if that can be done at once.  It is scanned
+ * when it may have been applied, and once more before it goes, and not at every look.
+ */
+static bool
+empty_journal(Oid extension, int number, PpRetired *retired)
+{
+	static PpWatch watches[PP_JOURNALS];
+	Oid relid = pp_journal_oid(extension, number);
+	Relation rel;
+	BlockNumber start = 0;
+	bool done = false;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (!TransactionIdIsValid(retired->applied_at) && !has_live_rows(rel, &retired->from))
+	{
+		retired->applied_at = ReadNextTransactionId();
+		pp_horizon_watch(&watches[number]);
+	}
+	if (TransactionIdIsValid(retired->applied_at) && !is_needed(rel, retired, &watches[number]))
+	{
+		done = !has_live_rows(rel, &start) && is_applied(rel, retired->applied_at);
+		if (done)
+			pp_relation_set_new_file(rel);
+		else
+		{
+			retired->applied_at = InvalidTransactionId;
+			retired->from = 0;
+		}
+	}
+	PopActiveSnapshot();
+	relation_close(rel, NoLock);
+
+	return done;
+}
+
+/* InvalidBlockNumber: that can't be told, since somebody has locked it. */
+static BlockNumber
+count_blocks(Oid extension, int number)
+{
+	Oid relid = pp_journal_oid(extension, number);
+	Relation rel;
+	BlockNumber blocks;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return InvalidBlockNumber;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return InvalidBlockNumber;
+	blocks = RelationGetNumberOfBlocks(rel);
+	relation_close(rel, AccessShareLock);
+
+	return blocks;
+}
+
+/* Bytes of all of them on disk. */
+uint64
+pp_journal_size(Oid extension)
+{
+	uint64 size = 0;
+
+	for (int i = 0; i < PP_JOURNALS; i++)
+	{
+		BlockNumber blocks = count_blocks(extension, i);
+
+		if (blocks != InvalidBlockNumber)
+			size += (uint64) blocks * BLCKSZ;
+	}
+	return size;
+}
+
+/* Have one that isn't written to emptied; false: it has to wait. */
+static bool
+look_after_retired(Oid extension, int number, PpRetired *retired)
+{
+	bool done;
+
+	if (retired->since == 0)
+	{
+		retired->since = GetCurrentTimestamp();
+		retired->applied_at = InvalidTransactionId;
+		retired->from = 0;
+	}
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	done = empty_journal(extension, number, retired);
+	CommitTransactionCommand();
+	if (done)
+		retired->since = 0;
+
+	return done;
+}
+
+/*
+ * Turn to another journal if this one is large, and empty those that are retired.
+ * For the worker, in transactions of its own.  True: some have to wait.
+ */
+bool
+pp_journal_rotate(Oid extension, PpLane *lane)
+{
+	BlockNumber blocks[PP_JOURNALS];
+	bool waiting;
+	int current;
+	int empty;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	for (int i = 0; i < PP_JOURNALS; i++)
+		blocks[i] = count_blocks(extension, i);
+	CommitTransactionCommand();
+
+	for (;;)
+	{
+		current = pp_ring_view(&lane->ring).journal;
+		waiting = false;
+		empty = -1;
+		for (int i = 0; i < PP_JOURNALS; i++)
+		{
+			if (i == current)
+				continue;
+			if (blocks[i] != 0 && blocks[i] != InvalidBlockNumber &&
+				look_after_retired(extension, i, &lane->retired[i]))
+				blocks[i] = 0;
+			if (blocks[i] == 0)
+				empty = i;
+			else
+				waiting = true;
+		}
+		if (blocks[current] < ROTATE_BLOCKS || blocks[current] == InvalidBlockNumber || empty < 0)
+			return waiting;
+
+		/* and look after the one that is retired by this */
+		lane->retired[current].since = 0;
+		pp_ring_set_journal(&lane->ring, empty);
+	}
+}

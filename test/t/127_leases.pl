@@ -1,0 +1,87 @@
+#
+# Ids and places come from a sequence that a member of pg_write_all_data can set: none comes
+# a second time, whoever sets it when, with a ring and without.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use PersistPipeline;
+
+my $node = pp_node('leases', 'persist_pipeline.max_databases' => 1);
+my $dbh = connect_to($node);
+
+$dbh->do('CREATE ROLE wally LOGIN IN ROLE pg_write_all_data');
+$dbh->do('CREATE TABLE t (n int, id bigint, ins serial)');
+$node->safe_psql('postgres', 'CREATE DATABASE second');
+$node->safe_psql('second', 'CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int, ins serial)');
+
+sub set_sequence
+{
+	my ($database, $value) = @_;
+	my $wally = connect_to($node, $database, user => 'wally');
+
+	$wally->do("SELECT setval('persist_pipeline_internal.persist_id_seq', $value, false)");
+	$wally->disconnect;
+	return;
+}
+
+sub enqueue
+{
+	my ($session, $n) = @_;
+
+	return one_value($session, "SELECT persist_enqueue('t'::regclass, '{\"n\": $n}')");
+}
+
+# ---- with a ring: the range at hand goes on, and the next one is above it
+
+my @ids = map { enqueue($dbh, $_) } 1 .. 3;
+foreach my $value (1, '9223372036854775807', 2_000_000)
+{
+	set_sequence('postgres', $value);
+	# who had the ring's range is gone with a restart
+	flush($node);
+	$dbh->disconnect;
+	$node->restart;
+	$dbh = connect_to($node);
+	push @ids, map { enqueue($dbh, $_) } scalar(@ids) + 1 .. scalar(@ids) + 3;
+}
+is(join(' ', sort { $a <=> $b } @ids), join(' ', @ids), 'set, and a restart: ids go on upwards');
+ok(flush($node), 'flushed');
+is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM t"), join(' ', 1 .. @ids), 'set, and a restart: places, too');
+
+# ---- without a ring: others' ranges may not be committed yet
+
+my $lock = connect_to($node);
+$lock->begin_work;
+$lock->do('LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE');
+enqueue($dbh, 0);    # this database keeps the only ring
+my @sessions = map { connect_to($node, 'second') } 1 .. 4;
+my @second;
+
+foreach my $i (0 .. $#sessions)
+{
+	$sessions[$i]->begin_work;
+	push @second, enqueue($sessions[$i], $i);
+	set_sequence('second', 1 + 1_000_000 * ($i % 2));
+}
+is(scalar(keys %{ { map { $_ => 1 } @second } }), 4, 'no ring, transactions that are open: no id twice');
+$sessions[0]->rollback;
+push @second, enqueue($sessions[0], 4), enqueue($sessions[1], 5);
+set_sequence('second', 1);
+push @second, enqueue(connect_to($node, 'second'), 6);
+is(scalar(keys %{ { map { $_ => 1 } @second } }), 7, 'no ring, one rolled back: no id twice');
+$_->commit foreach @sessions[ 1 .. 3 ];
+$lock->commit;
+ok(flush($node, 'second'), 'flushed');
+is($node->safe_psql('second', "SELECT count(*) FROM t"), 6, 'no ring: all that was committed lands');
+is($node->safe_psql('second', "SELECT count(*) FROM persist_dead_letters"), 0, 'no letters');
+
+$_->disconnect foreach $dbh, $lock, @sessions;
+$node->stop;
+done_testing();
