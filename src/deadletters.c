@@ -243,8 +243,11 @@ send_again(const PpLetter *letter, void *arg)
 static void
 drop(const PpLetter *letter, void *arg)
 {
-	PpResult *result = pp_results_of(&((Deed *) arg)->results, letter->target);
+	PpResult *result;
 
+	if (letter->damaged)
+		return; /* which target's it was can't be told */
+	result = pp_results_of(&((Deed *) arg)->results, letter->target);
 	result->delta.dead--;
 	result->delta.discarded++;
 }

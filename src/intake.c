@@ -66,6 +66,7 @@ typedef struct Diverted
 	uint64 items;
 	Holdings holdings;
 	PpDamaged damaged; /* rows */
+	PpJournalRow last;
 } Diverted;
 
 /* With whom a work may be in a batch: with its like, if at all */
@@ -296,7 +297,11 @@ static void
 count_diverted(const PpJournalRow *row, void *arg)
 {
 	Diverted *diverted = arg;
+	bool is_copy = pp_journal_is_copy(row, &diverted->last);
 
+	diverted->last = *row;
+	if (is_copy)
+		return;
 	add_holding(&diverted->holdings, row);
 
 	while (diverted->next_entry < pass.nentries &&
@@ -432,14 +437,23 @@ begin_pass(const PpClaim *claim)
 	return true;
 }
 
+/* Is that the end of a record, also of one whose end is missing? */
+static bool
+ends_record(const PpJournalRow *last, const PpJournalRow *next)
+{
+	if (last->header.version == 0 || pp_journal_is_copy(next, last))
+		return false; /* it has not begun, or comes twice */
+	return !last->header.continues || next->header.items > 0;
+}
+
 /* Records of the journal with the next position; one of them only, if it is a suspect. */
 static void
 add_rows(WorkList *list, uint64 at)
 {
 	PpWork *work = add_work(list);
 	const PpJournalRow *row = pp_rowstore_next(pass.rows);
+	PpJournalRow last = {0};
 	uint64 max = 4;
-	bool whole = false;
 
 	work->pos = row->pos;
 	work->at = at;
@@ -448,7 +462,8 @@ add_rows(WorkList *list, uint64 at)
 	work->others = row->header.follows;
 	work->rows = palloc(max * sizeof(PpJournalRef));
 	work->single = list->company != ANY;
-	while (row && row->pos == work->pos && row->role == work->role && !(whole && work->single))
+	while (row && row->pos == work->pos && row->role == work->role &&
+		   !(work->single && ends_record(&last, row)))
 	{
 		if (work->nrows == max)
 		{
@@ -456,10 +471,13 @@ add_rows(WorkList *list, uint64 at)
 			work->rows = repalloc_huge(work->rows, max * sizeof(PpJournalRef));
 		}
 		work->rows[work->nrows++] = row->ref;
-		work->n += row->header.items;
-		work->there = work->n;
-		work->bytes += row->length;
-		whole = !row->header.continues;
+		if (!pp_journal_is_copy(row, &last))
+		{
+			work->n += row->header.items;
+			work->there = work->n;
+			work->bytes += row->length;
+		}
+		last = *row;
 		pp_rowstore_advance(pass.rows);
 		row = pp_rowstore_next(pass.rows);
 	}
@@ -641,17 +659,30 @@ typedef struct ParkedIntake
 	uint64 from;
 	WorkList list;
 	uint64 max;
+	PpParkedRow last;
 	bool within; /* the last row continues in the next one */
 	bool more;	 /* there are */
 } ParkedIntake;
+
+/* The same as pp_journal_is_copy(): the scan is of one role. */
+static bool
+is_copy(const PpParkedRow *row, const PpParkedRow *previous)
+{
+	return row->pos == previous->pos && row->part == previous->part &&
+		   row->header.crc == previous->header.crc &&
+		   row->header.version == previous->header.version && !row->damaged && !previous->damaged;
+}
 
 static bool
 take_parked_row(const PpParkedRow *row, void *arg)
 {
 	ParkedIntake *intake = arg;
+	bool copy = is_copy(row, &intake->last);
 	PpWork *work;
 
-	if (!intake->within)
+	/* with an item that begins, the one before it is at its end, or has none; a row that is
+	 * damaged may say anything */
+	if (!copy && (!intake->within || (row->header.items > 0 && !row->damaged)))
 	{
 		intake->more = (intake->list.n > 0 && is_full(&intake->list, intake->max)) ||
 					   !may_join(&intake->list, company_of(row->pos, 1));
@@ -675,7 +706,9 @@ take_parked_row(const PpParkedRow *row, void *arg)
 		work->rows = repalloc_huge(work->rows, (work->nrows + 1) * sizeof(PpJournalRef));
 	}
 	work->rows[work->nrows++] = row->ref;
-	work->bytes += row->length;
+	if (!copy)
+		work->bytes += row->length;
+	intake->last = *row;
 	intake->within = row->header.continues;
 	return true;
 }

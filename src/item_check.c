@@ -112,6 +112,15 @@ align(const PpAttribute *attribute, uint32 offset, const char *values, uint32 av
 	return att_align_nominal(offset, attribute->alignment);
 }
 
+/* Does a value that isn't a short varlena begin where such a column's does? */
+static bool
+is_aligned(const PpAttribute *attribute, uint32 offset, const char *values, uint32 available)
+{
+	if (attribute->length == -1 && offset < available && VARATT_IS_1B(values + offset))
+		return true;
+	return offset == att_align_nominal(offset, attribute->alignment);
+}
+
 /*
  * Is its tuple, whose header is sound, one of such columns: does each value end within
  * it?  Only then may it be read with their descriptor.
@@ -133,7 +142,7 @@ pp_item_fits(const PpItem *item, const PpAttribute *attributes, int n)
 		if ((tuple->t_infomask & HEAP_HASNULL) && att_isnull(i, tuple->t_bits))
 			continue;
 		offset = align(&attributes[i], offset, values, available);
-		if (offset > available)
+		if (offset > available || !is_aligned(&attributes[i], offset, values, available))
 			return false;
 		size = value_size(&attributes[i], values + offset, available - offset);
 		if (size > available - offset)

@@ -135,23 +135,6 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 	return n;
 }
 
-/* What a row's header says of all the rest. */
-static pg_crc32c
-row_crc(uint64 pos, uint32 part, Oid role, Oid database, PpRowHeader header, const char *bytes,
-		uint32 length)
-{
-	uint64 columns[] = {pos, part, role, database};
-	pg_crc32c crc;
-
-	header.crc = 0;
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, columns, sizeof(columns));
-	COMP_CRC32C(crc, &header, sizeof(header));
-	COMP_CRC32C(crc, bytes, length);
-	FIN_CRC32C(crc);
-	return crc;
-}
-
 /* The values of a row's columns.  In the current memory context. */
 void
 pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
@@ -159,8 +142,10 @@ pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
 	Size size = VARHDRSZ + sizeof(PpRowHeader) + row->length;
 	char *data = palloc(size);
 	PpRowHeader header = row->header;
+	PpRowColumns columns = {
+		.pos = pos, .part = row->part, .role = role, .database = MyDatabaseId};
 
-	header.crc = row_crc(pos, row->part, role, MyDatabaseId, header, row->bytes, row->length);
+	header.crc = pp_row_crc(&columns, header, row->bytes, row->length);
 	SET_VARSIZE(data, size);
 	memcpy(VARDATA(data), &header, sizeof(PpRowHeader));
 	memcpy(VARDATA(data) + sizeof(PpRowHeader), row->bytes, row->length);
@@ -246,14 +231,8 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 /* A row, its bytes where they lie */
 typedef struct RawRow
 {
-	uint64 pos;
-	uint32 part;
-	Oid role;
-	Oid database;
-	PpRowHeader header;
-	const char *bytes; /* that follow it */
-	uint32 length;
-	bool sound;
+	PpRowColumns columns;
+	PpRowData data;
 } RawRow;
 
 /* 0 where there is none. */
@@ -276,33 +255,17 @@ row_database(Relation rel, HeapTuple tuple)
 static RawRow
 read_raw_as(Relation rel, HeapTuple tuple, Oid database)
 {
-	RawRow row = {.pos = DatumGetInt64(get_value(rel, tuple, COLUMN_POS)),
-				  .part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
-				  .role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
-				  .database = database};
+	RawRow row = {
+		.columns = {.pos = DatumGetInt64(get_value(rel, tuple, COLUMN_POS)),
+					.part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
+					.role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
+					.database = database}};
 	struct varlena *data =
 		(struct varlena *) DatumGetPointer(get_value(rel, tuple, COLUMN_DATA));
-	Size size = data == NULL || VARATT_IS_EXTERNAL(data) || VARATT_IS_COMPRESSED(data)
-					? 0
-					: VARSIZE_ANY_EXHDR(data);
+	bool is_plain = data != NULL && !VARATT_IS_EXTERNAL(data) && !VARATT_IS_COMPRESSED(data);
 
-	if (size >= sizeof(PpRowHeader))
-	{
-		memcpy(&row.header, VARDATA_ANY(data), sizeof(PpRowHeader));
-		row.bytes = VARDATA_ANY(data) + sizeof(PpRowHeader);
-		row.length = size - sizeof(PpRowHeader);
-	}
-	row.sound = row.header.version == PP_ROW_VERSION &&
-				row.header.crc == row_crc(row.pos, row.part, row.role, row.database, row.header,
-										  row.bytes, row.length);
-	if (row.sound)
-		return row;
-
-	/* how much is lost with it may still be told */
-	if (row.header.version != PP_ROW_VERSION || row.header.items > row.length / sizeof(PpItem))
-		row.header =
-			(PpRowHeader){.version = row.header.version, .items = 1}; /* whatever it is */
-	row.header.follows = 0;
+	row.data = pp_row_parse(&row.columns, is_plain ? VARDATA_ANY(data) : NULL,
+							is_plain ? VARSIZE_ANY_EXHDR(data) : 0);
 	return row;
 }
 
@@ -339,14 +302,14 @@ pp_journal_row_database(Relation rel, HeapTuple tuple)
 bool
 pp_journal_row_is_sound(Relation rel, HeapTuple tuple, Oid database)
 {
-	return read_raw_as(rel, tuple, database).sound;
+	return read_raw_as(rel, tuple, database).data.sound;
 }
 
 /* How many items begin in the row? */
 uint64
 pp_journal_row_items(Relation rel, HeapTuple tuple)
 {
-	return read_raw(rel, tuple).header.items;
+	return read_raw(rel, tuple).data.header.items;
 }
 
 /* The same row as one of that database, in another of these tables. */
@@ -362,13 +325,14 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	values[COLUMN_DATABASE] = ObjectIdGetDatum(database);
 	nulls[COLUMN_DATABASE] = false;
-	if (row.sound) /* or else it stays damaged */
+	if (row.data.sound) /* or else it stays damaged */
 	{
 		char *data = (char *) PG_DETOAST_DATUM_COPY(values[COLUMN_DATA]);
 
-		row.header.crc = row_crc(row.pos, row.part, row.role, database, row.header, row.bytes,
-								 row.length);
-		memcpy(VARDATA(data), &row.header, sizeof(PpRowHeader));
+		row.columns.database = database;
+		row.data.header.crc =
+			pp_row_crc(&row.columns, row.data.header, row.data.bytes, row.data.length);
+		memcpy(VARDATA(data), &row.data.header, sizeof(PpRowHeader));
 		values[COLUMN_DATA] = PointerGetDatum(data);
 	}
 	copy = heap_form_tuple(RelationGetDescr(to), values, nulls); /* its columns come first */
@@ -380,13 +344,13 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 static PpJournalRow
 make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row)
 {
-	return (PpJournalRow){.pos = row->pos,
-						  .part = row->part,
-						  .role = row->role,
+	return (PpJournalRow){.pos = row->columns.pos,
+						  .part = row->columns.part,
+						  .role = row->columns.role,
 						  .ref = make_ref(rel, journal, &tuple->t_self),
-						  .header = row->header,
-						  .length = row->length,
-						  .damaged = !row->sound};
+						  .header = row->data.header,
+						  .length = row->data.length,
+						  .damaged = !row->data.sound};
 }
 
 PpJournalRow
@@ -421,9 +385,10 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 			RawRow row = read_raw(rel, tuple);
 
 			CHECK_FOR_INTERRUPTS();
-			if (!row.sound && damaged)
+			if (!row.data.sound && damaged)
 				damaged(rel, journal, tuple, &row, arg);
-			else if (row.sound && row.pos < boundary && row.database == MyDatabaseId)
+			else if (row.data.sound && row.columns.pos < boundary &&
+					 row.columns.database == MyDatabaseId)
 				visit(rel, journal, tuple, &row, arg);
 		}
 		table_endscan(scan);
@@ -467,16 +432,11 @@ static void
 visit_targets(const RawRow *row, PpTargetVisitor visit, void *arg)
 {
 	uint64 offset = 0;
+	uint32 n = 0;
+	Oid target;
 
-	for (int i = 0; row->sound && i < row->header.items && offset + sizeof(PpItem) <= row->length;
-		 i++)
-	{
-		PpItem item;
-
-		memcpy(&item, row->bytes + offset, sizeof(item)); /* it isn't aligned */
-		visit(item.target, 1, arg);
-		offset += item.size;
-	}
+	while (pp_row_next_target(&row->data, n++, &offset, &target))
+		visit(target, 1, arg);
 }
 
 static void
@@ -563,10 +523,11 @@ pp_journals_have(const PpJournals *journals, const PpJournalRef *ref)
 }
 
 /*
- * Delete the row and append its bytes to the record: from now on this transaction
- * applies it.  False: it has been applied.  XX001 if it can't be read.
+ * Delete the row and append its bytes to the record, unless it is a copy of the row
+ * before, whose header is passed in: from now on this transaction applies it.  XX001 if
+ * it can't be read.
  */
-bool
+PpClaimed
 pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRecord *record,
 				 PpRowHeader *header)
 {
@@ -576,29 +537,33 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRe
 	Buffer buffer;
 	TM_FailureData failure;
 	RawRow row;
+	bool copy;
 
 	Assert(pp_journals_have(journals, ref));
 	ItemPointerSet(&tid, ref->block, ref->offset);
 	tuple.t_self = tid;
 	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
-		return false;
+		return PP_ROW_GONE;
 	row = read_raw(rel, &tuple);
-	*header = row.header;
-	if (row.sound && row.pos == pos)
-		append_to_record(record, row.bytes, row.length);
+	copy = row.columns.part == record->part && row.data.header.crc == header->crc &&
+		   row.data.header.version == header->version;
+	if (row.data.sound && row.columns.pos == pos && !copy)
+		append_to_record(record, row.data.bytes, row.data.length);
+	record->part = row.columns.part;
+	*header = row.data.header;
 	ReleaseBuffer(buffer);
-	if (!row.sound)
+	if (!row.data.sound)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						header->version != PP_ROW_VERSION
 							? errmsg("a row of \"%s\" has the unknown format %d",
 									 RelationGetRelationName(rel), header->version)
 							: errmsg("a row of \"%s\" is damaged", RelationGetRelationName(rel))));
-	if (row.pos != pos)
-		return false;
+	if (row.columns.pos != pos)
+		return PP_ROW_GONE;
 
 	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), false, &failure) != TM_Ok)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",
 							   RelationGetRelationName(rel))));
-	return true;
+	return copy ? PP_ROW_COPY : PP_ROW_CLAIMED;
 }

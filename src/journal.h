@@ -45,15 +45,14 @@
 
 #include "postgres.h"
 
-#include "port/pg_crc32c.h"
 #include "storage/block.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "item.h"
+#include "row_check.h"
 #include "shmem.h"
 
-#define PP_ROW_VERSION 1
 #define PP_JOURNAL_COLUMNS 5
 #define PP_JOURNAL_POS_COLUMN 1
 #define PP_JOURNAL_PART_COLUMN 2
@@ -70,15 +69,6 @@ typedef struct PpJournalRef
 	uint32 block;
 	Oid file; /* that it was written to; VACUUM FULL makes another one */
 } PpJournalRef;
-
-typedef struct PpRowHeader
-{
-	uint8 version;
-	uint8 continues; /* 1: the record goes on in the next part */
-	uint16 items;	 /* that begin in this row */
-	uint32 follows;	 /* entries of the same transaction after this one */
-	pg_crc32c crc;	 /* of the columns, of this header with a crc of 0, and of the items' bytes */
-} PpRowHeader;
 
 /* What items cost of the journal's limit (quota.h) */
 static inline uint64
@@ -108,6 +98,18 @@ typedef struct PpJournalRow
 	bool damaged;  /* the rest is a guess */
 } PpJournalRow;
 
+/*
+ * Does a row come twice, one after the other in the order of things?  Whoever has written to
+ * the tables has doubled it; the two are claimed together, as one.
+ */
+static inline bool
+pp_journal_is_copy(const PpJournalRow *row, const PpJournalRow *previous)
+{
+	return row->pos == previous->pos && row->part == previous->part &&
+		   row->role == previous->role && row->header.crc == previous->header.crc &&
+		   row->header.version == previous->header.version && !row->damaged && !previous->damaged;
+}
+
 typedef void (*PpRowVisitor)(const PpJournalRow *row, void *arg);
 
 /* Called with the first bytes of the items that begin in a row */
@@ -126,7 +128,15 @@ typedef struct PpRecord
 	char *bytes; /* in the memory context that was current */
 	uint64 length;
 	uint64 room;
+	uint32 part; /* of the row that was claimed last, of this record or the one before */
 } PpRecord;
+
+typedef enum PpClaimed
+{
+	PP_ROW_CLAIMED,
+	PP_ROW_COPY, /* of the one that was claimed before it: that is enough */
+	PP_ROW_GONE, /* it has been applied */
+} PpClaimed;
 
 extern Oid pp_journal_oid(Oid extension, int number);
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
@@ -141,8 +151,8 @@ extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
 extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref);
-extern bool pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
-							 PpRecord *record, PpRowHeader *header);
+extern PpClaimed pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
+								  PpRecord *record, PpRowHeader *header);
 
 /* A row, for whoever moves it elsewhere, or keeps such rows himself */
 extern void pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row);

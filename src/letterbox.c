@@ -214,8 +214,11 @@ is_old(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void 
 static void
 discard(const PpLetter *letter, void *arg)
 {
-	PpResult *result = pp_results_of(&((Expiry *) arg)->results, letter->target);
+	PpResult *result;
 
+	if (letter->damaged)
+		return; /* which target's it was can't be told */
+	result = pp_results_of(&((Expiry *) arg)->results, letter->target);
 	result->delta.dead--;
 	result->delta.discarded++;
 }

@@ -89,39 +89,35 @@ bytes_of(const PpItem *item)
 	return PointerGetDatum(data);
 }
 
+/* Of whose the letter is, and of something in it: that of another one doesn't fit. */
 static int64
-checksum(const void *bytes, Size length)
+checksum(const PpLetter *letter, const void *bytes, Size length)
 {
+	uint64 columns[] = {letter->id,	 letter->target, letter->role, letter->attempts,
+						letter->pos, letter->part};
 	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, columns, sizeof(columns));
 	COMP_CRC32C(crc, bytes, length);
 	FIN_CRC32C(crc);
 	return crc;
 }
 
-/* Of whose the letter is. */
+/* Of its item; 0: there is none. */
 static int64
-checksum_of_columns(const PpLetter *letter)
+checksum_of_item(const PpLetter *letter)
 {
-	uint64 columns[] = {letter->id,	 letter->target, letter->role, letter->attempts,
-						letter->pos, letter->part};
-
-	return checksum(columns, sizeof(columns));
-}
-
-/* Of the item; 0: there is none. */
-static int64
-checksum_of_item(const PpItem *item)
-{
-	return item ? checksum(item, item->size) : 0;
+	return letter->item ? checksum(letter, letter->item, letter->item->size) : 0;
 }
 
 /* Of its values as JSON; 0: they aren't told. */
 static int64
-checksum_of_shown(const Jsonb *shown)
+checksum_of_shown(const PpLetter *letter)
 {
-	return shown ? checksum(VARDATA_ANY(shown), VARSIZE_ANY_EXHDR(shown)) : 0;
+	return letter->shown ? checksum(letter, VARDATA_ANY(letter->shown),
+									VARSIZE_ANY_EXHDR(letter->shown))
+						 : 0;
 }
 
 /* Write a letter, in the current transaction. */
@@ -157,9 +153,9 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	nulls[COLUMN_DATA] = letter->item == NULL;
 	if (letter->item)
 		values[COLUMN_DATA] = bytes_of(letter->item);
-	values[COLUMN_CHECKSUM] = Int64GetDatum(checksum_of_columns(letter));
-	values[COLUMN_DATA_CHECKSUM] = Int64GetDatum(checksum_of_item(letter->item));
-	values[COLUMN_ITEM_CHECKSUM] = Int64GetDatum(checksum_of_shown(letter->shown));
+	values[COLUMN_CHECKSUM] = Int64GetDatum(checksum(letter, NULL, 0));
+	values[COLUMN_DATA_CHECKSUM] = Int64GetDatum(checksum_of_item(letter));
+	values[COLUMN_ITEM_CHECKSUM] = Int64GetDatum(checksum_of_shown(letter));
 	pp_table_insert(letters, values, nulls);
 }
 
@@ -238,13 +234,12 @@ read_letter(Relation rel, HeapTuple tuple)
 	}
 
 	/* what isn't as it was written isn't there */
-	letter.damaged = DatumGetInt64(get(rel, tuple, COLUMN_CHECKSUM, &is_null)) !=
-					 checksum_of_columns(&letter);
-	if (DatumGetInt64(get(rel, tuple, COLUMN_DATA_CHECKSUM, &is_null)) !=
-		checksum_of_item(letter.item))
+	letter.damaged =
+		DatumGetInt64(get(rel, tuple, COLUMN_CHECKSUM, &is_null)) != checksum(&letter, NULL, 0);
+	if (DatumGetInt64(get(rel, tuple, COLUMN_DATA_CHECKSUM, &is_null)) != checksum_of_item(&letter))
 		letter.item = NULL;
 	if (DatumGetInt64(get(rel, tuple, COLUMN_ITEM_CHECKSUM, &is_null)) !=
-		checksum_of_shown(letter.shown))
+		checksum_of_shown(&letter))
 		letter.shown = NULL;
 	return letter;
 }
@@ -260,6 +255,7 @@ typedef struct Taking
 	void *arg;
 	MemoryContext context; /* of one letter */
 	uint64 taken;
+	int64 last_id; /* of the last one, if any */
 } Taking;
 
 /* Has code that was called on the way, a default for one, taken it since the scan began? */
@@ -271,6 +267,16 @@ has_been_taken(HeapTuple tuple)
 	return (header->t_infomask & HEAP_XMAX_INVALID) == 0 &&
 		   !HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
 		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
+}
+
+/*
+ * Has the one before it, in their order, the same id?  Then somebody who has written to the
+ * table has doubled it.
+ */
+static bool
+is_copy(const Taking *taking, const PpLetter *letter)
+{
+	return taking->taken > 0 && !letter->damaged && letter->id == taking->last_id;
 }
 
 static void
@@ -293,11 +299,14 @@ take_letter(Taking *taking, HeapTuple tuple)
 	caller = MemoryContextSwitchTo(taking->context);
 	letter = read_letter(rel, tuple);
 	MemoryContextSwitchTo(caller);
-	if ((!letter.damaged || taking->damaged_too) &&
-		pp_table_delete(&taking->letters, &tuple->t_self, taking->wait))
+	if ((!pp_letter_is_lost(&letter) || taking->damaged_too) &&
+		pp_table_delete(&taking->letters, &tuple->t_self, taking->wait) &&
+		!is_copy(taking, &letter))
 	{
 		taking->take(&letter, taking->arg);
 		taking->taken++;
+		if (!letter.damaged)
+			taking->last_id = letter.id;
 	}
 	MemoryContextReset(taking->context);
 }

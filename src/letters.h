@@ -41,6 +41,13 @@ typedef struct PpLetter
 	bool damaged;		/* whose it was can't be told: it can be discarded, and no more */
 } PpLetter;
 
+/* Is there nothing in it that could be sent again, or nobody as whom? */
+static inline bool
+pp_letter_is_lost(const PpLetter *letter)
+{
+	return letter->damaged || (letter->item == NULL && letter->shown == NULL);
+}
+
 /* Called for each letter that has been taken away; it is gone at the commit */
 typedef void (*PpLetterTaker)(const PpLetter *letter, void *arg);
 

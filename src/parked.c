@@ -76,8 +76,9 @@ static PpParkedRow
 read_row(Relation rel, HeapTuple tuple)
 {
 	PpJournalRow row = pp_journal_read_row(rel, PP_PARKED, tuple);
+	Oid target = DatumGetObjectId(get_value(rel, tuple, COLUMN_TARGET));
 
-	return (PpParkedRow){.target = DatumGetObjectId(get_value(rel, tuple, COLUMN_TARGET)),
+	return (PpParkedRow){.target = target,
 						 .role = row.role,
 						 .pos = row.pos,
 						 .part = row.part,
@@ -87,7 +88,7 @@ read_row(Relation rel, HeapTuple tuple)
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length,
-						 .damaged = row.damaged};
+						 .damaged = row.damaged || !OidIsValid(target)};
 }
 
 /* Visit the rows of this database that the active snapshot sees, in any order, and those that

@@ -83,7 +83,7 @@ static void
 note_damaged(PpDamaged *damaged, const PpParkedRow *row)
 {
 	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items);
-	if (pp_tally_is_counted(&claim->lane->tally))
+	if (OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
 		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
 					  -(int64) row->length);
 }
@@ -177,6 +177,8 @@ pp_parking_load(void)
 	pp_tally_forget_reasons(&claim->lane->tally);
 	PushActiveSnapshot(GetLatestSnapshot());
 	pp_parked_scan(claim->extension, load_row, &damaged);
+	if (hash_get_num_entries(keys) == 0)
+		pp_tally_clear_parked(&claim->lane->tally);
 	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
 	PopActiveSnapshot();
 	recall_pauses();
@@ -452,7 +454,9 @@ pp_parking_end(PpParked *parked)
 	if (parked->said)
 		say(parked, 0);
 	(void) hash_search(keys, &parked->key, HASH_REMOVE, NULL);
-	if (!is_parked(target))
+	if (hash_get_num_entries(keys) == 0)
+		pp_tally_clear_parked(&claim->lane->tally);
+	else if (!is_parked(target))
 		pp_tally_set_reason(&claim->lane->tally, target, 0);
 
 	/* what waits for its rows needn't wait any longer */

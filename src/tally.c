@@ -311,6 +311,32 @@ pp_tally_clear_pending(PpTally *tally, uint64 added)
 	}
 }
 
+/*
+ * Nothing is parked, as the worker has seen, which alone parks items: what is counted is of
+ * rows that somebody else has deleted or damaged.
+ */
+void
+pp_tally_clear_parked(PpTally *tally)
+{
+	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
+	{
+		PpTallyBucket *bucket = &tally->buckets[i];
+
+		SpinLockAcquire(&tally->mutex);
+		for (int j = 0; j <= PP_TALLY_WAYS; j++)
+		{
+			PpTallyEntry *entry = j < PP_TALLY_WAYS ? &bucket->ways[j] : &bucket->others;
+			PpTallyEntry before = *entry;
+
+			entry->parked = 0;
+			entry->parked_bytes = 0;
+			entry->sqlstate = 0;
+			changed(tally, entry, &before);
+		}
+		SpinLockRelease(&tally->mutex);
+	}
+}
+
 bool
 pp_tally_is_counted(PpTally *tally)
 {

@@ -68,6 +68,7 @@ extern uint64 pp_tally_parked(PpTally *tally);
 extern int pp_tally_read(PpTally *tally, int bucket, PpTallyEntry *entries);
 extern uint64 pp_tally_added(PpTally *tally);
 extern void pp_tally_clear_pending(PpTally *tally, uint64 added);
+extern void pp_tally_clear_parked(PpTally *tally);
 extern bool pp_tally_is_counted(PpTally *tally);
 extern bool pp_tally_begin_count(PpTally *tally);
 

@@ -43,6 +43,20 @@ add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
 	}
 }
 
+static void
+complain(const PpWork *work, const char *message)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
+					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+}
+
+/* Is it the next row of the same item?  Those of the parked table are numbered one by one. */
+static bool
+follows(uint32 part, const PpJournalRef *ref, uint32 previous)
+{
+	return part == previous + 1 || (ref->journal != PP_PARKED && part == previous + PP_PART_STEP);
+}
+
 /*
  * Claim the rows.  A record that is gone has been applied, all of it.  One whose
  * table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the next
@@ -57,6 +71,8 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 	for (uint32 i = 0; i < work->nrows; i++)
 	{
 		bool begun = header.continues;
+		uint32 previous = record.part;
+		PpClaimed claimed;
 
 		if (!pp_journals_have(journals, &work->rows[i]))
 		{
@@ -65,21 +81,24 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 							errmsg("the journal has been rewritten")));
 		}
 		if (!begun)
-			record = (PpRecord){0};
-		if (pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header))
-		{
-			if (!header.continues)
-				add_items(work, record.bytes, record.length, max);
-		}
-		else if (begun)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("a part of an item is missing"),
-					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+			record = (PpRecord){.part = record.part};
+		claimed = pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header);
+		if (claimed == PP_ROW_COPY)
+			continue;
+		if (begun && claimed == PP_ROW_GONE)
+			complain(work, "a part of an item is missing");
+		if (claimed == PP_ROW_GONE)
+			continue;
+		/* the middle of one must not be taken for another */
+		if (begun && (header.items > 0 || !follows(record.part, &work->rows[i], previous)))
+			complain(work, "a part of an item is missing");
+		if (!begun && header.items == 0)
+			complain(work, "the beginning of an item is missing");
+		if (!header.continues)
+			add_items(work, record.bytes, record.length, max);
 	}
 	if (header.continues)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the end of an item is missing"),
-				 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		complain(work, "the end of an item is missing");
 }
 
 /* The items in the ring, where they are or, if the payload wraps, copied. */
