@@ -22,6 +22,7 @@
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/origin.h"
 #include "storage/buffile.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
@@ -194,6 +195,26 @@ pp_tupdesc_finalize(TupleDesc desc)
 #else
 #define PP_BGWORKER_INTERRUPTIBLE 0
 #endif
+
+/* 19: comments don't say any more that a case falls through */
+#if PG_VERSION_NUM < 190000
+#if __has_attribute(fallthrough)
+#define pg_fallthrough __attribute__((fallthrough))
+#else
+#define pg_fallthrough
+#endif
+#endif
+
+/* 19: a session's replication origin is part of a struct, and its type has another name */
+static inline bool
+pp_has_replication_origin(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return replorigin_xact_state.origin != InvalidReplOriginId;
+#else
+	return replorigin_session_origin != InvalidRepOriginId;
+#endif
+}
 
 /* 16: one function checks whose an object is, and the rights to a tablespace */
 #if PG_VERSION_NUM < 160000

@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -17,6 +19,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "account.h"
@@ -95,6 +98,50 @@ is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, vo
 	return false;
 }
 
+/* Is a type, perhaps of the current command, a domain, enum or range in pg_temp? */
+static bool
+is_temporary_type(Oid type)
+{
+	Relation rel = table_open(TypeRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	ScanKeyInit(&key, Anum_pg_type_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+	scan = systable_beginscan(rel, TypeOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_type form = (Form_pg_type) GETSTRUCT(tuple);
+
+		found = isTempNamespace(form->typnamespace) &&
+				(form->typtype == TYPTYPE_DOMAIN || form->typtype == TYPTYPE_ENUM ||
+				 form->typtype == TYPTYPE_RANGE);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static object_access_hook_type outer_access_hook = NULL;
+
+/*
+ * Types are looked for in pg_temp first: a domain "text" that is left there would run its
+ * CHECK with the rights of who has called us.  In a security-restricted operation servers
+ * from 15.20 and 17.12 on refuse it themselves; those before, and 18.6, don't.
+ */
+static void
+refuse_temporary_type(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (outer_access_hook)
+		outer_access_hook(access, class, object, sub, arg);
+	if (access == OAT_POST_CREATE && class == TypeRelationId && is_temporary_type(object))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot create a type in a temporary schema within "
+							   "security-restricted operation")));
+}
+
 /*
  * Make an item of these values, as the letter's role: defaults and domains are others' code,
  * and settings that it leaves changed, search_path for one, would be the caller's.
@@ -103,6 +150,7 @@ static PpItem *
 convert_as(Oid role, Oid target, Jsonb *object)
 {
 	int guc_level = NewGUCNestLevel();
+	object_access_hook_type access_hook = object_access_hook;
 	Oid caller;
 	int context;
 	PpItem *volatile item = NULL;
@@ -110,12 +158,16 @@ convert_as(Oid role, Oid target, Jsonb *object)
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(role,
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (access_hook != refuse_temporary_type)
+		outer_access_hook = access_hook;
+	object_access_hook = refuse_temporary_type;
 	PG_TRY();
 	{
 		item = pp_convert_jsonb(pp_target_get(target), object);
 	}
 	PG_FINALLY();
 	{
+		object_access_hook = access_hook;
 		SetUserIdAndSecContext(caller, context);
 	}
 	PG_END_TRY();

@@ -12,7 +12,6 @@
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
-#include "replication/origin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
@@ -195,7 +194,7 @@ pp_leftovers_reset(void)
 	ResetSequenceCaches();
 	reset_seed();
 	if (always_spent || has_loaded_library() || has_temp_schema() ||
-		count_placeholders() > placeholders || replorigin_session_origin != InvalidRepOriginId)
+		count_placeholders() > placeholders || pp_has_replication_origin())
 		spent_by = current_role;
 	current_role = InvalidOid;
 }

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "config.h"
 #include "copied.h"
 #include "handover.h"
@@ -130,7 +131,7 @@ xact_event(XactEvent event, void *arg)
 			}
 			if (!known)
 				pp_probe_database(MyDatabaseId);
-			/* FALLTHROUGH */
+			pg_fallthrough;
 		case XACT_EVENT_ABORT:
 			changed = false;
 			adopted = 0;

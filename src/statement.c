@@ -7,12 +7,15 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -383,15 +386,37 @@ prepare(const PlanKey *key, const char *sql)
 
 /*
  * May a rule have taken rows, or all of the statement?  One of the target, or of what is
- * beneath a view: then more than the INSERT has come of it, or something else.
+ * beneath a view.
  */
 static bool
-is_rewritten(SPIPlanPtr plan)
+has_rules(Relation rel)
 {
-	List *queries = plan_source(plan)->query_list;
+	Query *query;
+	Node *from;
+	bool has = false;
 
-	return list_length(queries) != 1 ||
-		   linitial_node(Query, queries)->querySource != QSRC_ORIGINAL;
+	for (int i = 0; rel->rd_rules && i < rel->rd_rules->numLocks; i++)
+	{
+		if (rel->rd_rules->rules[i]->event == CMD_INSERT)
+			return true;
+	}
+	if (rel->rd_rel->relkind != RELKIND_VIEW ||
+		(rel->trigdesc && rel->trigdesc->trig_insert_instead_row))
+		return false;
+
+	query = get_view_query(rel);
+	from = query->jointree->fromlist != NIL ? linitial(query->jointree->fromlist) : NULL;
+	if (from && IsA(from, RangeTblRef))
+	{
+		RangeTblEntry *entry = rt_fetch(((RangeTblRef *) from)->rtindex, query->rtable);
+		Relation base =
+			entry->rtekind == RTE_RELATION ? try_relation_open(entry->relid, AccessShareLock) : NULL;
+
+		has = base && has_rules(base);
+		if (base)
+			relation_close(base, AccessShareLock);
+	}
+	return has;
 }
 
 /* May something have passed over a row?  Of what is behind other kinds of relations nobody knows. */
@@ -484,8 +509,8 @@ pp_statement_insert(Relation rel, const PpRow **rows, uint64 n)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("relation with OID %u was renamed while it was written to",
 							   first->target)));
-	if (!is_rewritten(plan))
-		check_rows(rel, &from, inserted);
 	SPI_finish();
+	if (!has_rules(rel))
+		check_rows(rel, &from, inserted);
 	return inserted;
 }

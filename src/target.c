@@ -477,15 +477,40 @@ pp_target_get(Oid relid)
 	return target;
 }
 
+/* Is it a table that takes rows, as far as its row in pg_class says? */
+static bool
+is_plain_table(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool is_plain = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		is_plain =
+			(form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE) &&
+			form->relpersistence != RELPERSISTENCE_TEMP && !IsCatalogRelationOid(relid) &&
+			!IsCatalogNamespace(form->relnamespace);
+		ReleaseSysCache(tuple);
+	}
+	return is_plain;
+}
+
 /*
  * For who hands nothing over: can rows of this relation be enqueued at all?  Runs nothing
- * of its owner's.  Errors as for pp_target_get().
+ * of its owner's, and doesn't wait for a table's lock: persist_flush() says at once that
+ * items are parked for it.  Errors as for pp_target_get().
  */
 void
 pp_target_check(Oid relid)
 {
-	Relation rel = open_target(relid);
+	Relation rel;
 
+	AcceptInvalidationMessages();
+	if (is_plain_table(relid))
+		return;
+	rel = open_target(relid);
 	check_kind(rel);
 	relation_close(rel, AccessShareLock);
 }

@@ -439,7 +439,7 @@ xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			(void) pp_lane_renew(MyDatabaseId, extension_dropped);
-			/* FALLTHROUGH */
+			pg_fallthrough;
 		case XACT_EVENT_ABORT:
 			pp_unhold_all();
 			pp_lane_forget_claim();

@@ -142,6 +142,7 @@ foreach my $round (1 .. 5)
 	kill 'INT', $postmaster;    # what pg_ctl stop sends, and sooner
 	$node->stop('fast', fail_ok => 1);
 	$node->start;
+	ok(flush($node), "first $round: flushed");    # it may have stayed in the journal
 	is_complete("first $round", 1);
 }
 
@@ -162,6 +163,7 @@ foreach my $round (1 .. 3)
 	$node->stop('fast');
 	$node->start;
 	is_complete("again $round", 1);
+	ok(flush($node), "at once $round: flushed");
 	is_complete("at once $round", 1);
 }
 

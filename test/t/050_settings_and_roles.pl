@@ -138,8 +138,8 @@ until (($queue->('worker_pid') || $old) != $old && !$queue->('ring_closed')) { u
 $from = log_position($node);
 foreach my $round (1, 2)
 {
+	local $ENV{PGOPTIONS} = '-c statement_timeout=0';    # not by SET, which alone may take longer than alice's 1 ms
 	my $dbh = connect_to($node, 'postgres', user => 'alice');
-	$dbh->do("SET statement_timeout = 0");
 	$dbh->do("SET default_transaction_read_only = off");
 	$dbh->do("SET search_path = public");
 	$dbh->do("SELECT persist_enqueue('watched'::regclass, jsonb_build_object('n', ?::int), true)", undef, $_)

@@ -532,6 +532,7 @@ is_deeply(
 			$everything_from,
 			qr/WARNING:  .*was forced to stop/,
 			qr/persist_pipeline worker XX001 WARNING:  .*could not be read/,
+			qr/persist_pipeline worker XX001 WARNING:  a row of persist_pipeline's tables, .*is damaged/,
 			qr/persist_pipeline worker 55000 FATAL:  .*cannot work/,
 			qr/persist_pipeline worker P0001 FATAL:  no$/,    # the deadly item
 			qr/persist_pipeline worker XX000 WARNING:  item \d+ for relation "public.deadly"/,

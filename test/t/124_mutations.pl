@@ -413,12 +413,15 @@ sub becomes_quiet
 	foreach my $pass (1 .. 2)
 	{
 		$dbh->do('SELECT persist_pause()');
-		if ($pass == 2 && $waits =~ / [1-9]\d* in the tables/)
+		if ($pass == 2
+			&& ($waits =~ / [1-9]\d* in the tables/ || one_value($dbh, "SELECT count(*) FROM $internal.persist_copied") > 0))
 		{
-			# what is parked for others now is found by the next worker, and rows in which no
-			# item begins by the next pass
+			# what is parked for others now is found by the next worker; and rows in which no
+			# item begins, which persist_resume() may have put back, by the next pass, which the
+			# entry of an item makes necessary that isn't where it was
 			$dbh->do("SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE datname = 'postgres'");
 			$dbh->do("SELECT persist_enqueue('wake'::regclass, '{}')");
+			$dbh->do("VACUUM FULL $internal.$_") foreach @journals;
 		}
 		$dbh->do('SELECT persist_resume()');
 		while (1)

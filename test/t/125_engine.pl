@@ -35,6 +35,10 @@ $node->safe_psql(
 	CREATE RULE nothing AS ON INSERT TO engine_nothing DO INSTEAD NOTHING;
 	CREATE TABLE engine_elsewhere (n int);
 	CREATE VIEW engine_view AS SELECT n FROM engine_nothing;
+	CREATE TABLE engine_some (n int);
+	CREATE RULE at_most_two AS ON INSERT TO engine_some WHERE NEW.n > 2 DO INSTEAD NOTHING;
+	CREATE VIEW engine_view_2 AS SELECT n FROM engine_some;
+	CREATE VIEW engine_view_3 AS SELECT n FROM engine_view_2;
 	CREATE RULE elsewhere AS ON INSERT TO engine_elsewhere WHERE NEW.n > 2 DO INSTEAD INSERT INTO other VALUES (NEW.n);
 });
 my $dbh = connect_to($node);
@@ -75,10 +79,12 @@ enqueue('engine_skips', 1 .. 5);
 enqueue('engine_nothing', 1 .. 3);
 enqueue('engine_elsewhere', 1 .. 5);
 enqueue('engine_view', 1 .. 4);
+enqueue('engine_view_3', 1 .. 4);
 ok(flush($node), 'flushed');
 is(account_of('engine_skips'), '2 3 0 0 0 ', 'a trigger takes rows: they are skipped');
 is(account_of('engine_nothing'), '0 3 0 0 0 ', 'so are those that a rule takes');
 is(account_of('engine_view'), '0 4 0 0 0 ', 'also one of a view\'s table');
+is(account_of('engine_view_3'), '2 2 0 0 0 ', 'or of what is beneath that');
 is(account_of('engine_elsewhere'), '2 3 0 0 0 ', 'and those that a rule takes elsewhere');
 is(one_value($dbh, "SELECT count(*) FROM other"), 3, 'where they are');
 

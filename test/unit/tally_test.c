@@ -416,6 +416,23 @@ test_clear_pending(void)
 }
 
 static void
+test_clear_parked(void)
+{
+	fill_bucket();
+	pp_tally_add(&tally, LATE, 5);
+	pp_tally_park(&tally, LATER, 2, 20);
+	pp_tally_park(&tally, crowd[1], 1, 10);
+	pp_tally_set_reason(&tally, crowd[2], REASON);
+	pp_tally_clear_parked(&tally);
+	CHECK(pp_tally_parked(&tally) == 0);
+	CHECK(tally.parked_targets == 0);
+	CHECK(!pp_tally_any_parked(&tally));
+	CHECK(is_parked(crowd[1], 0, 0));
+	CHECK(reason(crowd[2]) == 0);
+	CHECK(pending(crowd[1]) == 1 && pending(LATE) == 5);
+}
+
+static void
 test_reset(void)
 {
 	fill_bucket();
@@ -464,6 +481,7 @@ main(void)
 	TEST(test_read, "a bucket is read with its others");
 	TEST(test_spread, "targets are spread over the buckets");
 	TEST(test_clear_pending, "pending is cleared, what is parked is not");
+	TEST(test_clear_parked, "what is parked is cleared, pending is not");
 	TEST(test_reset, "a reset forgets all");
 	TEST(test_count, "what was there before is counted once");
 	return tap_finish();
