@@ -13,11 +13,9 @@
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "compat.h"
 #include "extension.h"
@@ -54,18 +52,7 @@ lock_own_target(FunctionCallInfo fcinfo)
 						errmsg("argument \"%s\" must not be null", "target")));
 	target = PG_GETARG_OID(0);
 
-	/* who may not configure it may not lock it either */
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)) &&
-		!pp_owns_relation(target, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
-					   get_rel_name(target));
-	LockRelationOid(target, ShareUpdateExclusiveLock);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation with OID %u does not exist", target)));
-	if (!pp_owns_relation(target, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
-					   get_rel_name(target));
+	pp_target_lock_own(target);
 	return target;
 }
 

@@ -18,17 +18,16 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "compat.h"
 #include "extension.h"
 #include "pause.h"
 #include "settings.h"
+#include "target.h"
 
 PG_FUNCTION_INFO_V1(persist_refuse_write);
 PG_FUNCTION_INFO_V1(persist_restore_setting);
@@ -82,13 +81,7 @@ persist_restore_setting(PG_FUNCTION_ARGS)
 						errmsg("the trigger is not one of table \"persist_settings\"")));
 
 	settings = pp_settings_read(trigger->tg_relation, trigger->tg_trigtuple, &target);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation with OID %u does not exist", target)));
-	if (!pp_owns_relation(target, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(target)),
-					   get_rel_name(target));
-	LockRelationOid(target, ShareUpdateExclusiveLock);
+	pp_target_lock_own(target);
 	pp_settings_put(extension, target, &settings);
 	pp_pause_target_changed();
 

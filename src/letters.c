@@ -424,8 +424,8 @@ take_some(Taking *taking, const int64 *ids, int nids)
 
 /*
  * Take letters away, in the current transaction: those of these ids, or all, if ids is
- * NULL, that the filter wants; damaged_too: whatever is in them.  Those that somebody else is taking are waited for, or
- * passed over.  `take` is called for each in the order in which the items came to
+ * NULL, that the filter wants; with damaged_too, whatever is in them.  Those that somebody
+ * else is taking are waited for, or passed over.  `take` is called for each in the order in which the items came to
  * their commits.  Returns how many.
  */
 uint64

@@ -184,12 +184,9 @@ pp_tally_set_reason(PpTally *tally, Oid target, int sqlstate)
 	SpinLockRelease(&tally->mutex);
 }
 
-/*
- * For a worker that begins or ends: who has settled the last item that was parked may not
- * come to take back the reason.  Where nothing is parked there is none.
- */
-void
-pp_tally_forget_reasons(PpTally *tally)
+/* No reason stays where nothing is parked, or anywhere, with all that is counted as parked. */
+static void
+clear_reasons(PpTally *tally, bool parked_too)
 {
 	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
 	{
@@ -201,12 +198,37 @@ pp_tally_forget_reasons(PpTally *tally)
 			PpTallyEntry *entry = j < PP_TALLY_WAYS ? &bucket->ways[j] : &bucket->others;
 			PpTallyEntry before = *entry;
 
+			if (parked_too)
+			{
+				entry->parked = 0;
+				entry->parked_bytes = 0;
+			}
 			if (entry->parked == 0)
 				entry->sqlstate = 0;
 			changed(tally, entry, &before);
 		}
 		SpinLockRelease(&tally->mutex);
 	}
+}
+
+/*
+ * For a worker that begins or ends: who has settled the last item that was parked may not
+ * come to take back the reason.  Where nothing is parked there is none.
+ */
+void
+pp_tally_forget_reasons(PpTally *tally)
+{
+	clear_reasons(tally, false);
+}
+
+/*
+ * Nothing is parked, as the worker has seen, which alone parks items: what is counted is of
+ * rows that somebody else has deleted or damaged.
+ */
+void
+pp_tally_clear_parked(PpTally *tally)
+{
+	clear_reasons(tally, true);
 }
 
 /* What waits for this one, or for all `others` that it may be among. */
@@ -307,32 +329,6 @@ pp_tally_clear_pending(PpTally *tally, uint64 added)
 		}
 		if (tally->added == added)
 			bucket->others.pending = 0;
-		SpinLockRelease(&tally->mutex);
-	}
-}
-
-/*
- * Nothing is parked, as the worker has seen, which alone parks items: what is counted is of
- * rows that somebody else has deleted or damaged.
- */
-void
-pp_tally_clear_parked(PpTally *tally)
-{
-	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
-	{
-		PpTallyBucket *bucket = &tally->buckets[i];
-
-		SpinLockAcquire(&tally->mutex);
-		for (int j = 0; j <= PP_TALLY_WAYS; j++)
-		{
-			PpTallyEntry *entry = j < PP_TALLY_WAYS ? &bucket->ways[j] : &bucket->others;
-			PpTallyEntry before = *entry;
-
-			entry->parked = 0;
-			entry->parked_bytes = 0;
-			entry->sqlstate = 0;
-			changed(tally, entry, &before);
-		}
 		SpinLockRelease(&tally->mutex);
 	}
 }

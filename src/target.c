@@ -19,6 +19,8 @@
 #include "parser/parse_coerce.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -513,6 +515,30 @@ pp_target_check(Oid relid)
 	rel = open_target(relid);
 	check_kind(rel);
 	relation_close(rel, AccessShareLock);
+}
+
+/* 42P01 if there is no such relation, 42501 unless it is the current user's. */
+static void
+check_own(Oid relid)
+{
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", relid)));
+	if (!pp_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/*
+ * Have nobody else configure or drop this relation before the end of the transaction.
+ * Errors: 42P01 there is none; 42501 it is not the current user's, who may not lock it then.
+ */
+void
+pp_target_lock_own(Oid relid)
+{
+	check_own(relid);
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
+	check_own(relid); /* it may have gone or changed hands meanwhile */
 }
 
 /* A conversion starts: the target must not go away under it. */

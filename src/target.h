@@ -92,6 +92,7 @@ typedef struct PpTarget
 extern PpTarget *pp_target_get(Oid relid);
 extern PpTarget *pp_target_get_by_row_type(Oid row_type);
 extern void pp_target_check(Oid relid);
+extern void pp_target_lock_own(Oid relid);
 extern void pp_target_use(PpTarget *target);
 extern void pp_target_release(PpTarget *target, bool failed);
 extern void pp_target_begin_code(PpTarget *target);
