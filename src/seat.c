@@ -116,8 +116,7 @@ pp_seat_top_up_ids(void)
 	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
 
 	if (!OidIsValid(pp_seat.claim.extension) ||
-		!(few_positions || pp_lease_is_low(&pp_seat.claim) ||
-		  pp_lease_is_unwritten(&pp_seat.claim)))
+		!(few_positions || pp_lease_is_low(&pp_seat.claim)))
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -125,8 +124,6 @@ pp_seat_top_up_ids(void)
 		pp_lease_top_up(&pp_seat.claim);
 	if (few_positions)
 		pp_lease_positions(&pp_seat.claim);
-	if (pp_lease_is_unwritten(&pp_seat.claim))
-		pp_lease_write_down(&pp_seat.claim);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_seat.batch_context);
 }

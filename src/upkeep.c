@@ -15,6 +15,7 @@
 #include "attempt.h"
 #include "intake.h"
 #include "journal.h"
+#include "lease.h"
 #include "letterbox.h"
 #include "letters.h"
 #include "parking.h"
@@ -111,6 +112,25 @@ expire(void)
 	pp_letterbox_expire(claim);
 }
 
+static void
+write_leases(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pp_lease_write_down(claim);
+	CommitTransactionCommand();
+}
+
+/* What shared memory knows is enough until a crash, and the sequence is enough after it. */
+static void
+look_after_leases(void)
+{
+	static bool waits = false;
+
+	if (OidIsValid(claim->extension) && pp_lease_is_unwritten(claim))
+		look_after(write_leases, &waits);
+}
+
 void
 pp_upkeep_journals(void)
 {
@@ -118,6 +138,7 @@ pp_upkeep_journals(void)
 
 	since_journals = 0;
 	look_after(rotate, &waits);
+	look_after_leases();
 }
 
 static void
@@ -190,6 +211,7 @@ pp_upkeep_idle(void)
 	mend_counts();
 	if (since_journals > 0)
 		pp_upkeep_journals();
+	look_after_leases();
 	if (since_account >= PP_ACCOUNT_COMPACT / 4)
 		look_after_account();
 	look_after_letters();

@@ -2,7 +2,8 @@
  *
  * upkeep.h
  *	  What the worker does between its batches, so that nothing grows: journals are
- *	  emptied, the account is added up, dead letters that are too old go.
+ *	  emptied, the account is added up, dead letters that are too old go, leases of ids are
+ *	  written down.
  *
  *-------------------------------------------------------------------------
  */

@@ -132,7 +132,7 @@ sub becomes_quiet
 	is(one_value($dbh, "SELECT format('%s %s %s %s', items_pending, items_parked, journal_bytes, ring_used) FROM persist_queue"),
 		'0 0 0 0', "$name: $when: nothing is held");
 	none("$when: nothing is left in our tables",
-		join ' UNION ALL ', map { "SELECT '$_', pos FROM persist_$_" } qw(parked journal_1 journal_2 journal_3));
+		join ' UNION ALL ', map { "SELECT '$_', pos FROM persist_pipeline_internal.persist_$_" } qw(parked journal_1 journal_2 journal_3));
 	return $quiet;
 }
 
