@@ -22,10 +22,7 @@ count_bits(const uint8 *bitmap, int natts)
 	if (natts % 8 != 0 && bitmap[natts / 8] >> (natts % 8) != 0)
 		return -1;
 	for (int i = 0; i < PpBitmapBytes(natts); i++)
-	{
-		for (uint8 bits = bitmap[i]; bits != 0; bits &= bits - 1)
-			n++;
-	}
+		n += __builtin_popcount(bitmap[i]);
 	return n;
 }
 
@@ -87,38 +84,29 @@ varlena_size(const char *value, uint32 available)
 	return VARSIZE_4B(value);
 }
 
-/* The size of the value at the beginning of so many bytes; more than that: it isn't one. */
-static uint64
-value_size(const PpAttribute *attribute, const char *value, uint32 available)
+/*
+ * Where the value ends that is the next one of such a column; 0: there can't be one.
+ * A short varlena isn't aligned, and padding is zero.
+ */
+static inline uint64
+end_of_value(const PpAttribute *attribute, const char *values, uint32 offset, uint32 available)
 {
+	uint64 begin = att_align_nominal(offset, attribute->alignment);
 	uint64 size;
 
 	if (attribute->length > 0)
-		return attribute->length;
-	if (attribute->length == -1)
-		size = varlena_size(value, available);
-	else
-		size = strnlen(value, available) + 1;
-	return size > 0 ? size : (uint64) available + 1;
-}
-
-/* The offset of the next value of such a column. */
-static uint32
-align(const PpAttribute *attribute, uint32 offset, const char *values, uint32 available)
-{
-	/* a short varlena isn't aligned, and padding is zero */
+		return begin + attribute->length;
 	if (attribute->length == -1 && offset < available && values[offset] != 0)
-		return offset;
-	return att_align_nominal(offset, attribute->alignment);
-}
-
-/* Does a value that isn't a short varlena begin where such a column's does? */
-static bool
-is_aligned(const PpAttribute *attribute, uint32 offset, const char *values, uint32 available)
-{
-	if (attribute->length == -1 && offset < available && VARATT_IS_1B(values + offset))
-		return true;
-	return offset == att_align_nominal(offset, attribute->alignment);
+	{
+		if (offset != begin && !VARATT_IS_1B(values + offset))
+			return 0;
+		begin = offset;
+	}
+	if (begin >= available)
+		return 0;
+	size = attribute->length == -1 ? varlena_size(values + begin, available - begin)
+								   : strnlen(values + begin, available - begin) + 1;
+	return size > 0 ? begin + size : 0;
 }
 
 /*
@@ -137,17 +125,14 @@ pp_item_fits(const PpItem *item, const PpAttribute *attributes, int n)
 		return false;
 	for (int i = 0; i < n; i++)
 	{
-		uint64 size;
+		uint64 end;
 
 		if ((tuple->t_infomask & HEAP_HASNULL) && att_isnull(i, tuple->t_bits))
 			continue;
-		offset = align(&attributes[i], offset, values, available);
-		if (offset > available || !is_aligned(&attributes[i], offset, values, available))
+		end = end_of_value(&attributes[i], values, offset, available);
+		if (end == 0 || end > available)
 			return false;
-		size = value_size(&attributes[i], values + offset, available - offset);
-		if (size > available - offset)
-			return false;
-		offset += size;
+		offset = end;
 	}
 	return true;
 }
