@@ -33,7 +33,8 @@ END
 	$_->remove for grep { $_->{owner} == $$ } values %running;
 }
 
-# Make and start one.  Options: settings => { name => value }.
+# Make and start one.  Options: settings => { name => value }; under => [...]: a command that
+# runs the server, such as valgrind.
 sub new
 {
 	my ($class, %options) = @_;
@@ -45,6 +46,7 @@ sub new
 	my $dir = tempdir('server.XXXXXX', TMPDIR => 1);
 	my $self = bless {
 		owner => $$,
+		under => $options{under},
 		bin => $bin,
 		dir => $dir,
 		data => "$dir/data",
@@ -80,8 +82,22 @@ sub start
 {
 	my ($self) = @_;
 
-	$self->_quietly('pg_ctl', 'start', '-w', '-D', $self->{data}, '-l', $self->{log});
+	$self->_quietly('pg_ctl', 'start', '-w', '-D', $self->{data}, '-l', $self->{log}, $self->_program);
 	return;
+}
+
+# The option that names another program than the server's own.
+sub _program
+{
+	my ($self) = @_;
+	my $path = "$self->{dir}/postgres";
+
+	return if !$self->{under};
+	open my $file, '>', $path or croak "$path: $!";
+	print {$file} "#!/bin/sh\nexec @{$self->{under}} '$self->{bin}/postgres' \"\$@\"\n";
+	close $file or croak "$path: $!";
+	chmod 0755, $path or croak "$path: $!";
+	return ('-p', $path);
 }
 
 # Stop it: 'smart', 'fast' or 'immediate'.
