@@ -55,6 +55,7 @@ OBJS = \
 	src/pause.o \
 	src/shape.o \
 	src/role_settings.o \
+	src/plpgsql_watch.o \
 	src/leftovers.o \
 	src/identity.o \
 	src/statement.o \

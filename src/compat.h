@@ -216,6 +216,13 @@ pp_has_replication_origin(void)
 #endif
 }
 
+/* 18: not only PL/pgSQL keeps functions; which row of pg_proc one was compiled from */
+#if PG_VERSION_NUM >= 180000
+#define pp_plpgsql_xmin(function) ((function)->cfunc.fn_xmin)
+#else
+#define pp_plpgsql_xmin(function) ((function)->fn_xmin)
+#endif
+
 /* 16: one function checks whose an object is, and the rights to a tablespace */
 #if PG_VERSION_NUM < 160000
 #define pp_owns_database(database, role) pg_database_ownercheck(database, role)

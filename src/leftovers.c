@@ -20,16 +20,18 @@
 #include "compat.h"
 #include "config.h"
 #include "leftovers.h"
+#include "plpgsql_watch.h"
 
 /* They may keep something of a role's even where they were there before */
 static const char *const stateful_libraries[] = {
-	"dblink", "mysql_fdw",	"oracle_fdw", "plperl", "pljava",
-	"pltcl",  "plpython3", "plv8",	   "postgres_fdw", "tds_fdw",
+	"dblink",  "mysql_fdw", "oracle_fdw", "plperl", "plpgsql",		"plpython3",
+	"pljava", "pltcl",	   "plv8",		  "postgres_fdw", "tds_fdw",
 };
 
 static int libraries_at_start;
 static bool always_spent = false;
 static Oid current_role = InvalidOid;
+static Oid last_role = InvalidOid;
 static int placeholders; /* before the role's code ran */
 static Oid spent_by = InvalidOid;
 
@@ -66,6 +68,13 @@ is_listed(List *names, const char *name)
 	return false;
 }
 
+/* Is it one that keeps nothing, as the list says?  PL/pgSQL does, unless we see to it. */
+static bool
+is_stateless(List *names, const char *name)
+{
+	return is_listed(names, name) && (strcmp(name, "plpgsql") != 0 || pp_plpgsql_is_watched());
+}
+
 /*
  * Libraries of the system come with those of the server; and conversions of encodings are the
  * server's own.
@@ -85,7 +94,7 @@ look_at_library(struct dl_phdr_info *info, size_t size, void *arg)
 	char name[MAXPGPATH];
 
 	get_name(info->dlpi_name, name, sizeof(name));
-	if (is_systems(info->dlpi_name, name) || is_listed(libraries->stateless, name))
+	if (is_systems(info->dlpi_name, name) || is_stateless(libraries->stateless, name))
 		return 0;
 	libraries->others++;
 	for (int i = 0; i < lengthof(stateful_libraries); i++)
@@ -160,8 +169,10 @@ has_temp_schema(void)
 void
 pp_leftovers_init(void)
 {
-	Libraries libraries = find_libraries();
+	Libraries libraries;
 
+	pp_plpgsql_watch_init();
+	libraries = find_libraries();
 	libraries_at_start = libraries.others;
 	always_spent = libraries.stateful;
 }
@@ -170,7 +181,9 @@ pp_leftovers_init(void)
 void
 pp_leftovers_begin(Oid role)
 {
-	current_role = role;
+	if (role != last_role)
+		pp_plpgsql_forget();
+	current_role = last_role = role;
 	placeholders = count_placeholders();
 }
 

@@ -4,7 +4,8 @@
  *	  What a role's code leaves behind in the worker: cleared, or else the process is spent.
  *
  * The next role's code must find a session of its own.  What the server can reset is reset
- * after each transaction (identity.c).  What nobody can reset spends the process: it goes
+ * after each transaction (identity.c), and what is compiled in PL/pgSQL before another role's
+ * (plpgsql_watch.h).  What nobody can reset spends the process: it goes
  * on for that role, and makes way for a new one before another role's turn.  These do:
  *
  *	a library that the code has loaded, which may keep connections, an interpreter or

@@ -138,6 +138,31 @@ leftover('LISTEN', "BEGIN EXECUTE 'LISTEN mallory'; EXCEPTION WHEN OTHERS THEN N
 leftover('cursor WITH HOLD', "EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'", 'SELECT count(*) FROM pg_cursors WHERE is_holdable', '0');
 leftover('SET CONSTRAINTS and SET TRANSACTION', "EXECUTE 'SET CONSTRAINTS ALL DEFERRED'; EXECUTE 'SET TRANSACTION READ ONLY'; EXECUTE 'SET TRANSACTION READ WRITE'; EXCEPTION WHEN OTHERS THEN NULL",
 	"current_setting('transaction_read_only')", 'off');
+# a function in plpgsql keeps the types that it was compiled with, found along the search path
+$admin->do('CREATE DOMAIN public.label AS text');
+do_as($node, 'mallory', q{CREATE DOMAIN mallory.label AS text CHECK (mallory.note('label'))});
+do_as($node, 'bob', q{
+	CREATE FUNCTION bobs.label() RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		l label := 'x';
+	BEGIN
+		RETURN (SELECT typnamespace::regnamespace FROM pg_catalog.pg_type WHERE oid = pg_typeof(l));
+	END $$;
+	CREATE TABLE bobs.labelled (n int);
+	CREATE FUNCTION bobs.labelled() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE l label := 'x'; BEGIN RETURN NEW; END $$;
+	CREATE TRIGGER x BEFORE INSERT ON bobs.labelled FOR EACH ROW EXECUTE FUNCTION bobs.labelled();
+	GRANT INSERT ON bobs.labelled TO mallory});
+arm($node);
+leftover('the type of a variable in plpgsql', 'PERFORM bobs.label(); INSERT INTO bobs.labelled VALUES (1)', 'bobs.label()', 'public');
+foreach my $role ('mallory', 'bob')
+{
+	do_as($node, $role, q{SELECT persist_enqueue('bobs.labelled'::regclass, '{"n": 2}')});
+	settled($node);
+}
+is(ran_in($node, 'label'), 'mallory mallory', 'the type of a variable in plpgsql: its CHECK runs as nobody else');
+is(one_value($admin, 'SELECT count(*) FROM bobs.labelled'), 4, 'the type of a variable in plpgsql: all rows land');
+disarm($node);
+
 if (one_value($admin, "SELECT count(*) FROM pg_available_extensions WHERE name = 'plperl'"))
 {
 	$admin->do('CREATE EXTENSION plperl');
