@@ -2,10 +2,17 @@
 
 \echo Use "CREATE EXTENSION persist_pipeline" to load this file. \quit
 
--- What is the extension's own, where nobody else may create anything.
+-- What is the extension's own, where nobody else may create anything.  And nobody else may
+-- name its tables: a foreign key, a trigger or a rule for one waits for a strong lock
+-- before anything asks who wants it, and all who enqueue would wait behind it.
 CREATE SCHEMA persist_pipeline_internal;
 COMMENT ON SCHEMA persist_pipeline_internal IS
 'Internal: tables and functions of extension persist_pipeline.';
+
+-- What the worker's INSERT names, as the enqueuer.
+CREATE SCHEMA persist_pipeline_batch;
+COMMENT ON SCHEMA persist_pipeline_batch IS
+'Internal: functions of extension persist_pipeline that everybody may execute.';
 
 -- Ids.  The increment is PP_LEASE_IDS in src/lease.h: a backend or the worker
 -- takes so many at a time.
@@ -529,18 +536,18 @@ COMMENT ON FUNCTION persist_revoke(regrole) IS
 
 -- Internal ----------------------------------------------------------------
 
-CREATE FUNCTION persist_pipeline_internal.persist_batch(token bigint, shape anyelement)
+CREATE FUNCTION persist_pipeline_batch.persist_batch(token bigint, shape anyelement)
 RETURNS SETOF anyelement
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_batch';
-COMMENT ON FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement) IS
+COMMENT ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelement) IS
 'Internal: the rows of the batch, for the INSERT of the pipeline, which knows the token; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer. Errors: 0A000 it isn''t called in FROM.';
 
-CREATE FUNCTION persist_pipeline_internal.persist_batch_row()
+CREATE FUNCTION persist_pipeline_batch.persist_batch_row()
 RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_batch_row';
-COMMENT ON FUNCTION persist_pipeline_internal.persist_batch_row() IS
+COMMENT ON FUNCTION persist_pipeline_batch.persist_batch_row() IS
 'Internal: true; counts the rows of the batch, for the INSERT of the pipeline.';
 
 CREATE FUNCTION persist_pipeline_internal.persist_close()
@@ -555,10 +562,10 @@ COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
 -- that is granted.
 SELECT persist_pipeline_internal.persist_close();
 
--- what the worker's INSERT calls, as the enqueuer; and pg_dump has to look at the names
-GRANT USAGE ON SCHEMA persist_pipeline_internal TO PUBLIC;
-GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement) TO PUBLIC;
-GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_batch_row() TO PUBLIC;
+-- what the worker's INSERT calls, as the enqueuer
+GRANT USAGE ON SCHEMA persist_pipeline_batch TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelement) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch_row() TO PUBLIC;
 
 -- these ask for ownership themselves
 GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text) TO PUBLIC;

@@ -95,25 +95,31 @@ pp_extension_owner(Oid extension)
 	return tuple ? ((Form_pg_extension) GETSTRUCT(tuple))->extowner : InvalidOid;
 }
 
-/*
- * The installation's own schema; InvalidOid if it isn't there, or is somebody else's of
- * that name.  It is known by its OID from then on.
- */
-static Oid
-internal_schema(Oid extension)
+/* A schema of the installation's own; known by its OID, once it has been found */
+typedef struct OwnSchema
 {
-	static Oid known_extension = InvalidOid;
-	static Oid known_schema = InvalidOid;
-	Oid schema;
+	const char *name;
+	Oid oid;
+	Oid extension;
+} OwnSchema;
 
-	if (extension == known_extension)
-		return known_schema;
-	schema = get_namespace_oid(PP_INTERNAL_SCHEMA, true);
-	if (!OidIsValid(schema) || getExtensionOfObject(NamespaceRelationId, schema) != extension)
+static OwnSchema internal_schema = {.name = PP_INTERNAL_SCHEMA};
+static OwnSchema batch_schema = {.name = PP_BATCH_SCHEMA};
+
+/* InvalidOid if it isn't there, or is somebody else's of that name. */
+static Oid
+find_schema(OwnSchema *schema, Oid extension)
+{
+	Oid oid;
+
+	if (extension == schema->extension)
+		return schema->oid;
+	oid = get_namespace_oid(schema->name, true);
+	if (!OidIsValid(oid) || getExtensionOfObject(NamespaceRelationId, oid) != extension)
 		return InvalidOid;
-	known_schema = schema;
-	known_extension = extension;
-	return schema;
+	schema->oid = oid;
+	schema->extension = extension;
+	return oid;
 }
 
 /* A relation of the installation, by its name; InvalidOid if it isn't there. */
@@ -121,7 +127,7 @@ Oid
 pp_extension_relation(Oid extension, const char *name)
 {
 	Oid schema = strcmp(name, "persist_settings") == 0 ? pp_extension_schema(extension)
-													   : internal_schema(extension);
+													   : find_schema(&internal_schema, extension);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
@@ -171,7 +177,7 @@ find_function(Oid extension, int which)
 
 	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 						   CStringGetDatum(functions[which].name), PointerGetDatum(arguments),
-						   ObjectIdGetDatum(internal_schema(extension)));
+						   ObjectIdGetDatum(find_schema(&batch_schema, extension)));
 }
 
 /*
@@ -182,7 +188,8 @@ Oid
 pp_extension_refused_to(Oid extension, Oid role)
 {
 	bool may_look =
-		pp_namespace_aclcheck(internal_schema(extension), role, ACL_USAGE) == ACLCHECK_OK;
+		pp_namespace_aclcheck(find_schema(&batch_schema, extension), role, ACL_USAGE) ==
+		ACLCHECK_OK;
 
 	for (int i = 0; i < FUNCTIONS; i++)
 	{

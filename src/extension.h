@@ -4,10 +4,11 @@
  *	  The installation of the extension in the current database: is it there, is
  *	  it whole, and does its SQL fit this library?
  *
- * What is for users is in the schema that the extension was created in.  What is its own,
- * its tables and the functions that the worker's INSERT calls, is in a schema of its own,
- * PP_INTERNAL_SCHEMA, where nobody else can put something of the same name.  But for
- * persist_settings: pg_dump has to get at that, whoever runs it.
+ * What is for users is in the schema that the extension was created in.  What is its own
+ * is in schemas of its own, where nobody else can put something of the same name: its tables
+ * in PP_INTERNAL_SCHEMA, where nobody else can name them, and the functions that the
+ * worker's INSERT calls as the enqueuer in PP_BATCH_SCHEMA.  But for persist_settings:
+ * pg_dump has to get at that, whoever runs it.
  *
  * An installation is named by the OID of its pg_extension row: DROP and CREATE
  * EXTENSION make another one.  Items belong to the installation that they were
@@ -24,6 +25,7 @@
 #include "utils/relcache.h"
 
 #define PP_INTERNAL_SCHEMA "persist_pipeline_internal"
+#define PP_BATCH_SCHEMA "persist_pipeline_batch"
 
 extern Oid pp_extension_oid(void);
 extern const char *pp_extension_fault(Oid extension);

@@ -224,8 +224,8 @@ static const char *const enqueuers_functions[] = {
 	"persist_flush(pg_catalog.interval, pg_catalog.regclass)",
 };
 
-/* Of our own */
-static const char *const internal_functions[] = {
+/* Of PP_BATCH_SCHEMA */
+static const char *const batch_functions[] = {
 	"persist_batch(pg_catalog.int8, pg_catalog.anyelement)",
 	"persist_batch_row()",
 };
@@ -277,11 +277,11 @@ change_rights(const char *verb, const char *preposition, const char *schema, con
 	SPI_connect();
 	if (with_schema)
 		execute(psprintf("%s USAGE ON SCHEMA %s %s %s", verb, schema, preposition, role));
-	execute(psprintf("%s USAGE ON SCHEMA " PP_INTERNAL_SCHEMA " %s %s", verb, preposition, role));
+	execute(psprintf("%s USAGE ON SCHEMA " PP_BATCH_SCHEMA " %s %s", verb, preposition, role));
 	change_execute(verb, preposition, schema, enqueuers_functions, lengthof(enqueuers_functions),
 				   role);
-	change_execute(verb, preposition, PP_INTERNAL_SCHEMA, internal_functions,
-				   lengthof(internal_functions), role);
+	change_execute(verb, preposition, PP_BATCH_SCHEMA, batch_functions,
+				   lengthof(batch_functions), role);
 	SPI_finish();
 }
 

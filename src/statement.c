@@ -31,7 +31,7 @@
 /* Plans are dropped all together when there are so many: nothing grows for ever. */
 #define MAX_PLANS 512
 
-#define BATCH_FUNCTION PP_INTERNAL_SCHEMA ".persist_batch"
+#define BATCH_FUNCTION PP_BATCH_SCHEMA ".persist_batch"
 
 typedef struct PlanKey
 {
@@ -259,7 +259,7 @@ compose(Relation rel, const uint8 *carried)
 	}
 
 	return psprintf("INSERT INTO %s%s%s%s%s SELECT %s FROM " BATCH_FUNCTION
-					"($1, NULL::%s) AS b WHERE " PP_INTERNAL_SCHEMA ".persist_batch_row()",
+					"($1, NULL::%s) AS b WHERE " PP_BATCH_SCHEMA ".persist_batch_row()",
 					target, into.len > 0 ? " (" : "", into.data, into.len > 0 ? ")" : "",
 					overriding ? " OVERRIDING SYSTEM VALUE" : "", select.data, target);
 }

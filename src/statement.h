@@ -6,8 +6,8 @@
  * The statement goes through SPI, and the rows reach it through a set-returning function:
  *
  *	INSERT INTO s.t (a, b) SELECT b.a, b.b
- *	  FROM persist_pipeline_internal.persist_batch($1, NULL::s.t) AS b
- *	 WHERE persist_pipeline_internal.persist_batch_row()
+ *	  FROM persist_pipeline_batch.persist_batch($1, NULL::s.t) AS b
+ *	 WHERE persist_pipeline_batch.persist_batch_row()
  *
  * It names no type but the target's own row, so that the role needs no right to the
  * schemas of its columns' types.  Everybody may execute these functions, since the INSERT

@@ -12,8 +12,8 @@
  * until the end of their transaction: what they change must not be in use, and what
  * is dropped has to be counted.
  *
- * Nobody indexes the extension's own tables, only superusers lock them, and their guards,
- * once enabled, always fire.
+ * Nobody indexes the extension's own tables, only superusers lock them, by whatever
+ * statement, and their guards, once enabled, always fire.
  *
  *-------------------------------------------------------------------------
  */
@@ -499,17 +499,120 @@ refuse_lock(void)
 					errdetail("All who enqueue would wait for it.")));
 }
 
+static bool
+lists_own_table(List *names)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		if (is_own_table(lfirst_node(RangeVar, cell)))
+			return true;
+	}
+	return false;
+}
+
+/* Does one of these constraints, or of these columns', refer to a table of ours? */
+static bool
+refers_to_own_table(List *elements)
+{
+	ListCell *cell;
+
+	foreach (cell, elements)
+	{
+		Node *element = lfirst(cell);
+
+		if (IsA(element, ColumnDef) && refers_to_own_table(((ColumnDef *) element)->constraints))
+			return true;
+		if (IsA(element, Constraint) && ((Constraint *) element)->pktable &&
+			is_own_table(((Constraint *) element)->pktable))
+			return true;
+	}
+	return false;
+}
+
+static bool
+alters_for_own_table(const AlterTableStmt *stmt)
+{
+	ListCell *cell;
+
+	foreach (cell, stmt->cmds)
+	{
+		Node *definition = lfirst_node(AlterTableCmd, cell)->def;
+
+		if (definition && IsA(definition, PartitionCmd) && ((PartitionCmd *) definition)->name &&
+			is_own_table(((PartitionCmd *) definition)->name))
+			return true;
+		if (definition && refers_to_own_table(list_make1(definition)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the statement name a table of ours, to wait for a strong lock on it, before anything
+ * asks who may do that, or has said no?  Those who enqueue would wait behind it.
+ */
+static bool
+would_lock(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_CreateTrigStmt:
+			return is_own_table(((CreateTrigStmt *) stmt)->relation);
+		case T_RuleStmt:
+			return is_own_table(((RuleStmt *) stmt)->relation);
+		case T_CreateStmt:
+			return refers_to_own_table(((CreateStmt *) stmt)->tableElts);
+		case T_AlterTableStmt:
+			return alters_for_own_table((AlterTableStmt *) stmt);
+		case T_TruncateStmt:
+			return lists_own_table(((TruncateStmt *) stmt)->relations);
+		case T_LockStmt:
+			return lists_own_table(((LockStmt *) stmt)->relations);
+		default:
+			return false;
+	}
+}
+
+/* Does it make one, for a constraint? */
+static bool
+adds_index(const AlterTableStmt *stmt)
+{
+	ListCell *cell;
+
+	foreach (cell, stmt->cmds)
+	{
+		Node *definition = lfirst_node(AlterTableCmd, cell)->def;
+		List *constraints = definition && IsA(definition, ColumnDef)
+								? ((ColumnDef *) definition)->constraints
+								: list_make1(definition);
+		ListCell *other;
+
+		foreach (other, constraints)
+		{
+			Constraint *constraint = lfirst(other);
+
+			if (constraint && IsA(constraint, Constraint) &&
+				(constraint->contype == CONSTR_PRIMARY || constraint->contype == CONSTR_UNIQUE ||
+				 constraint->contype == CONSTR_EXCLUSION))
+				return true;
+		}
+	}
+	return false;
+}
+
 /*
  * An index, unique or of an expression that fails, would keep the worker from writing.
  * 42501.
  */
 static void
-check_index(const IndexStmt *stmt)
+check_index(const RangeVar *relation)
 {
-	if (!creating_extension && is_own_table(stmt->relation))
+	if (!creating_extension && relation && is_own_table(relation))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
-							   stmt->relation->relname),
+							   relation->relname),
 						errdetail("Only the extension itself uses it.")));
 }
 
@@ -568,8 +671,12 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		database = needed_database(stmt);
 	if (IsTransactionState() && concerns_extension(stmt))
 		hold_extension();
+	if (IsTransactionState() && !superuser() && would_lock(stmt))
+		refuse_lock();
 	if (IsTransactionState() && IsA(stmt, IndexStmt))
-		check_index((IndexStmt *) stmt);
+		check_index(((IndexStmt *) stmt)->relation);
+	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && adds_index((AlterTableStmt *) stmt))
+		check_index(((AlterTableStmt *) stmt)->relation);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && enables_guards((AlterTableStmt *) stmt))
 		planned = with_guards(planned);
 	if (IsTransactionState() && IsA(stmt, LockStmt) && !superuser())

@@ -22,7 +22,7 @@ SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in it
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
 	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
-	|| 'persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_waiting_rows() '
+	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_waiting_rows() '
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
@@ -35,7 +35,7 @@ SELECT is_empty($$SELECT c.relname, e.event FROM member_relation AS c, unnest('{
 		AND t.tgtype & CASE e.event WHEN 'INSERT' THEN 4 WHEN 'DELETE' THEN 8 ELSE 16 END <> 0)
 	AND (c.relname, e.event) <> ('persist_settings', 'INSERT')$$, 'nor writes one: triggers that always fire, before each statement and row');
 SELECT is_empty($$SELECT c.relname FROM member_relation AS c WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 32 <> 0)$$, 'and before TRUNCATE');
-SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid = 'persist_pipeline_internal'::regnamespace)$$, 'and nothing else but that schema');
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid IN ('persist_pipeline_internal'::regnamespace, 'persist_pipeline_batch'::regnamespace))$$, 'and nothing else but those schemas');
 
 -- functions
 SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
@@ -59,7 +59,7 @@ SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boo
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue_many', ARRAY['regclass', 'jsonb'], 'bigint[]');
 SELECT function_returns(:'schema', 'persist_flush', ARRAY['interval', 'regclass'], 'boolean');
-SELECT function_returns('persist_pipeline_internal', 'persist_batch', ARRAY['bigint', 'anyelement'], 'setof anyelement');
+SELECT function_returns('persist_pipeline_batch', 'persist_batch', ARRAY['bigint', 'anyelement'], 'setof anyelement');
 SELECT function_returns(:'schema', 'persist_grant', ARRAY['regrole'], 'void');
 SELECT function_returns(:'schema', 'persist_revoke', ARRAY['regrole'], 'void');
 SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
@@ -95,7 +95,7 @@ SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN
 -- privileges
 CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
+	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
 	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) <> ('persist_settings', 'SELECT')$$, 'PUBLIC may do nothing with a relation, but for pg_dump');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
@@ -104,7 +104,7 @@ SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT']
 SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_internal.persist_batch(bigint,anyelement) persist_pipeline_internal.persist_batch_row() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
+	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings

@@ -12,7 +12,7 @@ CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO target_batch_function.seen
 	SELECT TG_WHEN || ' ' || TG_LEVEL, count(*) FROM generate_series(-1, 1) AS token,
-		persist_pipeline_internal.persist_batch(token, NULL::target_batch_function.t) AS b;
+		persist_pipeline_batch.persist_batch(token, NULL::target_batch_function.t) AS b;
 	RETURN NEW;
 END $$;
 CREATE TRIGGER before_statement BEFORE INSERT ON t EXECUTE FUNCTION steal();
@@ -29,15 +29,15 @@ SELECT how, count(*) AS times, sum(rows_) AS rows_ FROM seen GROUP BY how ORDER 
 
 -- with another row type, through EXECUTE, a cursor, a SQL function and a nested enqueue; and
 -- no token is to be found in what a trigger can look at
-CREATE FUNCTION sneak() RETURNS SETOF text LANGUAGE sql VOLATILE AS $$SELECT persist_pipeline_internal.persist_batch(0, 'x'::text)$$;
+CREATE FUNCTION sneak() RETURNS SETOF text LANGUAGE sql VOLATILE AS $$SELECT persist_pipeline_batch.persist_batch(0, 'x'::text)$$;
 CREATE OR REPLACE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
 	n int := 0;
 	r record;
 BEGIN
-	FOR r IN EXECUTE 'SELECT * FROM persist_pipeline_internal.persist_batch(NULL, 1::bigint) AS b' LOOP n := n + 1; END LOOP;
+	FOR r IN EXECUTE 'SELECT * FROM persist_pipeline_batch.persist_batch(NULL, 1::bigint) AS b' LOOP n := n + 1; END LOOP;
 	FOR r IN SELECT * FROM target_batch_function.sneak() LOOP n := n + 1; END LOOP;
-	FOR r IN EXECUTE 'INSERT INTO target_batch_function.seen SELECT b.b, b.a FROM persist_pipeline_internal.persist_batch(0, NULL::target_batch_function.t) AS b RETURNING *' LOOP n := n + 1; END LOOP;
+	FOR r IN EXECUTE 'INSERT INTO target_batch_function.seen SELECT b.b, b.a FROM persist_pipeline_batch.persist_batch(0, NULL::target_batch_function.t) AS b RETURNING *' LOOP n := n + 1; END LOOP;
 	INSERT INTO target_batch_function.seen VALUES ('again', n);
 	IF current_query() ~ 'batch' OR EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND query ~ 'persist_batch')
 		OR EXISTS (SELECT FROM pg_cursors WHERE statement ~ 'persist_batch') OR EXISTS (SELECT FROM pg_prepared_statements) THEN
@@ -57,13 +57,13 @@ SELECT how, count(*) AS times, sum(rows_) AS rows_ FROM seen GROUP BY how ORDER 
 CREATE ROLE pp_curious;
 GRANT USAGE ON SCHEMA target_batch_function TO pp_curious;
 SET ROLE pp_curious;
-SELECT * FROM persist_pipeline_internal.persist_batch(1, NULL::seen);
-SELECT count(*) FROM persist_pipeline_internal.persist_batch(NULL, true) AS b ("none"), generate_series(1, 3);
-SELECT persist_pipeline_internal.persist_batch(2, 'x'::text);
+SELECT * FROM persist_pipeline_batch.persist_batch(1, NULL::seen);
+SELECT count(*) FROM persist_pipeline_batch.persist_batch(NULL, true) AS b ("none"), generate_series(1, 3);
+SELECT persist_pipeline_batch.persist_batch(2, 'x'::text);
 \set VERBOSITY sqlstate
-SELECT persist_pipeline_internal.persist_batch(3, ROW(1, 2));
-SELECT * FROM persist_pipeline_internal.persist_batch(4, ROW(1, 2));
-SELECT persist_pipeline_internal.persist_batch(5, NULL);
+SELECT persist_pipeline_batch.persist_batch(3, ROW(1, 2));
+SELECT * FROM persist_pipeline_batch.persist_batch(4, ROW(1, 2));
+SELECT persist_pipeline_batch.persist_batch(5, NULL);
 \set VERBOSITY default
 RESET ROLE;
 DROP ROLE pp_curious;

@@ -635,8 +635,8 @@ my %faults = (
 		"ALTER SEQUENCE persist_pipeline_internal.somewhere RENAME TO persist_id_seq"
 	],
 	'no function' => [
-		"ALTER FUNCTION persist_pipeline_internal.persist_batch RENAME TO somewhere",
-		"ALTER FUNCTION persist_pipeline_internal.somewhere RENAME TO persist_batch"
+		"ALTER FUNCTION persist_pipeline_batch.persist_batch RENAME TO somewhere",
+		"ALTER FUNCTION persist_pipeline_batch.somewhere RENAME TO persist_batch"
 	]);
 
 foreach my $fault (sort keys %faults)
@@ -693,7 +693,7 @@ foreach my $fault (sort keys %faults)
 }
 
 # a part of it has been dropped
-foreach my $part ("SEQUENCE persist_pipeline_internal.persist_id_seq", "FUNCTION persist_pipeline_internal.persist_batch(bigint, anyelement)")
+foreach my $part ("SEQUENCE persist_pipeline_internal.persist_id_seq", "FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelement)")
 {
 	anew();
 	$states{idle}->();

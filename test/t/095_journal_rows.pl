@@ -460,7 +460,7 @@ ok(flush($node, 'anew'), 'replaced: flushed');
 my $anew = connect_to($node, 'anew');
 $anew->do("SELECT persist_enqueue('t'::regclass, '{\"n\": 2}'::jsonb)");    # the session knows the extension now
 is(one_value($anew, "SELECT persist_flush()"), 1, 'replaced: flushed');
-$anew->do("ALTER FUNCTION persist_pipeline_internal.persist_batch RENAME TO hidden");
+$anew->do("ALTER FUNCTION persist_pipeline_batch.persist_batch RENAME TO hidden");
 $from = log_position($node);
 $anew->do("SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE datname = 'anew'");
 $node->wait_for_log(qr/persist_pipeline worker 55000 FATAL: .*cannot work/, $from);

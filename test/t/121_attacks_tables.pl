@@ -232,6 +232,52 @@ is(try_sql(session($node, $_->[0]), "DO 'BEGIN LOCK TABLE $_->[1]{name}; END'"),
 session($node, 'all_data')->do('CREATE VIEW pg_temp.through AS SELECT * FROM persist_pipeline_internal.persist_journal_1');
 is(try_sql(session($node, 'all_data'), "DO 'BEGIN LOCK TABLE $_; END'"), '42501', "LOCK TABLE $_ is refused")
   foreach 'pg_temp.through', 'persist_dead_letters', 'persist_settings';
+# Whoever can name a table can wait for a strong lock on it, whatever his rights; and those
+# who enqueue would wait behind him.
+$admin->do("SELECT persist_grant('bob')");
+my $locker = connect_to($node);
+foreach my $who ('bob', 'all_data')
+{
+	my $dbh = connect_to($node, 'postgres', user => $who);
+
+	$admin->do("CREATE SCHEMA waits AUTHORIZATION $who");
+	$dbh->do($_) foreach 'CREATE TABLE waits.parent (pos bigint) PARTITION BY RANGE (pos)', 'CREATE TABLE waits.other (a bigint)', "SET lock_timeout = '100ms'";
+	foreach my $table (@tables)
+	{
+		my $t = $table->{name};
+		my %statement = (
+			'LOCK TABLE' => "DO 'BEGIN LOCK TABLE $t; END'",
+			TRUNCATE => "TRUNCATE $t",
+			'foreign key' => "CREATE TABLE waits.child (a bigint, FOREIGN KEY (a) REFERENCES $t (pos))",
+			'foreign key of a column' => "CREATE TABLE waits.child (a bigint REFERENCES $t (pos))",
+			'foreign key added' => "ALTER TABLE waits.other ADD FOREIGN KEY (a) REFERENCES $t (pos)",
+			'foreign key added with a column' => "ALTER TABLE waits.other ADD b bigint REFERENCES $t (pos)",
+			trigger => "CREATE TRIGGER t BEFORE INSERT ON $t EXECUTE FUNCTION mallory.by_trigger('waits')",
+			rule => "CREATE RULE r AS ON INSERT TO $t DO NOTHING",
+			'partition attached' => "ALTER TABLE waits.parent ATTACH PARTITION $t DEFAULT",
+			'partition detached' => "ALTER TABLE waits.parent DETACH PARTITION $t");
+
+		$statement{PREPARE} = "PREPARE p AS DELETE FROM $t" if $who eq 'bob' && $table->{schema} eq 'persist_pipeline_internal';
+		$locker->begin_work;
+		$locker->do("LOCK TABLE $t IN ROW EXCLUSIVE MODE");
+		is(join(', ', grep { try_sql($dbh, $statement{$_}) ne '42501' } sort keys %statement), '', "$table->{relname}: $who waits for no lock on it");
+		$locker->rollback;
+	}
+	$admin->do('DROP SCHEMA waits CASCADE');
+	$dbh->disconnect;
+}
+$locker->disconnect;
+foreach my $table (@tables)
+{
+	my ($column) = (valid_row($node, $table))[0] =~ /^([^,]+)/;
+
+	foreach my $sql ("ALTER TABLE $table->{name} ADD UNIQUE ($column)", "ALTER TABLE $table->{name} ADD more int PRIMARY KEY", "CREATE INDEX ON $table->{name} ($column)")
+	{
+		$admin->begin_work;
+		is(try_sql($admin, $sql), '42501', "$table->{relname}: not by a superuser: $sql");
+		$admin->rollback;
+	}
+}
 isnt(try_sql(session($node, 'granted'), "CREATE POLICY p ON $_->{name}"), '00000', "$_->{relname}: no policy of another's") foreach @tables;
 
 $admin->do('SELECT persist_requeue()');
