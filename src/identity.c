@@ -51,11 +51,13 @@ static const struct
 };
 
 /*
- * Nor what says whom or what it is for, or belongs to a connection that there isn't.
+ * Nor what says whom or what it is for, or belongs to a connection that there isn't; nor
+ * what raises an error, once a session has begun, where it names what there isn't.
  */
 static const char *const kept_out_settings[] = {
-	"application_name",		 "client_encoding",		   "role", "session_authorization",
-	"transaction_deferrable", "transaction_isolation", "transaction_read_only",
+	"application_name",		 "client_encoding",		   "role",
+	"session_authorization", "temp_tablespaces",	   "transaction_deferrable",
+	"transaction_isolation", "transaction_read_only",
 };
 
 static Oid worker_role;

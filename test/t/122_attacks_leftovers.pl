@@ -233,7 +233,7 @@ my %harmful = (
 	statement_timeout => 1, lock_timeout => 1, idle_in_transaction_session_timeout => 1, default_transaction_read_only => 'on',
 	default_transaction_isolation => "'serializable'", default_transaction_deferrable => 'on', synchronous_commit => "'remote_apply'", row_security => 'off',
 	exit_on_error => 'on', client_min_messages => "'debug5'", session_replication_role => "'replica'", role => "'alice'", temp_file_limit => 0,
-	default_tablespace => "'pg_default'", tcp_keepalives_idle => 1, idle_session_timeout => 1, zero_damaged_pages => 'on');
+	default_tablespace => "'pg_default'", temp_tablespaces => "'nowhere'", tcp_keepalives_idle => 1, idle_session_timeout => 1, zero_damaged_pages => 'on');
 $admin->do('GRANT alice TO bob; GRANT USAGE ON SCHEMA bobs TO alice; CREATE ROLE root SUPERUSER LOGIN;
 	CREATE TABLE public.harmed (n int, who text DEFAULT current_user, at_commit text); GRANT INSERT ON public.harmed TO PUBLIC');
 $admin->do(q{CREATE FUNCTION public.harm() RETURNS trigger LANGUAGE plpgsql AS $$
