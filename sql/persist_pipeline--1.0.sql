@@ -372,6 +372,13 @@ AS 'MODULE_PATHNAME', 'persist_requeue_repaired';
 COMMENT ON FUNCTION persist_requeue(bigint, jsonb) IS
 'Sends a dead letter again with other values, as the role that enqueued it; what the item doesn''t name gets its DEFAULT, evaluated now. Returns false if there is no such letter. Errors: 22004 an argument is null; 42501 the letter is of a role whose rights the caller doesn''t have; those of persist_enqueue().';
 
+CREATE FUNCTION persist_requeue(id bigint, target regclass, item jsonb)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_requeue_elsewhere';
+COMMENT ON FUNCTION persist_requeue(bigint, regclass, jsonb) IS
+'The same for another target, of which the role that enqueued the item needs INSERT: its own may be gone. Returns false if there is no such letter. Errors: as for persist_requeue(bigint, jsonb).';
+
 CREATE FUNCTION persist_discard(ids bigint[])
 RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE

@@ -35,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(persist_requeue);
 PG_FUNCTION_INFO_V1(persist_requeue_repaired);
+PG_FUNCTION_INFO_V1(persist_requeue_elsewhere);
 PG_FUNCTION_INFO_V1(persist_discard_letters);
 PG_FUNCTION_INFO_V1(persist_stats_reset);
 
@@ -43,6 +44,7 @@ typedef struct Deed
 {
 	Oid extension;
 	bool named;		 /* the caller has named them: what isn't his is an error */
+	Oid target;		 /* another one; InvalidOid: its own */
 	Jsonb *repaired; /* other values; NULL: as it is */
 	uint64 kept;	 /* they have failed again, and stay letters */
 	PpResults results;
@@ -178,7 +180,7 @@ convert_as(Oid role, Oid target, Jsonb *object)
 
 /* The item to be sent.  What has never been one can fail, as at its call. */
 static PpItem *
-make_item(const PpLetter *letter, Jsonb *object)
+make_item(const PpLetter *letter, Oid target, Jsonb *object)
 {
 	PpPlace place = {.pos = letter->pos, .part = letter->part};
 	char *name = GetUserNameFromId(letter->role, true);
@@ -198,7 +200,7 @@ make_item(const PpLetter *letter, Jsonb *object)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("role with OID %u does not exist", letter->role),
 						errdetail("It has enqueued item %lld.", (long long) letter->id)));
-	item = convert_as(letter->role, letter->target, object);
+	item = convert_as(letter->role, target, object);
 	return letter->pos > 0 ? pp_item_with_place(item, &place) : item;
 }
 
@@ -223,7 +225,7 @@ make(void *arg)
 {
 	Making *making = arg;
 
-	making->item = make_item(making->letter, making->object);
+	making->item = make_item(making->letter, making->letter->target, making->object);
 }
 
 /* The same; NULL, and why, if it is the letter's own fault. */
@@ -275,7 +277,7 @@ send_again(const PpLetter *letter, void *arg)
 
 	/* who hasn't named it can't leave it out */
 	if (object == NULL || deed->named)
-		item = make_item(letter, object);
+		item = make_item(letter, OidIsValid(deed->target) ? deed->target : letter->target, object);
 	else
 		item = try_to_make_item(letter, object, &fault);
 	if (item == NULL)
@@ -367,23 +369,47 @@ persist_requeue(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(do_to_letters(&deed, ids, n, send_again));
 }
 
+/* Send a letter with other values.  True: there is such a letter. */
+static bool
+send_repaired(int64 id, Oid target, Jsonb *item)
+{
+	Deed deed = {.target = target, .repaired = item};
+
+	check_call("persist_requeue()");
+	check_pipeline();
+	return do_to_letters(&deed, &id, 1, send_again) > 0;
+}
+
+/* 22004 if one of the arguments, which have these names, is NULL. */
+static void
+check_no_nulls(FunctionCallInfo fcinfo, const char *const *names)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"%s\" must not be null", names[i])));
+	}
+}
+
 /* persist_requeue(id bigint, item jsonb) returns boolean: is there such a letter? */
 Datum
 persist_requeue_repaired(PG_FUNCTION_ARGS)
 {
-	Deed deed = {0};
-	int64 id;
+	static const char *const names[] = {"id", "item"};
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", PG_ARGISNULL(0) ? "id" : "item")));
-	check_call("persist_requeue()");
-	check_pipeline();
-	id = PG_GETARG_INT64(0);
-	deed.repaired = PG_GETARG_JSONB_P(1);
+	check_no_nulls(fcinfo, names);
+	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), InvalidOid, PG_GETARG_JSONB_P(1)));
+}
 
-	PG_RETURN_BOOL(do_to_letters(&deed, &id, 1, send_again) > 0);
+/* persist_requeue(id bigint, target regclass, item jsonb) returns boolean: the same. */
+Datum
+persist_requeue_elsewhere(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"id", "target", "item"};
+
+	check_no_nulls(fcinfo, names);
+	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), PG_GETARG_OID(1), PG_GETARG_JSONB_P(2)));
 }
 
 /* persist_discard(ids bigint[]) returns bigint: how many are gone at the commit. */
