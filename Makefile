@@ -37,6 +37,7 @@ OBJS = \
 	src/extension.o \
 	src/table.o \
 	src/account.o \
+	src/layouts.o \
 	src/letters.o \
 	src/attempt.o \
 	src/lane.o \
@@ -84,6 +85,7 @@ OBJS = \
 	src/deadletters.o \
 	src/views.o \
 	src/guard.o \
+	src/altered.o \
 	src/utility.o \
 	src/persist_pipeline.o
 
@@ -120,6 +122,7 @@ REGRESS = \
 	target_columns \
 	target_hidden_types \
 	target_changed \
+	target_altered \
 	target_moved \
 	target_batch_function \
 	target_triggers \

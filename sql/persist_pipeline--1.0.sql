@@ -91,21 +91,19 @@ CREATE INDEX persist_dead_letters_order ON persist_pipeline_internal.persist_dea
 CREATE INDEX persist_dead_letters_id ON persist_pipeline_internal.persist_dead_letters (id);
 COMMENT ON TABLE persist_pipeline_internal.persist_dead_letters IS
 'Internal: items that could not be inserted; see the view persist_dead_letters.';
-COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'as of the failure; NULL: it was gone';
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'as of the failure, or, where it was gone, before that';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
-'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; NULL: the target had changed, so that they can''t be told, or they don''t fit into jsonb';
+'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, or don''t fit into jsonb';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
 
--- Columns that targets had (src/shape.h).
-CREATE TABLE persist_pipeline_internal.persist_columns (
+-- Columns that targets had (src/layouts.h).
+CREATE TABLE persist_pipeline_internal.persist_layouts (
 	target oid NOT NULL,
-	attnum smallint NOT NULL,
-	name name NOT NULL,
-	type oid NOT NULL,
-	typmod integer NOT NULL
+	target_name text NOT NULL,
+	columns bytea NOT NULL
 ) USING heap;
-COMMENT ON TABLE persist_pipeline_internal.persist_columns IS
-'Internal: columns of targets that have been dropped. Items may have values for them.';
+COMMENT ON TABLE persist_pipeline_internal.persist_layouts IS
+'Internal: the columns of targets that have been dropped or changed, as they were. Items may have been made for them.';
 
 -- What has become of all the others (src/account.h).
 CREATE TABLE persist_pipeline_internal.persist_account (
@@ -219,12 +217,12 @@ CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON
 CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_dead_letters
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
 ALTER TABLE persist_pipeline_internal.persist_dead_letters ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
-ALTER TABLE persist_pipeline_internal.persist_columns ENABLE ROW LEVEL SECURITY;
-CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_columns
+ALTER TABLE persist_pipeline_internal.persist_layouts ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_layouts
 	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
-CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_columns
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_layouts
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
-ALTER TABLE persist_pipeline_internal.persist_columns ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_layouts ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
 ALTER TABLE persist_pipeline_internal.persist_account ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_account
 	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();

@@ -31,30 +31,19 @@ static struct
 	bool several;
 } elsewhere;
 
-/* The same rows, with items that fit the relation as it is by the names of its columns. */
-static const PpRow **
-fit(Relation rel, const PpRow **rows, uint64 n)
+/* 42804 if one of the rows has a value that has no column any more. */
+static void
+check_values(const PpShape *shape, Relation rel, const PpRow **rows, uint64 n)
 {
-	PpShapeMap *map = pp_shape_map(rel, rows[0]->item);
-	const PpRow **fitting;
-	PpRow *row;
+	uint64 first = pp_batch_state.row;
 
-	if (map == NULL)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("relation \"%s\" has changed since the item was enqueued",
-							   RelationGetRelationName(rel)),
-						errdetail("A column that the item has a value for was dropped, or its "
-								  "type was changed.")));
-	fitting = palloc_extended(n * sizeof(PpRow *), MCXT_ALLOC_HUGE);
-	row = palloc_extended(n * sizeof(PpRow), MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < n; i++)
+	for (uint64 i = 0; i < n && shape->loses_some; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		*row = *rows[i];
-		row->item = pp_shape_apply(map, rows[i]->item);
-		fitting[i] = row++;
+		pp_batch_state.row = first + i;
+		pp_shape_check(shape, rel, rows[i]->item);
 	}
-	return fitting;
+	pp_batch_state.row = first;
 }
 
 /* Does what we write go to another server, or might it? */
@@ -118,21 +107,22 @@ insert_run(const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	PpShape *shape;
 	bool goes_away;
 	uint64 inserted;
 
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("relation with OID %u does not exist", first->target)));
-	if (!pp_shape_fits(rel, first))
-		rows = fit(rel, rows, n);
+	shape = pp_shape_of(rel, first);
+	check_values(shape, rel, rows, n);
 	/* others may do with the rows what they like, and when */
 	goes_away = goes_elsewhere(rel);
 	if (goes_away)
 		note_elsewhere(first->target);
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_batch_state.row = 0;
-	inserted = pp_statement_insert(rel, rows, n);
+	inserted = pp_statement_insert(rel, shape, rows, n);
 
 	/* or else a crash could lose our commit and not theirs, and they get it twice */
 	if (goes_away)

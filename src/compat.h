@@ -189,6 +189,15 @@ pp_tupdesc_finalize(TupleDesc desc)
 #endif
 }
 
+/* 18: what is read most of an attribute is kept a second time */
+static inline void
+pp_tupdesc_attribute_changed(TupleDesc desc, int i)
+{
+#if PG_VERSION_NUM >= 180000
+	populate_compact_attribute(desc, i);
+#endif
+}
+
 /* 19: a database command may end such a worker; before, only our hook sends it away */
 #if PG_VERSION_NUM >= 190000
 #define PP_BGWORKER_INTERRUPTIBLE BGWORKER_INTERRUPTIBLE

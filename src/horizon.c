@@ -14,11 +14,11 @@
 
 #include "horizon.h"
 
-/* Those of this database that have a snapshot, but for ours. */
+/* Those of this database that have a snapshot, or all, but for ours. */
 static VirtualTransactionId *
-get_current(int *n)
+get_current(const PpWatch *watch, int *n)
 {
-	return GetCurrentVirtualXIDs(InvalidTransactionId, true, false, PROC_IN_VACUUM, n);
+	return GetCurrentVirtualXIDs(InvalidTransactionId, !watch->all, false, PROC_IN_VACUUM, n);
 }
 
 void
@@ -28,7 +28,7 @@ pp_horizon_watch(PpWatch *watch)
 
 	if (watch->who)
 		pfree(watch->who);
-	watch->who = get_current(&watch->n);
+	watch->who = get_current(watch, &watch->n);
 	watch->begun = true;
 	MemoryContextSwitchTo(caller);
 }
@@ -73,7 +73,7 @@ pp_horizon_is_over(PpWatch *watch)
 
 	if (!watch->begun)
 		pp_horizon_watch(watch);
-	current = get_current(&ncurrent);
+	current = get_current(watch, &ncurrent);
 	for (int i = 0; i < watch->n; i++)
 	{
 		if (is_among(&watch->who[i], current, ncurrent))
@@ -82,5 +82,5 @@ pp_horizon_is_over(PpWatch *watch)
 	watch->n = left;
 	pfree(current);
 
-	return left == 0 && !has_feedback();
+	return left == 0 && (watch->all || !has_feedback());
 }

@@ -17,9 +17,10 @@
 
 #include "storage/lock.h"
 
-/* In the worker's memory; all zero: nobody has looked yet */
+/* In the worker's memory; all zero, but for `all`: nobody has looked yet */
 typedef struct PpWatch
 {
+	bool all; /* those of this server that have no snapshot, too */
 	bool begun;
 	int n;
 	VirtualTransactionId *who;
@@ -28,7 +29,10 @@ typedef struct PpWatch
 /* From now on nobody new sees the rows: who does? */
 extern void pp_horizon_watch(PpWatch *watch);
 
-/* Have all those got another snapshot, or none?  If nobody has looked yet, look. */
+/*
+ * Have all those got another snapshot, or none, or ended, if it is all?  If nobody has
+ * looked yet, look.
+ */
 extern bool pp_horizon_is_over(PpWatch *watch);
 
 #endif /* PP_HORIZON_H */

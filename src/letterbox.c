@@ -9,7 +9,6 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/pg_attribute.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -23,7 +22,6 @@
 #include "letterbox.h"
 #include "savepoint.h"
 #include "shape.h"
-#include "show.h"
 
 #define MAX_REPORTS 8	/* lines at a time ... */
 #define REPORT_MS 1000	/* ... so often, while the worker is busy */
@@ -112,47 +110,30 @@ pp_error_size(const ErrorData *error)
 /* Values to be shown */
 typedef struct Showing
 {
-	Relation rel;
+	Relation rel; /* NULL: it is gone */
 	const PpItem *item;
 	Jsonb *shown; /* NULL: nobody can read them */
 } Showing;
 
-/* As JSON; what a person can't give is left out. */
 static void
 show(void *arg)
 {
 	Showing *showing = arg;
-	const PpItem *item = showing->item;
-	TupleDesc rel_desc = RelationGetDescr(showing->rel);
-	TupleDesc desc = pp_shape_descriptor(showing->rel, item);
-	bool *hidden;
-	int column = 0;
 
-	if (desc == NULL)
-		return;
-	hidden = palloc0((desc->natts + 1) * sizeof(bool));
-	for (int attnum = 1; attnum <= item->natts; attnum++)
-	{
-		if (PpBitmapHas(pp_item_carried(item), attnum))
-			hidden[column++] =
-				TupleDescAttr(rel_desc, attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
-	}
-	showing->shown = pp_show(desc, pp_item_tuple(item), NULL, hidden);
+	showing->shown = pp_shape_show(showing->rel, showing->item);
 }
 
-/* The same; NULL, if the target has changed, or has values that can't be shown. */
+/* As JSON; NULL, if nobody can read them, or there are some that can't be shown. */
 static Jsonb *
 try_to_show(const PpItem *item)
 {
 	Showing showing = {.rel = try_relation_open(item->target, AccessShareLock), .item = item};
-	ErrorData *error;
+	ErrorData *error = pp_under_savepoint(show, &showing);
 
-	if (showing.rel == NULL)
-		return NULL;
-	error = pp_under_savepoint(show, &showing);
 	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error); /* that says nothing of the values */
-	relation_close(showing.rel, AccessShareLock);
+	if (showing.rel)
+		relation_close(showing.rel, AccessShareLock);
 
 	return error ? NULL : showing.shown;
 }

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "extension.h"
 #include "item_check.h"
+#include "layouts.h"
 #include "letters.h"
 
 #define TABLE "persist_dead_letters"
@@ -62,21 +63,17 @@ pp_letters_open(Oid extension)
 	return pp_table_open_to_write(extension, TABLE);
 }
 
+static Datum
+get(Relation rel, HeapTuple tuple, int column, bool *is_null)
+{
+	return heap_getattr(tuple, column + 1, RelationGetDescr(rel), is_null);
+}
+
 static void
 set_text(Datum *values, bool *nulls, int column, const char *text)
 {
 	nulls[column] = text == NULL;
 	values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
-}
-
-/* The name of a relation, with its schema; NULL if it is no more. */
-static char *
-relation_name(Oid relid)
-{
-	char *name = get_rel_name(relid);
-	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
-
-	return schema ? quote_qualified_identifier(schema, name) : NULL;
 }
 
 static Datum
@@ -132,7 +129,8 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 
 	values[COLUMN_ID] = Int64GetDatum(letter->id);
 	values[COLUMN_TARGET] = ObjectIdGetDatum(letter->target);
-	set_text(values, nulls, COLUMN_TARGET_NAME, relation_name(letter->target));
+	set_text(values, nulls, COLUMN_TARGET_NAME,
+			 pp_layouts_target_name(pp_extension_oid(), letter->target));
 	values[COLUMN_ROLE] = ObjectIdGetDatum(letter->role);
 	nulls[COLUMN_ROLE_NAME] = role_name == NULL;
 	if (role_name)
@@ -186,6 +184,33 @@ pp_letters_count(Oid extension)
 	return n;
 }
 
+/* The targets that there are letters of: their OIDs. */
+List *
+pp_letters_targets(Oid extension)
+{
+	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
+	List *targets = NIL;
+	TableScanDesc scan;
+	HeapTuple tuple;
+	bool is_null;
+
+	if (letters.rel == NULL)
+		return NIL;
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan = pp_table_beginscan(letters.rel, GetActiveSnapshot());
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		targets = list_append_unique_oid(
+			targets, DatumGetObjectId(get(letters.rel, tuple, COLUMN_TARGET, &is_null)));
+	}
+	table_endscan(scan);
+	PopActiveSnapshot();
+	pp_table_close(&letters);
+
+	return targets;
+}
+
 /*
  * For those who can do without, but not wait for whoever has locked the table: lock it,
  * to write to it, in the current transaction, if that can be had at once.
@@ -194,12 +219,6 @@ bool
 pp_letters_try_lock(Oid extension)
 {
 	return OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock));
-}
-
-static Datum
-get(Relation rel, HeapTuple tuple, int column, bool *is_null)
-{
-	return heap_getattr(tuple, column + 1, RelationGetDescr(rel), is_null);
 }
 
 /* Allocates in the current memory context. */

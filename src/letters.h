@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
 #include "item.h"
@@ -61,6 +62,7 @@ typedef bool (*PpLetterFilter)(Oid role, const char *role_name, Oid target, Time
 extern void pp_letter_put(PpTable *letters, const PpLetter *letter);
 extern PpTable pp_letters_open(Oid extension);
 extern uint64 pp_letters_count(Oid extension);
+extern List *pp_letters_targets(Oid extension);
 extern bool pp_letters_try_lock(Oid extension);
 extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too, bool wait,
 							  PpLetterFilter filter, PpLetterTaker take, void *arg);

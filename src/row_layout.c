@@ -165,5 +165,6 @@ pp_layout_of_column(PpLayoutWalk *walk, Form_pg_attribute att)
 
 	column.attnum = att->attnum;
 	column.typmod = att->atttypmod;
+	(void) getBaseTypeAndTypmod(att->atttypid, &column.typmod);
 	return column;
 }

@@ -34,7 +34,7 @@ typedef struct PpColumnLayout
 {
 	int32 attnum; /* 0: an element */
 	int32 typmod;
-	Oid type; /* the base type, where it is a domain */
+	Oid type; /* the base type, and its typmod, where it is a domain */
 	int16 length;
 	char alignment;
 	bool by_value;

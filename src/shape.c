@@ -1,325 +1,334 @@
 /*-------------------------------------------------------------------------
  *
  * shape.c
- *	  Items and tables that have changed since; see shape.h.
+ *	  Items and relations that have changed since; see shape.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/tableam.h"
+#include "access/tupmacs.h"
+#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_coerce.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "extension.h"
+#include "layouts.h"
 #include "shape.h"
-#include "table.h"
+#include "show.h"
 
-#define TABLE "persist_columns"
-
-enum
+/* The columns that an item was made for */
+typedef struct Columns
 {
-	COLUMN_TARGET,
-	COLUMN_ATTNUM,
-	COLUMN_NAME,
-	COLUMN_TYPE,
-	COLUMN_TYPMOD,
-	COLUMNS
-};
+	int n;
+	PpColumnNote *of;
+	bool *readable; /* their types are what they were */
+	bool are_own;	/* of the relation, as it is */
+} Columns;
 
-struct PpShapeMap
-{
-	Relation rel;
-	int ncarried;
-	AttrNumber *to; /* by place in the item's tuple */
-	bool *given;	/* the same */
-	uint8 *carried; /* of the relation as it is */
-	TupleDesc from_descriptor;
-	TupleDesc descriptor;
-	PpLayout layout;
-};
-
-static Datum
-get(Relation rel, HeapTuple tuple, int column)
-{
-	bool is_null;
-
-	return heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
-}
-
-/* What was noted of a column that has been dropped; false: nothing. */
+/*
+ * The relation's own columns.  Nobody can alter a type that a table has a column of, but
+ * one that only a view has, or a foreign table: so those are locked.  False: the item was
+ * made for others.
+ */
 static bool
-recall(Oid relid, FormData_pg_attribute *att)
-{
-	PpTable table =
-		pp_table_open(get_extension_oid("persist_pipeline", true), TABLE, AccessShareLock);
-	TableScanDesc scan;
-	HeapTuple tuple;
-	bool found = false;
-
-	if (table.rel == NULL)
-		return false;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(table.rel, GetActiveSnapshot());
-	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		if (DatumGetObjectId(get(table.rel, tuple, COLUMN_TARGET)) != relid ||
-			DatumGetInt16(get(table.rel, tuple, COLUMN_ATTNUM)) != att->attnum)
-			continue;
-		namestrcpy(&att->attname, NameStr(*DatumGetName(get(table.rel, tuple, COLUMN_NAME))));
-		att->atttypid = DatumGetObjectId(get(table.rel, tuple, COLUMN_TYPE));
-		att->atttypmod = DatumGetInt32(get(table.rel, tuple, COLUMN_TYPMOD));
-		found = SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(att->atttypid));
-	}
-	table_endscan(scan);
-	PopActiveSnapshot();
-	pp_table_close(&table);
-
-	return found;
-}
-
-/*
- * The layout of these columns.  Nobody can alter a type that a table has a column of, but
- * one that only a view has, or a foreign table: so those are locked.
- */
-static PpLayout
-layout_of(Relation rel, const FormData_pg_attribute *columns, int n)
-{
-	char kind = rel->rd_rel->relkind;
-	PpLayoutWalk walk = {.lock = kind == RELKIND_VIEW || kind == RELKIND_FOREIGN_TABLE};
-	PpColumnLayout *layouts = palloc((n + 1) * sizeof(PpColumnLayout));
-	PpLayout layout;
-
-	for (int i = 0; i < n; i++)
-		layouts[i] = pp_layout_of_column(&walk, unconstify(FormData_pg_attribute *, &columns[i]));
-	layout = pp_layout_of_columns(layouts, n);
-	pfree(layouts);
-	return layout;
-}
-
-static FormData_pg_attribute *
-make_columns(const PpItem *item)
-{
-	return palloc((item->natts + 1) * sizeof(FormData_pg_attribute));
-}
-
-/*
- * The columns that the item's tuple has, as they were; their number, or -1 if that can't
- * be told.  `recalled`: those that the relation has no more, too.
- */
-static int
-read_columns(Relation rel, const PpItem *item, bool recalled, FormData_pg_attribute *columns)
+read_own(Relation rel, const PpItem *item, Columns *columns)
 {
 	TupleDesc desc = RelationGetDescr(rel);
-	PpLayout layout;
-	int n = 0;
+	char kind = rel->rd_rel->relkind;
+	PpLayoutWalk walk = {.lock = kind == RELKIND_VIEW || kind == RELKIND_FOREIGN_TABLE};
 
+	columns->n = 0;
+	columns->are_own = true;
 	if (item->natts > desc->natts)
-		return -1;
+		return false;
 	for (int attnum = 1; attnum <= item->natts; attnum++)
 	{
+		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+
 		if (!PpBitmapHas(pp_item_carried(item), attnum))
 			continue;
-		columns[n] = *TupleDescAttr(desc, attnum - 1);
-		if (columns[n].attisdropped && !(recalled && recall(RelationGetRelid(rel), &columns[n])))
-			return -1;
-		n++;
+		if (att->attisdropped || att->attgenerated != '\0')
+			return false;
+		columns->readable[columns->n] = true;
+		columns->of[columns->n++] = pp_layouts_describe(&walk, att);
 	}
-	layout = layout_of(rel, columns, n);
-	return pp_layout_equal(&layout, &item->layout) ? n : -1;
+	return pp_layouts_are_those(columns->of, columns->n, item);
 }
 
-/* Does the item's tuple have columns that the relation has now? */
-bool
-pp_shape_fits(Relation rel, const PpItem *item)
+/* Has its type the layout that it had?  Nobody changes that then, as long as we need it. */
+static bool
+is_readable(PpLayoutWalk *walk, const PpColumnNote *column)
 {
-	FormData_pg_attribute *columns = make_columns(item);
-	int n = read_columns(rel, item, false, columns);
+	FormData_pg_attribute att = {.attnum = column->layout.attnum,
+								 .atttypid = column->layout.type,
+								 .atttypmod = column->layout.typmod};
+	PpColumnLayout layout;
 
-	for (int i = 0; i < n; i++)
-	{
-		if (columns[i].attgenerated != '\0')
-			n = -1;
-	}
-	pfree(columns);
-	return n >= 0;
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(column->layout.type)))
+		return false;
+	layout = pp_layout_of_column(walk, &att);
+	return memcmp(&layout, &column->layout, sizeof(layout)) == 0;
 }
 
+/* rel: NULL if it is gone.  False: nobody knows. */
+static bool
+read_columns(Relation rel, const PpItem *item, Columns *columns)
+{
+	PpLayoutWalk walk = {.lock = true};
+
+	columns->of = palloc((item->natts + 1) * sizeof(PpColumnNote));
+	columns->readable = palloc((item->natts + 1) * sizeof(bool));
+	if (rel && read_own(rel, item, columns))
+		return true;
+	columns->are_own = false;
+	columns->of = pp_layouts_find(pp_extension_oid(), item, &columns->n);
+	if (columns->of == NULL)
+		return false;
+	for (int i = 0; i < columns->n; i++)
+		columns->readable[i] = is_readable(&walk, &columns->of[i]);
+	return true;
+}
+
+/* The descriptor of the item's tuple.  What can't be read has the form of its bytes alone. */
 static TupleDesc
-make_descriptor(const FormData_pg_attribute *columns, int n)
+make_descriptor(const Columns *columns)
 {
-	TupleDesc desc = CreateTemplateTupleDesc(n);
+	TupleDesc desc = CreateTemplateTupleDesc(columns->n);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < columns->n; i++)
 	{
-		TupleDescInitEntry(desc, i + 1, NameStr(columns[i].attname),
-						   getBaseType(columns[i].atttypid), -1, columns[i].attndims);
-		TupleDescInitEntryCollation(desc, i + 1, get_typcollation(columns[i].atttypid));
+		const PpColumnNote *column = &columns->of[i];
+		Oid type = columns->readable[i] ? column->layout.type : BYTEAOID;
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		TupleDescInitEntry(desc, i + 1, NameStr(column->name), type, -1, 0);
+		TupleDescInitEntryCollation(desc, i + 1, get_typcollation(type));
+		att->attlen = column->layout.length;
+		att->attalign = column->layout.alignment;
+		att->attbyval = column->layout.by_value;
+		pp_tupdesc_attribute_changed(desc, i);
 	}
 	pp_tupdesc_finalize(desc);
 	return desc;
 }
 
-/* The descriptor of the item's tuple, with the names of its columns; NULL: nobody knows. */
-TupleDesc
-pp_shape_descriptor(Relation rel, const PpItem *item)
+static PpAttribute *
+make_attributes(const Columns *columns)
 {
-	FormData_pg_attribute *columns = make_columns(item);
-	int n = read_columns(rel, item, true, columns);
+	PpAttribute *attributes = palloc((columns->n + 1) * sizeof(PpAttribute));
 
-	return n < 0 ? NULL : make_descriptor(columns, n);
+	for (int i = 0; i < columns->n; i++)
+		attributes[i] = (PpAttribute){.length = columns->of[i].layout.length,
+									  .alignment = columns->of[i].layout.alignment};
+	return attributes;
 }
 
-/* The column of that name and type; 0: there is none. */
-static AttrNumber
-find_column(TupleDesc desc, const FormData_pg_attribute *column)
-{
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
+/* ---- into the relation as it is ---- */
 
-		if (!att->attisdropped && att->attgenerated == '\0' && att->atttypid == column->atttypid &&
-			att->atttypmod == column->atttypmod &&
-			strcmp(NameStr(att->attname), NameStr(column->attname)) == 0)
-			return att->attnum;
+/* Can the value go into this column?  Then it does: *cast, if it needs one. */
+static bool
+take_column(PpShape *shape, int i, const PpColumnNote *column, Form_pg_attribute att)
+{
+	PpLayoutWalk walk = {0};
+	PpColumnLayout layout;
+	Var *value;
+
+	if (att->attisdropped || att->attgenerated != '\0' || PpBitmapHas(shape->carried, att->attnum))
+		return false;
+	layout = pp_layout_of_column(&walk, att);
+	if (layout.type != column->layout.type || layout.typmod != column->layout.typmod)
+	{
+		value = makeVar(1, i + 1, column->layout.type, -1, get_typcollation(column->layout.type), 0);
+		shape->casts[i] = coerce_to_target_type(NULL, (Node *) value, column->layout.type,
+												att->atttypid, att->atttypmod, COERCION_ASSIGNMENT,
+												COERCE_IMPLICIT_CAST, -1);
+		if (shape->casts[i] == NULL)
+			return false;
 	}
-	return 0;
+	shape->to[i] = att->attnum;
+	PpBitmapAdd(shape->carried, att->attnum);
+	return true;
+}
+
+/* Is it there still, whatever its name and type? */
+static bool
+is_there(TupleDesc desc, const PpColumnNote *column)
+{
+	return column->layout.attnum <= desc->natts &&
+		   !TupleDescAttr(desc, column->layout.attnum - 1)->attisdropped;
+}
+
+static void
+take_columns(PpShape *shape, TupleDesc desc, const Columns *columns)
+{
+	for (int i = 0; i < columns->n; i++)
+	{
+		const PpColumnNote *column = &columns->of[i];
+
+		if (columns->readable[i] && is_there(desc, column))
+			(void) take_column(shape, i, column, TupleDescAttr(desc, column->layout.attnum - 1));
+	}
+	for (int i = 0; i < columns->n; i++)
+	{
+		const PpColumnNote *column = &columns->of[i];
+
+		if (!columns->readable[i] || is_there(desc, column))
+			continue;
+		for (int j = 0; j < desc->natts; j++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, j);
+
+			if (strcmp(NameStr(att->attname), NameStr(column->name)) == 0 &&
+				take_column(shape, i, column, att))
+				break;
+		}
+	}
+	for (int i = 0; i < columns->n; i++)
+		shape->loses_some |= shape->to[i] == 0;
 }
 
 /*
- * How items of this shape fit the relation by their columns' names; NULL: they don't.  In
- * the current memory context, while the relation is open.
+ * How items of this shape fit the relation, which is open and locked, in the current memory
+ * context.  42804 if nobody knows what they are made of.
  */
-PpShapeMap *
-pp_shape_map(Relation rel, const PpItem *item)
+PpShape *
+pp_shape_of(Relation rel, const PpItem *item)
 {
 	TupleDesc desc = RelationGetDescr(rel);
-	FormData_pg_attribute *columns = make_columns(item);
-	int n = read_columns(rel, item, true, columns);
-	PpShapeMap *map = palloc0(sizeof(PpShapeMap));
+	PpShape *shape = palloc0(sizeof(PpShape));
+	Columns columns;
 
-	if (n < 0)
-		return NULL;
-	map->rel = rel;
-	map->ncarried = n;
-	map->to = palloc((n + 1) * sizeof(AttrNumber));
-	map->given = palloc((n + 1) * sizeof(bool));
-	map->carried = palloc0(PpBitmapBytes(desc->natts) + 1);
-	for (int i = 0; i < n; i++)
+	if (!read_columns(rel, item, &columns))
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("relation \"%s\" has changed since the item was enqueued",
+							   RelationGetRelationName(rel)),
+						errdetail("What its columns were like is not known.")));
+	shape->n = columns.n;
+	shape->is_own = columns.are_own;
+	shape->to = palloc0((columns.n + 1) * sizeof(AttrNumber));
+	shape->casts = palloc0((columns.n + 1) * sizeof(Node *));
+	shape->carried = palloc0(PpBitmapBytes(desc->natts) + 1);
+	shape->attributes = make_attributes(&columns);
+	if (!columns.are_own)
 	{
-		map->to[i] = find_column(desc, &columns[i]);
-		if (map->to[i] == 0 || PpBitmapHas(map->carried, map->to[i]))
-			return NULL;
-		map->given[i] = PpBitmapHas(pp_item_given(item), columns[i].attnum);
-		PpBitmapAdd(map->carried, map->to[i]);
+		shape->descriptor = make_descriptor(&columns);
+		take_columns(shape, desc, &columns);
+		return shape;
 	}
-	map->from_descriptor = make_descriptor(columns, n);
-	map->descriptor = pp_item_descriptor(desc, map->carried, desc->natts);
-	n = 0;
-	for (int attnum = 1; attnum <= desc->natts; attnum++)
-	{
-		if (PpBitmapHas(map->carried, attnum))
-			columns[n++] = *TupleDescAttr(desc, attnum - 1);
-	}
-	map->layout = layout_of(rel, columns, n);
-	return map;
+	memcpy(shape->carried, pp_item_carried(item), PpBitmapBytes(item->natts));
+	shape->descriptor = pp_item_descriptor(desc, shape->carried, desc->natts);
+	for (int i = 0; i < columns.n; i++)
+		shape->to[i] = columns.of[i].layout.attnum;
+	return shape;
 }
 
-/* An item that fits, with the same values. */
-PpItem *
-pp_shape_apply(const PpShapeMap *map, const PpItem *item)
+static bool
+is_null(const PpItem *item, int column)
 {
-	int natts = RelationGetDescr(map->rel)->natts;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(map->from_descriptor, &TTSOpsMinimalTuple);
-	Datum *by_attnum = palloc0((natts + 1) * sizeof(Datum));
-	bool *is_null = palloc0((natts + 1) * sizeof(bool));
-	uint8 *given = palloc0(PpBitmapBytes(natts) + 1);
-	int n = 0;
-	PpItem *fitting;
+	MinimalTuple tuple = pp_item_tuple(item);
+
+	return (tuple->t_infomask & HEAP_HASNULL) != 0 && att_isnull(column, tuple->t_bits);
+}
+
+/* 42804 if somebody has given a value that has no column. */
+void
+pp_shape_check(const PpShape *shape, Relation rel, const PpItem *item)
+{
+	int i = -1;
+
+	for (int attnum = 1; attnum <= item->natts; attnum++)
+	{
+		if (!PpBitmapHas(pp_item_carried(item), attnum))
+			continue;
+		i++;
+		if (shape->to[i] != 0 || !PpBitmapHas(pp_item_given(item), attnum) || is_null(item, i))
+			continue;
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("relation \"%s\" has changed since the item was enqueued",
+							   RelationGetRelationName(rel)),
+						errdetail("Column \"%s\", which the item has a value for, was dropped, or "
+								  "its type was changed to one that it can't be assigned to.",
+								  NameStr(TupleDescAttr(shape->descriptor, i)->attname))));
+	}
+}
+
+/* ---- as JSON ---- */
+
+/* The bytes of a value whose type isn't what it was. */
+static Datum
+bytes_of(const PpColumnLayout *column, Datum value)
+{
+	char buffer[sizeof(Datum)];
+	const char *bytes = DatumGetPointer(value);
+	Size length = column->length;
+	bytea *result;
+
+	if (column->length == -1)
+		return PointerGetDatum(PG_DETOAST_DATUM(value));
+	if (column->length == -2)
+		length = strlen(bytes);
+	else if (column->by_value)
+	{
+		store_att_byval(buffer, value, column->length);
+		bytes = buffer;
+	}
+	result = palloc(VARHDRSZ + length);
+	SET_VARSIZE(result, VARHDRSZ + length);
+	memcpy(VARDATA(result), bytes, length);
+	return PointerGetDatum(result);
+}
+
+/* The item's tuple, with bytea in place of what can't be read, and *desc, the descriptor. */
+static MinimalTuple
+make_readable(const Columns *columns, const PpItem *item, TupleDesc *desc)
+{
+	TupleDesc readable = CreateTupleDescCopy(*desc);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(*desc, &TTSOpsMinimalTuple);
+	MinimalTuple tuple;
 
 	ExecStoreMinimalTuple(pp_item_tuple(item), slot, false);
 	slot_getallattrs(slot);
-	for (int i = 0; i < map->ncarried; i++)
+	for (int i = 0; i < columns->n; i++)
 	{
-		by_attnum[map->to[i]] = slot->tts_values[i];
-		is_null[map->to[i]] = slot->tts_isnull[i];
-		if (map->given[i])
-			PpBitmapAdd(given, map->to[i]);
-	}
-
-	/* close the gaps, as in the descriptor */
-	for (int attnum = 1; attnum <= natts; attnum++)
-	{
-		if (!PpBitmapHas(map->carried, attnum))
+		if (columns->readable[i])
 			continue;
-		by_attnum[n] = by_attnum[attnum];
-		is_null[n++] = is_null[attnum];
+		TupleDescInitEntry(readable, i + 1, NameStr(columns->of[i].name), BYTEAOID, -1, 0);
+		if (!slot->tts_isnull[i])
+			slot->tts_values[i] = bytes_of(&columns->of[i].layout, slot->tts_values[i]);
 	}
-	fitting = pp_item_form(item->target, item->ring_only, natts, map->descriptor, map->carried,
-						   given, by_attnum, is_null, &map->layout);
-	fitting->id = item->id;
-	fitting->enqueued_at = item->enqueued_at;
-	fitting->attempts = item->attempts;
+	pp_tupdesc_finalize(readable);
+	*desc = readable;
+	tuple = pp_form_minimal_tuple(readable, slot->tts_values, slot->tts_isnull);
 	ExecDropSingleTupleTableSlot(slot);
-	pfree(by_attnum);
-	pfree(is_null);
-	pfree(given);
-
-	return fitting;
+	return tuple;
 }
 
-/* Note a column that is about to be dropped, in the current transaction. */
-void
-pp_shape_remember(Oid extension, Oid relid, AttrNumber attnum)
+/*
+ * The values of an item as JSON, without those that nobody can give, in the current memory
+ * context.  rel: NULL if it is gone.  NULL: nobody can read them.  Throws as pp_show does.
+ */
+Jsonb *
+pp_shape_show(Relation rel, const PpItem *item)
 {
-	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
-	Form_pg_attribute att;
-	Datum values[COLUMNS];
-	bool nulls[COLUMNS] = {false};
-	PpTable table;
+	Columns columns;
+	MinimalTuple tuple;
+	TupleDesc desc;
+	bool *hidden;
 
-	if (!HeapTupleIsValid(tuple))
-		return;
-	att = (Form_pg_attribute) GETSTRUCT(tuple);
-	table = pp_table_open(extension, TABLE, RowExclusiveLock);
-	if (table.rel && !att->attisdropped)
-	{
-		values[COLUMN_TARGET] = ObjectIdGetDatum(relid);
-		values[COLUMN_ATTNUM] = Int16GetDatum(attnum);
-		values[COLUMN_NAME] = NameGetDatum(&att->attname);
-		values[COLUMN_TYPE] = ObjectIdGetDatum(att->atttypid);
-		values[COLUMN_TYPMOD] = Int32GetDatum(att->atttypmod);
-		pp_table_insert(&table, values, nulls);
-	}
-	pp_table_close(&table);
-	ReleaseSysCache(tuple);
-}
-
-/* The relation is about to be dropped. */
-void
-pp_shape_forget(Oid extension, Oid relid)
-{
-	PpTable table = pp_table_open(extension, TABLE, RowExclusiveLock);
-	TableScanDesc scan;
-	HeapTuple tuple;
-
-	if (table.rel == NULL)
-		return;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(table.rel, GetActiveSnapshot());
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		if (DatumGetObjectId(get(table.rel, tuple, COLUMN_TARGET)) == relid)
-			(void) pp_table_delete(&table, &tuple->t_self, false);
-	}
-	table_endscan(scan);
-	PopActiveSnapshot();
-	pp_table_close(&table);
+	if (!read_columns(rel, item, &columns) ||
+		!pp_item_fits(item, make_attributes(&columns), columns.n))
+		return NULL;
+	desc = make_descriptor(&columns);
+	hidden = palloc((columns.n + 1) * sizeof(bool));
+	for (int i = 0; i < columns.n; i++)
+		hidden[i] = columns.of[i].hidden;
+	tuple = make_readable(&columns, item, &desc);
+	return pp_show(desc, tuple, NULL, hidden);
 }

@@ -1,13 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * shape.h
- *	  Items whose table has lost a column since, and may have got it back: their values
- *	  are told by the columns' names.
+ *	  How items fit their relation as it is, which may have changed since.
  *
- * An item names columns by number.  A column that is dropped leaves its number, and not
- * its name or type; so those are noted when it is dropped, in the table persist_columns,
- * if the table is a target.  Whoever adds a column of the same name and type gets the
- * values that were meant for the old one.
+ * Where the relation's columns have the layout that the item was made for, each value has
+ * its column.  Else the item is read by the columns that were noted before the change
+ * (layouts.h), and a value goes into the column of its number, or, if that was dropped,
+ * into one of its name, by an assignment cast, as in an INSERT.  A value that nobody gave,
+ * and that has no such column, is left out.
+ *
+ * A value is read as of its type only if that type, as it is now, has the layout that the
+ * item's digest says, as deep as that goes; until the end of the transaction nobody can
+ * change that.  Of other values only the bytes can be shown.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,18 +22,28 @@
 
 #include "access/attnum.h"
 #include "access/tupdesc.h"
+#include "nodes/nodes.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 
 #include "item.h"
+#include "item_check.h"
 
-/* How items of one shape become such that fit their relation as it is */
-typedef struct PpShapeMap PpShapeMap;
+/* Of items that are of the same shape (item.h) */
+typedef struct PpShape
+{
+	int n;				  /* columns of the item's tuple */
+	TupleDesc descriptor; /* of that */
+	PpAttribute *attributes;
+	AttrNumber *to;	 /* the relation's columns that its values go into; 0: none */
+	Node **casts;	 /* of a Var of the tuple; NULL: none is needed */
+	uint8 *carried;	 /* the relation's columns that get a value */
+	bool is_own;	 /* the relation has just this layout */
+	bool loses_some; /* there are values that have no column */
+} PpShape;
 
-extern bool pp_shape_fits(Relation rel, const PpItem *item);
-extern PpShapeMap *pp_shape_map(Relation rel, const PpItem *item);
-extern PpItem *pp_shape_apply(const PpShapeMap *map, const PpItem *item);
-extern TupleDesc pp_shape_descriptor(Relation rel, const PpItem *item);
-extern void pp_shape_remember(Oid extension, Oid relid, AttrNumber attnum);
-extern void pp_shape_forget(Oid extension, Oid relid);
+extern PpShape *pp_shape_of(Relation rel, const PpItem *item);
+extern void pp_shape_check(const PpShape *shape, Relation rel, const PpItem *item);
+extern Jsonb *pp_shape_show(Relation rel, const PpItem *item);
 
 #endif /* PP_SHAPE_H */

@@ -9,11 +9,13 @@
 
 #include "access/relation.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
@@ -51,8 +53,7 @@ typedef struct Source
 {
 	int64 token;
 	Oid row_type; /* the target's */
-	TupleDesc descriptor;
-	const uint8 *carried; /* the descriptor's columns, among the target's */
+	const PpShape *shape;
 	const PpRow **rows;
 	uint64 n;
 	uint64 first; /* its number in the share; 0: the rows are not to be counted */
@@ -63,16 +64,16 @@ typedef struct Source
 /* How rows get from items into the function's result */
 typedef struct Filling
 {
-	TupleDesc desc; /* of the target */
-	PpAttribute *attributes;
-	Oid *domains; /* by column of the item; InvalidOid: it is none */
+	TupleDesc desc;	   /* of the target */
+	ExprState **casts; /* by column of the item; NULL: none is needed */
+	ExprContext *econtext;
+	Oid *domains; /* the same; InvalidOid: it is none, or the cast sees to it */
 	void **domain_checks;
 	bool has_domains;
 	bool whole; /* the item's tuple is one of the target's */
 	TupleTableSlot *slot;
 	Datum *values; /* by column of the target */
 	bool *nulls;
-	MemoryContext row_context;
 } Filling;
 
 PpBatchState pp_batch_state;
@@ -88,62 +89,65 @@ PG_FUNCTION_INFO_V1(persist_batch_row);
 static Filling
 begin_filling(TupleDesc desc)
 {
-	TupleDesc carried = source->descriptor;
+	const PpShape *shape = source->shape;
 	Filling filling = {.desc = desc,
-					   .attributes = palloc((carried->natts + 1) * sizeof(PpAttribute)),
-					   .domains = palloc0((carried->natts + 1) * sizeof(Oid)),
-					   .domain_checks = palloc0((carried->natts + 1) * sizeof(void *)),
-					   .whole = carried->natts == desc->natts,
-					   .slot = MakeSingleTupleTableSlot(carried, &TTSOpsMinimalTuple),
+					   .casts = palloc0((shape->n + 1) * sizeof(ExprState *)),
+					   .econtext = CreateStandaloneExprContext(),
+					   .domains = palloc0((shape->n + 1) * sizeof(Oid)),
+					   .domain_checks = palloc0((shape->n + 1) * sizeof(void *)),
+					   .whole = shape->is_own && shape->n == desc->natts,
+					   .slot = MakeSingleTupleTableSlot(shape->descriptor, &TTSOpsMinimalTuple),
 					   .values = palloc0((desc->natts + 1) * sizeof(Datum)),
-					   .nulls = palloc((desc->natts + 1) * sizeof(bool)),
-					   .row_context =
-						   AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline row",
-												 ALLOCSET_DEFAULT_SIZES)};
-	int i = 0;
+					   .nulls = palloc((desc->natts + 1) * sizeof(bool))};
 
 	memset(filling.nulls, true, desc->natts + 1);
-	for (int attnum = 1; attnum <= desc->natts; attnum++)
+	filling.econtext->ecxt_scantuple = filling.slot;
+	for (int i = 0; i < shape->n; i++)
 	{
-		Oid type = TupleDescAttr(desc, attnum - 1)->atttypid;
-		Form_pg_attribute att;
+		Oid type;
 
-		if (!PpBitmapHas(source->carried, attnum))
+		if (shape->casts[i])
+			filling.casts[i] = ExecInitExpr(expression_planner((Expr *) shape->casts[i]), NULL);
+		if (shape->casts[i] || shape->to[i] == 0)
 			continue;
-		att = TupleDescAttr(carried, i);
-		filling.attributes[i] = (PpAttribute){.length = att->attlen, .alignment = att->attalign};
-		if (att->atttypid != type)
+		type = TupleDescAttr(desc, shape->to[i] - 1)->atttypid;
+		if (TupleDescAttr(shape->descriptor, i)->atttypid != type)
 		{
 			filling.domains[i] = type;
 			filling.has_domains = true;
 		}
-		i++;
 	}
 	return filling;
+}
+
+static void
+end_filling(Filling *filling)
+{
+	ExecDropSingleTupleTableSlot(filling->slot);
+	FreeExprContext(filling->econtext, true);
 }
 
 /* Constraints of domains may have come since the call. */
 static void
 check_domains(Filling *filling, MemoryContext context)
 {
-	MemoryContext caller = MemoryContextSwitchTo(filling->row_context);
+	MemoryContext caller = MemoryContextSwitchTo(filling->econtext->ecxt_per_tuple_memory);
 
-	for (int i = 0; i < source->descriptor->natts; i++)
+	for (int i = 0; i < source->shape->n; i++)
 	{
 		if (OidIsValid(filling->domains[i]))
 			domain_check(filling->slot->tts_values[i], filling->slot->tts_isnull[i],
 						 filling->domains[i], &filling->domain_checks[i], context);
 	}
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(filling->row_context);
 }
 
 static void
 put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryContext context)
 {
-	int i = 0;
+	const PpShape *shape = source->shape;
 
-	if (!pp_item_fits(item, filling->attributes, source->descriptor->natts))
+	if (!pp_item_fits(item, shape->attributes, shape->n))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
 						errdetail("Its id is %lld.", (long long) item->id)));
 	ExecStoreMinimalTuple(pp_item_tuple(item), filling->slot, false);
@@ -152,19 +156,27 @@ put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryCon
 	if (filling->has_domains)
 		check_domains(filling, context);
 	if (filling->whole)
-	{
 		tuplestore_puttupleslot(result, filling->slot);
-		return;
-	}
-	for (int attnum = 1; attnum <= filling->desc->natts; attnum++)
+	else
 	{
-		if (!PpBitmapHas(source->carried, attnum))
-			continue;
-		filling->values[attnum - 1] = filling->slot->tts_values[i];
-		filling->nulls[attnum - 1] = filling->slot->tts_isnull[i];
-		i++;
+		for (int i = 0; i < shape->n; i++)
+		{
+			int to = shape->to[i] - 1;
+
+			if (to < 0)
+				continue;
+			if (filling->casts[i])
+				filling->values[to] = ExecEvalExprSwitchContext(
+					filling->casts[i], filling->econtext, &filling->nulls[to]);
+			else
+			{
+				filling->values[to] = filling->slot->tts_values[i];
+				filling->nulls[to] = filling->slot->tts_isnull[i];
+			}
+		}
+		tuplestore_putvalues(result, filling->desc, filling->values, filling->nulls);
 	}
-	tuplestore_putvalues(result, filling->desc, filling->values, filling->nulls);
+	ResetExprContext(filling->econtext);
 }
 
 /*
@@ -202,8 +214,7 @@ persist_batch(PG_FUNCTION_ARGS)
 		put_row(&filling, source->rows[i]->item, rsinfo->setResult, context);
 	}
 	pp_batch_state = before;
-	ExecDropSingleTupleTableSlot(filling.slot);
-	MemoryContextDelete(filling.row_context);
+	end_filling(&filling);
 	source->begun = 0;
 
 	return (Datum) 0;
@@ -472,7 +483,7 @@ run(SPIPlanPtr plan, Source *rows)
 }
 
 /*
- * Insert rows of one shape, which fits the relation, as the current user.  The
+ * Insert rows of one shape, as the current user.  The
  * relation is open and locked; a snapshot is active.  Returns how many rows the INSERT
  * says to have inserted.
  *
@@ -480,14 +491,12 @@ run(SPIPlanPtr plan, Source *rows)
  * without a lock, so the plan must have come to the right table in the end.
  */
 uint64
-pp_statement_insert(Relation rel, const PpRow **rows, uint64 n)
+pp_statement_insert(Relation rel, const PpShape *shape, const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	PlanKey key = {.target = first->target, .role = GetUserId(), .layout = first->layout};
-	int natts = RelationGetDescr(rel)->natts;
-	uint8 *carried = palloc0(PpBitmapBytes(natts) + 1);
 	Source from = {.row_type = rel->rd_rel->reltype,
-				   .carried = carried,
+				   .shape = shape,
 				   .rows = rows,
 				   .n = n,
 				   .first = pp_batch_state.row};
@@ -495,11 +504,9 @@ pp_statement_insert(Relation rel, const PpRow **rows, uint64 n)
 	SPIPlanPtr plan;
 	char *sql;
 
-	memcpy(carried, pp_item_carried(first), PpBitmapBytes(first->natts));
-	from.descriptor = pp_item_descriptor(RelationGetDescr(rel), carried, natts);
 	if (!pg_strong_random(&from.token, sizeof(from.token)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
-	sql = compose(rel, carried);
+	sql = compose(rel, shape->carried);
 
 	SPI_connect();
 	plan = prepare(&key, sql);

@@ -13,7 +13,8 @@
  * schemas of its columns' types.  Everybody may execute these functions, since the INSERT
  * runs as the enqueuer; the first one returns rows only to who has its token, a random
  * number that is the statement's parameter and new at each execution, and no rows to
- * anyone else.  It checks the rows' domains, since nothing is cast any more.  The second
+ * anyone else.  It casts the values of items that their table doesn't fit any more (shape.h),
+ * and checks the rows' domains, since nothing is cast after it.  The second
  * one is true, and counts the rows that the statement has begun with, in pp_batch_state:
  * so an error can be told from which row it came.
  *
@@ -32,6 +33,7 @@
 #include "utils/rel.h"
 
 #include "item.h"
+#include "shape.h"
 
 /* An item on its way into its target */
 typedef struct PpRow
@@ -53,7 +55,8 @@ typedef struct PpBatchState
 
 extern PpBatchState pp_batch_state;
 
-extern uint64 pp_statement_insert(Relation rel, const PpRow **rows, uint64 n);
+extern uint64 pp_statement_insert(Relation rel, const PpShape *shape, const PpRow **rows,
+								  uint64 n);
 extern void pp_statement_hide_context(ErrorData *error);
 
 #endif /* PP_STATEMENT_H */

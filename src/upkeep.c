@@ -9,12 +9,16 @@
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "attempt.h"
+#include "copied.h"
+#include "horizon.h"
 #include "intake.h"
 #include "journal.h"
+#include "layouts.h"
 #include "lease.h"
 #include "letterbox.h"
 #include "letters.h"
@@ -112,6 +116,56 @@ expire(void)
 	pp_letterbox_expire(claim);
 }
 
+/* Is nothing there, or on its way?  Then nobody holds anything. */
+static bool
+is_settled(const PpRingView *view)
+{
+	return view->head == view->tail && view->reserved == 0 && view->diverting == 0 &&
+		   !pp_intake_is_pending(view);
+}
+
+/* Are there no items but dead letters? */
+static bool
+is_empty(void)
+{
+	PpRingView view = pp_ring_view(&claim->lane->ring);
+
+	return is_settled(&view) && pp_tally_parked(&claim->lane->tally) == 0 &&
+		   pp_copied_count(claim->extension) == 0;
+}
+
+/*
+ * What targets were like is needed no more once all transactions have ended that may have
+ * made items for that, and no item is left.  The letters first: they may be on their way.
+ */
+static void
+forget_layouts(void)
+{
+	static PpWatch watch = {.all = true};
+	static TransactionId before; /* what was noted by earlier ones was seen when it began */
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (!watch.begun && pp_layouts_any(claim->extension))
+	{
+		before = GetLatestSnapshot()->xmin;
+		pp_horizon_watch(&watch);
+	}
+	if (watch.begun && pp_horizon_is_over(&watch))
+	{
+		List *letters = pp_letters_targets(claim->extension);
+
+		PushActiveSnapshot(GetLatestSnapshot());
+		if (is_empty())
+		{
+			pp_layouts_forget(claim->extension, before, letters);
+			watch.begun = false;
+		}
+		PopActiveSnapshot();
+	}
+	CommitTransactionCommand();
+}
+
 static void
 write_leases(void)
 {
@@ -150,11 +204,12 @@ look_after_account(void)
 	look_after(compact, &waits);
 }
 
-/* It takes a scan of all letters, but it mustn't need many batches: there may be none. */
+/* It takes scans of all letters, but it mustn't need many batches: there may be none. */
 static void
 look_after_letters(void)
 {
-	static bool waits = false;
+	static bool expiry_waits = false;
+	static bool layouts_wait = false;
 	PpLane *lane = claim->lane;
 	TimestampTz now = GetCurrentTimestamp();
 	bool is_time;
@@ -164,8 +219,10 @@ look_after_letters(void)
 	if (is_time)
 		lane->expired_at = now;
 	SpinLockRelease(&lane->mutex);
-	if (is_time)
-		look_after(expire, &waits);
+	if (!is_time)
+		return;
+	look_after(expire, &expiry_waits);
+	look_after(forget_layouts, &layouts_wait);
 }
 
 /* A batch has been settled. */
@@ -179,14 +236,6 @@ pp_upkeep_batch(void)
 		return;
 	look_after_account();
 	look_after_letters();
-}
-
-/* Is nothing there, or on its way?  Then nobody holds anything. */
-static bool
-is_settled(const PpRingView *view)
-{
-	return view->head == view->tail && view->reserved == 0 && view->diverting == 0 &&
-		   !pp_intake_is_pending(view);
 }
 
 /* If nothing waits, what is counted nevertheless is a mistake, and nobody is a suspect. */

@@ -37,19 +37,13 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "account.h"
+#include "altered.h"
 #include "compat.h"
 #include "enqueue.h"
 #include "extension.h"
-#include "journal.h"
 #include "lane.h"
-#include "parked.h"
-#include "pause.h"
-#include "settings.h"
-#include "shape.h"
 #include "utility.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -324,68 +318,14 @@ announce_drop(Oid extension)
 								(unsigned long long) items)));
 }
 
-/* What could have been configured as a target is dropped. */
-static void
-forget_target(Oid relid)
-{
-	switch (get_rel_relkind(relid))
-	{
-		case RELKIND_RELATION:
-		case RELKIND_PARTITIONED_TABLE:
-		case RELKIND_FOREIGN_TABLE:
-		case RELKIND_VIEW:
-			if (get_rel_persistence(relid) != RELPERSISTENCE_TEMP)
-			{
-				if (pp_settings_remove(pp_extension_oid(), relid))
-					pp_pause_target_changed(); /* it may have been paused */
-				pp_shape_forget(pp_extension_oid(), relid);
-			}
-	}
-}
-
-/* May items wait for this relation?  As long as they aren't counted, those of any may. */
-static bool
-may_wait_for(Oid extension, Oid relid)
-{
-	PpLane *lane = pp_lane_find(MyDatabaseId);
-	bool has_rows;
-
-	if (lane)
-	{
-		PpTallyEntry entry = pp_tally_get(&lane->tally, relid);
-
-		if (entry.pending > 0 || entry.parked > 0)
-			return true;
-		if (pp_tally_is_counted(&lane->tally))
-			return false;
-	}
-	PushActiveSnapshot(GetLatestSnapshot());
-	has_rows = pp_journal_has_rows(extension) || pp_parked_has_rows(extension);
-	PopActiveSnapshot();
-	return has_rows;
-}
-
-/* A column of what may be a target is dropped: items may have values for it. */
-static void
-remember_column(Oid relid, AttrNumber attnum)
-{
-	Oid extension = pp_extension_oid();
-
-	if (OidIsValid(extension) &&
-		(may_wait_for(extension, relid) || pp_account_has(extension, relid)))
-		pp_shape_remember(extension, relid, attnum);
-}
-
 static void
 access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
 	if (previous_access_hook)
 		previous_access_hook(access, class, object, sub, arg);
 
-	if (class == RelationRelationId && access == OAT_DROP && sub == 0)
-		forget_target(object);
-	if (class == RelationRelationId && access == OAT_DROP && sub > 0)
-		remember_column(object, sub);
+	if (class == RelationRelationId)
+		pp_altered_access(access, object, sub);
 
 	if (class != ExtensionRelationId || (access != OAT_DROP && access != OAT_POST_ALTER) ||
 		object != pp_extension_oid())
@@ -454,9 +394,9 @@ xact_event(XactEvent event, void *arg)
 /* ---- our own tables ---- */
 
 static const char *const own_tables[] = {
-	"persist_account",	 "persist_columns",	  "persist_copied",		 "persist_dead_letters",
-	"persist_journal_1", "persist_journal_2", "persist_journal_3", "persist_leases",
-	"persist_parked",	 "persist_settings",  "persist_shutdowns", "persist_state",
+	"persist_account",	 "persist_copied",	  "persist_dead_letters", "persist_journal_1",
+	"persist_journal_2", "persist_journal_3", "persist_layouts",	  "persist_leases",
+	"persist_parked",	 "persist_settings",  "persist_shutdowns",	  "persist_state",
 };
 
 static bool

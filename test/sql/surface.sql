@@ -23,12 +23,12 @@ SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in it
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
 	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
 	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_waiting_rows() '
-	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
+	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
 	'v persist_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = 'persist_pipeline_internal'::regnamespace),
-	'r persist_account, r persist_columns, r persist_copied, r persist_dead_letters, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_leases, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
+	'r persist_account, r persist_copied, r persist_dead_letters, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_layouts, r persist_leases, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'r' AND relname <> 'persist_settings' AND NOT relrowsecurity$$, 'which nobody else sees a row of');
 SELECT is_empty($$SELECT c.relname, e.event FROM member_relation AS c, unnest('{INSERT,UPDATE,DELETE}'::text[]) AS e (event), unnest('{1,0}'::int[]) AS l (level)
 	WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 2 <> 0 AND (t.tgtype & 1) = l.level
@@ -53,6 +53,7 @@ SELECT function_returns(:'schema', 'persist_discard', ARRAY[]::text[], 'bigint')
 SELECT function_returns(:'schema', 'persist_discard', ARRAY['bigint[]'], 'bigint');
 SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint[]'], 'bigint');
 SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'jsonb'], 'boolean');
+SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'regclass', 'jsonb'], 'boolean');
 SELECT function_returns(:'schema', 'persist_stats_reset', ARRAY[]::text[], 'void');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');

@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * altered.c
+ *	  What commands do to targets; see altered.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "account.h"
+#include "altered.h"
+#include "compat.h"
+#include "extension.h"
+#include "journal.h"
+#include "lane.h"
+#include "layouts.h"
+#include "parked.h"
+#include "pause.h"
+#include "settings.h"
+
+static bool
+may_be_target(Oid relid)
+{
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_FOREIGN_TABLE:
+		case RELKIND_VIEW:
+			return get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+		default:
+			return false;
+	}
+}
+
+/* May items wait for this relation?  As long as they aren't counted, those of any may. */
+static bool
+may_wait_for(Oid extension, Oid relid)
+{
+	PpLane *lane = pp_lane_find(MyDatabaseId);
+	bool has_rows;
+
+	if (lane)
+	{
+		PpTallyEntry entry = pp_tally_get(&lane->tally, relid);
+
+		if (entry.pending > 0 || entry.parked > 0)
+			return true;
+		if (pp_tally_is_counted(&lane->tally))
+			return false;
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	has_rows = pp_journal_has_rows(extension) || pp_parked_has_rows(extension);
+	PopActiveSnapshot();
+	return has_rows;
+}
+
+/* Are there items of this relation, or have there been? */
+static bool
+is_target(Oid extension, Oid relid)
+{
+	return may_wait_for(extension, relid) || pp_account_has(extension, relid);
+}
+
+/*
+ * The relation is about to be changed: items may need its columns as they are.  One that the
+ * transaction itself has created has none.
+ */
+static void
+note_columns(Oid relid)
+{
+	Relation rel = relation_open(relid, NoLock);
+
+	if (rel->rd_createSubid == InvalidSubTransactionId)
+		pp_layouts_note(pp_extension_oid(), rel);
+	relation_close(rel, NoLock);
+}
+
+/* What may be a target is about to be dropped. */
+static void
+drop_target(Oid relid)
+{
+	Oid extension = pp_extension_oid();
+
+	if (pp_settings_remove(extension, relid))
+		pp_pause_target_changed(); /* it may have been paused */
+	if (OidIsValid(extension) && is_target(extension, relid))
+		note_columns(relid);
+}
+
+/*
+ * A column of what may be a target is about to be dropped, or its type to be changed.  Where
+ * there is a ring, transactions may have items that nobody else knows of.
+ */
+static void
+change_column(Oid relid)
+{
+	Oid extension = pp_extension_oid();
+
+	if (OidIsValid(extension) && (pp_lane_find(MyDatabaseId) || is_target(extension, relid)))
+		note_columns(relid);
+}
+
+/* Has the current command given the column another type? */
+static bool
+has_new_type(Oid relid, AttrNumber attnum)
+{
+	Relation rel = table_open(AttributeRelationId, AccessShareLock);
+	HeapTuple before =
+		SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple after;
+	bool is_new = false;
+
+	ScanKeyInit(&key[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&key[1], Anum_pg_attribute_attnum, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(attnum));
+	scan = systable_beginscan(rel, AttributeRelidNumIndexId, true, SnapshotSelf, 2, key);
+	after = systable_getnext(scan);
+	if (HeapTupleIsValid(before) && HeapTupleIsValid(after))
+	{
+		Form_pg_attribute was = (Form_pg_attribute) GETSTRUCT(before);
+		Form_pg_attribute is = (Form_pg_attribute) GETSTRUCT(after);
+
+		is_new = was->atttypid != is->atttypid || was->atttypmod != is->atttypmod;
+	}
+	systable_endscan(scan);
+	if (HeapTupleIsValid(before))
+		ReleaseSysCache(before);
+	table_close(rel, AccessShareLock);
+	return is_new;
+}
+
+/* For the object access hook: something happens to a relation, or to a column of it. */
+void
+pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum)
+{
+	if ((access != OAT_DROP && access != OAT_POST_ALTER) || !may_be_target(relid))
+		return;
+	if (access == OAT_DROP && attnum == 0)
+		drop_target(relid);
+	else if (attnum > 0 && (access == OAT_DROP || has_new_type(relid, attnum)))
+		change_column(relid);
+}

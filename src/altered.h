@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * altered.h
+ *	  What commands do to targets: their columns are noted before they change, and their
+ *	  settings go with them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_ALTERED_H
+#define PP_ALTERED_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "catalog/objectaccess.h"
+
+extern void pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum);
+
+#endif /* PP_ALTERED_H */

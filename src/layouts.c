@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * layouts.c
+ *	  Notes the columns that targets had, and finds them; see layouts.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "layouts.h"
+#include "table.h"
+
+#define TABLE "persist_layouts"
+
+enum
+{
+	COLUMN_TARGET,
+	COLUMN_TARGET_NAME,
+	COLUMN_COLUMNS, /* of the target: PpColumnNote, by attnum - 1 */
+	COLUMNS
+};
+
+/* A scan of the table */
+typedef struct LayoutScan
+{
+	PpTable table;
+	TableScanDesc scan;
+} LayoutScan;
+
+/* False: the table isn't there. */
+static bool
+begin(LayoutScan *scan, Oid extension, LOCKMODE mode)
+{
+	scan->table = pp_table_open(extension, TABLE, mode);
+	if (scan->table.rel == NULL)
+		return false;
+	PushActiveSnapshot(GetLatestSnapshot());
+	scan->scan = pp_table_beginscan(scan->table.rel, GetActiveSnapshot());
+	return true;
+}
+
+static HeapTuple
+next(LayoutScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	return heap_getnext(scan->scan, ForwardScanDirection);
+}
+
+static void
+end(LayoutScan *scan)
+{
+	table_endscan(scan->scan);
+	PopActiveSnapshot();
+	pp_table_close(&scan->table);
+}
+
+static Datum
+get(const LayoutScan *scan, HeapTuple tuple, int column)
+{
+	bool is_null;
+
+	return heap_getattr(tuple, column + 1, RelationGetDescr(scan->table.rel), &is_null);
+}
+
+static Oid
+get_target(const LayoutScan *scan, HeapTuple tuple)
+{
+	return DatumGetObjectId(get(scan, tuple, COLUMN_TARGET));
+}
+
+/* 42704 if its type has gone. */
+PpColumnNote
+pp_layouts_describe(PpLayoutWalk *walk, Form_pg_attribute att)
+{
+	PpColumnNote column;
+
+	memset(&column, 0, sizeof(column));
+	namestrcpy(&column.name, NameStr(att->attname));
+	column.layout = pp_layout_of_column(walk, att);
+	column.hidden = att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+	return column;
+}
+
+/* The relation's columns as they are. */
+static bytea *
+describe_all(Relation rel)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	Size size = VARHDRSZ + desc->natts * sizeof(PpColumnNote);
+	bytea *columns = palloc0(size);
+	PpLayoutWalk walk = {0};
+
+	SET_VARSIZE(columns, size);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		PpColumnNote column;
+
+		if (TupleDescAttr(desc, i)->attisdropped)
+			continue;
+		column = pp_layouts_describe(&walk, TupleDescAttr(desc, i));
+		memcpy(VARDATA(columns) + i * sizeof(PpColumnNote), &column, sizeof(column));
+	}
+	return columns;
+}
+
+/* Its name as it is, with its schema; NULL if it is no more. */
+static char *
+relation_name(Oid relid)
+{
+	char *name = get_rel_name(relid);
+	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	return schema ? quote_qualified_identifier(schema, name) : NULL;
+}
+
+/* Is just that there already? */
+static bool
+is_noted(Oid extension, Oid target, const char *name, const bytea *columns)
+{
+	LayoutScan scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	if (!begin(&scan, extension, AccessShareLock))
+		return false;
+	while (!found && (tuple = next(&scan)) != NULL)
+	{
+		bytea *noted;
+
+		if (get_target(&scan, tuple) != target ||
+			strcmp(TextDatumGetCString(get(&scan, tuple, COLUMN_TARGET_NAME)), name) != 0)
+			continue;
+		noted = DatumGetByteaP(get(&scan, tuple, COLUMN_COLUMNS));
+		found = VARSIZE(noted) == VARSIZE(columns) && memcmp(noted, columns, VARSIZE(noted)) == 0;
+	}
+	end(&scan);
+	return found;
+}
+
+/* Note the columns of a relation, in the current transaction, which is about to change it. */
+void
+pp_layouts_note(Oid extension, Relation rel)
+{
+	Oid target = RelationGetRelid(rel);
+	char *name = relation_name(target);
+	bytea *columns = describe_all(rel);
+	PpTable table;
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+
+	if (name == NULL || is_noted(extension, target, name, columns))
+		return;
+	table = pp_table_open(extension, TABLE, RowExclusiveLock);
+	if (table.rel == NULL)
+		return;
+	values[COLUMN_TARGET] = ObjectIdGetDatum(target);
+	values[COLUMN_TARGET_NAME] = CStringGetTextDatum(name);
+	values[COLUMN_COLUMNS] = PointerGetDatum(columns);
+	pp_table_insert(&table, values, nulls);
+	pp_table_close(&table);
+}
+
+/* Are these the columns that the item carries, in their order? */
+bool
+pp_layouts_are_those(const PpColumnNote *columns, int n, const PpItem *item)
+{
+	PpColumnLayout *layouts = palloc((n + 1) * sizeof(PpColumnLayout));
+	PpLayout layout;
+
+	for (int i = 0; i < n; i++)
+		layouts[i] = columns[i].layout;
+	layout = pp_layout_of_columns(layouts, n);
+	pfree(layouts);
+	return pp_layout_equal(&layout, &item->layout);
+}
+
+/* Those that the item carries of what is noted; NULL: it was made for others. */
+static PpColumnNote *
+pick(const bytea *noted, const PpItem *item, int *n)
+{
+	const char *columns = VARDATA_ANY(noted);
+	Size natts = VARSIZE_ANY_EXHDR(noted) / sizeof(PpColumnNote);
+	PpColumnNote *picked;
+
+	if (item->natts > natts)
+		return NULL;
+	picked = palloc((item->natts + 1) * sizeof(PpColumnNote));
+	*n = 0;
+	for (int attnum = 1; attnum <= item->natts; attnum++)
+	{
+		if (PpBitmapHas(pp_item_carried(item), attnum))
+			memcpy(&picked[(*n)++], columns + (attnum - 1) * sizeof(PpColumnNote),
+				   sizeof(PpColumnNote));
+	}
+	if (pp_layouts_are_those(picked, *n, item))
+		return picked;
+	pfree(picked);
+	return NULL;
+}
+
+/*
+ * The columns that the item was made for, as they were when they were last noted; their
+ * number is *n.  NULL: nobody knows.
+ */
+PpColumnNote *
+pp_layouts_find(Oid extension, const PpItem *item, int *n)
+{
+	PpColumnNote *found = NULL;
+	LayoutScan scan;
+	HeapTuple tuple;
+
+	if (!begin(&scan, extension, AccessShareLock))
+		return NULL;
+	while ((tuple = next(&scan)) != NULL)
+	{
+		PpColumnNote *columns = NULL;
+		int picked;
+
+		if (get_target(&scan, tuple) == item->target)
+			columns = pick(DatumGetByteaPP(get(&scan, tuple, COLUMN_COLUMNS)), item, &picked);
+		if (columns)
+		{
+			found = columns;
+			*n = picked;
+		}
+	}
+	end(&scan);
+	return found;
+}
+
+/* The name of a target as it is, or was when it was last noted; NULL: nobody knows. */
+char *
+pp_layouts_target_name(Oid extension, Oid target)
+{
+	char *name = relation_name(target);
+	LayoutScan scan;
+	HeapTuple tuple;
+
+	if (name || !begin(&scan, extension, AccessShareLock))
+		return name;
+	while ((tuple = next(&scan)) != NULL)
+	{
+		if (get_target(&scan, tuple) == target)
+			name = TextDatumGetCString(get(&scan, tuple, COLUMN_TARGET_NAME));
+	}
+	end(&scan);
+	return name;
+}
+
+/* Is anything noted? */
+bool
+pp_layouts_any(Oid extension)
+{
+	LayoutScan scan;
+	bool any;
+
+	if (!begin(&scan, extension, AccessShareLock))
+		return false;
+	any = next(&scan) != NULL;
+	end(&scan);
+	return any;
+}
+
+/*
+ * Take away, in the current transaction, what transactions before that one have noted, but
+ * of these targets.
+ */
+void
+pp_layouts_forget(Oid extension, TransactionId before, const List *but)
+{
+	LayoutScan scan;
+	HeapTuple tuple;
+
+	if (!begin(&scan, extension, RowExclusiveLock))
+		return;
+	while ((tuple = next(&scan)) != NULL)
+	{
+		if (TransactionIdPrecedes(HeapTupleHeaderGetXmin(tuple->t_data), before) &&
+			!list_member_oid(but, get_target(&scan, tuple)))
+			(void) pp_table_delete(&scan.table, &tuple->t_self, false);
+	}
+	end(&scan);
+}
