@@ -13,6 +13,8 @@
 #include "access/table.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -80,38 +82,66 @@ is_target(Oid extension, Oid relid)
  * transaction itself has created has none.
  */
 static void
-note_columns(Oid relid)
+note_columns(Oid extension, Oid relid)
 {
-	Relation rel = relation_open(relid, NoLock);
+	Relation rel = relation_open(relid, AccessShareLock);
 
 	if (rel->rd_createSubid == InvalidSubTransactionId)
-		pp_layouts_note(pp_extension_oid(), rel);
-	relation_close(rel, NoLock);
+		pp_layouts_note(extension, rel);
+	relation_close(rel, AccessShareLock);
 }
 
 /* What may be a target is about to be dropped. */
 static void
-drop_target(Oid relid)
+drop_target(Oid extension, Oid relid)
 {
-	Oid extension = pp_extension_oid();
-
 	if (pp_settings_remove(extension, relid))
 		pp_pause_target_changed(); /* it may have been paused */
 	if (OidIsValid(extension) && is_target(extension, relid))
-		note_columns(relid);
+		note_columns(extension, relid);
 }
 
+static void change_type(Oid extension, Oid type);
+
 /*
- * A column of what may be a target is about to be dropped, or its type to be changed.  Where
- * there is a ring, transactions may have items that nobody else knows of.
+ * The columns of a relation are about to change: it may be a target, or its rows be values in
+ * others.  Where there is a ring, transactions may have items that nobody else knows of.
  */
 static void
-change_column(Oid relid)
+change_columns(Oid extension, Oid relid)
 {
-	Oid extension = pp_extension_oid();
+	if (may_be_target(relid) && (pp_lane_find(MyDatabaseId) || is_target(extension, relid)))
+		note_columns(extension, relid);
+	change_type(extension, get_rel_type_id(relid));
+}
 
-	if (OidIsValid(extension) && (pp_lane_find(MyDatabaseId) || is_target(extension, relid)))
-		note_columns(relid);
+/* The inside of a type is about to change, and so that of all that have it inside. */
+static void
+change_type(Oid extension, Oid type)
+{
+	Relation rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	check_stack_depth();
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(TypeRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(type));
+	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, key);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_depend user = (Form_pg_depend) GETSTRUCT(tuple);
+
+		CHECK_FOR_INTERRUPTS();
+		if (user->classid == TypeRelationId)
+			change_type(extension, user->objid);
+		else if (user->classid == RelationRelationId && user->objsubid > 0)
+			change_columns(extension, user->objid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 }
 
 /* Has the current command given the column another type? */
@@ -150,10 +180,17 @@ has_new_type(Oid relid, AttrNumber attnum)
 void
 pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum)
 {
-	if ((access != OAT_DROP && access != OAT_POST_ALTER) || !may_be_target(relid))
+	Oid extension;
+
+	if (attnum == 0 ? access != OAT_DROP || !may_be_target(relid)
+					: access != OAT_DROP && access != OAT_POST_CREATE &&
+						  (access != OAT_POST_ALTER || !has_new_type(relid, attnum)))
 		return;
-	if (access == OAT_DROP && attnum == 0)
-		drop_target(relid);
-	else if (attnum > 0 && (access == OAT_DROP || has_new_type(relid, attnum)))
-		change_column(relid);
+	extension = pp_extension_oid();
+	if (attnum == 0)
+		drop_target(extension, relid);
+	else if (OidIsValid(extension) && access == OAT_POST_CREATE)
+		change_type(extension, get_rel_type_id(relid)); /* its items have no such column */
+	else if (OidIsValid(extension))
+		change_columns(extension, relid);
 }

@@ -1,8 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * altered.h
- *	  What commands do to targets: their columns are noted before they change, and their
- *	  settings go with them.
+ *	  What commands do to targets: their columns are noted before they change (layouts.h),
+ *	  and their settings go with them.
+ *
+ * That takes the object access hook: where a command has no hook, since the library isn't
+ * preloaded, nothing is noted.
  *
  *-------------------------------------------------------------------------
  */

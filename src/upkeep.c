@@ -124,45 +124,49 @@ is_settled(const PpRingView *view)
 		   !pp_intake_is_pending(view);
 }
 
-/* Are there no items but dead letters? */
+/* Does nothing wait, parked or not? */
 static bool
 is_empty(void)
 {
 	PpRingView view = pp_ring_view(&claim->lane->ring);
 
-	return is_settled(&view) && pp_tally_parked(&claim->lane->tally) == 0 &&
-		   pp_copied_count(claim->extension) == 0;
+	return is_settled(&view) && pp_tally_parked(&claim->lane->tally) == 0;
+}
+
+/* What was noted of targets by transactions before that one was seen when the watch began. */
+static PpWatch layouts_watch = {.all = true};
+static TransactionId layouts_before;
+
+static void
+watch_layouts(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (pp_layouts_any(claim->extension))
+	{
+		layouts_before = GetLatestSnapshot()->xmin;
+		pp_horizon_watch(&layouts_watch);
+	}
+	CommitTransactionCommand();
 }
 
 /*
- * What targets were like is needed no more once all transactions have ended that may have
- * made items for that, and no item is left.  The letters first: they may be on their way.
+ * All transactions have ended that may have made items for what was noted then: if no item
+ * is left, it is needed no more.  Letters first, since they may be on their way back.
  */
 static void
 forget_layouts(void)
 {
-	static PpWatch watch = {.all = true};
-	static TransactionId before; /* what was noted by earlier ones was seen when it began */
+	List *letters;
 
+	layouts_watch.begun = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (!watch.begun && pp_layouts_any(claim->extension))
-	{
-		before = GetLatestSnapshot()->xmin;
-		pp_horizon_watch(&watch);
-	}
-	if (watch.begun && pp_horizon_is_over(&watch))
-	{
-		List *letters = pp_letters_targets(claim->extension);
-
-		PushActiveSnapshot(GetLatestSnapshot());
-		if (is_empty())
-		{
-			pp_layouts_forget(claim->extension, before, letters);
-			watch.begun = false;
-		}
-		PopActiveSnapshot();
-	}
+	letters = pp_letters_targets(claim->extension);
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (pp_copied_count(claim->extension) == 0 && is_empty())
+		pp_layouts_forget(claim->extension, layouts_before, letters);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 
@@ -209,7 +213,7 @@ static void
 look_after_letters(void)
 {
 	static bool expiry_waits = false;
-	static bool layouts_wait = false;
+	static bool watch_waits = false;
 	PpLane *lane = claim->lane;
 	TimestampTz now = GetCurrentTimestamp();
 	bool is_time;
@@ -222,7 +226,17 @@ look_after_letters(void)
 	if (!is_time)
 		return;
 	look_after(expire, &expiry_waits);
-	look_after(forget_layouts, &layouts_wait);
+	if (!layouts_watch.begun)
+		look_after(watch_layouts, &watch_waits);
+}
+
+static void
+look_after_layouts(void)
+{
+	static bool waits = false;
+
+	if (layouts_watch.begun && is_empty() && pp_horizon_is_over(&layouts_watch))
+		look_after(forget_layouts, &waits);
 }
 
 /* A batch has been settled. */
@@ -264,5 +278,6 @@ pp_upkeep_idle(void)
 	if (since_account >= PP_ACCOUNT_COMPACT / 4)
 		look_after_account();
 	look_after_letters();
+	look_after_layouts();
 	return journal_waits;
 }

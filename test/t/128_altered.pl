@@ -1,0 +1,140 @@
+#
+# Targets that change while items wait: in transactions that are still to commit, over a
+# crash, while they are parked; and how long what a target was like is kept.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use PersistPipeline;
+
+my $node = pp_node('altered', 'persist_pipeline.misfit_timeout' => "'1h'");
+my $dbh = connect_to($node);
+
+sub enqueue
+{
+	my ($session, $target, $json) = @_;
+
+	return one_value($session, "SELECT persist_enqueue('$target'::regclass, '$json'::jsonb)");
+}
+
+# The targets whose columns are noted.
+sub noted
+{
+	return "SELECT COALESCE(string_agg(DISTINCT target_name, ' ' ORDER BY target_name), '') FROM persist_pipeline_internal.persist_layouts";
+}
+
+# Items come, one after the other, until nothing else is noted.
+sub only_noted
+{
+	my ($session, $wanted) = @_;
+
+	wait_until(
+		'only that is noted',
+		sub {
+			enqueue($session, 'other', '{"a": 2}');
+			return flush($node) && one_value($session, noted()) eq $wanted;
+		});
+	return 1;
+}
+
+# ---- an item that nobody else knows of yet, the first of its target
+
+$dbh->do('CREATE TABLE first (a int, v varchar(5))');
+$dbh->do('CREATE TABLE other (a int)');
+enqueue($dbh, 'other', '{"a": 1}');
+my $producer = connect_to($node);
+$producer->begin_work;
+enqueue($producer, 'first', '{"a": 1, "v": "abc"}');
+$dbh->do('ALTER TABLE first ALTER a TYPE numeric(10, 2), ALTER v TYPE text');
+$producer->commit;
+ok(flush($node), 'still to commit: flushed');
+is(one_value($dbh, q{SELECT string_agg(format('%s %s', a, v), ', ') FROM first}), '1.00 abc', 'still to commit: it lands');
+
+# ---- parked until the column comes again, and over a crash
+
+$dbh->do('CREATE TABLE parked (a int, v varchar(5))');
+$dbh->do('SELECT persist_pause()');
+enqueue($dbh, 'parked', qq({"a": $_, "v": "v$_"})) foreach 1 .. 3;
+$dbh->do('ALTER TABLE parked DROP v');
+$dbh->do('SELECT persist_resume()');
+wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'parked'");
+$dbh->disconnect;
+$node->stop('immediate');
+$node->start;
+$dbh = connect_to($node);
+$dbh->do('ALTER TABLE parked ADD v text, ALTER a TYPE bigint');
+wait_for_sql($dbh, "SELECT count(*) = 3 FROM parked");
+is(one_value($dbh, q{SELECT string_agg(format('%s %s', a, v), ', ' ORDER BY a) FROM parked}), '1 v1, 2 v2, 3 v3', 'parked, and a crash: they land');
+
+# ---- a type that changes inside
+
+$dbh->do('CREATE TYPE inside AS (x int)');
+$dbh->do('CREATE TABLE holds (a int, i inside[], b text)');
+$dbh->do('CREATE DOMAIN wrapped AS inside');
+$dbh->do('CREATE TYPE outside AS (w wrapped)');
+$dbh->do('CREATE TABLE holds_more (a int, o outside, b text)');
+$dbh->do('SELECT persist_pause()');
+enqueue($dbh, 'holds', '{"a": 1, "i": [{"x": 2}], "b": "c"}');
+enqueue($dbh, 'holds', '{"a": 2, "b": "d"}');
+enqueue($dbh, 'holds_more', '{"a": 3, "o": {"w": {"x": 4}}, "b": "e"}');
+$dbh->do('ALTER TYPE inside ADD ATTRIBUTE y text');
+set_and_reload_misfit(0);
+$dbh->do('SELECT persist_resume()');
+wait_for_sql($dbh, "SELECT count(*) = 2 FROM persist_dead_letters");
+is(one_value($dbh, q{SELECT string_agg(format('%s %s %s', target_name, item - 'i' - 'o', COALESCE(item->>'i', item->>'o') ~ '^\\\\x[0-9a-f]{20,}$'), ', ' ORDER BY id) FROM persist_dead_letters}),
+	'public.holds {"a": 1, "b": "c"} t, public.holds_more {"a": 3, "b": "e"} t', 'a type that changes inside: the letters have the other values, and its bytes');
+is(one_value($dbh, q{SELECT string_agg(format('%s %s', a, b), ', ') FROM holds}), '2 d', 'a type that changes inside: what has no value of it lands');
+
+sub set_and_reload_misfit
+{
+	my ($value) = @_;
+
+	$dbh->do("ALTER SYSTEM SET persist_pipeline.misfit_timeout = '$value'");
+	$dbh->do('SELECT pg_reload_conf()');
+	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.misfit_timeout') = '$value'");
+	return;
+}
+
+# ---- as long as it can be needed
+
+# the worker looks after a start, when it has nothing to do
+$dbh->do('CREATE TABLE kept (a int, v varchar(5))');
+$dbh->do('SELECT persist_pause()');
+$dbh->disconnect;
+$producer->disconnect;
+$node->restart;
+$dbh = connect_to($node);
+like(one_value($dbh, noted()), qr/public.holds public.holds_more/, 'noted: what was altered');
+$producer = connect_to($node);
+$producer->begin_work;
+enqueue($producer, 'kept', '{"a": 1, "v": "abc"}');
+$dbh->do('ALTER TABLE kept ALTER v TYPE text');
+$dbh->do('SELECT persist_resume()');
+enqueue($dbh, 'other', '{"a": 2}');
+ok(flush($node), 'kept: flushed');
+wait_for_sql($dbh, "SELECT worker_state = 'idle' FROM persist_queue WHERE datname = current_database()");
+$producer->commit;
+ok(flush($node), 'kept: flushed again');
+is(one_value($dbh, 'SELECT v FROM kept'), 'abc', 'kept: for a transaction that is still to commit');
+
+# of letters, but of nothing else
+$producer->disconnect;
+$dbh->disconnect;
+$node->restart;
+$dbh = connect_to($node);
+ok(eval { only_noted($dbh, 'public.holds public.holds_more') }, 'letters: what they are made for is kept, and nothing else');
+is(one_value($dbh, 'SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))'), 2, 'letters are discarded');
+$dbh->disconnect;
+$node->restart;
+$dbh = connect_to($node);
+ok(eval { only_noted($dbh, '') }, 'nothing is kept when nothing needs it');
+
+is(join("\n", complaints($node, 0, qr/could not be inserted/)), '', 'no line in the log but for letters');
+$node->stop;
+done_testing();
