@@ -23,6 +23,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -43,10 +44,14 @@ static const char *const needed_relations[] = {
 	"persist_state",
 };
 
-/* The current installation; InvalidOid if there is none. */
+/*
+ * The current installation; InvalidOid if there is none.  From 18 on that is a look into a
+ * cache, without a lock that would bring it up to date.
+ */
 Oid
 pp_extension_oid(void)
 {
+	AcceptInvalidationMessages();
 	return get_extension_oid(EXTENSION_NAME, true);
 }
 
@@ -215,8 +220,8 @@ is_served(const char *version)
 }
 
 /* What keeps the installation from working, as a sentence; NULL: nothing. */
-const char *
-pp_extension_fault(Oid extension)
+static const char *
+find_fault(Oid extension)
 {
 	char *version = installed_version(extension);
 
@@ -238,22 +243,37 @@ pp_extension_fault(Oid extension)
 }
 
 /*
+ * The current installation, and what keeps it from working, as a sentence; InvalidOid if
+ * there is none.  One that is being dropped meanwhile has no fault: it is not there.
+ */
+Oid
+pp_extension_find(const char **fault)
+{
+	for (;;)
+	{
+		Oid extension = pp_extension_oid();
+
+		*fault = OidIsValid(extension) ? find_fault(extension) : NULL;
+		if (*fault == NULL || pp_extension_oid() == extension)
+			return extension;
+	}
+}
+
+/*
  * The current installation, which works.  Errors: 42704 there is none; 55000 it
  * is not whole, or of another version than the library.
  */
 Oid
 pp_extension_get(void)
 {
-	Oid extension = pp_extension_oid();
 	const char *fault;
+	Oid extension = pp_extension_find(&fault);
 
 	if (!OidIsValid(extension))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("extension \"%s\" does not exist in database \"%s\"", EXTENSION_NAME,
 							   get_database_name(MyDatabaseId)),
 						errhint("Create it with CREATE EXTENSION.")));
-
-	fault = pp_extension_fault(extension);
 	if (fault)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -28,7 +28,7 @@
 #define PP_BATCH_SCHEMA "persist_pipeline_batch"
 
 extern Oid pp_extension_oid(void);
-extern const char *pp_extension_fault(Oid extension);
+extern Oid pp_extension_find(const char **fault);
 extern Oid pp_extension_get(void);
 extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);

@@ -337,12 +337,10 @@ check_extension(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const char *fault;
-	Oid extension;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	extension = pp_extension_oid();
-	fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+	(void) pp_extension_find(&fault);
 	if (fault)
 		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",

@@ -131,8 +131,8 @@ put_copied_aside(Oid extension)
 static bool
 look_around(void)
 {
-	Oid extension = pp_extension_oid();
-	const char *fault = OidIsValid(extension) ? pp_extension_fault(extension) : NULL;
+	const char *fault;
+	Oid extension = pp_extension_find(&fault);
 	bool has_work;
 
 	if (fault)

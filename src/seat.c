@@ -136,9 +136,7 @@ pp_seat_find_extension(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pp_seat.claim.extension = pp_extension_oid();
-	fault =
-		OidIsValid(pp_seat.claim.extension) ? pp_extension_fault(pp_seat.claim.extension) : NULL;
+	pp_seat.claim.extension = pp_extension_find(&fault);
 	if (fault)
 		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
