@@ -222,7 +222,7 @@ foreach my $number (1 .. $drops)
 note sprintf('DROP DATABASE %s, %d times: %.3f s on average, %.3f s at most',
 	$_, scalar @{ $seconds{$_} }, sum0(@{ $seconds{$_} }) / (@{ $seconds{$_} } || 1), max(@{ $seconds{$_} }))
   foreach @kinds;
-cmp_ok(max(@{ $seconds{$_} }), '<', 1, "DROP DATABASE $_: each within a second") foreach @kinds;
+is_quick(max(@{ $seconds{$_} }), 1, "DROP DATABASE $_: each within a second") foreach @kinds;
 is(sum0(map { scalar @{ $seconds{$_} } } @kinds), $drops, "$drops in all");
 is($wrong_lines, 0, 'and a line that counts what was lost, if anything was');
 is(batch_of('busy'), $busy, 'the batch of the other database has noticed nothing');
@@ -272,8 +272,8 @@ foreach my $command (@commands)
 
 	note sprintf('%s: %.3f s without a worker, %.3f s with one that is idle, %.3f s with one in a batch',
 		$name, $usual, $idle, $in_batch);
-	cmp_ok($idle, '<', 1 + 2 * $usual, "$name: within a second, worker idle");
-	cmp_ok($in_batch, '<', 1 + 2 * $usual, "$name: within a second, worker in a batch");
+	is_quick($idle, 1 + 2 * $usual, "$name: within a second, worker idle");
+	is_quick($in_batch, 1 + 2 * $usual, "$name: within a second, worker in a batch");
 
 	load('source', 't', 100);
 	arrives('source', 'slow', 5, "$name: what waited");
@@ -304,7 +304,7 @@ foreach my $end ('ROLLBACK', 'COMMIT')
 	wait_until_in_batch('renamed');
 	$control->do('BEGIN');
 	$seconds = seconds_of(sub { $control->do("ALTER DATABASE renamed RENAME TO again") });
-	cmp_ok($seconds, '<', 1, "RENAME in a block, $end: within a second");
+	is_quick($seconds, 1, "RENAME in a block, $end: within a second");
 	$control->do($end);
 	$control->do("DO 'BEGIN ALTER DATABASE again RENAME TO renamed; END'") if $end eq 'COMMIT';
 }
@@ -320,7 +320,7 @@ $_->disconnect foreach @copiers;
 wait_until_in_batch('renamed');
 my $inside = connect_to($node, 'renamed');
 my $own = seconds_of(sub { ends($inside, "CREATE DATABASE copy TEMPLATE renamed", '00000', 'a session copies its own database') });
-cmp_ok($own, '<', 1 + 2 * $copy, 'within a second');
+is_quick($own, 1 + 2 * $copy, 'within a second');
 ends($inside, "ALTER DATABASE renamed RENAME TO again", '0A000', 'but does not rename it');
 $inside->disconnect;
 arrives('renamed', 'slow', 5, 'after all that');
@@ -336,7 +336,7 @@ foreach my $time (1 .. 2)
 	my $seconds = seconds_of(sub { $control->do("ALTER DATABASE source RENAME TO renamed") });
 
 	note sprintf 'RENAME with a worker in stubborn code: %.3f s', $seconds;
-	cmp_ok($seconds, '<', 1, "RENAME: within a second, worker in stubborn code, $time");
+	is_quick($seconds, 1, "RENAME: within a second, worker in stubborn code, $time");
 	$control->do("ALTER DATABASE renamed RENAME TO source");
 	wait_until_in_batch('source');
 }
@@ -409,7 +409,7 @@ is(batch_of('source'), $before, 'none of them has disturbed the worker, nor its 
 
 # who owns it may drop it
 my $proprietor = connect_to($node, 'postgres', user => 'proprietor');
-cmp_ok(seconds_of(sub { ends($proprietor, "DROP DATABASE source", '00000', 'its owner drops it') }), '<', 1, 'within a second');
+is_quick(seconds_of(sub { ends($proprietor, "DROP DATABASE source", '00000', 'its owner drops it') }), 1, 'within a second');
 $proprietor->disconnect;
 
 # ---- commands that come to nothing
@@ -445,7 +445,8 @@ foreach my $end ('fails', 'is cancelled', 'is terminated')
 	elsif ($end eq 'is cancelled')
 	{
 		one_value($control, "SELECT pg_cancel_backend(?::int)", $dropper->{pg_pid});
-		is(finish_sql($dropper), '57014', "a DROP DATABASE that $end");
+		finish_sql($dropper);    # of a statement that somebody else cancels, not every driver tells an error
+		ok(scalar(log_since($node, $position, qr/57014 ERROR:  canceling statement due to user request/)), "a DROP DATABASE that $end");
 	}
 	else
 	{

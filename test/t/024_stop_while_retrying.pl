@@ -86,7 +86,7 @@ is($node->safe_psql('postgres', 'SELECT array_agg(id ORDER BY id) FROM track'), 
 # they are on disk already, so that the stop has no need of them
 $from = log_position($node);
 my $seconds = seconds_of(sub { $node->stop('fast') });
-cmp_ok($seconds, '<', 4, 'parked: the stop is quick, whenever the next try would be');
+is_quick($seconds, 4, 'parked: the stop is quick, whenever the next try would be');
 is(scalar(log_since($node, $from, qr/was forced to stop/)), 0, 'parked: and not forced');
 $node->start;
 ok(drain($node), 'parked: the next worker tries at once');

@@ -89,7 +89,7 @@ sub others_land
 
 	enqueue('postgres', 'free', $n + 1, $n + 10);
 	lands('postgres', 'free', "$name, another one");
-	cmp_ok(time - $start, '<', 5, "$name, another one: without a delay");
+	is_quick(time - $start, 5, "$name, another one: without a delay");
 	return;
 }
 
@@ -190,7 +190,7 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 		{
 			forget_sessions();
 			$seconds = seconds_of(sub { $node->stop });
-			cmp_ok($seconds, '<', 4, "journal full, $end: it takes shutdown_timeout, and 3 s at most");
+			is_quick($seconds, 4, "journal full, $end: it takes shutdown_timeout, and 3 s at most");
 			$node->start;
 			$node->wait_for_log(qr/53100 LOG:  persist_pipeline worker for database "small" will try again/, $from);
 			is($node->safe_psql('postgres', "SELECT items_pending FROM persist_queue WHERE datname = 'small'"),

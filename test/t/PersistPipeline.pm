@@ -8,6 +8,7 @@ preloaded, sessions whose SQLSTATEs can be seen, processes, and the log.
 
 Tests wait for a condition (poll_query_until, persist_flush, wait_for_log),
 never for a length of time, except where a stretch of time is what is tested.
+How long something takes is tested with is_quick: a machine may be busy.
 
 =cut
 
@@ -23,11 +24,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
   pp_node connect_to try_sql start_sql finish_sql is_running one_value
-  wait_until wait_for_sql seconds_of create_model_database create_database
+  wait_until wait_for_sql seconds_of is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards);
@@ -159,6 +160,26 @@ sub seconds_of
 
 	$code->();
 	return time - $start;
+}
+
+# How many times as long as on a machine of its own a process takes just now: what some
+# computing takes by the clock on the wall, and by its own.
+sub slowness
+{
+	my ($start, $own_start) = (time, clock);
+
+	1 while clock() - $own_start < 0.2;
+	return (time - $start) / (clock() - $own_start);
+}
+
+# It took less than that, as it does on a machine that does nothing else.
+sub is_quick
+{
+	my ($seconds, $limit, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return ok($seconds < $limit || $seconds < $limit * slowness(), $name)
+	  || diag(sprintf 'it took %.3f s, and %g s are allowed on a machine that does nothing else', $seconds, $limit);
 }
 
 # ---- databases ----
