@@ -33,6 +33,15 @@ our @EXPORT = qw(
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards);
 
+# From 19 on, where anything dies outside of an eval, the test is done.  In a DESTROY, which is
+# where a session's handle finds that its server is gone, $^S is something else than 1.
+INIT
+{
+	my $done = $SIG{__DIE__};
+
+	$SIG{__DIE__} = sub { $done->(@_) if !$^S } if $done;
+}
+
 # A server with the library preloaded and the extension in database postgres.
 # %settings go to postgresql.conf; init => [...] goes to Cluster::init;
 # no_start => 1 leaves it stopped and empty.
