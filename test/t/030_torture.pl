@@ -95,7 +95,7 @@ sub client
 sub terminator
 {
 	my $dbh;
-	my $n = 0;
+	my %terminated;    # by pid: it may take a while to leave
 
 	while (time < $end)
 	{
@@ -106,12 +106,12 @@ sub terminator
 
 		# a worker that has left meanwhile is a WARNING
 		$dbh->do("SET log_min_messages = error");
-		my ($done) = $dbh->selectrow_array(
-			"SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE worker_pid IS NOT NULL");
-		$n++ if $done;
+		my ($done, $pid) = $dbh->selectrow_array(
+			"SELECT pg_terminate_backend(worker_pid), worker_pid FROM persist_queue WHERE worker_pid IS NOT NULL");
+		$terminated{$pid} = 1 if $done;
 	}
 	open my $count, '>', "$dir/terminations" or die $!;
-	print $count $n;
+	print $count scalar keys %terminated;
 	close $count;
 	return;
 }
