@@ -65,7 +65,7 @@ may_wait_for(Oid extension, Oid relid)
 			return false;
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
-	has_rows = pp_journal_has_rows(extension) || pp_parked_has_rows(extension);
+	has_rows = pp_journal_has_rows(extension) || pp_parked_has_rows(extension, InvalidOid);
 	PopActiveSnapshot();
 	return has_rows;
 }

@@ -354,7 +354,7 @@ is_parked(PpLane *lane, Oid target)
 		return OidIsValid(target) ? pp_tally_get(&lane->tally, target).parked > 0
 								  : pp_tally_parked(&lane->tally) > 0;
 	PushActiveSnapshot(GetLatestSnapshot());
-	parked = pp_parked_has_rows(pp_extension_oid());
+	parked = pp_parked_has_rows(pp_extension_oid(), target);
 	PopActiveSnapshot();
 	return parked;
 }

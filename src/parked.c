@@ -155,19 +155,27 @@ pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisi
 	pp_table_close(&parked);
 }
 
+typedef struct Wanted
+{
+	Oid target; /* InvalidOid: any */
+	bool found;
+} Wanted;
+
 static bool
 note_row(const PpParkedRow *row, void *arg)
 {
-	*(bool *) arg = true;
-	return false;
+	Wanted *wanted = arg;
+
+	wanted->found = !OidIsValid(wanted->target) || row->target == wanted->target;
+	return !wanted->found;
 }
 
-/* Is an item of this database parked? */
+/* Is an item of this database parked, of this target or, InvalidOid, of any? */
 bool
-pp_parked_has_rows(Oid extension)
+pp_parked_has_rows(Oid extension, Oid target)
 {
-	bool found = false;
+	Wanted wanted = {.target = target};
 
-	pp_parked_scan(extension, note_row, &found);
-	return found;
+	pp_parked_scan(extension, note_row, &wanted);
+	return wanted.found;
 }

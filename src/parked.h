@@ -46,6 +46,6 @@ extern void pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint
 extern void pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from,
 							  PpParkedVisitor visit, void *arg);
-extern bool pp_parked_has_rows(Oid extension);
+extern bool pp_parked_has_rows(Oid extension, Oid target);
 
 #endif /* PP_PARKED_H */

@@ -144,7 +144,7 @@ look_around(void)
 	if (OidIsValid(extension) && !fault)
 		put_copied_aside(extension);
 	has_work = OidIsValid(extension) && !fault &&
-			   (pp_journal_has_rows(extension) || pp_parked_has_rows(extension));
+			   (pp_journal_has_rows(extension) || pp_parked_has_rows(extension, InvalidOid));
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
 									 has_work				 ? "items wait"

@@ -14,8 +14,7 @@ use Test::More;
 my $node = parking_node(
 	'pauses',
 	wal_level => 'replica',
-	max_wal_senders => 1,
-	'persist_pipeline.worker_idle_timeout' => "'50ms'");
+	max_wal_senders => 1);
 
 create_target('postgres', 'free');
 
@@ -43,8 +42,12 @@ create_target('postgres', 'free');
 	is_parked('postgres', 'paused', 80, '55000', 'paused: over a restart');
 	enqueue('postgres', 'free', 41, 80);
 	lands('postgres', 'free', 'paused: others, after the restart');
+	set_and_reload('worker_idle_timeout', "'50ms'");
 	all_workers_leave('paused: no worker has to stay');
 	is_parked('postgres', 'paused', 80, '', 'paused: without a worker');
+	flush_returns('postgres', 0, 'paused: without a worker, persist_flush() is false', 'paused');
+	flush_returns('postgres', 1, 'paused: and true for another one', 'free');
+	set_and_reload('worker_idle_timeout', "'1min'");
 	session('postgres')->do("SELECT persist_resume('paused')");
 	lands('postgres', 'paused', 'resumed');
 	adds_up('postgres', 'resumed');
@@ -132,9 +135,10 @@ create_target('postgres', 'free');
 	my $dbh = session('postgres');
 	my $pid;
 
-	set_and_reload('worker_idle_timeout', "'1min'");
 	create_target('postgres', 'last');
-	$dbh->do("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END'");
+	$dbh->do("CREATE TABLE awake ()");
+	$dbh->do("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+		  . " 'BEGIN WHILE NOT EXISTS (SELECT FROM public.awake) LOOP PERFORM pg_sleep(0.1); END LOOP; RETURN NEW; END'");
 	$dbh->do("CREATE TRIGGER dawdle BEFORE INSERT ON last FOR EACH ROW EXECUTE FUNCTION dawdle()");
 	$dbh->do("SELECT persist_pause('last')");
 	enqueue('postgres', 'last', 1, 1);
@@ -143,9 +147,9 @@ create_target('postgres', 'free');
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'persist_pipeline worker%' AND wait_event = 'PgSleep'");
 	$pid = worker_pid($node);
 	$dbh->do("SELECT pg_terminate_backend($pid)");
+	$dbh->do("INSERT INTO awake DEFAULT VALUES");
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM last") }, 'last item: it has come');
 	adds_up('postgres', 'last item: the worker was terminated');
-	set_and_reload('worker_idle_timeout', "'50ms'");
 }
 
 # ---- a commit that takes its time comes into the ring after later ones, and is parked with them
@@ -363,7 +367,7 @@ foreach my $rings (2, 1)
 		session('postgres')->do("CREATE DATABASE $database");
 		$node->safe_psql($database, "CREATE EXTENSION persist_pipeline; $parking_tools");
 	}
-	restart_with(max_databases => $rings, max_workers => 1);
+	restart_with(max_databases => $rings, max_workers => 1, worker_idle_timeout => "'50ms'");
 	foreach my $database (@databases)
 	{
 		create_target($database, $_) foreach 'stuck', 'free';
