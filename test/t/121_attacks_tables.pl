@@ -464,6 +464,14 @@ foreach my $who ('mallory', 'all_data')
 	unlike($dump, qr/^COPY [\w.]*persist_(?!settings)\w+ .*FROM stdin;\n(?!\\\.)/m, "... and nothing else of the extension's");
 }
 
+# in a schema of its own, as the README has it
+database('dumped', owner => 'mallory', create => 'CREATE SCHEMA persist; CREATE EXTENSION persist_pipeline SCHEMA persist');
+do_as($node, 'mallory', 'CREATE TABLE public.t (a int)', 'dumped');
+session($node, '', 'dumped')->do("SELECT persist.persist_configure('public.t', 'journal')");
+my ($owners_dump, $owners_errors) = run_command([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-U', 'mallory', 'dumped' ]);
+is($owners_errors, '', 'pg_dump by the database\'s owner, where the extension has a schema of its own');
+like($owners_dump, qr/^COPY persist\.persist_settings .*?^public\.t\t/ms, '... has persist_settings');
+
 # The extension's schemas are not somebody's who was there first.
 $admin->do('CREATE DATABASE squatted OWNER mallory');
 do_as($node, 'mallory', 'CREATE SCHEMA persist_pipeline_internal; GRANT ALL ON SCHEMA persist_pipeline_internal TO PUBLIC', 'squatted');
