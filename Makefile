@@ -31,8 +31,8 @@ OBJS = \
 	src/quota.o \
 	src/tally.o \
 	src/spill.o \
-	src/show.o \
 	src/savepoint.o \
+	src/show.o \
 	src/shmem.o \
 	src/extension.o \
 	src/table.o \

@@ -108,6 +108,32 @@ pp_clock_stop(void)
 	disable_timeout(clock_timeout, false);
 }
 
+/* The time was up for what came before. */
+static void
+forgive(void)
+{
+	if (pp_cut != PP_CUT_TIMEOUT)
+		return;
+	pp_cut = PP_CUT_NONE;
+	QueryCancelPending = false;
+}
+
+/* The clock of statement_timeout starts anew. */
+void
+pp_clock_begin_attempt(void)
+{
+	forgive();
+	pp_attempt_began = GetCurrentTimestamp();
+}
+
+/* What comes now may take longer. */
+void
+pp_clock_end_attempt(void)
+{
+	pp_attempt_began = DT_NOEND;
+	forgive();
+}
+
 /* Is shutdown_timeout over? */
 bool
 pp_stop_is_overdue(void)

@@ -39,6 +39,8 @@ extern volatile TimestampTz pp_stop_requested_at; /* 0: not at all; by a signal 
 extern void pp_clock_init(PpLane *lane);
 extern void pp_clock_start(void);
 extern void pp_clock_stop(void);
+extern void pp_clock_begin_attempt(void);
+extern void pp_clock_end_attempt(void);
 extern bool pp_clock_is_held(const PpLane *lane);
 extern bool pp_stop_is_overdue(void);
 

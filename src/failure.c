@@ -93,6 +93,7 @@ static ErrorData *
 try(PpWork *works, int n, Way way, PpSieve *sieve)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	MemoryContext context =
 		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
 	ErrorData *volatile error = NULL;
@@ -116,7 +117,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 	sieve->results = results;
 	sieve->outcome = PP_SIEVED;
 	pp_settlement_forget();
-	pp_trial_begin();
+	pp_clock_begin_attempt();
 	pp_batch_state = (PpBatchState){0};
 	PG_TRY();
 	{
@@ -160,8 +161,7 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 		if (pp_settlement_is_done())
 			PG_RE_THROW();
 
-		MemoryContextSwitchTo(caller);
-		error = pp_trial_take_error();
+		error = pp_trial_catch(&catcher);
 		pp_attempt_began = DT_NOEND; /* that was its time, but not that of what comes now */
 		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;

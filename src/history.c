@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "extension.h"
 #include "history.h"
+#include "savepoint.h"
 
 #define KEPT_STOPS 1000
 
@@ -104,6 +105,7 @@ void
 pp_history_record(const PpStop *stop)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 
 	PG_TRY();
 	{
@@ -126,11 +128,8 @@ pp_history_record(const PpStop *stop)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
+		ErrorData *error = pp_catch(&catcher);
 
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
 		AbortCurrentTransaction();
 		ereport(LOG, (errcode(error->sqlerrcode), errmsg("the stop was not recorded: SQLSTATE %s",
 														 unpack_sql_state(error->sqlerrcode))));

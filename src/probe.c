@@ -30,6 +30,7 @@
 #include "lane.h"
 #include "parked.h"
 #include "probe.h"
+#include "savepoint.h"
 
 static void
 forget_pid(int code, Datum arg)
@@ -186,6 +187,7 @@ pp_probe_main(Datum unused)
 	Oid database;
 	Oid after;
 	Oid next;
+	PpCatcher catcher;
 
 	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
 	pqsignal(SIGTERM, request_stop);
@@ -206,6 +208,7 @@ pp_probe_main(Datum unused)
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	looking = true;
+	catcher = pp_catcher();
 	if (ShutdownRequestPending)
 		proc_exit(0);
 	PG_TRY();
@@ -228,7 +231,7 @@ pp_probe_main(Datum unused)
 		QueryCancelPending = false;
 		if (!ShutdownRequestPending)
 			PG_RE_THROW();
-		FlushErrorState(); /* the server stops, and there is nothing to say */
+		(void) pp_catch(&catcher); /* the server stops, and there is nothing to say */
 	}
 	PG_END_TRY();
 	proc_exit(0);

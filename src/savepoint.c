@@ -14,10 +14,32 @@
 
 #include "savepoint.h"
 
+PpCatcher
+pp_catcher(void)
+{
+	return (PpCatcher){.context = CurrentMemoryContext,
+					   .holdoffs = InterruptHoldoffCount,
+					   .cancel_holdoffs = QueryCancelHoldoffCount};
+}
+
+ErrorData *
+pp_catch(const PpCatcher *catcher)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(catcher->context);
+	error = CopyErrorData();
+	FlushErrorState();
+	InterruptHoldoffCount = catcher->holdoffs;
+	QueryCancelHoldoffCount = catcher->cancel_holdoffs;
+	return error;
+}
+
 ErrorData *
 pp_under_savepoint(void (*deed)(void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile error = NULL;
 
@@ -30,9 +52,7 @@ pp_under_savepoint(void (*deed)(void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = pp_catch(&catcher);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
@@ -46,6 +66,7 @@ ErrorData *
 pp_in_transaction(void (*deed)(void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	ErrorData *volatile error = NULL;
 
 	PG_TRY();
@@ -60,9 +81,7 @@ pp_in_transaction(void (*deed)(void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = pp_catch(&catcher);
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
 	}

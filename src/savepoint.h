@@ -3,12 +3,36 @@
  * savepoint.h
  *	  Something that may fail, and then leaves no trace.
  *
+ * An error lets go of all that holds off interrupts and cancellations, since whoever holds
+ * them off may not be reached again.  So whoever catches an error, and doesn't throw it on,
+ * holds off again what was held off before:
+ *
+ *	PpCatcher catcher = pp_catcher();
+ *
+ *	PG_TRY(); ...
+ *	PG_CATCH();
+ *	{
+ *		error = pp_catch(&catcher);
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_SAVEPOINT_H
 #define PP_SAVEPOINT_H
 
 #include "postgres.h"
+
+/* What an error undoes */
+typedef struct PpCatcher
+{
+	MemoryContext context;
+	uint32 holdoffs;
+	uint32 cancel_holdoffs;
+} PpCatcher;
+
+extern PpCatcher pp_catcher(void);
+
+/* The error that is being handled, which ends here, in the catcher's memory context. */
+extern ErrorData *pp_catch(const PpCatcher *catcher);
 
 /*
  * Do it in a subtransaction, which is rolled back if it fails, in the current memory

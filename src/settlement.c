@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "savepoint.h"
 #include "settlement.h"
 #include "work_open.h"
 
@@ -220,9 +221,11 @@ pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData *volatile error = NULL;
+	PpCatcher catcher;
 
 	if (held)
 		HOLD_CANCEL_INTERRUPTS();
+	catcher = pp_catcher();
 	pp_settlement_forget();
 	PG_TRY();
 	{
@@ -238,11 +241,7 @@ pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held)
 	{
 		if (done)
 			PG_RE_THROW();
-		if (held)
-			HOLD_CANCEL_INTERRUPTS(); /* the error has ended that */
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
+		error = pp_catch(&catcher);
 		QueryCancelPending = false;
 		pp_attempt_note(NULL);
 		AbortCurrentTransaction();

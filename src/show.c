@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/typcache.h"
 
+#include "savepoint.h"
 #include "show.h"
 
 /* An array on its way into JSON, element by element. */
@@ -132,7 +133,7 @@ add_jsonb(StringInfo json, Jsonb *value)
 static Jsonb *
 jsonb_or_null(char *document)
 {
-	MemoryContext context = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	Jsonb *volatile result = NULL;
 
 	PG_TRY();
@@ -153,8 +154,7 @@ jsonb_or_null(char *document)
 			default:
 				PG_RE_THROW();
 		}
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
+		FreeErrorData(pp_catch(&catcher));
 	}
 	PG_END_TRY();
 

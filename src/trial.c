@@ -18,30 +18,17 @@
 #include "letterbox.h"
 #include "trial.h"
 
-/* The clock of statement_timeout starts anew. */
-void
-pp_trial_begin(void)
-{
-	if (pp_cut == PP_CUT_TIMEOUT)
-	{
-		pp_cut = PP_CUT_NONE;
-		QueryCancelPending = false;
-	}
-	pp_attempt_began = GetCurrentTimestamp();
-}
-
 /*
- * The error that is being handled, in the current memory context.  The server calls each
- * cancellation a user's.
+ * The error that is being handled, which ends here.  The server calls each cancellation a
+ * user's.
  */
 ErrorData *
-pp_trial_take_error(void)
+pp_trial_catch(const PpCatcher *catcher)
 {
-	ErrorData *error = CopyErrorData();
+	ErrorData *error = pp_catch(catcher);
 
 	pp_statement_hide_context(error);
 	error = pp_error_shorten(error);
-	FlushErrorState();
 	if (pp_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		error->message =
 			pstrdup("canceling statement due to \"persist_pipeline.statement_timeout\"");
@@ -78,6 +65,7 @@ pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred, PpResults 
 						 bool *timed_out)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile error = NULL;
 	int level = GetCurrentTransactionNestLevel();
@@ -85,7 +73,7 @@ pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred, PpResults 
 		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
 	PpResults own = {0};
 
-	pp_trial_begin();
+	pp_clock_begin_attempt();
 	*timed_out = false;
 	pp_batch_state = (PpBatchState){0};
 	BeginInternalSubTransaction(NULL);
@@ -103,11 +91,10 @@ pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred, PpResults 
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = pp_trial_take_error();
+		error = pp_trial_catch(&catcher);
 		*timed_out = pp_cut == PP_CUT_TIMEOUT;
 		if (*timed_out)
-			pp_trial_begin(); /* or else the clock goes on to end us */
+			pp_clock_begin_attempt(); /* or else the clock goes on to end us */
 		QueryCancelPending = false;
 		while (GetCurrentTransactionNestLevel() > level)
 			RollbackAndReleaseCurrentSubTransaction();

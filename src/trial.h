@@ -11,10 +11,10 @@
 #define PP_TRIAL_H
 
 #include "results.h"
+#include "savepoint.h"
 #include "statement.h"
 
-extern void pp_trial_begin(void);
-extern ErrorData *pp_trial_take_error(void);
+extern ErrorData *pp_trial_catch(const PpCatcher *catcher);
 extern void pp_trial_insert(const PpRow **rows, uint64 n, PpResults *results);
 extern ErrorData *pp_trial_under_savepoint(const PpRow **rows, uint64 n, bool deferred,
 										   PpResults *results, bool *timed_out);

@@ -23,6 +23,7 @@
 #include "letterbox.h"
 #include "letters.h"
 #include "parking.h"
+#include "savepoint.h"
 #include "upkeep.h"
 #include "verdict.h"
 
@@ -69,6 +70,7 @@ static void
 look_after(void (*part)(void), bool *waits)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
 	ErrorData *volatile error = NULL;
 
 	if (!OidIsValid(claim->extension))
@@ -79,11 +81,9 @@ look_after(void (*part)(void), bool *waits)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
+		error = pp_catch(&catcher);
 		if (!pp_is_transient(error))
-			PG_RE_THROW();
-		FlushErrorState();
+			ReThrowError(error);
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();

@@ -37,6 +37,7 @@
 #include "letterbox.h"
 #include "parking.h"
 #include "progress.h"
+#include "savepoint.h"
 #include "seat.h"
 #include "settlement.h"
 #include "upkeep.h"
@@ -240,6 +241,7 @@ static PpIntake
 take_works(PpWork **works, int *nworks)
 {
 	PpIntake volatile intake = PP_INTAKE_BUSY;
+	PpCatcher catcher = pp_catcher();
 	ErrorData *volatile error = NULL;
 
 	pp_attempt_began = DT_NOEND; /* it is no statement of anybody's */
@@ -252,11 +254,9 @@ take_works(PpWork **works, int *nworks)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(pp_seat.batch_context);
-		error = CopyErrorData();
+		error = pp_catch(&catcher);
 		if (!pp_is_transient(error))
-			PG_RE_THROW();
-		FlushErrorState();
+			ReThrowError(error);
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
 		pp_intake_forget();
