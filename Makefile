@@ -163,6 +163,7 @@ REGRESS = \
 # test/specs/NAME.spec, expected/NAME.out.  The two share expected/: these names
 # begin with iso_.
 ISOLATION = \
+	iso_attach_partition \
 	iso_commit_order \
 	iso_ddl \
 	iso_hanging_commit \

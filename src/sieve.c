@@ -10,6 +10,8 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/sinval.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -409,6 +411,25 @@ set_aside(PpSieve *sieve, const PpRow *row, ErrorData *error, Verdict verdict)
 		add_bad(sieve, row, error);
 }
 
+/*
+ * Is it the way that has ended this row, which may be another one by now?  If nothing has
+ * changed since one was in vain, this one is, too.
+ */
+static bool
+may_have_another_way(PpSieve *sieve, const ErrorData *error)
+{
+	uint64 routes;
+
+	if (!pp_is_of_route(error))
+		return false;
+	AcceptInvalidationMessages();
+	routes = SharedInvalidMessageCounter + 1;
+	if (sieve->routes == routes)
+		return false;
+	sieve->routes = routes;
+	return true;
+}
+
 /* An error of rows that are tried again, in parts: there can be one for each. */
 static void
 forget(const PpSieve *sieve, ErrorData *error)
@@ -474,6 +495,7 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 	uint64 width = n;
 	uint64 found = 0;
 	uint64 failing_end = 0; /* before that there is a bad one */
+	uint64 rerouted = 0;	/* rows up to that have been tried again for their way */
 	uint32 dissected = 0;	/* the number of a transaction that fails by itself */
 
 	while (done < n)
@@ -544,6 +566,14 @@ sift(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row,
 		}
 		if (tried > 1)
 			sieve->told = true;
+		if (rerouted <= done && may_have_another_way(sieve, error))
+		{
+			rerouted = done + 1;
+			forget(sieve, error);
+			error = NULL;
+			width = 1;
+			continue;
+		}
 		set_aside(sieve, rows[done], error, verdict);
 		done++;
 		found++;

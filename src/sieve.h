@@ -70,6 +70,7 @@ typedef struct PpSieve
 	bool dissecting;		  /* in order: rows of one transaction, and what is deferred waits */
 	bool by_row;			  /* what its rows wait for is single ones' */
 	int held;				  /* rows of it that wait by themselves */
+	uint64 routes;			  /* the number of invalidations, + 1, when a row had no way */
 	bool misfit;			  /* it takes none of them */
 	bool timed_out;			  /* so ended the last try */
 	int timeouts;			  /* tries that did */

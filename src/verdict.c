@@ -91,6 +91,17 @@ pp_is_items_fault(const ErrorData *error)
 	}
 }
 
+/*
+ * Has the row no place among the partitions?  Which there are may have changed while it
+ * waited for the lock of one: a default partition, beside which another was attached.
+ */
+bool
+pp_is_of_route(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_CHECK_VIOLATION && error->constraint_name == NULL &&
+		   error->table_name != NULL;
+}
+
 /* Is it the same thing that is wrong? */
 bool
 pp_is_alike(const ErrorData *a, const ErrorData *b)

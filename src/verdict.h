@@ -15,6 +15,7 @@
 extern bool pp_is_transient(const ErrorData *error);
 extern bool pp_is_doubtful(const ErrorData *error);
 extern bool pp_is_items_fault(const ErrorData *error);
+extern bool pp_is_of_route(const ErrorData *error);
 extern bool pp_is_alike(const ErrorData *a, const ErrorData *b);
 extern bool pp_lock_parents(Oid relid);
 extern bool pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *error);
