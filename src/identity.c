@@ -47,6 +47,7 @@ static const struct
 	{"session_replication_role", "origin"},
 	{"statement_timeout", "0"},	   /* the worker keeps its own */
 	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
+	{"temp_file_limit", "-1"},	   /* its own files count, and are not the role's */
 	{"transaction_timeout", "0"},
 };
 

@@ -305,6 +305,8 @@ judge(PpSieve *sieve, const PpRow **rows, uint64 n, ErrorData *error, uint64 row
 		(void) stop_share(sieve, rows, error);
 		return VERDICT_END;
 	}
+	if (!alone && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+		return VERDICT_HALVE; /* there may be enough of it for fewer */
 	if (pp_is_doubtful(error))
 		return alone && ++doubts_in_a_row >= DOUBTS ? VERDICT_BAD : VERDICT_HALVE;
 	if (pp_is_transient(error) ||
