@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "letterbox.h"
 #include "savepoint.h"
@@ -123,14 +124,25 @@ show(void *arg)
 	showing->shown = pp_shape_show(showing->rel, showing->item);
 }
 
-/* As JSON; NULL, if nobody can read them, or there are some that can't be shown. */
+/*
+ * As JSON; NULL, if nobody can read them, or there are some that can't be shown, or not in
+ * the time of a statement: it has a clock of its own, which may cancel it.
+ */
 static Jsonb *
 try_to_show(const PpItem *item)
 {
 	Showing showing = {.rel = try_relation_open(item->target, AccessShareLock), .item = item};
-	ErrorData *error = pp_under_savepoint(show, &showing);
+	uint32 cancel_holdoffs = QueryCancelHoldoffCount;
+	ErrorData *error;
+	bool in_time;
 
-	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	QueryCancelHoldoffCount = 0;
+	pp_clock_begin_attempt();
+	error = pp_under_savepoint(show, &showing);
+	in_time = pp_cut != PP_CUT_TIMEOUT;
+	pp_clock_end_attempt();
+	QueryCancelHoldoffCount = cancel_holdoffs;
+	if (error && in_time && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error); /* that says nothing of the values */
 	if (showing.rel)
 		relation_close(showing.rel, AccessShareLock);

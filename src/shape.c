@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/tupmacs.h"
 #include "catalog/pg_type.h"
@@ -22,6 +23,8 @@
 #include "layouts.h"
 #include "shape.h"
 #include "show.h"
+
+#define MAX_SHOWN (16 * 1024 * 1024) /* bytes of a row's values; nobody reads more as JSON */
 
 /* The columns that an item was made for */
 typedef struct Columns
@@ -310,9 +313,29 @@ make_readable(const Columns *columns, const PpItem *item, TupleDesc *desc)
 	return tuple;
 }
 
+/* Would it take memory that a letter isn't worth?  Values may be compressed. */
+static bool
+is_too_large(TupleDesc desc, MinimalTuple tuple)
+{
+	HeapTupleData row = {.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET,
+						 .t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET)};
+	Datum *values = palloc((desc->natts + 1) * sizeof(Datum));
+	bool *nulls = palloc((desc->natts + 1) * sizeof(bool));
+	Size size = 0;
+
+	heap_deform_tuple(&row, desc, values, nulls);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!nulls[i] && TupleDescAttr(desc, i)->attlen == -1)
+			size += toast_raw_datum_size(values[i]);
+	}
+	return size > MAX_SHOWN;
+}
+
 /*
  * The values of an item as JSON, without those that nobody can give, in the current memory
- * context.  rel: NULL if it is gone.  NULL: nobody can read them.  Throws as pp_show does.
+ * context.  rel: NULL if it is gone.  NULL: nobody can read them,
+ * or they are too many.  Throws as pp_show does.
  */
 Jsonb *
 pp_shape_show(Relation rel, const PpItem *item)
@@ -326,6 +349,8 @@ pp_shape_show(Relation rel, const PpItem *item)
 		!pp_item_fits(item, make_attributes(&columns), columns.n))
 		return NULL;
 	desc = make_descriptor(&columns);
+	if (is_too_large(desc, pp_item_tuple(item)))
+		return NULL;
 	hidden = palloc((columns.n + 1) * sizeof(bool));
 	for (int i = 0; i < columns.n; i++)
 		hidden[i] = columns.of[i].hidden;

