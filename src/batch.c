@@ -123,10 +123,6 @@ insert_run(const PpRow **rows, uint64 n)
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_batch_state.row = 0;
 	inserted = pp_statement_insert(rel, shape, rows, n);
-
-	/* or else a crash could lose our commit and not theirs, and they get it twice */
-	if (goes_away)
-		ForceSyncCommit();
 	relation_close(rel, NoLock);
 
 	/* a rule can make more of a row */

@@ -134,11 +134,13 @@ pp_config_define(void)
 							NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"persist_pipeline.stateless_libraries",
-		"Lists libraries that keep nothing of a role's from one transaction to the next.",
-		"A worker that has loaded another one for a role's code doesn't go on for another role.",
+		"Lists libraries that keep nothing of a role's from one transaction to the next, and "
+		"write to no other server.",
+		"A worker that has loaded another one for a role's code doesn't go on for another role, "
+		"and flushes its commits.",
 		&pp_stateless_libraries,
-		"plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, "
-		"earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, "
+		"plpgsql, auto_explain, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, "
+		"earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_stat_statements, pg_trgm, pgcrypto, seg, "
 		"tablefunc, unaccent, uuid-ossp, vector",
 		PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("persist_pipeline.start_paused",

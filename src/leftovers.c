@@ -29,6 +29,7 @@ static const char *const stateful_libraries[] = {
 };
 
 static int libraries_at_start;
+static bool others_preloaded;
 static bool always_spent = false;
 static Oid current_role = InvalidOid;
 static Oid last_role = InvalidOid;
@@ -140,6 +141,16 @@ has_loaded_library(void)
 	return loaded;
 }
 
+/*
+ * May the transaction have written to another server?  A trigger on a table of ours can; but
+ * nobody can without a library.
+ */
+bool
+pp_leftovers_may_write_elsewhere(void)
+{
+	return others_preloaded || has_loaded_library();
+}
+
 /* ---- other things ---- */
 
 static int
@@ -170,9 +181,21 @@ void
 pp_leftovers_init(void)
 {
 	Libraries libraries;
+	char *list = pstrdup(shared_preload_libraries_string);
+	List *preloaded;
+	ListCell *cell;
 
 	pp_plpgsql_watch_init();
 	libraries = find_libraries();
+	(void) SplitDirectoriesString(list, ',', &preloaded);
+	foreach (cell, preloaded)
+	{
+		char name[MAXPGPATH];
+
+		get_name(lfirst(cell), name, sizeof(name));
+		others_preloaded |=
+			strcmp(name, "persist_pipeline") != 0 && !is_listed(libraries.stateless, name);
+	}
 	libraries_at_start = libraries.others;
 	always_spent = libraries.stateful;
 }

@@ -16,6 +16,8 @@
  *	the name of a custom setting (its value is reset)
  *	a replication origin of the session
  *
+ * Who has no such library, preloaded or loaded by code, has written nowhere else, either.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_LEFTOVERS_H
@@ -27,5 +29,6 @@ extern void pp_leftovers_init(void);
 extern void pp_leftovers_begin(Oid role);
 extern void pp_leftovers_reset(void);
 extern bool pp_leftovers_may_serve(Oid role);
+extern bool pp_leftovers_may_write_elsewhere(void);
 
 #endif /* PP_LEFTOVERS_H */

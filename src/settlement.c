@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "leftovers.h"
 #include "savepoint.h"
 #include "settlement.h"
 #include "work_open.h"
@@ -140,6 +141,8 @@ xact_event(XactEvent event, void *arg)
 		return;
 	if (event == XACT_EVENT_COMMIT)
 		at_commit();
+	else if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
+		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
 	else if (event == XACT_EVENT_ABORT)
 		committing.works = NULL;
 }
