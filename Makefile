@@ -36,6 +36,7 @@ OBJS = \
 	src/shmem.o \
 	src/extension.o \
 	src/table.o \
+	src/state.o \
 	src/account.o \
 	src/layouts.o \
 	src/letters.o \

@@ -31,7 +31,7 @@ CREATE TABLE persist_pipeline_internal.persist_journal_1 (
 	pos bigint NOT NULL,
 	part integer NOT NULL,
 	role oid NOT NULL,
-	database oid NOT NULL,
+	installation bigint NOT NULL,
 	data bytea NOT NULL
 ) USING heap WITH (autovacuum_enabled = off);
 ALTER TABLE persist_pipeline_internal.persist_journal_1 ALTER COLUMN data SET STORAGE PLAIN;
@@ -48,7 +48,7 @@ USING heap WITH (autovacuum_enabled = off);
 COMMENT ON TABLE persist_pipeline_internal.persist_journal_3 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 
--- Items that came with the files of another database (src/copied.h).
+-- Items that came with the files of another installation (src/copied.h).
 CREATE TABLE persist_pipeline_internal.persist_copied (LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_copied IS
 'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
@@ -142,16 +142,17 @@ COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) target)');
 
+-- Its row is made by persist_close(): what an INSERT writes is decoded (src/state.h).
 CREATE TABLE persist_pipeline_internal.persist_state (
+	installation bigint NOT NULL,
 	database oid NOT NULL,
+	system bigint NOT NULL,
+	cluster bigint NOT NULL,
 	paused boolean NOT NULL,
 	changed_at timestamptz NOT NULL
-);
+) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_state IS
-'Internal: one row. Whose journal this is, and whether persist_pause() or persist_resume() was called last, and when.';
-INSERT INTO persist_pipeline_internal.persist_state
-SELECT d.oid, false, '-infinity' FROM pg_catalog.pg_database AS d
-WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+'Internal: one row. Which installation this is, whose its files are, and whether persist_pause() or persist_resume() was called last, and when.';
 
 -- Stops of the worker (src/history.h).
 CREATE TABLE persist_pipeline_internal.persist_shutdowns (
@@ -560,7 +561,7 @@ RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_close';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
-'Internal: for CREATE EXTENSION. Takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema. Errors: 55000 it isn''t called by CREATE EXTENSION.';
+'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema. Errors: 55000 it isn''t called by CREATE EXTENSION.';
 
 -- Rights --------------------------------------------------------------------
 -- Nobody has any by default, whatever default privileges say.  What follows is all

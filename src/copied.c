@@ -11,6 +11,7 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -22,7 +23,8 @@
 #include "copied.h"
 #include "extension.h"
 #include "journal.h"
-#include "settings.h"
+#include "lease.h"
+#include "state.h"
 
 #define LOOK_ROWS 256 /* from one question whether to stop to the next */
 #define MAX_WARNINGS 8 /* for rows that one scan has found damaged */
@@ -32,9 +34,9 @@
  * items begin in it.
  */
 static uint64
-copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
+copy_row(Relation from, HeapTuple tuple, Relation to, uint64 installation, uint64 pos)
 {
-	HeapTuple copy = pp_journal_row_for(from, tuple, to, database);
+	HeapTuple copy = pp_journal_row_for(from, tuple, to, installation, pos);
 	uint64 items = pp_journal_row_items(from, tuple);
 
 	heap_insert(to, copy, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
@@ -43,12 +45,13 @@ copy_row(Relation from, HeapTuple tuple, Relation to, Oid database)
 }
 
 /*
- * Put the rows of other databases aside; *items: how many items.  False: not all of
+ * Put the rows of other installations aside; *items: how many items.  False: not all of
  * them, since wants_stop said so.
  */
 static bool
 put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 {
+	uint64 ours = pp_installation(extension);
 	Relation copied = pp_extension_open(extension, "persist_copied", RowExclusiveLock);
 	PpJournals journals;
 	bool done = copied != NULL;
@@ -68,14 +71,14 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 		while (done && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
 			TM_FailureData failure;
-			Oid database = pp_journal_row_database(rel, tuple);
+			uint64 installation = pp_journal_row_installation(rel, tuple);
 
 			CHECK_FOR_INTERRUPTS();
 			if (++rows % LOOK_ROWS == 0 && wants_stop)
 				done = !wants_stop();
-			if (database == MyDatabaseId || !done)
+			if (installation == ours || !done)
 				continue;
-			*items += copy_row(rel, tuple, copied, database);
+			*items += copy_row(rel, tuple, copied, installation, pp_journal_row_pos(rel, tuple));
 			if (pp_heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), false, &failure) !=
 				TM_Ok)
 				elog(ERROR, "a row that nobody else changes has been changed");
@@ -97,16 +100,17 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 bool
 pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 {
+	PpState state = pp_state_get(extension);
 	bool done;
 
 	*items = 0;
-	if (pp_state_get(extension).database == MyDatabaseId)
+	if (pp_state_is_known(&state))
 		return true;
 	if (wants_stop &&
 		!(pp_state_try_lock(extension) &&
 		  OidIsValid(pp_extension_try_lock(extension, "persist_copied", RowExclusiveLock))))
 		return false;
-	if (!pp_state_change_database(extension, MyDatabaseId))
+	if (!pp_state_take_over(extension))
 		return true;
 	PushActiveSnapshot(GetLatestSnapshot());
 	done = put_aside(extension, wants_stop, items);
@@ -120,6 +124,7 @@ pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items)
 void
 pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 {
+	uint64 ours = pp_installation(extension);
 	Relation copied = pp_extension_open(extension, "persist_copied", RowExclusiveLock);
 	PpJournals opened;
 	PpJournals *journals = &opened;
@@ -127,19 +132,24 @@ pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 	pp_journals_open(extension, RowExclusiveLock, journals);
 	for (uint32 i = 0; i < nrefs && copied; i++)
 	{
+		Relation rel = journals->rels[refs[i].journal];
 		HeapTupleData tuple;
 		Buffer buffer;
 		TM_FailureData failure;
+		uint64 installation;
 
 		if (!pp_journals_have(journals, &refs[i]))
 			continue;
 		ItemPointerSet(&tuple.t_self, refs[i].block, refs[i].offset);
-		if (!heap_fetch(journals->rels[refs[i].journal], SnapshotSelf, &tuple, &buffer, false))
+		if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 			continue;
-		(void) copy_row(journals->rels[refs[i].journal], &tuple, copied, InvalidOid);
+		installation = pp_journal_row_installation(rel, &tuple);
+		if (installation == ours || !pp_journal_row_is_sound(rel, &tuple, installation))
+			installation = 0;
+		(void) copy_row(rel, &tuple, copied, installation, pp_journal_row_pos(rel, &tuple));
 		ReleaseBuffer(buffer);
-		if (pp_heap_delete(journals->rels[refs[i].journal], &tuple.t_self,
-						   GetCurrentCommandId(true), false, &failure) != TM_Ok)
+		if (pp_heap_delete(rel, &tuple.t_self, GetCurrentCommandId(true), false, &failure) !=
+			TM_Ok)
 			elog(ERROR, "a row that nobody else changes has been changed");
 	}
 	pp_journals_close(journals);
@@ -149,35 +159,31 @@ pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 
 /* In the current memory context. */
 void
-pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items)
+pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items, bool copied)
 {
-	uint32 max = damaged->n;
+	PpFound *found = copied ? &damaged->copied : &damaged->damaged;
+	uint32 max = found->n;
 
 	if ((max & (max - 1)) == 0) /* 0, or a power of 2: that many have room */
 	{
 		max = Max(2 * max, 1);
-		damaged->refs = damaged->refs ? repalloc_huge(damaged->refs, max * sizeof(PpJournalRef))
-									  : palloc(max * sizeof(PpJournalRef));
-		damaged->positions = damaged->positions
-								 ? repalloc_huge(damaged->positions, max * sizeof(uint64))
-								 : palloc(max * sizeof(uint64));
+		found->refs = found->refs ? repalloc_huge(found->refs, max * sizeof(PpJournalRef))
+								  : palloc(max * sizeof(PpJournalRef));
+		found->positions = found->positions
+							   ? repalloc_huge(found->positions, max * sizeof(uint64))
+							   : palloc(max * sizeof(uint64));
 	}
-	damaged->refs[damaged->n] = *ref;
-	damaged->positions[damaged->n++] = pos;
-	damaged->items += items;
+	found->refs[found->n] = *ref;
+	found->positions[found->n++] = pos;
+	found->items += items;
 }
 
-/*
- * The same for rows that a scan has found damaged, so that they don't stand in anybody's
- * way; what begins in them is lost.
- */
-void
-pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damaged)
+/* What begins in them is lost. */
+static void
+put_damaged_aside(Oid extension, PpLane *lane, const PpFound *damaged)
 {
 	PpDelta delta = {.lost = damaged->items};
 
-	if (damaged->n == 0)
-		return;
 	pp_copied_put_aside(extension, damaged->refs, damaged->n);
 	pp_account_add(extension, &delta, 1);
 	SpinLockAcquire(&lane->mutex);
@@ -195,8 +201,35 @@ pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damage
 								 damaged->n - MAX_WARNINGS)));
 }
 
+/* In a copy that nobody has looked into they are left to who does, and has the time. */
+static void
+put_others_aside(Oid extension, const PpFound *copied)
+{
+	PpState state = pp_state_get(extension);
+
+	if (!pp_state_is_known(&state))
+		return;
+	pp_copied_put_aside(extension, copied->refs, copied->n);
+	ereport(LOG, (errmsg("%llu items came to database \"%s\" from elsewhere, where they are written",
+						 (unsigned long long) copied->items, get_database_name(MyDatabaseId)),
+				  errdetail("They wait in its table \"persist_copied\"."),
+				  errhint("Call persist_resume() there to have them written, or persist_discard() "
+						  "to drop them.")));
+}
+
+/* The same for rows that a scan has found, so that they don't stand in anybody's way. */
+void
+pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damaged)
+{
+	if (damaged->damaged.n > 0)
+		put_damaged_aside(extension, lane, &damaged->damaged);
+	if (damaged->copied.n > 0)
+		put_others_aside(extension, &damaged->copied);
+}
+
+/* Those of that installation don't count; 0: all do. */
 static uint64
-count_items(Relation rel, bool others_only)
+count_items(Relation rel, uint64 without)
 {
 	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
 	uint64 items = 0;
@@ -205,7 +238,7 @@ count_items(Relation rel, bool others_only)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!others_only || pp_journal_row_database(rel, tuple) != MyDatabaseId)
+		if (without == 0 || pp_journal_row_installation(rel, tuple) != without)
 			items += pp_journal_row_items(rel, tuple);
 	}
 	table_endscan(scan);
@@ -218,24 +251,150 @@ pp_copied_count(Oid extension)
 {
 	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	PpJournals journals;
+	PpState state;
 	uint64 items = 0;
 
 	if (copied == NULL)
 		return 0;
-	items = count_items(copied, false);
+	items = count_items(copied, 0);
 	relation_close(copied, AccessShareLock);
 
-	if (pp_state_get(extension).database == MyDatabaseId)
+	state = pp_state_get(extension);
+	if (!pp_state_is_copy(&state))
 		return items;
 	pp_journals_open(extension, AccessShareLock, &journals);
 	for (int i = 0; i <= PP_PARKED; i++)
 	{
 		if (journals.rels[i])
-			items += count_items(journals.rels[i], true);
+			items += count_items(journals.rels[i], pp_installation(extension));
 	}
 	pp_journals_close(&journals);
 
 	return items;
+}
+
+/* ---- adopted, or dropped ---- */
+
+/* A pos that rows have, of one installation, and the one that they get */
+typedef struct Place
+{
+	uint64 pos;
+	uint64 installation;
+	uint64 new_pos;
+} Place;
+
+typedef struct Places
+{
+	Place *places; /* in their order */
+	uint64 n;
+	uint64 max;
+} Places;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const Place *left = a;
+	const Place *right = b;
+
+	if (left->pos != right->pos)
+		return left->pos < right->pos ? -1 : 1;
+	if (left->installation != right->installation)
+		return left->installation < right->installation ? -1 : 1;
+	return 0;
+}
+
+static Place
+place_of(Relation rel, HeapTuple tuple)
+{
+	return (Place){.pos = pp_journal_row_pos(rel, tuple),
+				   .installation = pp_journal_row_installation(rel, tuple)};
+}
+
+/* Can it be read, as it is or as one of ours that has been repaired? */
+static bool
+is_sound(Relation rel, HeapTuple tuple, uint64 ours)
+{
+	return pp_journal_row_is_sound(rel, tuple, ours) ||
+		   pp_journal_row_is_sound(rel, tuple, pp_journal_row_installation(rel, tuple));
+}
+
+/* The next position for items that are handed over now; *own: of a range of our own. */
+static uint64
+take_position(Oid extension, PpIdRange *own)
+{
+	while (own->next >= own->end)
+	{
+		const PpClaim *claim = pp_shared ? pp_lane_claim() : NULL;
+		uint64 pos;
+
+		CHECK_FOR_INTERRUPTS();
+		if (claim == NULL)
+		{
+			own->next = pp_lease_position(extension);
+			own->end = own->next + PP_LEASE_IDS;
+			break;
+		}
+		pos = pp_ring_take_position(&claim->lane->ring, claim->generation);
+		if (pos > 0)
+			return pos;
+		pp_lease_positions(claim);
+	}
+	return own->next++;
+}
+
+/*
+ * New positions for all rows that can be read: where they come from these may be ours, or
+ * higher than any of ours.
+ */
+static Places
+find_places(Oid extension, Relation copied)
+{
+	uint64 ours = pp_installation(extension);
+	TableScanDesc scan = pp_table_beginscan(copied, GetActiveSnapshot());
+	Places places = {0};
+	PpIdRange own = {0};
+	uint64 n = 0;
+	HeapTuple tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Place place = place_of(copied, tuple);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!is_sound(copied, tuple, ours) ||
+			(places.n > 0 && compare_places(&places.places[places.n - 1], &place) == 0))
+			continue;
+		if (places.n == places.max)
+		{
+			places.max = Max(64, 2 * places.max);
+			places.places = places.places
+								? repalloc_huge(places.places, places.max * sizeof(Place))
+								: palloc(places.max * sizeof(Place));
+		}
+		places.places[places.n++] = place;
+	}
+	table_endscan(scan);
+
+	if (places.n > 1)
+		qsort(places.places, places.n, sizeof(Place), compare_places);
+	for (uint64 i = 0; i < places.n; i++)
+	{
+		if (n > 0 && compare_places(&places.places[n - 1], &places.places[i]) == 0)
+			continue;
+		places.places[n] = places.places[i];
+		places.places[n++].new_pos = take_position(extension, &own);
+	}
+	places.n = n;
+	return places;
+}
+
+static uint64
+new_pos_of(const Places *places, Relation rel, HeapTuple tuple)
+{
+	Place key = place_of(rel, tuple);
+	Place *place = bsearch(&key, places->places, places->n, sizeof(Place), compare_places);
+
+	return place->new_pos;
 }
 
 /*
@@ -246,9 +405,11 @@ pp_copied_count(Oid extension)
 static uint64
 empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 {
+	uint64 ours = pp_installation(extension);
 	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
 	uint64 items = 0;
 	uint64 rows = 0;
+	Places places = {0};
 	List *damaged = NIL;
 	ListCell *cell;
 	TableScanDesc scan;
@@ -263,21 +424,24 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 	}
 	LockRelationOid(RelationGetRelid(copied), AccessExclusiveLock);
 	PushActiveSnapshot(GetLatestSnapshot()); /* of now that it is locked */
+	if (journal)
+		places = find_places(extension, copied);
 	scan = pp_table_beginscan(copied, GetActiveSnapshot());
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		rows++;
-		if (journal && !pp_journal_row_is_sound(copied, tuple, MyDatabaseId) &&
-			!pp_journal_row_is_sound(copied, tuple, pp_journal_row_database(copied, tuple)))
+		if (journal && !is_sound(copied, tuple, ours))
 		{
 			damaged = lappend(damaged, heap_copytuple(tuple));
 			continue;
 		}
 		if (visit)
 			pp_journal_row_targets(copied, tuple, visit, arg);
-		items += journal ? copy_row(copied, tuple, journal, MyDatabaseId)
-						 : pp_journal_row_items(copied, tuple);
+		if (journal)
+			items += copy_row(copied, tuple, journal, ours, new_pos_of(&places, copied, tuple));
+		else
+			items += pp_journal_row_items(copied, tuple);
 	}
 	table_endscan(scan);
 	PopActiveSnapshot();

@@ -2,16 +2,17 @@
  *
  * copied.h
  *	  Items that are put aside, above all those that came with the files of another
- *	  database: CREATE DATABASE with a TEMPLATE copies the journal, too.
+ *	  installation: CREATE DATABASE with a TEMPLATE copies the journal, too.
  *
  * The source runs them.  The copy must not, before somebody says that it shall: so
- * rows of the journal that are another database's are not seen by a pass.  The
- * probe, which looks into each new database, or whoever resumes it before that, puts
+ * rows of the journal that are another installation's (state.h) are not seen by a pass.
+ * The probe, which looks into each new database, or whoever resumes it before that, puts
  * them aside, into the table persist_copied; from there persist_resume() puts them back
- * into the journal as our own, in their old place in the order of things, and
- * persist_discard() drops them.
+ * into the journal as our own, in their order, after all that has been enqueued here, and
+ * persist_discard() drops them.  What comes later, as by logical replication, a pass puts
+ * there.
  *
- * Rows that can't be read go there, too, as those of no database.
+ * Rows that can't be read go there, too, as those of no installation (0).
  *
  *-------------------------------------------------------------------------
  */
@@ -22,13 +23,19 @@
 
 #include "journal.h"
 
-/* Rows that a scan has found damaged; all zero: none */
-typedef struct PpDamaged
+typedef struct PpFound
 {
 	PpJournalRef *refs;
 	uint64 *positions; /* as they say */
 	uint32 n;
 	uint64 items; /* that begin in them, as far as they can be believed */
+} PpFound;
+
+/* Rows that a scan has found and that are not to be written; all zero: none */
+typedef struct PpDamaged
+{
+	PpFound damaged;
+	PpFound copied; /* another installation's */
 } PpDamaged;
 
 /* Asked now and then, in the middle of it: does somebody want us to stop? */
@@ -36,7 +43,8 @@ typedef bool (*PpWantsStop)(void);
 
 extern bool pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items);
 extern void pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs);
-extern void pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items);
+extern void pp_damaged_note(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, uint64 items,
+							bool copied);
 extern void pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damaged);
 extern uint64 pp_copied_count(Oid extension);
 extern uint64 pp_copied_adopt(Oid extension, int journal, PpTargetVisitor visit, void *arg);

@@ -27,6 +27,7 @@
 #include "extension.h"
 #include "pause.h"
 #include "settings.h"
+#include "state.h"
 #include "target.h"
 
 PG_FUNCTION_INFO_V1(persist_refuse_write);
@@ -209,6 +210,7 @@ persist_close(PG_FUNCTION_ARGS)
 	revoke_defaults(CurrentExtensionObject);
 	warn_of_creators(pp_extension_schema(CurrentExtensionObject));
 	SPI_finish();
+	pp_state_begin(CurrentExtensionObject);
 
 	PG_RETURN_VOID();
 }

@@ -316,7 +316,7 @@ note_damaged(const PpJournalRow *row, void *arg)
 {
 	Diverted *diverted = arg;
 
-	pp_damaged_note(&diverted->damaged, &row->ref, row->pos, row->header.items);
+	pp_damaged_note(&diverted->damaged, &row->ref, row->pos, row->header.items, row->copied);
 }
 
 /* Forget what this process knows of a pass; the next call begins it again. */

@@ -25,13 +25,14 @@
 #include "config.h"
 #include "extension.h"
 #include "journal.h"
+#include "state.h"
 
 enum
 {
 	COLUMN_POS,
 	COLUMN_PART,
 	COLUMN_ROLE,
-	COLUMN_DATABASE,
+	COLUMN_INSTALLATION,
 	COLUMN_DATA,
 	COLUMNS
 };
@@ -42,7 +43,7 @@ StaticAssertDecl(COLUMNS == PP_JOURNAL_COLUMNS && COLUMN_ROLE + 1 == PP_JOURNAL_
 /* What fits into a row's data, with its PpRowHeader, on a page of its own; in the parked table, too
  */
 #define ROW_BYTES                                                                                  \
-	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 4 - VARHDRSZ - 4 - 8 -       \
+	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 8 - VARHDRSZ - 4 - 8 -       \
 	 sizeof(PpRowHeader) - 2 * MAXIMUM_ALIGNOF)
 
 /*
@@ -137,13 +138,14 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 
 /* The values of a row's columns.  In the current memory context. */
 void
-pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
+pp_journal_row_values(Datum *values, uint64 installation, uint64 pos, Oid role,
+					  const PpRowPlan *row)
 {
 	Size size = VARHDRSZ + sizeof(PpRowHeader) + row->length;
 	char *data = palloc(size);
 	PpRowHeader header = row->header;
 	PpRowColumns columns = {
-		.pos = pos, .part = row->part, .role = role, .database = MyDatabaseId};
+		.pos = pos, .part = row->part, .role = role, .installation = installation};
 
 	header.crc = pp_row_crc(&columns, header, row->bytes, row->length);
 	SET_VARSIZE(data, size);
@@ -152,18 +154,18 @@ pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row)
 	values[COLUMN_POS] = Int64GetDatum(pos);
 	values[COLUMN_PART] = Int32GetDatum(row->part);
 	values[COLUMN_ROLE] = ObjectIdGetDatum(role);
-	values[COLUMN_DATABASE] = ObjectIdGetDatum(MyDatabaseId);
+	values[COLUMN_INSTALLATION] = Int64GetDatum(installation);
 	values[COLUMN_DATA] = PointerGetDatum(data);
 }
 
 static HeapTuple
-form_row(TupleDesc desc, uint64 pos, Oid role, const PpRowPlan *row)
+form_row(TupleDesc desc, uint64 installation, uint64 pos, Oid role, const PpRowPlan *row)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
 	HeapTuple tuple;
 
-	pp_journal_row_values(values, pos, role, row);
+	pp_journal_row_values(values, installation, pos, role, row);
 	tuple = heap_form_tuple(desc, values, nulls);
 	pfree(DatumGetPointer(values[COLUMN_DATA]));
 
@@ -208,6 +210,7 @@ void
 pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowPlan *rows,
 				  int nrows, PpJournalRef *refs)
 {
+	uint64 installation = pp_installation(extension);
 	Relation rel = open_journal(extension, journal, RowExclusiveLock);
 	CommandId command = GetCurrentCommandId(true);
 
@@ -218,7 +221,7 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 
 	for (int i = 0; i < nrows; i++)
 	{
-		HeapTuple tuple = form_row(RelationGetDescr(rel), pos, role, &rows[i]);
+		HeapTuple tuple = form_row(RelationGetDescr(rel), installation, pos, role, &rows[i]);
 
 		CHECK_FOR_INTERRUPTS();
 		heap_insert(rel, tuple, command, HEAP_INSERT_NO_LOGICAL, NULL);
@@ -245,21 +248,27 @@ get_value(Relation rel, HeapTuple tuple, int column)
 	return is_null ? (Datum) 0 : value;
 }
 
-static Oid
-row_database(Relation rel, HeapTuple tuple)
+uint64
+pp_journal_row_installation(Relation rel, HeapTuple tuple)
 {
-	return DatumGetObjectId(get_value(rel, tuple, COLUMN_DATABASE));
+	return DatumGetInt64(get_value(rel, tuple, COLUMN_INSTALLATION));
 }
 
-/* As if it were one of that database. */
+uint64
+pp_journal_row_pos(Relation rel, HeapTuple tuple)
+{
+	return DatumGetInt64(get_value(rel, tuple, COLUMN_POS));
+}
+
+/* As if it were one of that installation. */
 static RawRow
-read_raw_as(Relation rel, HeapTuple tuple, Oid database)
+read_raw_as(Relation rel, HeapTuple tuple, uint64 installation)
 {
 	RawRow row = {
-		.columns = {.pos = DatumGetInt64(get_value(rel, tuple, COLUMN_POS)),
+		.columns = {.pos = pp_journal_row_pos(rel, tuple),
 					.part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
 					.role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
-					.database = database}};
+					.installation = installation}};
 	struct varlena *data =
 		(struct varlena *) DatumGetPointer(get_value(rel, tuple, COLUMN_DATA));
 	bool is_plain = data != NULL && !VARATT_IS_EXTERNAL(data) && !VARATT_IS_COMPRESSED(data);
@@ -272,7 +281,7 @@ read_raw_as(Relation rel, HeapTuple tuple, Oid database)
 static RawRow
 read_raw(Relation rel, HeapTuple tuple)
 {
-	return read_raw_as(rel, tuple, row_database(rel, tuple));
+	return read_raw_as(rel, tuple, pp_journal_row_installation(rel, tuple));
 }
 
 static void
@@ -292,17 +301,11 @@ append_to_record(PpRecord *record, const char *bytes, uint32 length)
 	record->length += length;
 }
 
-Oid
-pp_journal_row_database(Relation rel, HeapTuple tuple)
-{
-	return row_database(rel, tuple);
-}
-
-/* Would the row be sound, if it were one of that database? */
+/* Would the row be sound, if it were one of that installation? */
 bool
-pp_journal_row_is_sound(Relation rel, HeapTuple tuple, Oid database)
+pp_journal_row_is_sound(Relation rel, HeapTuple tuple, uint64 installation)
 {
-	return read_raw_as(rel, tuple, database).data.sound;
+	return read_raw_as(rel, tuple, installation).data.sound;
 }
 
 /* How many items begin in the row? */
@@ -312,9 +315,9 @@ pp_journal_row_items(Relation rel, HeapTuple tuple)
 	return read_raw(rel, tuple).data.header.items;
 }
 
-/* The same row as one of that database, in another of these tables. */
+/* The same row as one of that installation, at that pos, in another of these tables. */
 HeapTuple
-pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
+pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, uint64 installation, uint64 pos)
 {
 	int natts = RelationGetDescr(rel)->natts;
 	Datum *values = palloc(natts * sizeof(Datum));
@@ -323,13 +326,16 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 	HeapTuple copy;
 
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-	values[COLUMN_DATABASE] = ObjectIdGetDatum(database);
-	nulls[COLUMN_DATABASE] = false;
+	values[COLUMN_POS] = Int64GetDatum(pos);
+	nulls[COLUMN_POS] = false;
+	values[COLUMN_INSTALLATION] = Int64GetDatum(installation);
+	nulls[COLUMN_INSTALLATION] = false;
 	if (row.data.sound) /* or else it stays damaged */
 	{
 		char *data = (char *) PG_DETOAST_DATUM_COPY(values[COLUMN_DATA]);
 
-		row.columns.database = database;
+		row.columns.pos = pos;
+		row.columns.installation = installation;
 		row.data.header.crc =
 			pp_row_crc(&row.columns, row.data.header, row.data.bytes, row.data.length);
 		memcpy(VARDATA(data), &row.data.header, sizeof(PpRowHeader));
@@ -342,35 +348,41 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database)
 }
 
 static PpJournalRow
-make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row)
+make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row, uint64 ours)
 {
+	bool copied = row->data.sound && row->columns.installation != ours;
+
 	return (PpJournalRow){.pos = row->columns.pos,
 						  .part = row->columns.part,
 						  .role = row->columns.role,
 						  .ref = make_ref(rel, journal, &tuple->t_self),
 						  .header = row->data.header,
 						  .length = row->data.length,
-						  .damaged = !row->data.sound};
+						  .damaged = !row->data.sound || copied,
+						  .copied = copied};
 }
 
 PpJournalRow
-pp_journal_read_row(Relation rel, int journal, HeapTuple tuple)
+pp_journal_read_row(Relation rel, int journal, HeapTuple tuple, uint64 ours)
 {
 	RawRow row = read_raw(rel, tuple);
 
-	return make_row(rel, journal, tuple, &row);
+	return make_row(rel, journal, tuple, &row, ours);
 }
 
 /* How somebody looks at a row, besides what is in its columns */
 typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, const RawRow *row, void *arg);
 
 /*
- * Visit the rows of this database below a position that the active snapshot sees, and,
- * with another function or with none, those that are damaged: which they were nobody knows.
+ * Visit the rows of this installation below a position that the active snapshot sees, and,
+ * with another function or with none, those that are damaged: which they were nobody knows;
+ * and those of others.
  */
 static void
 scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, void *arg)
 {
+	uint64 ours = pp_installation(extension);
+
 	for (int journal = 0; journal < PP_JOURNALS; journal++)
 	{
 		Relation rel = open_journal(extension, journal, RowExclusiveLock);
@@ -385,10 +397,12 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 			RawRow row = read_raw(rel, tuple);
 
 			CHECK_FOR_INTERRUPTS();
-			if (!row.data.sound && damaged)
-				damaged(rel, journal, tuple, &row, arg);
-			else if (row.data.sound && row.columns.pos < boundary &&
-					 row.columns.database == MyDatabaseId)
+			if (!row.data.sound || row.columns.installation != ours)
+			{
+				if (damaged)
+					damaged(rel, journal, tuple, &row, arg);
+			}
+			else if (row.columns.pos < boundary)
 				visit(rel, journal, tuple, &row, arg);
 		}
 		table_endscan(scan);
@@ -399,6 +413,7 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 /* For scan_rows(): to whom to show a row */
 typedef struct RowScan
 {
+	uint64 ours;
 	PpRowVisitor visit;
 	PpRowVisitor damaged;
 	void *arg;
@@ -408,7 +423,7 @@ static void
 show_row(Relation rel, int journal, HeapTuple tuple, const RawRow *raw, void *arg)
 {
 	RowScan *to = arg;
-	PpJournalRow row = make_row(rel, journal, tuple, raw);
+	PpJournalRow row = make_row(rel, journal, tuple, raw, to->ours);
 
 	(row.damaged ? to->damaged : to->visit)(&row, to->arg);
 }
@@ -416,7 +431,8 @@ show_row(Relation rel, int journal, HeapTuple tuple, const RawRow *raw, void *ar
 void
 pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVisitor damaged, void *arg)
 {
-	RowScan to = {.visit = visit, .damaged = damaged, .arg = arg};
+	RowScan to = {
+		.ours = pp_installation(extension), .visit = visit, .damaged = damaged, .arg = arg};
 
 	scan_rows(extension, boundary, show_row, damaged ? show_row : NULL, &to);
 }
@@ -465,7 +481,7 @@ pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit, v
 	scan_rows(extension, boundary, show_targets, NULL, &to);
 }
 
-/* Does the active snapshot see a row of this database? */
+/* Does the active snapshot see a row?  It may have to be put aside. */
 bool
 pp_journal_has_rows(Oid extension)
 {
@@ -475,13 +491,11 @@ pp_journal_has_rows(Oid extension)
 	{
 		Relation rel = open_journal(extension, journal, AccessShareLock);
 		TableScanDesc scan;
-		HeapTuple tuple;
 
 		if (rel == NULL)
 			continue;
 		scan = pp_table_beginscan(rel, GetActiveSnapshot());
-		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-			found = row_database(rel, tuple) == MyDatabaseId;
+		found = heap_getnext(scan, ForwardScanDirection) != NULL;
 		table_endscan(scan);
 		relation_close(rel, AccessShareLock);
 	}

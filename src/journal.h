@@ -10,8 +10,8 @@
  *	pos			int8	the entry's place in the order of things (ring.h)
  *	part		int4	which of its rows, in steps of PP_PART_STEP
  *	role		oid		the enqueuer
- *	database	oid		that it was enqueued in; others are no business of ours
- *						(copied.h)
+ *	installation int8	that it was handed to; others are no business of ours (state.h,
+ *						copied.h)
  *	data		bytea	a PpRowHeader and the bytes of items; never compressed, and
  *						never elsewhere (STORAGE PLAIN), so a row is 8 kB at most
  *
@@ -26,7 +26,8 @@
  * The last of the tables, for whoever claims rows, is that of parked items (parked.h).
  *
  * Rows are not decoded for logical replication: they are no business of another
- * server.
+ * server.  Where they come to one nevertheless, as by the copy of a table that a
+ * subscription begins with, they are put aside.
  *
  * Deleted rows leave a table that grows.  So the worker has producers turn to another
  * when it is ROTATE_BLOCKS large, and gives the old one a new, empty file once all
@@ -95,7 +96,8 @@ typedef struct PpJournalRow
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the items' bytes in it */
-	bool damaged;  /* the rest is a guess */
+	bool damaged;  /* the rest is a guess; or else */
+	bool copied;   /* it is another installation's, and counts as damaged */
 } PpJournalRow;
 
 /*
@@ -155,13 +157,17 @@ extern PpClaimed pp_journal_claim(PpJournals *journals, const PpJournalRef *ref,
 								  PpRecord *record, PpRowHeader *header);
 
 /* A row, for whoever moves it elsewhere, or keeps such rows himself */
-extern void pp_journal_row_values(Datum *values, uint64 pos, Oid role, const PpRowPlan *row);
-extern PpJournalRow pp_journal_read_row(Relation rel, int journal, HeapTuple tuple);
-extern Oid pp_journal_row_database(Relation rel, HeapTuple tuple);
-extern bool pp_journal_row_is_sound(Relation rel, HeapTuple tuple, Oid database);
+extern void pp_journal_row_values(Datum *values, uint64 installation, uint64 pos, Oid role,
+								  const PpRowPlan *row);
+extern PpJournalRow pp_journal_read_row(Relation rel, int journal, HeapTuple tuple,
+										uint64 installation);
+extern uint64 pp_journal_row_installation(Relation rel, HeapTuple tuple);
+extern uint64 pp_journal_row_pos(Relation rel, HeapTuple tuple);
+extern bool pp_journal_row_is_sound(Relation rel, HeapTuple tuple, uint64 installation);
 extern uint64 pp_journal_row_items(Relation rel, HeapTuple tuple);
 extern void pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg);
-extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, Oid database);
+extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to,
+									uint64 installation, uint64 pos);
 
 /* journal_rotate.c */
 extern uint64 pp_journal_size(Oid extension);

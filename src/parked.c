@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "parked.h"
+#include "state.h"
 
 /* The columns of the journal come first. */
 enum
@@ -40,6 +41,7 @@ void
 pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
 				 TimestampTz parked_at, TimestampTz misfit_since)
 {
+	uint64 installation = pp_installation(parked->extension);
 	int nrows = pp_journal_plan((const char *) item, item->size, NULL);
 	PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
 
@@ -51,7 +53,7 @@ pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint
 
 		CHECK_FOR_INTERRUPTS();
 		rows[i].part = part + i;
-		pp_journal_row_values(values, pos, role, &rows[i]);
+		pp_journal_row_values(values, installation, pos, role, &rows[i]);
 		values[COLUMN_TARGET] = ObjectIdGetDatum(item->target);
 		values[COLUMN_PARKED_AT] =
 			TimestampTzGetDatum(parked_at != 0 ? parked_at : GetCurrentTimestamp());
@@ -73,9 +75,11 @@ get_value(Relation rel, HeapTuple tuple, int column)
 }
 
 static PpParkedRow
-read_row(Relation rel, HeapTuple tuple)
+read_row(const PpTable *parked, HeapTuple tuple)
 {
-	PpJournalRow row = pp_journal_read_row(rel, PP_PARKED, tuple);
+	Relation rel = parked->rel;
+	PpJournalRow row =
+		pp_journal_read_row(rel, PP_PARKED, tuple, pp_installation(parked->extension));
 	Oid target = DatumGetObjectId(get_value(rel, tuple, COLUMN_TARGET));
 
 	return (PpParkedRow){.target = target,
@@ -88,11 +92,11 @@ read_row(Relation rel, HeapTuple tuple)
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length,
-						 .damaged = row.damaged || !OidIsValid(target)};
+						 .damaged = row.damaged || !OidIsValid(target),
+						 .copied = row.copied};
 }
 
-/* Visit the rows of this database that the active snapshot sees, in any order, and those that
- * are damaged. */
+/* Visit the rows that the active snapshot sees, in any order. */
 void
 pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 {
@@ -108,9 +112,7 @@ pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 		PpParkedRow row;
 
 		CHECK_FOR_INTERRUPTS();
-		row = read_row(parked.rel, tuple);
-		if (!row.damaged && pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
-			continue;
+		row = read_row(&parked, tuple);
 		if (!visit(&row, arg))
 			break;
 	}
@@ -145,10 +147,8 @@ pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisi
 		PpParkedRow row;
 
 		CHECK_FOR_INTERRUPTS();
-		if (pp_journal_row_database(parked.rel, tuple) != MyDatabaseId)
-			continue;
-		row = read_row(parked.rel, tuple);
-		if (!visit(&row, arg))
+		row = read_row(&parked, tuple);
+		if (!row.copied && !visit(&row, arg))
 			break;
 	}
 	systable_endscan_ordered(scan);
@@ -170,7 +170,7 @@ note_row(const PpParkedRow *row, void *arg)
 	return !wanted->found;
 }
 
-/* Is an item of this database parked, of this target or, InvalidOid, of any? */
+/* Is an item parked, of this target or, InvalidOid, of any?  It may have to be put aside. */
 bool
 pp_parked_has_rows(Oid extension, Oid target)
 {

@@ -34,7 +34,8 @@ typedef struct PpParkedRow
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the item's bytes in it */
-	bool damaged;  /* the rest is a guess */
+	bool damaged;  /* the rest is a guess; or else */
+	bool copied;   /* it is another installation's, and counts as damaged */
 } PpParkedRow;
 
 /* False: that is enough */

@@ -82,8 +82,8 @@ is_paused(Oid target)
 static void
 note_damaged(PpDamaged *damaged, const PpParkedRow *row)
 {
-	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items);
-	if (OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
+	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items, row->copied);
+	if (!row->copied && OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
 		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
 					  -(int64) row->length);
 }

@@ -18,7 +18,7 @@
 #include "handover.h"
 #include "lane.h"
 #include "pause.h"
-#include "settings.h"
+#include "state.h"
 
 #define MIN_COUNTS 16
 

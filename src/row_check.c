@@ -13,7 +13,7 @@
 pg_crc32c
 pp_row_crc(const PpRowColumns *columns, PpRowHeader header, const char *bytes, uint32 length)
 {
-	uint64 values[] = {columns->pos, columns->part, columns->role, columns->database};
+	uint64 values[] = {columns->pos, columns->part, columns->role, columns->installation};
 	pg_crc32c crc;
 
 	header.crc = 0;

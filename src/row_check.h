@@ -24,7 +24,7 @@ typedef struct PpRowColumns
 	uint64 pos;
 	uint32 part;
 	Oid role;
-	Oid database;
+	uint64 installation;
 } PpRowColumns;
 
 /* The beginning of its data */

@@ -135,9 +135,9 @@ pp_rowstore_next(PpRowStore *store)
 }
 
 /*
- * The rows of this database below a position that the active snapshot sees, in the
- * order of things; visit is called with each of them, in that order.  What is damaged is
- * left out, and told to `damaged`.  The store is made in the current memory context, and
+ * The rows of this installation below a position that the active snapshot sees, in the
+ * order of things; visit is called with each of them, in that order.  What is damaged, or
+ * another's, is left out, and told to `damaged`.  The store is made in the current memory context, and
  * outlives the transaction.
  */
 PpRowStore *

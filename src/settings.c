@@ -3,8 +3,8 @@
  * settings.c
  *	  Reads and writes the settings of a database; see settings.h.
  *
- * The tables are small, and are written without SQL: no trigger or rule comes into it,
- * and no right to them is needed.  And what is written is not decoded: these are
+ * The table is small, and is written without SQL: no trigger or rule comes into it,
+ * and no right to it is needed.  And what is written is not decoded: these are
  * settings of this database, and OIDs in them are this server's.
  *
  *-------------------------------------------------------------------------
@@ -23,12 +23,12 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
 #include "settings.h"
+#include "table.h"
 
 /* persist_settings */
 enum
@@ -38,15 +38,6 @@ enum
 	SETTING_BAD_ITEMS,
 	SETTING_PAUSED,
 	SETTING_COLUMNS
-};
-
-/* persist_state */
-enum
-{
-	STATE_DATABASE,
-	STATE_PAUSED,
-	STATE_CHANGED_AT,
-	STATE_COLUMNS
 };
 
 static const char *const durability_names[] = {
@@ -82,20 +73,6 @@ pp_bad_items_parse(const char *name)
 					errhint("Available values: error, dead.")));
 }
 
-/* One of the tables, which has to be there. */
-static Relation
-open_table_to_write(Oid extension, const char *name, LOCKMODE mode)
-{
-	Relation rel = pp_extension_open(extension, name, mode);
-
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" of extension \"persist_pipeline\" does not exist", name),
-				 errhint("Create the extension again.")));
-	return rel;
-}
-
 /* The target's row. */
 static SysScanDesc
 find_setting(Relation rel, Oid target, HeapTuple *tuple)
@@ -107,22 +84,6 @@ find_setting(Relation rel, Oid target, HeapTuple *tuple)
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	*tuple = systable_getnext(scan);
 	return scan;
-}
-
-/*
- * Write a row, in place of the old one, if there is one.  The tables have no indexes,
- * so that this can be done in a way that is not decoded.
- */
-static void
-put_row(Relation rel, HeapTuple old, Datum *values)
-{
-	bool nulls[SETTING_COLUMNS + STATE_COLUMNS] = {false}; /* for either */
-	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-
-	if (HeapTupleIsValid(old))
-		simple_heap_delete(rel, &old->t_self);
-	heap_insert(rel, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
-	heap_freetuple(tuple);
 }
 
 static char *
@@ -176,20 +137,21 @@ pp_settings_get(Oid extension, Oid target)
 void
 pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 {
-	Relation rel = open_table_to_write(extension, "persist_settings", RowExclusiveLock);
+	PpTable table = pp_table_open_to_write(extension, "persist_settings");
 	Datum values[SETTING_COLUMNS];
+	bool nulls[SETTING_COLUMNS] = {false};
 	HeapTuple old;
-	SysScanDesc scan = find_setting(rel, target, &old);
+	SysScanDesc scan = find_setting(table.rel, target, &old);
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
 	for (; HeapTupleIsValid(old); old = systable_getnext(scan))
-		simple_heap_delete(rel, &old->t_self); /* data restored without triggers may be doubled */
-	put_row(rel, NULL, values);
+		(void) pp_table_delete(&table, &old->t_self, true); /* restored without triggers it may be doubled */
 	systable_endscan(scan);
-	relation_close(rel, NoLock);
+	pp_table_insert(&table, values, nulls);
+	pp_table_close(&table);
 	CacheInvalidateRelcacheByRelid(target);
 	CommandCounterIncrement();
 }
@@ -247,112 +209,4 @@ pp_settings_paused(Oid extension)
 	relation_close(rel, AccessShareLock);
 
 	return paused;
-}
-
-/* ---- the state ---- */
-
-static PpState
-read_state(Relation rel, HeapTuple tuple)
-{
-	PpState state = {.changed_at = DT_NOBEGIN};
-	TupleDesc desc = RelationGetDescr(rel);
-	bool is_null;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		state.database = DatumGetObjectId(heap_getattr(tuple, STATE_DATABASE + 1, desc, &is_null));
-		state.paused = DatumGetBool(heap_getattr(tuple, STATE_PAUSED + 1, desc, &is_null));
-		state.changed_at =
-			DatumGetTimestampTz(heap_getattr(tuple, STATE_CHANGED_AT + 1, desc, &is_null));
-	}
-	return state;
-}
-
-static SysScanDesc
-find_state(Relation rel, HeapTuple *tuple)
-{
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-
-	*tuple = systable_getnext(scan);
-	return scan;
-}
-
-PpState
-pp_state_get(Oid extension)
-{
-	Relation rel = pp_extension_open(extension, "persist_state", AccessShareLock);
-	PpState state = {0};
-	HeapTuple tuple;
-	SysScanDesc scan;
-
-	if (rel == NULL)
-		return state;
-	scan = find_state(rel, &tuple);
-	state = read_state(rel, tuple);
-	systable_endscan(scan);
-	relation_close(rel, AccessShareLock);
-
-	return state;
-}
-
-/* The state, to be changed; the lock is kept, so that no change gets lost. */
-static Relation
-lock_state(Oid extension, PpState *state)
-{
-	Relation rel = open_table_to_write(extension, "persist_state", ShareRowExclusiveLock);
-	HeapTuple tuple;
-	SysScanDesc scan = find_state(rel, &tuple);
-
-	*state = read_state(rel, tuple);
-	systable_endscan(scan);
-	return rel;
-}
-
-static void
-put_state(Relation rel, const PpState *state)
-{
-	Datum values[STATE_COLUMNS];
-	HeapTuple old;
-	SysScanDesc scan = find_state(rel, &old);
-
-	values[STATE_DATABASE] = ObjectIdGetDatum(state->database);
-	values[STATE_PAUSED] = BoolGetDatum(state->paused);
-	values[STATE_CHANGED_AT] = TimestampTzGetDatum(state->changed_at);
-	put_row(rel, old, values);
-	systable_endscan(scan);
-	CommandCounterIncrement();
-}
-
-void
-pp_state_set_paused(Oid extension, bool paused)
-{
-	PpState state;
-	Relation rel = lock_state(extension, &state);
-
-	state.paused = paused;
-	state.changed_at = GetCurrentTimestamp();
-	put_state(rel, &state);
-	relation_close(rel, NoLock);
-}
-
-/* For somebody who has no time to wait: can the state be changed now? */
-bool
-pp_state_try_lock(Oid extension)
-{
-	return OidIsValid(pp_extension_try_lock(extension, "persist_state", ShareRowExclusiveLock));
-}
-
-/* False: it is so already.  Who gets true is alone with that to the transaction's end. */
-bool
-pp_state_change_database(Oid extension, Oid database)
-{
-	PpState state;
-	Relation rel = lock_state(extension, &state);
-	bool changes = state.database != database;
-
-	state.database = database;
-	if (changes)
-		put_state(rel, &state);
-	relation_close(rel, NoLock);
-	return changes;
 }

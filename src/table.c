@@ -25,7 +25,7 @@
 PpTable
 pp_table_open(Oid extension, const char *name, LOCKMODE mode)
 {
-	return (PpTable){.rel = pp_extension_open(extension, name, mode)};
+	return (PpTable){.extension = extension, .rel = pp_extension_open(extension, name, mode)};
 }
 
 /* Has the index just these columns, in the order of a plain CREATE INDEX, of all rows? */
@@ -76,9 +76,9 @@ pp_table_index(PpTable *table, const AttrNumber *columns, int n)
 
 /* The same for one that has to be there; 42P01 if it isn't. */
 PpTable
-pp_table_open_to_write(Oid extension, const char *name)
+pp_table_open_existing(Oid extension, const char *name, LOCKMODE mode)
 {
-	PpTable table = pp_table_open(extension, name, RowExclusiveLock);
+	PpTable table = pp_table_open(extension, name, mode);
 
 	if (table.rel == NULL)
 		ereport(ERROR,
@@ -86,6 +86,12 @@ pp_table_open_to_write(Oid extension, const char *name)
 				 errmsg("table \"%s\" of extension \"persist_pipeline\" does not exist", name),
 				 errhint("Create the extension again.")));
 	return table;
+}
+
+PpTable
+pp_table_open_to_write(Oid extension, const char *name)
+{
+	return pp_table_open_existing(extension, name, RowExclusiveLock);
 }
 
 /* The lock stays to the end of the transaction. */

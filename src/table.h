@@ -20,6 +20,7 @@
 
 typedef struct PpTable
 {
+	Oid extension;
 	Relation rel;		   /* NULL: it isn't there */
 	Relation index;		   /* that is read; NULL: none */
 	ResultRelInfo *result; /* once a row is inserted, what the executor wants for indexes */
@@ -27,6 +28,7 @@ typedef struct PpTable
 } PpTable;
 
 extern PpTable pp_table_open(Oid extension, const char *name, LOCKMODE mode);
+extern PpTable pp_table_open_existing(Oid extension, const char *name, LOCKMODE mode);
 extern PpTable pp_table_open_to_write(Oid extension, const char *name);
 extern Relation pp_table_index(PpTable *table, const AttrNumber *columns, int n);
 extern void pp_table_close(PpTable *table);

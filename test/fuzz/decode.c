@@ -206,7 +206,7 @@ read_targets(const PpRowData *row)
 static void
 read_rows(const uint8 *input, size_t size)
 {
-	PpRowColumns columns = {.pos = 1, .role = 10, .database = 5};
+	PpRowColumns columns = {.pos = 1, .role = 10, .installation = 5};
 	PpRowHeader header = {.continues = 0};
 	char *record = malloc(0);
 	uint64 length = 0;

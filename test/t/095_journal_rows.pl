@@ -386,8 +386,8 @@ my %pos = damage(
 		7 => "DELETE FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS AND part = (SELECT max(part) FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS)",
 		9 => "DELETE FROM persist_pipeline_internal.persist_journal_1 WHERE ROWS AND part = 0",
 	});
-is( one_value($dbh, "SELECT string_agg(format('%s %s %s', pos, database, rows), ', ' ORDER BY pos)"
-		  . " FROM (SELECT pos, database, count(*) AS rows FROM persist_pipeline_internal.persist_copied GROUP BY 1, 2) AS s"),
+is( one_value($dbh, "SELECT string_agg(format('%s %s %s', pos, installation, rows), ', ' ORDER BY pos)"
+		  . " FROM (SELECT pos, installation, count(*) AS rows FROM persist_pipeline_internal.persist_copied GROUP BY 1, 2) AS s"),
 	"$pos{2} 0 1, $pos{4} 0 1, $pos{5} 0 3, $pos{7} 0 3, $pos{9} 0 3", 'damaged: their rows are put aside');
 
 # who repairs one there can have it written
@@ -404,7 +404,7 @@ is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM damaged"), '
 	{ map { $_ => 5000 } 11 .. 20 },
 	{ 15 => "UPDATE persist_pipeline_internal.persist_journal_1 SET data = set_byte(data, 0, 99) WHERE ROWS AND part = 4 * 1024" },
 	together => 1);
-is(one_value($dbh, "SELECT count(*) FROM persist_pipeline_internal.persist_copied WHERE database = 0"), 1, 'together: its row alone is put aside');
+is(one_value($dbh, "SELECT count(*) FROM persist_pipeline_internal.persist_copied WHERE installation = 0"), 1, 'together: its row alone is put aside');
 is(one_value($dbh, "SELECT persist_discard()"), 1, 'together: to be discarded');
 
 # one that is parked is known to be its target's

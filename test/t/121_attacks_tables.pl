@@ -400,7 +400,7 @@ my @names = (
 		'persist_batch(bigint, record) RETURNS int', 'persist_batch(VARIADIC anyarray) RETURNS int',
 		'persist_batch_row() RETURNS boolean', 'persist_batch_row(x int DEFAULT 1) RETURNS boolean', 'persist_discard(int[]) RETURNS bigint',
 		'persist_requeue(int[]) RETURNS bigint', 'persist_queue_rows(x int DEFAULT 1) RETURNS int', 'persist_waiting_rows(x int DEFAULT 1) RETURNS int'),
-	(map { "CREATE TABLE public.$_ (pos bigint, part int, role oid, database oid, data bytea)" }
+	(map { "CREATE TABLE public.$_ (pos bigint, part int, role oid, installation bigint, data bytea)" }
 		'persist_journal_1', 'persist_journal_2', 'persist_parked', 'persist_dead_letter'),
 	'CREATE SCHEMA persist_pipeline_internal', 'CREATE TYPE public.persist_batch AS (x int)', 'CREATE SEQUENCE public.persist_ids');
 my @built_in = (
