@@ -124,8 +124,45 @@ COMMENT ON TABLE persist_pipeline_internal.persist_account IS
 
 -- What the database keeps -------------------------------------------------
 
+-- A relation's OID, written and read as its name: as regclass, but where a dump was
+-- restored without the relation, it is none, and no error.
+CREATE TYPE persist_pipeline_internal.persist_target;
+CREATE FUNCTION persist_pipeline_internal.persist_target_in(cstring)
+RETURNS persist_pipeline_internal.persist_target
+LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'persist_target_in';
+CREATE FUNCTION persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target)
+RETURNS cstring
+LANGUAGE internal STABLE STRICT PARALLEL SAFE
+AS 'regclassout';
+CREATE FUNCTION persist_pipeline_internal.persist_target_recv(internal)
+RETURNS persist_pipeline_internal.persist_target
+LANGUAGE internal STABLE STRICT PARALLEL SAFE
+AS 'regclassrecv';
+CREATE FUNCTION persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target)
+RETURNS bytea
+LANGUAGE internal STABLE STRICT PARALLEL SAFE
+AS 'regclasssend';
+CREATE TYPE persist_pipeline_internal.persist_target (
+	INPUT = persist_pipeline_internal.persist_target_in,
+	OUTPUT = persist_pipeline_internal.persist_target_out,
+	RECEIVE = persist_pipeline_internal.persist_target_recv,
+	SEND = persist_pipeline_internal.persist_target_send,
+	LIKE = pg_catalog.regclass
+);
+CREATE CAST (persist_pipeline_internal.persist_target AS oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (persist_pipeline_internal.persist_target AS regclass) WITHOUT FUNCTION AS IMPLICIT;
+COMMENT ON TYPE persist_pipeline_internal.persist_target IS
+'Internal: a relation, as regclass; a name that isn''t there is read as none, with a WARNING.';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_target_in(cstring) IS 'Internal: reads a persist_target.';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) IS 'Internal: writes a persist_target.';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_target_recv(internal) IS 'Internal: receives a persist_target.';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) IS 'Internal: sends a persist_target.';
+COMMENT ON CAST (persist_pipeline_internal.persist_target AS oid) IS 'Internal: a persist_target is one.';
+COMMENT ON CAST (persist_pipeline_internal.persist_target AS regclass) IS 'Internal: a persist_target is one.';
+
 CREATE TABLE persist_settings (
-	target regclass NOT NULL,
+	target persist_pipeline_internal.persist_target NOT NULL,
 	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring')),
 	bad_items text NOT NULL DEFAULT 'error' CHECK (bad_items IN ('error', 'dead')),
 	paused boolean NOT NULL DEFAULT false
@@ -250,7 +287,7 @@ RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'persist_restore_setting';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_restore_setting() IS
-'Internal: a row of a dump becomes what persist_configure() would have written. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value.';
+'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value.';
 
 CREATE TRIGGER restore BEFORE INSERT ON persist_settings
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_restore_setting();

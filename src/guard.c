@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -20,8 +21,10 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 #include "extension.h"
@@ -32,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(persist_refuse_write);
 PG_FUNCTION_INFO_V1(persist_restore_setting);
+PG_FUNCTION_INFO_V1(persist_target_in);
 PG_FUNCTION_INFO_V1(persist_close);
 PG_FUNCTION_INFO_V1(persist_grant);
 PG_FUNCTION_INFO_V1(persist_revoke);
@@ -82,11 +86,35 @@ persist_restore_setting(PG_FUNCTION_ARGS)
 						errmsg("the trigger is not one of table \"persist_settings\"")));
 
 	settings = pp_settings_read(trigger->tg_relation, trigger->tg_trigtuple, &target);
+	if (!OidIsValid(target))
+		PG_RETURN_POINTER(NULL); /* the dump was restored without it */
 	pp_target_lock_own(target);
 	pp_settings_put(extension, target, &settings);
 	pp_pause_target_changed();
 
 	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * persist_target_in(cstring) returns persist_target: the relation of that name, or its OID;
+ * none, if it isn't there.
+ */
+Datum
+persist_target_in(PG_FUNCTION_ARGS)
+{
+	char *name = PG_GETARG_CSTRING(0);
+	Oid relid = InvalidOid;
+
+	if (strspn(name, "-0123456789") < strlen(name))
+		relid = RangeVarGetRelid(
+			makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name))), NoLock, true);
+	else if (strcmp(name, "-") != 0)
+		relid = DatumGetObjectId(DirectFunctionCall1(oidin, CStringGetDatum(name)));
+	if (!OidIsValid(relid) && strcmp(name, "-") != 0)
+		ereport(WARNING, (errcode(ERRCODE_UNDEFINED_TABLE),
+						  errmsg("relation %s does not exist", name),
+						  errdetail("Nothing is kept of it.")));
+	PG_RETURN_OID(relid);
 }
 
 /* ---- at CREATE EXTENSION ---- */

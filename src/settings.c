@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -176,12 +177,45 @@ pp_settings_remove(Oid extension, Oid target)
 		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
 		for (; HeapTupleIsValid(tuple); tuple = systable_getnext(scan))
 			simple_heap_delete(rel, &tuple->t_self);
-		CacheInvalidateRelcacheByRelid(target);
+		if (get_rel_relkind(target) != '\0')
+			CacheInvalidateRelcacheByRelid(target);
 		lock = NoLock;
 	}
 	systable_endscan(scan);
 	relation_close(rel, lock);
 	return lock == NoLock;
+}
+
+/*
+ * Somebody has written rows by a restore that disables triggers: from now on they hold,
+ * the last one of each target.
+ */
+void
+pp_settings_restored(Oid extension)
+{
+	Relation rel = pp_extension_open(extension, "persist_settings", RowExclusiveLock);
+	List *rows = NIL;
+	ListCell *cell;
+	HeapTuple tuple;
+	SysScanDesc scan;
+
+	if (rel == NULL)
+		return;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		rows = lappend(rows, heap_copytuple(tuple));
+	systable_endscan(scan);
+	foreach (cell, rows)
+	{
+		Oid target;
+		PpSettings settings = pp_settings_read(rel, lfirst(cell), &target);
+
+		if (get_rel_relkind(target) == '\0')
+			(void) pp_settings_remove(extension, target);
+		else
+			pp_settings_put(extension, target, &settings);
+	}
+	relation_close(rel, NoLock);
 }
 
 /* The OIDs of the targets that are paused, in the current memory context. */

@@ -38,6 +38,7 @@ extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
 extern bool pp_settings_remove(Oid extension, Oid target);
+extern void pp_settings_restored(Oid extension);
 extern List *pp_settings_paused(Oid extension);
 
 #endif /* PP_SETTINGS_H */

@@ -618,7 +618,13 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && adds_index((AlterTableStmt *) stmt))
 		check_index(((AlterTableStmt *) stmt)->relation);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && enables_guards((AlterTableStmt *) stmt))
-		planned = with_guards(planned);
+	{
+		next(with_guards(planned), query, read_only_tree, context, params, environment, receiver,
+			 completion);
+		pp_settings_restored(pp_extension_oid());
+		pp_pause_target_changed();
+		return;
+	}
 	if (IsTransactionState() && IsA(stmt, LockStmt) && !superuser())
 	{
 		int locks = count_locks();

@@ -22,7 +22,7 @@ SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in it
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
 	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
-	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_waiting_rows() '
+	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
@@ -35,7 +35,8 @@ SELECT is_empty($$SELECT c.relname, e.event FROM member_relation AS c, unnest('{
 		AND t.tgtype & CASE e.event WHEN 'INSERT' THEN 4 WHEN 'DELETE' THEN 8 ELSE 16 END <> 0)
 	AND (c.relname, e.event) <> ('persist_settings', 'INSERT')$$, 'nor writes one: triggers that always fire, before each statement and row');
 SELECT is_empty($$SELECT c.relname FROM member_relation AS c WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 32 <> 0)$$, 'and before TRUNCATE');
-SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid IN ('persist_pipeline_internal'::regnamespace, 'persist_pipeline_batch'::regnamespace))$$, 'and nothing else but those schemas');
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid IN ('persist_pipeline_internal'::regnamespace, 'persist_pipeline_batch'::regnamespace))
+	AND pg_describe_object(classid, objid, 0) !~ '^(type|cast from) persist_pipeline_internal.persist_target( to (oid|regclass)|\[\])?$'$$, 'and nothing else but those schemas, and a type for the name of a target');
 
 -- functions
 SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
@@ -63,11 +64,11 @@ SELECT function_returns(:'schema', 'persist_flush', ARRAY['interval', 'regclass'
 SELECT function_returns('persist_pipeline_batch', 'persist_batch', ARRAY['bigint', 'anyelement'], 'setof anyelement');
 SELECT function_returns(:'schema', 'persist_grant', ARRAY['regrole'], 'void');
 SELECT function_returns(:'schema', 'persist_revoke', ARRAY['regrole'], 'void');
-SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p WHERE p.proname !~ '^persist_target_(out|recv|send)$' ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 AND p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- columns
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
