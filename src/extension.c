@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -98,6 +99,19 @@ pp_extension_owner(Oid extension)
 	HeapTuple tuple = fetch_row(extension, &desc);
 
 	return tuple ? ((Form_pg_extension) GETSTRUCT(tuple))->extowner : InvalidOid;
+}
+
+/* Has the current transaction made it, or changed it?  Then that may still come to nothing. */
+bool
+pp_extension_is_uncommitted(Oid extension)
+{
+	TupleDesc desc;
+	HeapTuple tuple;
+
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	tuple = fetch_row(extension, &desc);
+	return tuple == NULL || TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 }
 
 /* A schema of the installation's own; known by its OID, once it has been found */

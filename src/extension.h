@@ -30,6 +30,7 @@
 extern Oid pp_extension_oid(void);
 extern Oid pp_extension_find(const char **fault);
 extern Oid pp_extension_get(void);
+extern bool pp_extension_is_uncommitted(Oid extension);
 extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);
 extern Relation pp_extension_open(Oid extension, const char *name, LOCKMODE mode);

@@ -23,7 +23,7 @@
 #define HOLD_LOOK_MS 5
 
 static PpClaim mine = {NULL, 0, InvalidOid};
-static bool mine_is_new = false; /* made in a transaction that hasn't committed */
+static bool mine_is_new = false; /* of an installation that hasn't been committed */
 
 #define MAX_HOLDS 8
 static Oid my_holds[MAX_HOLDS];
@@ -223,7 +223,7 @@ pp_lane_claim(void)
 		/* after the generation: if it changes from now on, so does that */
 		claim.extension = pp_extension_oid();
 		mine = claim;
-		mine_is_new = true;
+		mine_is_new = pp_extension_is_uncommitted(claim.extension);
 	}
 	return &mine;
 }
@@ -246,7 +246,8 @@ pp_lane_forget_claim(void)
 
 /*
  * A transaction, or a subtransaction that didn't commit, has ended.  A claim that
- * was made in it may name an installation that was made in it, too.
+ * was made in it may name an installation that was made in it, too.  One of another is
+ * kept: to make it costs more than a savepoint.
  */
 void
 pp_lane_end_transaction(bool committed)

@@ -44,6 +44,8 @@
 #include "enqueue.h"
 #include "extension.h"
 #include "lane.h"
+#include "pause.h"
+#include "settings.h"
 #include "utility.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;

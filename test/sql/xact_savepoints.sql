@@ -166,6 +166,35 @@ SELECT count(persist_enqueue('who', '{"n": 8}'::jsonb));
 COMMIT;
 SELECT persist_flush();
 SELECT * FROM who ORDER BY n;
+
+-- the first transaction of a session: what it has found out about the extension outlives
+-- its savepoints
+\c -
+SET client_min_messages = warning;
+SET search_path = xact_savepoints, public;
+BEGIN;
+DO $$ BEGIN
+	FOR i IN 1..100 LOOP
+		BEGIN
+			PERFORM persist_enqueue('xact_savepoints.who'::regclass, '{"n": 9}');
+			RAISE EXCEPTION 'back';
+		EXCEPTION WHEN raise_exception THEN NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT seq_scan + idx_scan < 20 AS few_looks FROM pg_stat_xact_sys_tables WHERE relname = 'pg_extension';
+COMMIT;
+-- but an installation that is rolled back is not used
+BEGIN;
+SAVEPOINT s;
+DROP EXTENSION persist_pipeline CASCADE;
+CREATE EXTENSION persist_pipeline;
+SELECT count(persist_enqueue('who', '{"n": 10}'));
+ROLLBACK TO s;
+SELECT count(persist_enqueue('who', '{"n": 11, "who": "me"}'));
+COMMIT;
+SELECT persist_flush();
+SELECT * FROM who WHERE n >= 9;
 DROP OWNED BY pp_savepoints;
 DROP ROLE pp_savepoints;
 
