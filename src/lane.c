@@ -99,6 +99,37 @@ evict(void)
 	return NULL;
 }
 
+/*
+ * What is left of the ranges that were leased for the lane is for the next one of its
+ * database.  Its ring has moved on: nobody takes any more of them.
+ */
+static void
+leave_ranges(PpLane *lane)
+{
+	PpIdRange left[PP_RANGES];
+	uint64 next;
+	uint64 end;
+	PpLease *lease;
+	Oid extension;
+
+	SpinLockAcquire(&lane->mutex);
+	extension = lane->ids_of;
+	left[PP_RANGE_IDS] = lane->ids;
+	left[PP_RANGE_SPARE_IDS] = lane->spare_ids;
+	lane->ids_of = InvalidOid;
+	SpinLockRelease(&lane->mutex);
+	if (!OidIsValid(extension))
+		return;
+	pp_ring_left_positions(&lane->ring, &next, &end);
+	left[PP_RANGE_POSITIONS] = (PpIdRange){.next = next, .end = end};
+
+	SpinLockAcquire(&pp_shared->mutex);
+	lease = pp_lease_find(lane->database, extension);
+	memcpy(lease->left, left, sizeof(left));
+	lease->left_at = lease->leased;
+	SpinLockRelease(&pp_shared->mutex);
+}
+
 /* Let a lane begin anew; its ring has moved on already. */
 static void
 assign(PpLane *lane, Oid database)
@@ -184,6 +215,8 @@ look(bool create)
 		}
 		if (taken && pp_tally_any_parked(&claim.lane->tally))
 			robbed = claim.lane->database;
+		if (taken)
+			leave_ranges(claim.lane);
 		if (claim.lane)
 			assign(claim.lane, MyDatabaseId);
 	}
@@ -296,6 +329,7 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	if (!pp_ring_is_stale(&lane->ring, generation) && pp_ring_disown(&lane->ring))
 	{
+		leave_ranges(lane);
 		lane->database = InvalidOid;
 		lane->leave = false;
 		given = true;

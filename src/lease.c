@@ -138,31 +138,6 @@ has_ids(const PpClaim *claim)
 	return is_ours(claim) && claim->lane->ids_of == claim->extension;
 }
 
-/*
- * The entry of an installation, which may be a new one that knows nothing.  Under the mutex.
- */
-static PpLease *
-find_lease(Oid extension)
-{
-	PpLease *oldest = &pp_shared->leases[0];
-
-	for (int i = 0; i < PP_LEASES; i++)
-	{
-		PpLease *lease = &pp_shared->leases[i];
-
-		if (lease->database == MyDatabaseId && lease->extension == extension)
-		{
-			lease->used = ++pp_shared->leases_used;
-			return lease;
-		}
-		if (lease->used < oldest->used)
-			oldest = lease;
-	}
-	*oldest = (PpLease){
-		.database = MyDatabaseId, .extension = extension, .used = ++pp_shared->leases_used};
-	return oldest;
-}
-
 /* What is known in shared memory; 0: nothing. */
 static int64
 shared_mark(Oid extension)
@@ -172,7 +147,7 @@ shared_mark(Oid extension)
 	if (pp_shared == NULL)
 		return 0;
 	SpinLockAcquire(&pp_shared->mutex);
-	mark = find_lease(extension)->leased;
+	mark = pp_lease_find(MyDatabaseId, extension)->leased;
 	SpinLockRelease(&pp_shared->mutex);
 	return mark;
 }
@@ -187,12 +162,33 @@ take_range(Oid extension, int64 begin, int64 end)
 	if (pp_shared == NULL)
 		return true;
 	SpinLockAcquire(&pp_shared->mutex);
-	lease = find_lease(extension);
+	lease = pp_lease_find(MyDatabaseId, extension);
 	taken = begin >= lease->leased;
 	if (taken)
 		lease->leased = end;
 	SpinLockRelease(&pp_shared->mutex);
 	return taken;
+}
+
+/*
+ * What the last lane of this installation has left of such a range, unless somebody has
+ * leased since: what is above must not be in use already.  Empty: nothing.
+ */
+static PpIdRange
+take_left(Oid extension, PpRangeKind kind)
+{
+	PpIdRange range = {0};
+	PpLease *lease;
+
+	if (pp_shared == NULL)
+		return range;
+	SpinLockAcquire(&pp_shared->mutex);
+	lease = pp_lease_find(MyDatabaseId, extension);
+	if (lease->left_at == lease->leased)
+		range = lease->left[kind];
+	lease->left[kind] = (PpIdRange){0};
+	SpinLockRelease(&pp_shared->mutex);
+	return range;
 }
 
 /* ---- the sequence ---- */
@@ -250,6 +246,15 @@ fetch_range(Oid extension, bool keeps_mark)
 		write_mark(extension, range.end);
 
 	return range;
+}
+
+/* The same for a lane; one that the lane before has left will do. */
+static PpIdRange
+fetch_range_for(const PpClaim *claim, PpRangeKind kind)
+{
+	PpIdRange range = take_left(claim->extension, kind);
+
+	return range.next < range.end ? range : fetch_range(claim->extension, true);
 }
 
 /* An id from the lane's ranges, or 0. */
@@ -314,7 +319,11 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 	if (id <= last_id)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
-			own_ids = fetch_range(extension, claim != NULL);
+		{
+			own_ids = claim ? fetch_range_for(claim, PP_RANGE_IDS) : fetch_range(extension, false);
+			if (own_ids.next <= last_id)
+				own_ids = fetch_range(extension, claim != NULL);
+		}
 		id = own_ids.next++;
 		if (claim)
 			share_own_ids(claim);
@@ -328,7 +337,7 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 void
 pp_lease_positions(const PpClaim *claim)
 {
-	PpIdRange range = fetch_range(claim->extension, true);
+	PpIdRange range = fetch_range_for(claim, PP_RANGE_POSITIONS);
 
 	pp_ring_add_positions(&claim->lane->ring, claim->generation, range.next, range.end);
 }
@@ -367,7 +376,7 @@ pp_lease_top_up(const PpClaim *claim)
 
 	if (!ConditionalLockRelationOid(sequence, RowExclusiveLock))
 		return;
-	range = fetch_range(claim->extension, true);
+	range = fetch_range_for(claim, PP_RANGE_SPARE_IDS);
 
 	SpinLockAcquire(&lane->mutex);
 	if (has_ids(claim))

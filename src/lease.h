@@ -7,9 +7,10 @@
  * increment is that number: a call takes the next id of the lane's range without
  * an xid and without WAL.  The worker fetches the next range ahead of time; a
  * backend that finds none fetches one itself.  The sequence's WAL record is
- * flushed before an id of its range is handed out.  What is left of a range at a
- * restart, or when the lane changes hands, is never used.  Another installation of
- * the extension has another sequence, and begins again.
+ * flushed before an id of its range is handed out.  What is left of a range when the
+ * lane changes hands is for the next lane of the database, unless somebody without one
+ * has leased higher ones in between; at a restart it is never used.  Another installation
+ * of the extension has another sequence, and begins again.
  *
  * Nobody has a right to the sequence, but a member of pg_write_all_data can set any; and
  * an id or a position that comes a second time would break the order of items, or name

@@ -187,6 +187,16 @@ pp_ring_take_position(PpRing *ring, uint64 generation)
 	return pos;
 }
 
+/* Those that nobody has had, when the ring was taken from its database. */
+void
+pp_ring_left_positions(PpRing *ring, uint64 *next, uint64 *end)
+{
+	SpinLockAcquire(&ring->mutex);
+	*next = ring->left_next;
+	*end = ring->left_end;
+	SpinLockRelease(&ring->mutex);
+}
+
 /*
  * A range of positions from the sequence.  If others were faster, a lower one is
  * of no use any more: positions only grow.
@@ -641,6 +651,8 @@ pp_ring_recover(PpRing *ring)
 static void
 forget_journal(PpRing *ring)
 {
+	ring->left_next = ring->next;
+	ring->left_end = ring->next_end;
 	ring->next = ring->next_end = 0;
 	ring->journal = 0;
 	ring->recovering = true;

@@ -126,6 +126,8 @@ typedef struct PpRing
 	uint64 wake_tail;	   /* ... or tail gets here; UINT64_MAX: don't */
 	uint64 next;		   /* the next pos ... */
 	uint64 next_end;	   /* ... of a range that ends here */
+	uint64 left_next;	   /* that range, as who had the ring before has left it */
+	uint64 left_end;
 	uint32 journal;		   /* the journal that is written to */
 	uint32 diverting;	   /* transactions in commit that will divert */
 	bool attended;		   /* a worker is there */
@@ -210,6 +212,7 @@ extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 b
 extern PpAdmission pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries,
 								 bool by_worker, bool ring_only);
 extern uint64 pp_ring_take_position(PpRing *ring, uint64 generation);
+extern void pp_ring_left_positions(PpRing *ring, uint64 *next, uint64 *end);
 extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end);
 extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
 extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);

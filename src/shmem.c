@@ -153,6 +153,32 @@ pp_lane_set_state(PpLane *lane, PpWorkerState state)
 	SpinLockRelease(&lane->mutex);
 }
 
+/*
+ * The entry of an installation, which may be a new one that knows nothing.  Under
+ * PpShared.mutex.
+ */
+PpLease *
+pp_lease_find(Oid database, Oid extension)
+{
+	PpLease *oldest = &pp_shared->leases[0];
+
+	for (int i = 0; i < PP_LEASES; i++)
+	{
+		PpLease *lease = &pp_shared->leases[i];
+
+		if (lease->database == database && lease->extension == extension)
+		{
+			lease->used = ++pp_shared->leases_used;
+			return lease;
+		}
+		if (lease->used < oldest->used)
+			oldest = lease;
+	}
+	*oldest =
+		(PpLease){.database = database, .extension = extension, .used = ++pp_shared->leases_used};
+	return oldest;
+}
+
 void
 pp_set_launcher_latch(Latch *latch)
 {

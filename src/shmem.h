@@ -161,12 +161,22 @@ typedef struct PpProbe
 	Oid connected_to; /* that it is connected to */
 } PpProbe;
 
+typedef enum PpRangeKind
+{
+	PP_RANGE_IDS,
+	PP_RANGE_SPARE_IDS,
+	PP_RANGE_POSITIONS,
+	PP_RANGES
+} PpRangeKind;
+
 /* All ids of an installation below that have been leased (lease.h) */
 typedef struct PpLease
 {
 	Oid database; /* InvalidOid: unused */
 	Oid extension;
 	int64 leased;
+	PpIdRange left[PP_RANGES]; /* by a lane that was given back ... */
+	int64 left_at;			   /* ... and good as long as `leased` is that */
 	uint64 used; /* the one that was used longest ago makes way for another */
 } PpLease;
 
@@ -205,6 +215,7 @@ extern PpLane *pp_lane(int number);
 extern void pp_lane_wake(PpLane *lane);
 extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
 
+extern PpLease *pp_lease_find(Oid database, Oid extension);
 extern void pp_set_launcher_latch(Latch *latch);
 extern void pp_launcher_wake(void);
 

@@ -82,6 +82,26 @@ ok(flush($node, 'second'), 'flushed');
 is($node->safe_psql('second', "SELECT count(*) FROM t"), 6, 'no ring: all that was committed lands');
 is($node->safe_psql('second', "SELECT count(*) FROM persist_dead_letters"), 0, 'no letters');
 
+# ---- a ring that is given back, and another one: ids and places go on where they were
+
+$node->append_conf('postgresql.conf', "persist_pipeline.worker_idle_timeout = '10ms'");
+$node->reload;
+foreach my $database ('postgres', 'second', 'postgres', 'second')
+{
+	my $session = connect_to($node, $database);
+	my $n = 100 + scalar @ids;
+
+	wait_for_sql($session, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+	my $first = enqueue($session, $n);
+	ok(flush($node, $database), "given back, $database: flushed");
+	wait_for_sql($session, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+	push @ids, enqueue($session, $n + 1);
+	is($ids[-1], $first + 1, "given back, $database: the next id is the next one");
+	ok(flush($node, $database), "given back, $database: flushed again");
+	is(one_value($session, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM t WHERE n >= $n"), "$n " . ($n + 1), "given back, $database: in order");
+	$session->disconnect;
+}
+
 $_->disconnect foreach $dbh, $lock, @sessions;
 $node->stop;
 done_testing();
