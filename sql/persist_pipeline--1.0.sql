@@ -579,9 +579,17 @@ COMMENT ON FUNCTION persist_revoke(regrole) IS
 
 -- Internal ----------------------------------------------------------------
 
+CREATE FUNCTION persist_pipeline_internal.persist_batch_support(internal)
+RETURNS internal
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_batch_support';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_batch_support(internal) IS
+'Internal: for the planner. How many rows the INSERT of the pipeline has.';
+
 CREATE FUNCTION persist_pipeline_batch.persist_batch(token bigint, shape anyelement)
 RETURNS SETOF anyelement
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SUPPORT persist_pipeline_internal.persist_batch_support
 AS 'MODULE_PATHNAME', 'persist_batch';
 COMMENT ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelement) IS
 'Internal: the rows of the batch, for the INSERT of the pipeline, which knows the token; no rows for anyone else. PUBLIC may execute it because that INSERT runs as the enqueuer. Errors: 0A000 it isn''t called in FROM.';
@@ -589,6 +597,7 @@ COMMENT ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelement) IS
 CREATE FUNCTION persist_pipeline_batch.persist_batch_row()
 RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+SUPPORT persist_pipeline_internal.persist_batch_support
 AS 'MODULE_PATHNAME', 'persist_batch_row';
 COMMENT ON FUNCTION persist_pipeline_batch.persist_batch_row() IS
 'Internal: true; counts the rows of the batch, for the INSERT of the pipeline.';

@@ -15,8 +15,10 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
+#include "port/pg_bitutils.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -39,6 +41,7 @@ typedef struct PlanKey
 {
 	Oid target;
 	Oid role; /* rights to a schema are checked by the parser alone */
+	uint32 magnitude; /* of the number of rows, which a plan is made for */
 	PpLayout layout;
 } PlanKey;
 
@@ -83,6 +86,7 @@ static Source *source = NULL;
 
 PG_FUNCTION_INFO_V1(persist_batch);
 PG_FUNCTION_INFO_V1(persist_batch_row);
+PG_FUNCTION_INFO_V1(persist_batch_support);
 
 /* ---- the rows ---- */
 
@@ -236,6 +240,29 @@ persist_batch_row(PG_FUNCTION_ARGS)
 				source->begun < source->n || source->n == 1 ? source->first + source->begun - 1 : 0;
 	}
 	PG_RETURN_BOOL(true);
+}
+
+/*
+ * persist_batch_support(internal) returns internal: tells the planner how many rows there are,
+ * and that all of them are inserted.  A plan is made when it is first executed, with its rows
+ * at hand, and used for so many rows, more or less.
+ */
+Datum
+persist_batch_support(PG_FUNCTION_ARGS)
+{
+	Node *request = PG_ARGISNULL(0) ? NULL : (Node *) PG_GETARG_POINTER(0);
+
+	if (request && source && IsA(request, SupportRequestRows))
+	{
+		((SupportRequestRows *) request)->rows = source->n;
+		PG_RETURN_POINTER(request);
+	}
+	if (request && IsA(request, SupportRequestSelectivity))
+	{
+		((SupportRequestSelectivity *) request)->selectivity = 1;
+		PG_RETURN_POINTER(request);
+	}
+	PG_RETURN_POINTER(NULL);
 }
 
 /* ---- the statement ---- */
@@ -494,7 +521,10 @@ uint64
 pp_statement_insert(Relation rel, const PpShape *shape, const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
-	PlanKey key = {.target = first->target, .role = GetUserId(), .layout = first->layout};
+	PlanKey key = {.target = first->target,
+				   .role = GetUserId(),
+				   .magnitude = pg_leftmost_one_pos64(n) / 3,
+				   .layout = first->layout};
 	Source from = {.row_type = rel->rd_rel->reltype,
 				   .shape = shape,
 				   .rows = rows,

@@ -18,6 +18,9 @@
  * one is true, and counts the rows that the statement has begun with, in pp_batch_state:
  * so an error can be told from which row it came.
  *
+ * A plan is made for a number of rows, which the planner is told (persist_batch_support);
+ * a batch of another magnitude gets another plan.
+ *
  * A statement that hasn't asked for its rows, or has inserted fewer than it was given where
  * neither a trigger nor a rule can have taken them, is an error (39P02): an engine that
  * makes something else of it must not make rows vanish.
