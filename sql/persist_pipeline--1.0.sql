@@ -451,15 +451,15 @@ SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
-'A row for each database in use, since the server started.';
+'A row for each database that has the extension, as far as somebody has looked into it since the server started; counters are since then.';
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
 '"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (has nothing to do but to try parked items again, or backs off after an error), "stopping", "paused"';
-COMMENT ON COLUMN persist_queue.ring_used IS 'bytes, with those reserved by transactions in commit';
+COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
 COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker has shut the ring to stop';
-COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled';
+COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled; NULL: without a ring nobody has counted';
 COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can''t be written just now';
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
 COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters';

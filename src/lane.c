@@ -99,6 +99,64 @@ evict(void)
 	return NULL;
 }
 
+/* What is known of a database; NULL: nothing, and there is no room to `create` it. */
+static PpKnown *
+find_known(Oid database, bool create)
+{
+	PpKnown *unused = NULL;
+
+	for (int i = 0; i < PP_KNOWN; i++)
+	{
+		PpKnown *known = &pp_shared->known[i];
+
+		if (known->database == database)
+			return known;
+		if (unused == NULL && !OidIsValid(known->database))
+			unused = known;
+	}
+	if (!create || unused == NULL)
+		return NULL;
+	*unused = (PpKnown){.database = database};
+	return unused;
+}
+
+static void
+forget_known(Oid database)
+{
+	PpKnown *known = find_known(database, false);
+
+	if (known)
+		*known = (PpKnown){0};
+}
+
+/* It has a lane, which knows better. */
+static void
+enter_lane(Oid database)
+{
+	PpKnown *known = find_known(database, true);
+
+	if (known)
+		known->waits = false;
+}
+
+/* The lane is about to be another database's, or nobody's. */
+static void
+leave_counts(PpLane *lane)
+{
+	PpKnown *known = find_known(lane->database, false); /* or its extension is gone */
+
+	if (known == NULL)
+		return;
+	known->parked = pp_tally_parked(&lane->tally);
+	SpinLockAcquire(&lane->mutex);
+	known->paused = lane->paused;
+	known->waits = lane->paused;
+	known->written += lane->written;
+	known->failed += lane->failed;
+	known->batches += lane->batches;
+	SpinLockRelease(&lane->mutex);
+}
+
 /*
  * What is left of the ranges that were leased for the lane is for the next one of its
  * database.  Its ring has moved on: nobody takes any more of them.
@@ -189,6 +247,34 @@ pp_lane_database(PpLane *lane)
 	return database;
 }
 
+/* A process has looked into a database with the extension. */
+void
+pp_lane_know(Oid database, bool paused, bool waits)
+{
+	PpKnown *known;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	known = find_known(database, true);
+	if (known)
+	{
+		known->paused = paused;
+		known->waits = waits;
+	}
+	LWLockRelease(pp_shared->lock);
+}
+
+/* One of PP_KNOWN, and its lane, if it has one; false: none. */
+bool
+pp_lane_known(int number, PpKnown *known, PpLane **lane)
+{
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	*known = pp_shared->known[number];
+	*lane = OidIsValid(known->database) ? find(known->database) : NULL;
+	LWLockRelease(pp_shared->lock);
+
+	return OidIsValid(known->database);
+}
+
 static bool
 is_good(const PpClaim *claim)
 {
@@ -216,10 +302,15 @@ look(bool create)
 		if (taken && pp_tally_any_parked(&claim.lane->tally))
 			robbed = claim.lane->database;
 		if (taken)
+		{
 			leave_ranges(claim.lane);
+			leave_counts(claim.lane);
+		}
 		if (claim.lane)
 			assign(claim.lane, MyDatabaseId);
 	}
+	if (claim.lane && create)
+		enter_lane(MyDatabaseId);
 	if (claim.lane)
 		claim.generation = pp_ring_view(&claim.lane->ring).generation;
 	LWLockRelease(pp_shared->lock);
@@ -330,6 +421,7 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 	if (!pp_ring_is_stale(&lane->ring, generation) && pp_ring_disown(&lane->ring))
 	{
 		leave_ranges(lane);
+		leave_counts(lane);
 		lane->database = InvalidOid;
 		lane->leave = false;
 		given = true;
@@ -525,6 +617,7 @@ pp_lane_drop(Oid database)
 	}
 	if (pp_shared->probe.database == database)
 		pp_shared->probe.database = InvalidOid;
+	forget_known(database);
 	LWLockRelease(pp_shared->lock);
 
 	return items;
@@ -542,6 +635,8 @@ pp_lane_renew(Oid database, Oid gone)
 	uint64 items = 0;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	if (OidIsValid(gone))
+		forget_known(database);
 	lane = find(database);
 	if (lane)
 	{
@@ -627,10 +722,14 @@ bool
 pp_lane_call_pass(Oid database, uint64 items)
 {
 	PpLane *lane;
+	PpKnown *known;
 
 	/* under the lock: the lane, which may be empty, can't become another's */
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	lane = find(database);
+	known = lane == NULL ? find_known(database, false) : NULL;
+	if (known)
+		known->waits = true;
 	if (lane)
 	{
 		pp_ring_move(&lane->ring, items, GetCurrentTimestamp());

@@ -10,6 +10,9 @@
  * its lane is a claim, of the ring's generation: it is looked at again before each
  * use, and pp_ring_reserve refuses one that is stale.
  *
+ * What a database's lanes have counted is kept for as long as the server runs, for those
+ * who look.
+ *
  * A hold keeps our processes out of a database while a command needs it for
  * itself (DROP DATABASE, DROP EXTENSION, ...).  The worker leaves in the middle of a
  * batch, whose items stay in the ring; the launcher starts no other; and after the
@@ -38,6 +41,8 @@ extern void pp_lane_forget_claim(void);
 extern void pp_lane_end_transaction(bool committed);
 extern PpLane *pp_lane_find(Oid database);
 extern Oid pp_lane_database(PpLane *lane);
+extern void pp_lane_know(Oid database, bool paused, bool waits);
+extern bool pp_lane_known(int number, PpKnown *known, PpLane **lane);
 
 /* The lane's worker */
 extern bool pp_lane_attach(PpLane *lane, Oid database, uint64 *generation);

@@ -29,6 +29,7 @@
 #include "journal.h"
 #include "lane.h"
 #include "parked.h"
+#include "pause.h"
 #include "probe.h"
 #include "savepoint.h"
 
@@ -146,6 +147,8 @@ look_around(void)
 		put_copied_aside(extension);
 	has_work = OidIsValid(extension) && !fault &&
 			   (pp_journal_has_rows(extension) || pp_parked_has_rows(extension, InvalidOid));
+	if (OidIsValid(extension) && !fault)
+		pp_lane_know(MyDatabaseId, pp_is_paused(extension), has_work);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
 									 has_work				 ? "items wait"

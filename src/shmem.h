@@ -21,6 +21,7 @@
  *	PpShared.crowded			the launcher; anyone may read it without a lock
  *	PpShared.probe				the launcher and its probes
  *	PpShared.leases				anyone who leases ids (lease.h)
+ *	PpShared.known				whoever claims a lane or gives it back, and probes
  *	PpShared.holds				whoever holds a database (lane.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
@@ -182,6 +183,20 @@ typedef struct PpLease
 
 #define PP_LEASES 128
 
+/* A database with the extension, as the lanes that it had have left it (lane.h) */
+typedef struct PpKnown
+{
+	Oid database; /* InvalidOid: unused */
+	bool paused;
+	bool waits;	   /* something that no lane has counted */
+	uint64 parked; /* items */
+	uint64 written; /* as in PpLane */
+	uint64 failed;
+	uint64 batches;
+} PpKnown;
+
+#define PP_KNOWN 128 /* there may be more databases: then some aren't known without a lane */
+
 typedef struct PpShared
 {
 	LWLock *lock;
@@ -195,6 +210,7 @@ typedef struct PpShared
 	bool crowded; /* lanes with work wait for a worker: take turns */
 
 	PpProbe probe; /* under lock */
+	PpKnown known[PP_KNOWN]; /* under lock, but for `waits` */
 
 	/*
 	 * Databases whose workers have to stay out, once for each backend that holds

@@ -25,6 +25,9 @@
 
 #define QUEUE_COLUMNS 17
 #define FIRST_LANE_COLUMN 1
+#define STATE_COLUMN 2
+#define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
+#define BATCHES_COLUMN 11
 #define COPIED_COLUMN 16
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
@@ -60,9 +63,12 @@ seconds(double n)
 	return interval;
 }
 
-/* The columns of a database's lane; `paused` is a state of a lane without worker. */
+/*
+ * The columns of a database's lane, with what lanes before have counted; `paused` is a state
+ * of a lane without worker.
+ */
 static void
-fill_lane(PpLane *lane, Datum *values, bool *nulls)
+fill_lane(const PpKnown *known, PpLane *lane, Datum *values, bool *nulls)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
 	pid_t pid;
@@ -95,9 +101,9 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	values[i++] = BoolGetDatum(view.closed);
 	values[i++] = Int64GetDatum(pending + parked);
 	values[i++] = Int64GetDatum(parked);
-	values[i++] = Int64GetDatum(written);
-	values[i++] = Int64GetDatum(failed);
-	values[i++] = Int64GetDatum(batches);
+	values[i++] = Int64GetDatum(known->written + written);
+	values[i++] = Int64GetDatum(known->failed + failed);
+	values[i++] = Int64GetDatum(known->batches + batches);
 	values[i++] = BoolGetDatum(view.diverted || view.pass || view.recovering);
 	values[i++] = Int64GetDatum(pp_quota_held(&lane->quota, PP_STORE_JOURNAL));
 	nulls[i] = rate <= 0;
@@ -107,50 +113,78 @@ fill_lane(PpLane *lane, Datum *values, bool *nulls)
 	Assert(i == COPIED_COLUMN);
 }
 
+/* The same of one without a lane: what it had is known, unless something has come since. */
+static void
+fill_known(const PpKnown *known, Datum *values, bool *nulls)
+{
+	memset(nulls + FIRST_LANE_COLUMN, true, COPIED_COLUMN - FIRST_LANE_COLUMN);
+	nulls[STATE_COLUMN] = false;
+	memset(nulls + PENDING_COLUMN, false, BATCHES_COLUMN - PENDING_COLUMN + 1);
+	nulls[PENDING_COLUMN] = known->waits;
+	values[STATE_COLUMN] =
+		CStringGetTextDatum(known->paused ? "paused" : state_name(PP_WORKER_NONE));
+	values[PENDING_COLUMN] = Int64GetDatum(known->parked);
+	values[PENDING_COLUMN + 1] = Int64GetDatum(known->parked);
+	values[PENDING_COLUMN + 2] = Int64GetDatum(known->written);
+	values[PENDING_COLUMN + 3] = Int64GetDatum(known->failed);
+	values[BATCHES_COLUMN] = Int64GetDatum(known->batches);
+}
+
 /* lane: NULL, if it has none; copied: only known of our own database. */
 static void
-put_database(ReturnSetInfo *rsinfo, Oid database, PpLane *lane, uint64 copied)
+put_database(ReturnSetInfo *rsinfo, const PpKnown *known, PpLane *lane, uint64 copied)
 {
+	Oid database = known->database;
 	Datum values[QUEUE_COLUMNS] = {0};
 	bool nulls[QUEUE_COLUMNS] = {false};
 
 	values[0] = ObjectIdGetDatum(database);
 	if (lane)
-		fill_lane(lane, values, nulls);
+		fill_lane(known, lane, values, nulls);
 	else
-		memset(nulls + FIRST_LANE_COLUMN, true, COPIED_COLUMN - FIRST_LANE_COLUMN);
+		fill_known(known, values, nulls);
 	nulls[COPIED_COLUMN] = database != MyDatabaseId;
 	values[COPIED_COLUMN] = Int64GetDatum(copied);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 /*
- * persist_queue_rows(): a row per database in use, and one for ours if items wait in
- * it that came with a copy; see the view persist_queue.
+ * persist_queue_rows(): a row per database that has a lane, or is known otherwise; and one
+ * for ours if items wait in it that came with a copy; see the view persist_queue.
  */
 Datum
 persist_queue_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64 copied;
-	bool seen = false;
+	List *shown = NIL;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (pp_shared == NULL)
 		return (Datum) 0;
 
 	copied = pp_copied_count(pp_extension_oid());
+	for (int i = 0; i < PP_KNOWN; i++)
+	{
+		PpKnown known;
+		PpLane *lane;
+
+		if (!pp_lane_known(i, &known, &lane))
+			continue;
+		shown = list_append_unique_oid(shown, known.database);
+		put_database(rsinfo, &known, lane, copied);
+	}
 	for (int i = 0; i < pp_max_databases; i++)
 	{
-		Oid database = pp_lane_database(pp_lane(i));
+		PpKnown known = {.database = pp_lane_database(pp_lane(i))};
 
-		if (!OidIsValid(database))
+		if (!OidIsValid(known.database) || list_member_oid(shown, known.database))
 			continue;
-		seen |= database == MyDatabaseId;
-		put_database(rsinfo, database, pp_lane(i), copied);
+		shown = lappend_oid(shown, known.database);
+		put_database(rsinfo, &known, pp_lane(i), copied);
 	}
-	if (!seen && copied > 0)
-		put_database(rsinfo, MyDatabaseId, NULL, copied);
+	if (copied > 0 && !list_member_oid(shown, MyDatabaseId))
+		put_database(rsinfo, &(PpKnown){.database = MyDatabaseId, .waits = true}, NULL, copied);
 
 	return (Datum) 0;
 }

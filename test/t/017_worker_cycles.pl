@@ -77,7 +77,7 @@ my @ways = (
 
 		set_idle_timeout('1ms');
 		wait_for_sql($control, "SELECT count(*) = 0 $worker");
-		wait_for_sql($control, "SELECT count(*) = 0 FROM persist_queue");
+		wait_for_sql($control, "SELECT count(*) = 0 FROM persist_queue WHERE ring_size IS NOT NULL");
 		set_idle_timeout('0');
 		enqueue('t');
 		return wait_for_worker($pid);
@@ -130,7 +130,7 @@ sub holdings
 		'bytes of it that are ours' => $largest,
 		'mappings of the launcher' => scalar(my @mappings = split /\n/, slurp_file("/proc/$launcher/maps")),
 		'processes' => one_value($control, "SELECT count(*) FROM pg_stat_activity"),
-		'rings' => one_value($control, "SELECT count(*) FROM persist_queue"),
+		'rings' => one_value($control, "SELECT count(*) FROM persist_queue WHERE ring_size IS NOT NULL"),
 		'kB of the launcher' => private_memory($launcher),
 		'kB of the postmaster' => private_memory($postmaster)
 	};
