@@ -92,6 +92,8 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	return item;
 }
 
+StaticAssertDecl(sizeof(PpPlace) == MAXALIGN(sizeof(PpPlace)), "a place has no padding behind it");
+
 /* Where it was when it first failed; NULL: it hasn't. */
 const PpPlace *
 pp_item_place(const PpItem *item)
@@ -106,14 +108,13 @@ PpItem *
 pp_item_with_place(const PpItem *item, const PpPlace *place)
 {
 	Size offset = bitmaps_end(item->natts);
-	Size room = pp_item_place(item) ? 0 : MAXALIGN(sizeof(PpPlace));
+	Size room = pp_item_place(item) ? 0 : sizeof(PpPlace);
 	PpItem *copy = palloc_extended(item->size + room, MCXT_ALLOC_HUGE);
 
 	memcpy(copy, item, offset);
 	memcpy((char *) copy + offset + room, (const char *) item + offset, item->size - offset);
 	if (room > 0)
 	{
-		memset((char *) copy + offset, 0, room);
 		*(PpPlace *) ((char *) copy + offset) = *place;
 		copy->size += room;
 		copy->tuple_offset += room;

@@ -57,6 +57,7 @@ typedef struct PpPlace
 {
 	uint64 pos;
 	uint32 part; /* which item of that */
+	uint32 zero; /* no padding, which would get into the journal as it is */
 } PpPlace;
 
 #define PpBitmapBytes(natts) (((natts) + 7) / 8)

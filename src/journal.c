@@ -325,6 +325,8 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, uint64 installati
 	RawRow row = read_raw(rel, tuple);
 	HeapTuple copy;
 
+	if (!row.data.sound)
+		row = read_raw_as(rel, tuple, installation); /* it may have been repaired */
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	values[COLUMN_POS] = Int64GetDatum(pos);
 	nulls[COLUMN_POS] = false;

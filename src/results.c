@@ -38,7 +38,8 @@ pp_results_copy(const PpResults *results)
 	PpResults copy = *results;
 
 	copy.of = palloc(Max(results->max, 1) * sizeof(PpResult));
-	memcpy(copy.of, results->of, results->n * sizeof(PpResult));
+	if (results->n > 0) /* or else there may be none to copy from */
+		memcpy(copy.of, results->of, results->n * sizeof(PpResult));
 	return copy;
 }
 

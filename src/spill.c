@@ -128,7 +128,8 @@ pp_spill_read(PpSpill *spill, uint64 start, uint64 length)
 	copy = MemoryContextAllocHuge(CurrentMemoryContext, length);
 	seek(spill, start);
 	pp_buffile_read(spill->file, copy, in_file);
-	memcpy(copy + in_file, spill->buffer, length - in_file);
+	if (in_file < length) /* or else there may be no buffer */
+		memcpy(copy + in_file, spill->buffer, length - in_file);
 	return copy;
 }
 
