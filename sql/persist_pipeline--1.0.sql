@@ -152,6 +152,8 @@ CREATE TYPE persist_pipeline_internal.persist_target (
 );
 CREATE CAST (persist_pipeline_internal.persist_target AS oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (persist_pipeline_internal.persist_target AS regclass) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (oid AS persist_pipeline_internal.persist_target) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (regclass AS persist_pipeline_internal.persist_target) WITHOUT FUNCTION AS ASSIGNMENT;
 COMMENT ON TYPE persist_pipeline_internal.persist_target IS
 'Internal: a relation, as regclass; a name that isn''t there is read as none, with a WARNING.';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_target_in(cstring) IS 'Internal: reads a persist_target.';
@@ -160,6 +162,8 @@ COMMENT ON FUNCTION persist_pipeline_internal.persist_target_recv(internal) IS '
 COMMENT ON FUNCTION persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) IS 'Internal: sends a persist_target.';
 COMMENT ON CAST (persist_pipeline_internal.persist_target AS oid) IS 'Internal: a persist_target is one.';
 COMMENT ON CAST (persist_pipeline_internal.persist_target AS regclass) IS 'Internal: a persist_target is one.';
+COMMENT ON CAST (oid AS persist_pipeline_internal.persist_target) IS 'Internal: one may be stored as a persist_target.';
+COMMENT ON CAST (regclass AS persist_pipeline_internal.persist_target) IS 'Internal: one may be stored as a persist_target.';
 
 CREATE TABLE persist_settings (
 	target persist_pipeline_internal.persist_target NOT NULL,
