@@ -320,7 +320,8 @@ pp_lease_next_id(const PpClaim *claim, Oid extension)
 	{
 		if (own_ids.next >= own_ids.end || own_ids.next <= last_id)
 		{
-			own_ids = claim ? fetch_range_for(claim, PP_RANGE_IDS) : fetch_range(extension, false);
+			own_ids =
+				claim ? fetch_range_for(claim, PP_RANGE_IDS) : fetch_range(extension, false);
 			if (own_ids.next <= last_id)
 				own_ids = fetch_range(extension, claim != NULL);
 		}

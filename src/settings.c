@@ -148,8 +148,9 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
+	/* restored without triggers it may be doubled */
 	for (; HeapTupleIsValid(old); old = systable_getnext(scan))
-		(void) pp_table_delete(&table, &old->t_self, true); /* restored without triggers it may be doubled */
+		(void) pp_table_delete(&table, &old->t_self, true);
 	systable_endscan(scan);
 	pp_table_insert(&table, values, nulls);
 	pp_table_close(&table);

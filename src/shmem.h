@@ -178,7 +178,7 @@ typedef struct PpLease
 	int64 leased;
 	PpIdRange left[PP_RANGES]; /* by a lane that was given back ... */
 	int64 left_at;			   /* ... and good as long as `leased` is that */
-	uint64 used; /* the one that was used longest ago makes way for another */
+	uint64 used;			   /* the one that was used longest ago makes way for another */
 } PpLease;
 
 #define PP_LEASES 128
@@ -188,8 +188,8 @@ typedef struct PpKnown
 {
 	Oid database; /* InvalidOid: unused */
 	bool paused;
-	bool waits;	   /* something that no lane has counted */
-	uint64 parked; /* items */
+	bool waits;		/* something that no lane has counted */
+	uint64 parked;	/* items */
 	uint64 written; /* as in PpLane */
 	uint64 failed;
 	uint64 batches;
