@@ -159,6 +159,7 @@ sub stop_and_start
 	my $from = log_position($node);
 	my $victim;
 	my $locker;
+	my $session;
 
 	$node->safe_psql('postgres', "TRUNCATE t");
 	set('flush_interval', "'10ms'");
@@ -196,9 +197,12 @@ sub stop_and_start
 	set('start_paused', 'on');
 	$node->restart;
 	$locker = connect_to($node);
+	$session = connect_to($node);
+	$session->do("SELECT * FROM persist_stats");    # from now on it knows whose its items are
 	$locker->begin_work;
 	$locker->do("LOCK TABLE persist_pipeline_internal.persist_state");
-	enqueue('postgres', 't', 71, 80);
+	$session->do("SELECT persist_enqueue('t', jsonb_build_object('n', i)) FROM generate_series(71, 80) AS i");
+	$session->disconnect;
 	ok( $node->poll_query_until('postgres',
 			"SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_state'::regclass AND NOT granted"),
 		'start_paused: a worker looks');
