@@ -28,7 +28,7 @@
 #include "verdict.h"
 
 #define ROTATE_BATCHES 4 /* from one look at the journals' size to the next */
-#define EXPIRE_MS 60000	 /* ... for letters that are too old, at least */
+#define EXPIRE_MS 60000	 /* ... for letters that are too old, at least, and for layouts */
 
 static const PpClaim *claim;
 static int since_journals = 0;	   /* batches since they were looked at ... */
@@ -208,12 +208,11 @@ look_after_account(void)
 	look_after(compact, &waits);
 }
 
-/* It takes scans of all letters, but it mustn't need many batches: there may be none. */
+/* It takes a scan of all letters, but it mustn't need many batches: there may be none. */
 static void
 look_after_letters(void)
 {
-	static bool expiry_waits = false;
-	static bool watch_waits = false;
+	static bool waits = false;
 	PpLane *lane = claim->lane;
 	TimestampTz now = GetCurrentTimestamp();
 	bool is_time;
@@ -223,18 +222,22 @@ look_after_letters(void)
 	if (is_time)
 		lane->expired_at = now;
 	SpinLockRelease(&lane->mutex);
-	if (!is_time)
-		return;
-	look_after(expire, &expiry_waits);
-	if (!layouts_watch.begun)
-		look_after(watch_layouts, &watch_waits);
+	if (is_time)
+		look_after(expire, &waits);
 }
 
 static void
 look_after_layouts(void)
 {
 	static bool waits = false;
+	static TimestampTz watched_at = 0; /* by this worker */
+	TimestampTz now = GetCurrentTimestamp();
 
+	if (!layouts_watch.begun && TimestampDifferenceExceeds(watched_at, now, EXPIRE_MS))
+	{
+		watched_at = now;
+		look_after(watch_layouts, &waits);
+	}
 	if (layouts_watch.begun && is_empty() && pp_horizon_is_over(&layouts_watch))
 		look_after(forget_layouts, &waits);
 }
