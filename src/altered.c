@@ -149,8 +149,7 @@ static bool
 has_new_type(Oid relid, AttrNumber attnum)
 {
 	Relation rel = table_open(AttributeRelationId, AccessShareLock);
-	HeapTuple before =
-		SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+	HeapTuple before = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
 	ScanKeyData key[2];
 	SysScanDesc scan;
 	HeapTuple after;

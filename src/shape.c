@@ -148,10 +148,11 @@ take_column(PpShape *shape, int i, const PpColumnNote *column, Form_pg_attribute
 	layout = pp_layout_of_column(&walk, att);
 	if (layout.type != column->layout.type || layout.typmod != column->layout.typmod)
 	{
-		value = makeVar(1, i + 1, column->layout.type, -1, get_typcollation(column->layout.type), 0);
-		shape->casts[i] = coerce_to_target_type(NULL, (Node *) value, column->layout.type,
-												att->atttypid, att->atttypmod, COERCION_ASSIGNMENT,
-												COERCE_IMPLICIT_CAST, -1);
+		value =
+			makeVar(1, i + 1, column->layout.type, -1, get_typcollation(column->layout.type), 0);
+		shape->casts[i] =
+			coerce_to_target_type(NULL, (Node *) value, column->layout.type, att->atttypid,
+								  att->atttypmod, COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
 		if (shape->casts[i] == NULL)
 			return false;
 	}

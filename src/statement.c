@@ -510,9 +510,8 @@ run(SPIPlanPtr plan, Source *rows)
 }
 
 /*
- * Insert rows of one shape, as the current user.  The
- * relation is open and locked; a snapshot is active.  Returns how many rows the INSERT
- * says to have inserted.
+ * Insert rows of one shape, as the current user.  The relation is open and locked; a
+ * snapshot is active.  Returns how many rows the INSERT says to have inserted.
  *
  * The statement names the target, whose lock we hold; but the name of a schema can change
  * without a lock, so the plan must have come to the right table in the end.
