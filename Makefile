@@ -112,6 +112,7 @@ REGRESS = \
 	errors_read_only \
 	errors_size \
 	enqueue_text \
+	enqueue_json \
 	enqueue_many \
 	target_names \
 	target_shapes \

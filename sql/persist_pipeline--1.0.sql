@@ -309,14 +309,30 @@ RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_enqueue';
 COMMENT ON FUNCTION persist_enqueue(regclass, jsonb, boolean) IS
-'Hands a row, a JSON object with column names as keys, to the worker, which inserts it into the target after the transaction has committed; at once if not transactional. Absent columns get their DEFAULT, evaluated now. Returns the item''s id. Errors: 22004 an argument is null; 22023 the item is not an object; 42703 an unknown key; 428C9 a generated or identity-always column is given; 42809 not a relation that takes rows; 42501 no INSERT privilege; 25006 read-only transaction or recovery; 54000 item or transaction too large; 53000 ring full, 57P01 ring closed (both at COMMIT, or now if not transactional); 55000 mode is "reject", or the library is not preloaded; and those of the column''s types, domains and defaults.';
+'Hands a row, a JSON object with column names as keys, to the worker, which inserts it into the target after the transaction has committed; at once if not transactional. Absent columns get their DEFAULT, evaluated now. Returns the item''s id. Errors: 22004 an argument is null; 22023 the item is not an object; 42703 an unknown key; 428C9 a generated or identity-always column is given; 42809 not a relation that takes rows; 42501 no INSERT privilege; 25006 read-only transaction or recovery; 54000 item too large; 53400 too many of its items are parked, or, at COMMIT, the journal or the role''s share of it is full; if not transactional 53000 ring full, 53400 the role''s share of it is, 57P01 ring closed; 55000 mode is "reject", the library is not preloaded, or, if not transactional, the database is paused; and those of the column''s types, domains and defaults.';
 
 CREATE FUNCTION persist_enqueue(target text, item text, transactional boolean DEFAULT true)
 RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_enqueue_text';
 COMMENT ON FUNCTION persist_enqueue(text, text, boolean) IS
-'The same, for drivers that send text: the target''s name, looked up along search_path, and the JSON. Errors besides: 42P01 no such relation; 22P02 not JSON.';
+'The same, for drivers that send text: the target''s name, looked up along search_path, and the JSON. Errors besides: 42P01 no such relation; 22P02 not JSON; 22P05 what jsonb can''t hold, such as \u0000.';
+
+-- With regclass here, an item without a type could be json or jsonb, and the call would be
+-- ambiguous: a regclass is the function above's, and where that won't do, an oid.
+CREATE FUNCTION persist_enqueue(target oid, item json, transactional boolean DEFAULT true)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_json';
+COMMENT ON FUNCTION persist_enqueue(oid, json, boolean) IS
+'The same, for what row_to_json() and the like return. A regclass is such an oid. Errors: as for jsonb, and 22P05 what jsonb can''t hold, such as \u0000.';
+
+CREATE FUNCTION persist_enqueue(target text, item json, transactional boolean DEFAULT true)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_text';
+COMMENT ON FUNCTION persist_enqueue(text, json, boolean) IS
+'The same, with the target''s name, looked up along search_path. Errors besides: 42P01 no such relation.';
 
 CREATE FUNCTION persist_enqueue(item record)
 RETURNS bigint

@@ -38,10 +38,12 @@
 #include "letterbox.h"
 #include "parked.h"
 #include "savepoint.h"
+#include "settings.h"
 #include "target.h"
 #include "verdict.h"
 
 PG_FUNCTION_INFO_V1(persist_enqueue);
+PG_FUNCTION_INFO_V1(persist_enqueue_json);
 PG_FUNCTION_INFO_V1(persist_enqueue_text);
 PG_FUNCTION_INFO_V1(persist_enqueue_record);
 PG_FUNCTION_INFO_V1(persist_enqueue_many);
@@ -108,52 +110,72 @@ typedef struct Conversion
 {
 	Oid target;
 	Jsonb *object;
+	char *text; /* the same, as it has come; NULL: as jsonb */
 	PpItem *item;
 } Conversion;
+
+static Jsonb *
+object_of(Conversion *conversion)
+{
+	if (conversion->object == NULL)
+		conversion->object =
+			DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(conversion->text)));
+	return conversion->object;
+}
 
 static void
 convert(void *arg)
 {
 	Conversion *conversion = arg;
+	Jsonb *object = object_of(conversion);
 
-	conversion->item = pp_convert_jsonb(pp_target_get(conversion->target), conversion->object);
+	conversion->item = pp_convert_jsonb(pp_target_get(conversion->target), object);
 }
 
-/* The item, or NULL, and why it is none: its own fault. */
-static PpItem *
-try_to_convert(Oid target, Jsonb *object, ErrorData **fault)
+/* NULL: it is an item now; or why it can't be one, which is its own fault. */
+static ErrorData *
+try_to_convert(Conversion *conversion)
 {
-	Conversion conversion = {.target = target, .object = object};
+	ErrorData *fault = pp_under_savepoint(convert, conversion);
 
-	*fault = pp_under_savepoint(convert, &conversion);
-	if (*fault == NULL)
-		return conversion.item;
-	if (!pp_is_items_fault(*fault))
-		ReThrowError(*fault);
-	*fault = pp_error_shorten(*fault);
-	return NULL;
+	if (fault && !pp_is_items_fault(fault))
+		ReThrowError(fault);
+	return fault ? pp_error_shorten(fault) : NULL;
+}
+
+/* For a letter; what jsonb cannot hold is a string. */
+static Jsonb *
+show(const Conversion *conversion)
+{
+	JsonbValue string = {.type = jbvString};
+
+	if (conversion->object)
+		return conversion->object;
+	string.val.string.val = conversion->text;
+	string.val.string.len = strlen(conversion->text);
+	return JsonbValueToJsonb(&string);
 }
 
 /* Convert the object and hand it over; or make a dead letter of it, where that is wanted. */
 static int64
-convert_and_hand_over(Oid relid, Jsonb *object, bool transactional)
+convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 {
 	PpTarget *target = pp_target_get(relid);
+	Conversion conversion = {.target = relid, .object = object, .text = text};
 	const PpClaim *claim;
 	PpLetter letter;
 	ErrorData *fault;
-	PpItem *item;
 
 	if (!target->bad_to_dead || !transactional || pp_mode != PP_MODE_ASYNC)
-		return hand_over(pp_convert_jsonb(target, object), transactional);
+		return hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional);
 
-	item = try_to_convert(relid, object, &fault);
-	if (item)
-		return hand_over(item, true);
+	fault = try_to_convert(&conversion);
+	if (fault == NULL)
+		return hand_over(conversion.item, true);
 	claim = pp_lane_claim();
 	letter = (PpLetter){.target = relid,
 						.role = GetUserId(),
-						.shown = object,
+						.shown = show(&conversion),
 						.error = fault,
 						.enqueued_at = GetCurrentStatementStartTimestamp(),
 						.attempts = 1};
@@ -175,16 +197,28 @@ persist_enqueue(PG_FUNCTION_ARGS)
 	check_call();
 
 	PG_RETURN_INT64(
-		convert_and_hand_over(PG_GETARG_OID(0), PG_GETARG_JSONB_P(1), PG_GETARG_BOOL(2)));
+		convert_and_hand_over(PG_GETARG_OID(0), PG_GETARG_JSONB_P(1), NULL, PG_GETARG_BOOL(2)));
 }
 
-/* The same with text arguments, for drivers that send varchar. */
+/* persist_enqueue(target oid, item json, transactional boolean) returns bigint. */
+Datum
+persist_enqueue_json(PG_FUNCTION_ARGS)
+{
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	PG_RETURN_INT64(convert_and_hand_over(PG_GETARG_OID(0), NULL,
+										  text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_BOOL(2)));
+}
+
+/* The same with the target's name, and text, for drivers that send varchar, or json. */
 Datum
 persist_enqueue_text(PG_FUNCTION_ARGS)
 {
 	RangeVar *name;
 	Oid relid;
-	Datum item;
 
 	refuse_null(fcinfo, 0, "target");
 	refuse_null(fcinfo, 1, "item");
@@ -193,9 +227,9 @@ persist_enqueue_text(PG_FUNCTION_ARGS)
 
 	name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
 	relid = RangeVarGetRelid(name, NoLock, false);
-	item = DirectFunctionCall1(jsonb_in, CStringGetDatum(text_to_cstring(PG_GETARG_TEXT_PP(1))));
 
-	PG_RETURN_INT64(convert_and_hand_over(relid, DatumGetJsonbP(item), PG_GETARG_BOOL(2)));
+	PG_RETURN_INT64(convert_and_hand_over(relid, NULL, text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										  PG_GETARG_BOOL(2)));
 }
 
 /* persist_enqueue(item record) returns bigint: a row of a table's own type. */
@@ -246,7 +280,7 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(one_item);
 		element = getIthJsonbValueFromContainer(&array->root, i);
 		ids[i] = Int64GetDatum(
-			convert_and_hand_over(PG_GETARG_OID(0), JsonbValueToJsonb(element), true));
+			convert_and_hand_over(PG_GETARG_OID(0), JsonbValueToJsonb(element), NULL, true));
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(one_item);
 	}

@@ -249,6 +249,8 @@ persist_close(PG_FUNCTION_ARGS)
 static const char *const enqueuers_functions[] = {
 	"persist_enqueue(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.bool)",
 	"persist_enqueue(pg_catalog.text, pg_catalog.text, pg_catalog.bool)",
+	"persist_enqueue(pg_catalog.oid, pg_catalog.json, pg_catalog.bool)",
+	"persist_enqueue(pg_catalog.text, pg_catalog.json, pg_catalog.bool)",
 	"persist_enqueue(pg_catalog.record)",
 	"persist_enqueue_many(pg_catalog.regclass, pg_catalog.jsonb)",
 	"persist_flush(pg_catalog.interval, pg_catalog.regclass)",

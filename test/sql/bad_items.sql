@@ -83,6 +83,23 @@ SELECT n FROM t WHERE n > 20 ORDER BY n;
 SELECT k, item, sqlstate FROM ids JOIN persist_dead_letters USING (id) ORDER BY k;
 SELECT count(DISTINCT id) FROM ids;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+-- what is no jsonb, or no JSON at all, where it comes as json or text
+BEGIN;
+TRUNCATE ids;
+INSERT INTO ids VALUES (1, persist_enqueue('t', '{"s": "\u0000"}'));
+INSERT INTO ids VALUES (2, persist_enqueue('t'::regclass, '{"s": "\u0000"}'::json));
+INSERT INTO ids VALUES (3, persist_enqueue('t', '{"n": '));
+INSERT INTO ids VALUES (4, persist_enqueue('t'::regclass, '{"n": 26}'::json));
+INSERT INTO ids VALUES (5, persist_enqueue('t'::regclass, '{"n": "x"}'::json));
+COMMIT;
+SELECT persist_flush();
+SELECT n FROM t WHERE n > 25 ORDER BY n;
+SELECT k, item, sqlstate FROM ids JOIN persist_dead_letters USING (id) ORDER BY k;
+SELECT persist_requeue();
+SELECT persist_requeue(id, '{"n": 27}') FROM ids WHERE k = 3;
+SELECT persist_flush();
+SELECT n FROM t WHERE n > 26 ORDER BY n;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 -- what isn't an array stays an error
 SELECT persist_enqueue_many('t', '{"n": 1}');
 
@@ -210,7 +227,7 @@ SELECT role_name, item, sqlstate FROM persist_dead_letters;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 SELECT persist_enqueue('t'::regclass, '{"n": "x"}', false);
 SELECT persist_enqueue('t', '{"n": "x"}', false);
-SELECT persist_enqueue('t', '{"n": ');
+SELECT persist_enqueue('t', '{"n": ', false);
 SELECT persist_enqueue('t'::regclass, NULL);
 SELECT persist_enqueue('no_such_table', '{"n": 1}');
 BEGIN READ ONLY;

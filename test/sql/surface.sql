@@ -21,7 +21,7 @@ SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_c
 SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in its place' END FROM pg_extension WHERE extname = 'persist_pipeline'),
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
+	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_pause(regclass) '
 	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
@@ -41,6 +41,8 @@ SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE
 -- functions
 SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
 SELECT is(pg_get_function_arguments('persist_enqueue(text,text,boolean)'::regprocedure), 'target text, item text, transactional boolean DEFAULT true', 'arguments of persist_enqueue(text, text, boolean)');
+SELECT is(pg_get_function_arguments('persist_enqueue(oid,json,boolean)'::regprocedure), 'target oid, item json, transactional boolean DEFAULT true', 'arguments of persist_enqueue(oid, json, boolean)');
+SELECT is(pg_get_function_arguments('persist_enqueue(text,json,boolean)'::regprocedure), 'target text, item json, transactional boolean DEFAULT true', 'arguments of persist_enqueue(text, json, boolean)');
 SELECT is(pg_get_function_arguments('persist_enqueue(record)'::regprocedure), 'item record', 'arguments of persist_enqueue(record)');
 SELECT is(pg_get_function_arguments('persist_enqueue_many(regclass,jsonb)'::regprocedure), 'target regclass, items jsonb', 'arguments of persist_enqueue_many');
 SELECT is(pg_get_function_arguments('persist_flush(interval,regclass)'::regprocedure), 'timeout interval DEFAULT ''@ 30 secs''::interval, target regclass DEFAULT NULL::regclass', 'arguments of persist_flush');
@@ -58,6 +60,8 @@ SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'regclass'
 SELECT function_returns(:'schema', 'persist_stats_reset', ARRAY[]::text[], 'void');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');
+SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['oid', 'json', 'boolean'], 'bigint');
+SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'json', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['record'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue_many', ARRAY['regclass', 'jsonb'], 'bigint[]');
 SELECT function_returns(:'schema', 'persist_flush', ARRAY['interval', 'regclass'], 'boolean');
@@ -112,7 +116,7 @@ SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELEC
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
 	'batch_size sighup integer 10000 1, dead_letter_limit sighup integer 100000 0, dead_letter_retention sighup integer 0 min 0, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, misfit_timeout sighup integer 60000 ms 0, mode superuser enum async, '
-	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, stateless_libraries sighup string plpgsql, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_trgm, pgcrypto, seg, tablefunc, unaccent, uuid-ossp, vector, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
+	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, stateless_libraries sighup string plpgsql, auto_explain, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_stat_statements, pg_trgm, pgcrypto, seg, tablefunc, unaccent, uuid-ossp, vector, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');
 SELECT * FROM finish();
