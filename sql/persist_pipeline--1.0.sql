@@ -482,7 +482,7 @@ COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker has shut the ring to 
 COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled; NULL: without a ring nobody has counted';
 COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can''t be written just now';
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
-COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters';
+COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters: once each, though they are sent again';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
 COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
 COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';

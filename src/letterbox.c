@@ -187,6 +187,7 @@ pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
 	put(extension, row, role, error, show_it);
 	result->delta.dead++;
 	results->dead++;
+	results->failed += row->item->attempts == 0 ? 1 : 0;
 	pp_results_error(result, error, 1);
 }
 

@@ -30,6 +30,7 @@ typedef struct PpResults
 	int max;
 	uint64 persisted; /* of all targets */
 	uint64 dead;
+	uint64 failed; /* those of them that have not been dead letters before */
 	uint64 lost; /* that can't be read: nobody knows whose they were, unless they were parked */
 } PpResults;
 

@@ -107,7 +107,7 @@ at_commit(void)
 	if (committing.results)
 	{
 		lane->written += committing.results->persisted;
-		lane->failed += committing.results->dead + committing.results->lost;
+		lane->failed += committing.results->failed + committing.results->lost;
 		lane->letters += committing.results->dead;
 	}
 	SpinLockRelease(&lane->mutex);

@@ -93,4 +93,15 @@ SELECT items_pending FROM persist_queue WHERE datname = current_database();
 RESET ROLE;
 DROP ROLE pp_looker;
 
+-- an item counts once, though it fails again
+CREATE TABLE bad (a int CHECK (a > 0));
+SELECT items_failed AS failed FROM persist_queue WHERE datname = current_database() \gset
+SELECT persist_enqueue('bad', '{"a": -1}') AS id \gset
+SELECT persist_flush();
+SELECT persist_requeue(ARRAY[:id]);
+SELECT persist_flush();
+SELECT attempts FROM persist_dead_letters WHERE id = :id;
+SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+SELECT persist_discard(ARRAY[:id]);
+
 DROP SCHEMA queue CASCADE;
