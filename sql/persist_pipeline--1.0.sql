@@ -91,7 +91,7 @@ CREATE INDEX persist_dead_letters_order ON persist_pipeline_internal.persist_dea
 CREATE INDEX persist_dead_letters_id ON persist_pipeline_internal.persist_dead_letters (id);
 COMMENT ON TABLE persist_pipeline_internal.persist_dead_letters IS
 'Internal: items that could not be inserted; see the view persist_dead_letters.';
-COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'as of the failure, or, where it was gone, before that';
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'with its schema, quoted where need be, as of the failure, or, where it was gone, before that';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
 'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, or don''t fit into jsonb';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
@@ -522,7 +522,8 @@ WITH account AS (
 	GROUP BY w.target
 )
 SELECT target,
-	   target::regclass::text AS target_name,
+	   CASE WHEN n.oid IS NULL THEN target::text ELSE pg_catalog.format('%I.%I', n.nspname, c.relname) END
+	   AS target_name,
 	   COALESCE(a.persisted, 0) OPERATOR(pg_catalog.+) COALESCE(a.skipped, 0)
 	   OPERATOR(pg_catalog.+) COALESCE(a.dead, 0) OPERATOR(pg_catalog.+) COALESCE(a.discarded, 0)
 	   OPERATOR(pg_catalog.+) COALESCE(a.lost, 0) OPERATOR(pg_catalog.+) COALESCE(w.pending, 0)
@@ -541,11 +542,14 @@ SELECT target,
 	   CASE WHEN a.last_error OPERATOR(pg_catalog.<>) '' THEN a.last_error_at END AS last_error_at,
 	   a.last_persisted_at
 FROM account AS a
-FULL JOIN waiting AS w USING (target);
+FULL JOIN waiting AS w USING (target)
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace;
 COMMENT ON VIEW persist_stats IS
 'A row for each target: enqueued = persisted + skipped + dead + discarded + lost + pending. Since the extension was created, or persist_stats_reset().';
 COMMENT ON COLUMN persist_stats.target IS
 'its OID; 0: relations that are no more, together, items that could not be read, and those that wait where hundreds of other targets have some, too';
+COMMENT ON COLUMN persist_stats.target_name IS 'with its schema, quoted where need be, as in persist_dead_letters; the OID of one that is no more';
 COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed, or are in their commit; ring-only items that a crash has taken don''t count any more';
 COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted';
 COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target';

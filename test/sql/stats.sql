@@ -85,31 +85,31 @@ SELECT count(*) FROM wrong;
 
 SELECT array_agg(persist_enqueue('t', jsonb_build_object('n', 400 + n, 'v', CASE WHEN n <= 5 THEN 'secret' ELSE 'open' END))) AS ids FROM generate_series(1, 8) AS n \gset
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 't';
+SELECT * FROM account WHERE target_name = 'stats.t';
 SELECT last_error, last_error_at BETWEEN now() - interval '1 min' AND clock_timestamp() AS last_error_at, last_persisted_at BETWEEN now() - interval '1 min' AND clock_timestamp() AS last_persisted_at
 FROM persist_stats WHERE target = 't'::regclass;
 -- nothing in it of what was inserted
 SELECT count(*) FROM persist_stats AS s WHERE s::text LIKE '%secret%';
 SELECT persist_discard((:'ids'::bigint[])[1:2]);
-SELECT * FROM account WHERE target_name = 't';
+SELECT * FROM account WHERE target_name = 'stats.t';
 BEGIN;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
-SELECT dead, discarded FROM account WHERE target_name = 't';
+SELECT dead, discarded FROM account WHERE target_name = 'stats.t';
 ROLLBACK;
-SELECT dead, discarded FROM account WHERE target_name = 't';
+SELECT dead, discarded FROM account WHERE target_name = 'stats.t';
 -- in vain: no more of them
 SELECT persist_requeue(ARRAY[(:'ids'::bigint[])[3]]);
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 't';
+SELECT * FROM account WHERE target_name = 'stats.t';
 BEGIN;
 SELECT persist_requeue();
 ROLLBACK;
-SELECT * FROM account WHERE target_name = 't';
+SELECT * FROM account WHERE target_name = 'stats.t';
 SELECT persist_requeue((:'ids'::bigint[])[3], '{"n": 403}');
 ALTER TABLE t DROP CONSTRAINT allowed;
 SELECT persist_requeue();
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 't';
+SELECT * FROM account WHERE target_name = 'stats.t';
 SELECT count(*) FROM t;
 SELECT count(*) FROM wrong;
 
@@ -122,11 +122,11 @@ BEGIN;
 SELECT count(persist_enqueue('other', '{"m": 1}'));
 ROLLBACK;
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name = 'stats.other';
 SELECT last_error FROM persist_stats WHERE target = 'other'::regclass;
 SELECT persist_requeue(id, '{"n": 14}') FROM persist_dead_letters;
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name = 'stats.other';
 SELECT (SELECT count(*) FROM other) AS other;
 SELECT count(*) FROM wrong;
 
@@ -136,17 +136,17 @@ SELECT count(*) FROM wrong;
 SELECT persist_pause();
 SELECT count(persist_enqueue('other', jsonb_build_object('n', n))) FROM generate_series(15, 20) AS n;
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name = 'stats.other';
 SELECT count(*) FROM wrong;
 SELECT persist_resume();
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name = 'stats.other';
 -- parked
 SELECT persist_pause('other');
 SELECT count(persist_enqueue('other', jsonb_build_object('n', n))) FROM generate_series(21, 23) AS n;
 SELECT count(persist_enqueue('t', '{"n": 500}'));
 SELECT persist_flush();
-SELECT * FROM account WHERE target_name IN ('other', 't');
+SELECT * FROM account WHERE target_name IN ('stats.other', 'stats.t');
 SELECT count(*) FROM wrong;
 SELECT persist_resume('other');
 DO $$BEGIN
@@ -155,7 +155,7 @@ DO $$BEGIN
 		PERFORM pg_sleep(0.1);
 	END LOOP;
 END $$;
-SELECT * FROM account WHERE target_name = 'other';
+SELECT * FROM account WHERE target_name = 'stats.other';
 SELECT count(*) FROM wrong;
 
 -- ---- who may look ----
@@ -211,9 +211,9 @@ SELECT count(persist_enqueue('other', '{"n": 30}'));
 SELECT persist_flush();
 BEGIN;
 SELECT persist_stats_reset();
-SELECT enqueued FROM account WHERE target_name = 'other';
+SELECT enqueued FROM account WHERE target_name = 'stats.other';
 ROLLBACK;
-SELECT enqueued, persisted FROM account WHERE target_name = 'other';
+SELECT enqueued, persisted FROM account WHERE target_name = 'stats.other';
 -- discarded after it
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 SELECT sum(dead) AS dead FROM persist_stats;
@@ -243,7 +243,7 @@ DROP TABLE dropped, dropped_with_letter;
 CREATE VIEW quiet AS SELECT * FROM public.persist_stats WHERE target <> 'stats.other'::regclass;
 CREATE TABLE quiet_before AS TABLE quiet;
 CALL trickle(600);
-SELECT * FROM account WHERE target_name IN ('other', 'passed_over', 't');
+SELECT * FROM account WHERE target_name IN ('stats.other', 'stats.passed_over', 'stats.t');
 -- of what is no more, and has no letters, the sum is left
 SELECT count(*) FROM (SELECT * FROM quiet_before WHERE target = 0 OR dead > 0 OR target IN (SELECT oid FROM pg_class) EXCEPT TABLE quiet) AS changed WHERE target <> 0;
 SELECT (SELECT ARRAY[sum(persisted), sum(skipped), sum(dead), sum(discarded), sum(lost), sum(errors)] FROM quiet_before) =

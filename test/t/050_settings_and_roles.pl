@@ -63,7 +63,7 @@ $node->safe_psql('postgres', "REVOKE INSERT ON t FROM carol");
 ok(!flush($node), 'a lost privilege: not flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t WHERE n > 4"),
 	'{5}', 'a privilege is checked again at the flush');
-is($node->safe_psql('postgres', "SELECT parked, parked_reason FROM persist_stats WHERE target_name = 't'"),
+is($node->safe_psql('postgres', "SELECT parked, parked_reason FROM persist_stats WHERE target_name = 'public.t'"),
 	'1|42501', 'the item is parked: it may be given back');
 $node->safe_psql('postgres', "GRANT INSERT ON t TO carol");
 ok(drain($node), 'flushed');

@@ -411,14 +411,14 @@ is(one_value($dbh, "SELECT persist_discard()"), 1, 'together: to be discarded');
 $locker->begin_work;
 $locker->do("LOCK TABLE damaged IN EXCLUSIVE MODE");
 enqueue($dbh, 'damaged', $_, bytes => 30_000) foreach 21 .. 23;
-wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'damaged'");
+wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'public.damaged'");
 is($dbh->do("UPDATE persist_pipeline_internal.persist_parked SET data = set_byte(data, 0, 99) WHERE pos = (SELECT min(pos) FROM persist_parked) AND part = (SELECT max(part) FROM persist_parked)"),
 	1, 'parked: a row damaged');
 my $lost = one_value($dbh, "SELECT sum(lost) FROM persist_stats");
 $locker->commit;
-wait_for_sql($dbh, "SELECT parked_reason IS NULL FROM persist_stats WHERE target_name = 'damaged'");
+wait_for_sql($dbh, "SELECT parked_reason IS NULL FROM persist_stats WHERE target_name = 'public.damaged'");
 is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM damaged WHERE n > 20"), '22 23', 'parked: the others arrive, in order');
-is(one_value($dbh, "SELECT pending || ' ' || parked || ' ' || lost FROM persist_stats WHERE target_name = 'damaged'"),
+is(one_value($dbh, "SELECT pending || ' ' || parked || ' ' || lost FROM persist_stats WHERE target_name = 'public.damaged'"),
 	'0 0 1', 'parked: it waits no longer, and is counted');
 is(one_value($dbh, "SELECT sum(lost) FROM persist_stats") - $lost, 1, 'parked: once');
 ok(flushes(), 'parked: flushed');

@@ -82,13 +82,13 @@ my $node = parking_node('parking');
 	enqueue('postgres', 'in_groups', 1, 60);
 	is_parked('postgres', 'in_groups', 60, '55006', 'groups: parked');
 	open_gate('postgres');
-	ok( eval { wait_for_sql($dbh, "SELECT dead = 1 AND persisted > 0 AND parked >= 50 FROM persist_stats WHERE target_name = 'in_groups'") },
+	ok( eval { wait_for_sql($dbh, "SELECT dead = 1 AND persisted > 0 AND parked >= 50 FROM persist_stats WHERE target_name = 'public.in_groups'") },
 		'groups: before those that wait some have come');
 	$dbh->do("TRUNCATE second_gate");
 	adds_up('postgres', 'groups');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT n FROM generate_series(1, 60) AS n WHERE n <> 5) FROM in_groups"),
 		1, 'groups: each once, in order');
-	is(one_value($dbh, "SELECT format('%s %s', persisted, dead) FROM persist_stats WHERE target_name = 'in_groups'"), '59 1', 'groups: the bad one is dead');
+	is(one_value($dbh, "SELECT format('%s %s', persisted, dead) FROM persist_stats WHERE target_name = 'public.in_groups'"), '59 1', 'groups: the bad one is dead');
 	set_and_reload('batch_size', 10000);
 }
 

@@ -51,10 +51,10 @@ sub lands_without
 	my $bad_list = join ',', @$bad;
 
 	$dead += @$bad;
-	ok(eval { wait_for_sql($dbh, "SELECT persisted = $n - ? AND dead = ? FROM persist_stats WHERE target_name = '$target'", 0 + @$bad, 0 + @$bad) },
+	ok(eval { wait_for_sql($dbh, "SELECT persisted = $n - ? AND dead = ? FROM persist_stats WHERE target_name = 'public.$target'", 0 + @$bad, 0 + @$bad) },
 		"$name: all are settled")
 	  or diag(join ' ', map { $_ // 'NULL' }
-		  $dbh->selectrow_array("SELECT persisted, dead, parked, parked_reason, last_error FROM persist_stats WHERE target_name = '$target'"));
+		  $dbh->selectrow_array("SELECT persisted, dead, parked, parked_reason, last_error FROM persist_stats WHERE target_name = 'public.$target'"));
 	is(one_value($dbh, "SELECT coalesce(array_agg(n ORDER BY ins), '{}') = array(SELECT i FROM generate_series(1, $n) AS i WHERE i <> ALL ('{$bad_list}')) FROM $target"),
 		1, "$name: each once, in order");
 	is(one_value($dbh, "SELECT string_agg(item->>'n', ',' ORDER BY id) FROM persist_dead_letters WHERE target = '$target'::regclass AND sqlstate ~ ?", $sqlstate),
@@ -161,16 +161,16 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		enqueue('postgres', 'free', $committed{postgres}{free} + 1, $committed{postgres}{free} + 1);
 		wait_for_sql($dbh, "SELECT pg_sleep(0.1) IS NOT NULL");
 	}
-	my $letters = one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'drowsy'");
+	my $letters = one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'public.drowsy'");
 
 	cmp_ok($letters, '<=', 4, 'rows hang: others have most of the time');
 	others_land('rows hang');
 	add_trigger('drowsy', 'NULL');
-	ok(eval { wait_for_sql($dbh, "SELECT persisted + dead = $n FROM persist_stats WHERE target_name = 'drowsy'") }, 'rows hang: mended, they come');
+	ok(eval { wait_for_sql($dbh, "SELECT persisted + dead = $n FROM persist_stats WHERE target_name = 'public.drowsy'") }, 'rows hang: mended, they come');
 	is(one_value($dbh, "SELECT string_agg(DISTINCT message, ',') FROM persist_dead_letters WHERE target_name = 'public.drowsy'"),
 		'canceling statement due to "persist_pipeline.statement_timeout"', 'rows hang: what the letters say');
 	adds_up('postgres', 'rows hang');
-	$dead += one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'drowsy'");
+	$dead += one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'public.drowsy'");
 
 	# nobody waits for the table that its letter is to be written to
 	add_trigger('drowsy', "PERFORM pg_sleep(60)");
@@ -178,11 +178,11 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	is_parked('postgres', 'drowsy', 1, '57014', 'a row hangs: parked');
 	my $lock = lock_tables('persist_dead_letters');
 	$began = time;
-	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '55P03' FROM persist_stats WHERE target_name = 'drowsy'") }, 'a row hangs: its letter has to wait');
+	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '55P03' FROM persist_stats WHERE target_name = 'public.drowsy'") }, 'a row hangs: its letter has to wait');
 	others_land('a row hangs, no letter');
 	is_quick(time - $began, 6, 'a row hangs, no letter: others do not');
 	unlock($lock);
-	ok(eval { wait_for_sql($dbh, "SELECT pending = 0 FROM persist_stats WHERE target_name = 'drowsy'") }, 'a row hangs: then it is written');
+	ok(eval { wait_for_sql($dbh, "SELECT pending = 0 FROM persist_stats WHERE target_name = 'public.drowsy'") }, 'a row hangs: then it is written');
 	$dead++;
 	set_and_reload('statement_timeout', "'30s'");
 }
@@ -317,7 +317,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	is_parked('postgres', 'narrow', 40, '^42', 'column dropped: parked');
 	others_land('column dropped');
 	set_and_reload('misfit_timeout', "'10ms'");
-	ok(eval { wait_for_sql($dbh, "SELECT dead = 40 FROM persist_stats WHERE target_name = 'narrow'") }, 'column dropped: then they are dead letters');
+	ok(eval { wait_for_sql($dbh, "SELECT dead = 40 FROM persist_stats WHERE target_name = 'public.narrow'") }, 'column dropped: then they are dead letters');
 	$dead += 40;
 	enqueue('postgres', 'narrow', 41, 50);
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 10 FROM narrow") }, 'column dropped: others of the target come');
@@ -341,7 +341,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		$committed{postgres}{$_} = 1 foreach $beside, "narrow_$beside";
 		$dbh->do("ALTER TABLE narrow_$beside DROP c");
 		$dbh->do("SELECT persist_resume()");
-		ok(eval { wait_for_sql($dbh, "SELECT dead = 1 FROM persist_stats WHERE target_name = '$beside'") }, "column dropped, beside $beside: the other is dead");
+		ok(eval { wait_for_sql($dbh, "SELECT dead = 1 FROM persist_stats WHERE target_name = 'public.$beside'") }, "column dropped, beside $beside: the other is dead");
 		$dead++;
 		is_parked('postgres', "narrow_$beside", 1, '^42', "column dropped, beside $beside: parked");
 		$dbh->do("ALTER TABLE narrow_$beside ADD c int");
@@ -405,9 +405,9 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	enqueue('postgres', 'alike_three', 1, 5);
 	$dbh->commit;
 	is_parked('postgres', 'alike_two', 150, '23514', 'alike, of several targets: one is parked');
-	is(one_value($dbh, "SELECT string_agg(format('%s %s %s', persisted, dead, errors), ', ' ORDER BY target_name) FROM persist_stats WHERE target_name ~ '^alike_(one|three)'"),
+	is(one_value($dbh, "SELECT string_agg(format('%s %s %s', persisted, dead, errors), ', ' ORDER BY target_name) FROM persist_stats WHERE target_name ~ '^public.alike_(one|three)'"),
 		'2 3 3, 2 3 3', 'alike, of several targets: the others have landed or died');
-	like(one_value($dbh, "SELECT format('%s %s', errors, last_error) FROM persist_stats WHERE target_name = 'alike_two'"),
+	like(one_value($dbh, "SELECT format('%s %s', errors, last_error) FROM persist_stats WHERE target_name = 'public.alike_two'"),
 		qr/^[1-9]\d* 23514$/, 'alike, of several targets: its error is counted');
 	$dead += 6;
 	add_trigger('alike_two', "NULL");
@@ -460,19 +460,19 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	set_and_reload('dead_letter_limit', 15);
 	create_target('postgres', 'filled', 'CHECK (n % 4 <> 0)');
 	enqueue('postgres', 'filled', 1, 40);
-	ok(eval { wait_for_sql($dbh, "SELECT dead = 10 FROM persist_stats WHERE target_name = 'filled'") }, 'limit: up to it they are dead letters');
+	ok(eval { wait_for_sql($dbh, "SELECT dead = 10 FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: up to it they are dead letters');
 	enqueue_paused('filled', 41, 80);
 	$dbh->do("SELECT persist_resume('filled')");
-	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats WHERE target_name = 'filled'") }, 'limit: then the target is parked');
+	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: then the target is parked');
 	restart_with();
 	$dbh = session('postgres');
 	enqueue('postgres', 'filled', 81, 88);
 	others_land('limit');
 	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '15', 'limit: there are no more');
-	is(one_value($dbh, "SELECT enqueued FROM persist_stats WHERE target_name = 'filled'"), '88', 'limit: nothing is lost');
+	is(one_value($dbh, "SELECT enqueued FROM persist_stats WHERE target_name = 'public.filled'"), '88', 'limit: nothing is lost');
 	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), '15', 'limit: they are discarded');
 	adds_up('postgres', 'limit');
-	is(one_value($dbh, "SELECT persisted || ' ' || dead || ' ' || discarded FROM persist_stats WHERE target_name = 'filled'"),
+	is(one_value($dbh, "SELECT persisted || ' ' || dead || ' ' || discarded FROM persist_stats WHERE target_name = 'public.filled'"),
 		'66 7 15', 'limit: it goes on');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT i FROM generate_series(1, 88) AS i WHERE i % 4 <> 0) FROM filled"), 1, 'limit: in order');
 

@@ -340,7 +340,7 @@ note "seed $seed; $seconds s, $restarts restarts: $transactions transactions, $d
 
 sub accounts
 {
-	return $dbh->selectall_hashref("SELECT * FROM persist_stats", 'target_name');
+	return $dbh->selectall_hashref("SELECT replace(target_name, 'public.', '') AS name, * FROM persist_stats", 'name');
 }
 
 sub check_accounts

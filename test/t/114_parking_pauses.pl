@@ -89,7 +89,7 @@ create_target('postgres', 'free');
 	$committed{postgres}{nd} = 3;
 	is_parked('postgres', 'nd', 3, '55000', 'paused circle: parked');
 	session('postgres')->do("SELECT persist_resume('nd')");
-	ok(eval { wait_for_sql(session('postgres'), "SELECT persisted + dead = 3 FROM persist_stats WHERE target_name = 'nd'") }, 'paused circle: settled');
+	ok(eval { wait_for_sql(session('postgres'), "SELECT persisted + dead = 3 FROM persist_stats WHERE target_name = 'public.nd'") }, 'paused circle: settled');
 	is(one_value(session('postgres'), "SELECT string_agg(id::text, ' ' ORDER BY id) FROM nd"), '1 2', 'paused circle: both have landed');
 	adds_up('postgres', 'paused circle');
 }
@@ -124,7 +124,7 @@ create_target('postgres', 'free');
 	is(one_value(session('postgres'), "SELECT count(*) FROM persist_parked WHERE target = 'misfit'::regclass AND misfit_since BETWEEN parked_at AND now()"), 1, 'grace: with one item');
 	session('postgres')->do("UPDATE persist_pipeline_internal.persist_parked SET misfit_since = misfit_since - interval '1 day'");
 	restart_with();
-	ok(eval { wait_for_sql(session('postgres'), "SELECT dead = 20 AND parked = 0 FROM persist_stats WHERE target_name = 'misfit'") }, 'grace: it is over after a restart');
+	ok(eval { wait_for_sql(session('postgres'), "SELECT dead = 20 AND parked = 0 FROM persist_stats WHERE target_name = 'public.misfit'") }, 'grace: it is over after a restart');
 	adds_up('postgres', 'grace: over');
 	set_and_reload('misfit_timeout', "'60s'");
 }

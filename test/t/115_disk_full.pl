@@ -72,12 +72,12 @@ sub rest_is_parked
 
 	ok( eval {
 			wait_for_sql(session('postgres'),
-				"SELECT parked > 0 AND parked = pending AND parked_reason = '53100' AND enqueued = ? AND dead = 0 FROM persist_stats WHERE target_name = 'cramped'",
+				"SELECT parked > 0 AND parked = pending AND parked_reason = '53100' AND enqueued = ? AND dead = 0 FROM persist_stats WHERE target_name = 'public.cramped'",
 				$committed{postgres}{cramped});
 		},
 		"$name: it is parked")
 	  or diag(join ' ', map { $_ // 'NULL' }
-		  session('postgres')->selectrow_array("SELECT enqueued, persisted, pending, parked, dead, parked_reason FROM persist_stats WHERE target_name = 'cramped'"));
+		  session('postgres')->selectrow_array("SELECT enqueued, persisted, pending, parked, dead, parked_reason FROM persist_stats WHERE target_name = 'public.cramped'"));
 	return;
 }
 
@@ -182,7 +182,7 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 		$node->wait_for_log(qr/53100 LOG:  persist_pipeline worker for database "small" will try again/, $from);
 		$pid = worker_pid($node, 'small');
 		others_land("journal full, $end");
-		is(one_value(session('small'), "SELECT pending FROM persist_stats WHERE target_name = 't'"),
+		is(one_value(session('small'), "SELECT pending FROM persist_stats WHERE target_name = 'public.t'"),
 			40, "journal full, $end: they wait");
 		is(worker_pid($node, 'small'), $pid, "journal full, $end: for the same worker");
 		$from = log_position($node);

@@ -181,7 +181,7 @@ sub check_account
 		q{SELECT s.* FROM
 			(SELECT target, sum(rows) AS rows, sum(letters) AS letters, count(*) FILTER (WHERE outcome = 'a') AS certain,
 			        count(*) FILTER (WHERE outcome IN ('a', 'd')) AS possible FROM fate GROUP BY target) AS f
-		  FULL JOIN persist_stats AS s ON s.target_name = f.target
+		  FULL JOIN persist_stats AS s ON s.target_name = 'public.' || f.target
 		  WHERE (enqueued = persisted + dead AND skipped + discarded + lost + pending + parked = 0 AND dead = letters
 		         AND (f.target = 'unlogged' OR persisted = rows AND enqueued BETWEEN certain AND possible)) IS NOT TRUE});
 	return;

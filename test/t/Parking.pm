@@ -139,12 +139,12 @@ sub is_parked
 
 	ok( eval {
 			wait_for_sql(session($database),
-				"SELECT parked = ? AND pending = ? AND coalesce(parked_reason, '') ~ ? FROM persist_stats WHERE target_name = ?",
+				"SELECT parked = ? AND pending = ? AND coalesce(parked_reason, '') ~ ? FROM persist_stats WHERE target_name = 'public.' || ?",
 				$items, $items, $reason, $target);
 		},
 		$name)
 	  or diag(join ' ', map { $_ // 'NULL' }
-		  session($database)->selectrow_array("SELECT pending, parked, parked_reason FROM persist_stats WHERE target_name = ?", undef, $target));
+		  session($database)->selectrow_array("SELECT pending, parked, parked_reason FROM persist_stats WHERE target_name = 'public.' || ?", undef, $target));
 	return;
 }
 
@@ -172,7 +172,7 @@ sub adds_up
 	is(one_value($dbh, "SELECT persist_flush()"), 1, "$name: flushed");
 	foreach my $row (
 		@{
-			$dbh->selectall_arrayref("SELECT CASE WHEN c.oid IS NULL THEN 'gone' ELSE target_name END, sum(enqueued)"
+			$dbh->selectall_arrayref("SELECT CASE WHEN c.oid IS NULL THEN 'gone' ELSE replace(target_name, 'public.', '') END, sum(enqueued)"
 				  . " FROM persist_stats LEFT JOIN pg_class AS c ON c.oid = target WHERE enqueued > 0 GROUP BY 1")
 		})
 	{
