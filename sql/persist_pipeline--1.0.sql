@@ -355,7 +355,7 @@ RETURNS boolean
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_flush';
 COMMENT ON FUNCTION persist_flush(interval, regclass) IS
-'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
+'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
 
 -- Telling it what to do ----------------------------------------------------
 -- Anyone may call these: what they change has to be the caller's.

@@ -393,6 +393,74 @@ is_parked(PpLane *lane, Oid target)
 	return parked;
 }
 
+/* Is all that is parked paused, of the target or of any? */
+static bool
+only_paused(PpLane *lane, Oid target)
+{
+	PpTallyEntry entries[PP_TALLY_WAYS + 1];
+	List *paused = pp_settings_paused(pp_extension_oid());
+
+	if (OidIsValid(target))
+		return list_member_oid(paused, target);
+	for (int bucket = 0; bucket < PP_TALLY_BUCKETS; bucket++)
+	{
+		int n = pp_tally_read(&lane->tally, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (entries[i].parked > 0 && !list_member_oid(paused, entries[i].target))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Is nobody there who could answer, nor on his way? */
+static bool
+is_left_alone(PpLane *lane)
+{
+	bool alone;
+
+	SpinLockAcquire(&lane->mutex);
+	alone = lane->worker_pid == 0 && !lane->pause_changed;
+	SpinLockRelease(&lane->mutex);
+	return alone || pp_lane_is_paused(lane);
+}
+
+/*
+ * Is something still parked, after the worker has tried what is due, or waits for a lock, that
+ * may be gone?  What is paused is not for it to try.
+ */
+static bool
+stays_parked(PpLane *lane, Oid target, TimestampTz deadline)
+{
+	uint64 asked;
+	uint64 done = 0;
+
+	if (lane == NULL || !is_parked(lane, target) || only_paused(lane, target))
+		return is_parked(lane, target);
+	SpinLockAcquire(&lane->mutex);
+	asked = ++lane->retries_asked;
+	SpinLockRelease(&lane->mutex);
+
+	ConditionVariablePrepareToSleep(&lane->settled);
+	while (done < asked && is_parked(lane, target) && !is_left_alone(lane))
+	{
+		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (ms <= 0)
+			break;
+		pp_lane_wake(lane);
+		(void) ConditionVariableTimedSleep(&lane->settled, Min(ms, LANE_LOOK_MS),
+										   pp_wait_event("PersistPipelineFlush"));
+		SpinLockAcquire(&lane->mutex);
+		done = lane->retries_done;
+		SpinLockRelease(&lane->mutex);
+	}
+	ConditionVariableCancelSleep();
+	return is_parked(lane, target);
+}
+
 /*
  * persist_flush(timeout interval, target regclass) returns boolean.  All items
  * of a database leave its ring in one order, so the flush of one target is that
@@ -430,7 +498,7 @@ persist_flush(PG_FUNCTION_ARGS)
 	/* without a lane nothing is in the works */
 	if (lane && !wait_until_settled(lane, deadline))
 		PG_RETURN_BOOL(false);
-	if (pp_shared && is_parked(lane, PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1)))
+	if (pp_shared && stays_parked(lane, PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline))
 		PG_RETURN_BOOL(false);
 
 	/* the worker commits asynchronously */

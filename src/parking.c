@@ -503,6 +503,21 @@ pp_parking_next(void)
 	return next ? next->retry_at : DT_NOEND;
 }
 
+/* Somebody asks for them: the locks that they wait for may be gone, and that costs little. */
+void
+pp_parking_hurry(void)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			parked->retry_at = GetCurrentTimestamp();
+	}
+}
+
 /* It takes none of its items, as it is now. */
 void
 pp_parking_begin_grace(Oid target, Oid role)

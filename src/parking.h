@@ -65,6 +65,7 @@ extern void pp_parking_advance(PpParked *parked, bool landed);
 extern void pp_parking_end(PpParked *parked);
 extern PpParked *pp_parking_due(void);
 extern TimestampTz pp_parking_next(void);
+extern void pp_parking_hurry(void);
 extern void pp_parking_begin_grace(Oid target, Oid role);
 extern void pp_parking_note_grace(PpParked *parked, const PpRow *first);
 extern bool pp_parking_grace_is_over(Oid target, Oid role);

@@ -30,13 +30,15 @@
  *	  written, failed, retired,
  *	  idle_since, stopped,
  *	  stuck_*, rate, retry_at,
- *	  retries, expired_at		the worker of the lane; worker_pid and worker_latch
+ *	  retries, retries_done,
+ *	  expired_at				the worker of the lane; worker_pid and worker_latch
  *								are NULL exactly while no worker is attached
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
- *	PpLane.flush_to, _passes	anyone, upwards only
+ *	PpLane.flush_to, _passes,
+ *	  retries_asked				anyone, upwards only
  *	PpLane.letters				anyone who writes a dead letter or takes one away; the worker,
  *								who has counted them
  *	PpLane.ids, spare_ids		anyone, see lease.h
@@ -137,6 +139,8 @@ typedef struct PpLane
 	double rate;		/* items per second that it has written of late */
 
 	TimestampTz retry_at;	/* parked items are to be tried again; DT_NOEND: there are none */
+	uint64 retries_asked;	/* by persist_flush: those that wait for a lock, too ... */
+	uint64 retries_done;	/* ... and what was due then has been tried */
 	int nretries;			/* so many are known: the next worker's */
 	PpRetry retries[PP_RETRIES];
 	uint64 letters;			/* dead letters that there are, more or less */

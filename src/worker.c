@@ -361,6 +361,36 @@ is_due(PpRingView view, long *ms)
 	return *ms <= 0;
 }
 
+/* How often persist_flush has asked for those that are parked; each time they are due. */
+static uint64
+hurry_for_flush(void)
+{
+	static uint64 hurried = 0;
+	uint64 asked;
+
+	SpinLockAcquire(&lane->mutex);
+	asked = lane->retries_asked;
+	SpinLockRelease(&lane->mutex);
+	if (asked != hurried && !pp_seat_may_be_paused())
+	{
+		pp_parking_hurry();
+		hurried = asked;
+	}
+	return hurried;
+}
+
+/* Nothing is due any more. */
+static void
+answer_flush(uint64 asked)
+{
+	if (pp_parking_due() != NULL || lane->retries_done == asked)
+		return;
+	SpinLockAcquire(&lane->mutex);
+	lane->retries_done = asked;
+	SpinLockRelease(&lane->mutex);
+	ConditionVariableBroadcast(&lane->settled);
+}
+
 /*
  * If parked items are due, try some of them again.  While some of a target are parked its
  * later ones follow: so more have to come out in a turn than can come in, or a target that
@@ -370,6 +400,7 @@ static void
 retry_parked(void)
 {
 	TimestampTz began = GetCurrentTimestamp();
+	uint64 asked = hurry_for_flush();
 	PpParked *parked;
 
 	for (int i = 0; i < RETRIES_A_TURN && (parked = pp_parking_due()) != NULL; i++)
@@ -390,6 +421,7 @@ retry_parked(void)
 			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RETRYING_MS))
 			break;
 	}
+	answer_flush(asked);
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */

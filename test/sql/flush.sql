@@ -24,6 +24,18 @@ SELECT persist_flush(target => 'u');
 TABLE u;
 SELECT persist_flush('1 year', 't');
 SELECT * FROM t ORDER BY a;
+-- what was paused until now is written
+SELECT persist_pause('u');
+SELECT count(persist_enqueue('u', '{"a": 3}'));
+SELECT persist_flush();
+SELECT persist_resume('u');
+SELECT persist_flush();
+SELECT persist_pause();
+SELECT count(persist_enqueue('u', '{"a": 4}'));
+SELECT persist_flush();
+SELECT persist_resume();
+SELECT persist_flush();
+SELECT * FROM u ORDER BY a;
 -- while the worker waits for a lock of ours: false, and the item comes in the end
 CREATE TABLE locked (a int);
 CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
