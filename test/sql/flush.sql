@@ -24,7 +24,9 @@ SELECT persist_flush(target => 'u');
 TABLE u;
 SELECT persist_flush('1 year', 't');
 SELECT * FROM t ORDER BY a;
--- what was paused until now is written
+-- what was paused until now is written, however long that takes
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END';
+CREATE TRIGGER dawdle BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION dawdle();
 SELECT persist_pause('u');
 SELECT count(persist_enqueue('u', '{"a": 3}'));
 SELECT persist_flush();
@@ -35,6 +37,7 @@ SELECT count(persist_enqueue('u', '{"a": 4}'));
 SELECT persist_flush();
 SELECT persist_resume();
 SELECT persist_flush();
+DROP TRIGGER dawdle ON u;
 SELECT * FROM u ORDER BY a;
 -- while the worker waits for a lock of ours: false, and the item comes in the end
 CREATE TABLE locked (a int);
