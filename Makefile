@@ -33,6 +33,7 @@ OBJS = \
 	src/spill.o \
 	src/savepoint.o \
 	src/show.o \
+	src/nap.o \
 	src/shmem.o \
 	src/extension.o \
 	src/table.o \

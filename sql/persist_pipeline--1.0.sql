@@ -93,7 +93,7 @@ COMMENT ON TABLE persist_pipeline_internal.persist_dead_letters IS
 'Internal: items that could not be inserted; see the view persist_dead_letters.';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'with its schema, quoted where need be, as of the failure, or, where it was gone, before that';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
-'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\\x..."; NULL: they can''t be told, don''t fit into jsonb, are of more than 16 MB, or take longer than statement_timeout to be shown';
+'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, don''t fit into jsonb, are of more than 16 MB, or take longer than statement_timeout to be shown';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
 
 -- Columns that targets had (src/layouts.h).

@@ -397,7 +397,6 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 	{
 		lane->worker_pid = MyProcPid;
 		lane->worker_database = database;
-		lane->worker_latch = MyLatch;
 		lane->worker_state = PP_WORKER_WRITING;
 		lane->stopped = false;
 		attached = true;
@@ -405,6 +404,8 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 	else
 		lane->starts = 0; /* that start came to nothing, but through no fault */
 	SpinLockRelease(&lane->mutex);
+	if (attached)
+		pp_sleeper_attach(&lane->worker);
 	*generation = pp_ring_view(&lane->ring).generation;
 	LWLockRelease(pp_shared->lock);
 
@@ -439,12 +440,13 @@ unhold_at_exit(int code, Datum arg)
 	pp_unhold_all();
 }
 
-/* A process of ours that is connected to the database, or 0; its latch, if it has one. */
+/* A process of ours that is connected to the database, or 0; the lane, if it is a worker. */
 static pid_t
-find_process(Oid database, Latch **latch)
+find_process(Oid database, PpLane **of)
 {
 	pid_t pid;
 
+	*of = NULL;
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	pid = pp_shared->probe.connected_to == database ? pp_shared->probe.pid : 0;
 	LWLockRelease(pp_shared->lock);
@@ -457,7 +459,7 @@ find_process(Oid database, Latch **latch)
 		if (lane->worker_pid != 0 && lane->worker_database == database)
 		{
 			pid = lane->worker_pid;
-			*latch = lane->worker_latch;
+			*of = lane;
 		}
 		SpinLockRelease(&lane->mutex);
 	}
@@ -474,13 +476,13 @@ wait_for_departure(Oid database)
 
 	for (;;)
 	{
-		Latch *latch = NULL;
-		pid_t pid = find_process(database, &latch);
+		PpLane *lane;
+		pid_t pid = find_process(database, &lane);
 
 		if (pid != 0 && pid != seen)
 		{
-			if (latch)
-				SetLatch(latch);
+			if (lane)
+				pp_lane_wake(lane);
 			seen = pid;
 		}
 		/* it detaches a moment before it is no longer seen as connected */

@@ -30,7 +30,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -74,9 +73,19 @@ static bool complained = false; /* about that, and somebody still waits */
 static TimestampTz complained_at = 0;
 
 static void
+note_stop(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	ShutdownRequestPending = true;
+	pp_wake_self();
+	errno = save_errno;
+}
+
+static void
 forget_latch(int code, Datum arg)
 {
-	pp_set_launcher_latch(NULL);
+	pp_sleeper_detach(&pp_shared->launcher);
 }
 
 static void
@@ -296,16 +305,7 @@ set_crowded(bool crowded)
 	if (!crowded || was_crowded)
 		return;
 	for (int number = 0; number < pp_max_databases; number++)
-	{
-		PpLane *lane = pp_lane(number);
-		Latch *latch;
-
-		SpinLockAcquire(&lane->mutex);
-		latch = lane->worker_latch;
-		SpinLockRelease(&lane->mutex);
-		if (latch)
-			SetLatch(latch);
-	}
+		(void) pp_wake(&pp_lane(number)->worker);
 }
 
 /* The sooner of two waits, of which -1 is none. */
@@ -519,10 +519,9 @@ finish(uint32 wait_event)
 		needy = close_lanes(early, &pending);
 		if (needy >= 0 || !pending || now >= until)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, early ? early_until : until),
-						 wait_event);
-		ResetLatch(MyLatch);
+		(void) pp_nap(&pp_shared->launcher,
+					  TimestampDifferenceMilliseconds(now, early ? early_until : until),
+					  wait_event);
 		CHECK_FOR_INTERRUPTS();
 	}
 
@@ -536,24 +535,22 @@ pp_launcher_main(Datum unused)
 {
 	uint32 wait_event;
 
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, note_stop);
+	pqsignal(SIGHUP, pp_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
 
 	wait_event = pp_wait_event("PersistPipelineLauncher");
 	posts = MemoryContextAllocZero(TopMemoryContext, pp_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
-	pp_set_launcher_latch(MyLatch);
+	pp_sleeper_attach(&pp_shared->launcher);
 	want_probes();
 
 	while (!ShutdownRequestPending)
 	{
 		long ms = start_workers();
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
-						 ms, wait_event);
-		ResetLatch(MyLatch);
+		(void) pp_nap(&pp_shared->launcher, ms, wait_event);
 		CHECK_FOR_INTERRUPTS();
 
 		if (ConfigReloadPending)

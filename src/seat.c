@@ -14,7 +14,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h" /* get_database_name(), from 19 */
@@ -52,7 +51,7 @@ request_stop(SIGNAL_ARGS)
 	ShutdownRequestPending = true;
 	if (stop_closes && !pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
 		pp_ring_close_at_once(stop_closes);
-	SetLatch(MyLatch);
+	pp_wake_self();
 	errno = save_errno;
 }
 
@@ -76,10 +75,10 @@ detach(int code, Datum arg)
 	if (code == 0)
 		pp_attempt_close();
 
+	pp_sleeper_detach(&pp_seat.lane->worker);
 	SpinLockAcquire(&pp_seat.lane->mutex);
 	pp_seat.lane->worker_pid = 0;
 	pp_seat.lane->worker_database = InvalidOid;
-	pp_seat.lane->worker_latch = NULL;
 	pp_seat.lane->worker_state = PP_WORKER_NONE;
 	if (!pp_seat_is_lost())
 		pp_seat.lane->stopped = pp_seat.came_to_stop;
@@ -182,7 +181,7 @@ pp_seat_take(int lane_number, Oid database)
 	pp_am_worker = true;
 	pp_seat.since = GetCurrentTimestamp();
 	pqsignal(SIGTERM, request_stop);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGHUP, pp_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
 	attach(database);
@@ -229,18 +228,17 @@ pp_seat_check_interrupts(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Sleep until the latch is set (true), or for so many ms (-1: no limit). */
+/* Sleep until woken (true), or for so many ms (-1: no limit). */
 bool
 pp_seat_nap(PpWorkerState state, long ms)
 {
-	int events;
+	bool woken;
 
 	pp_letterbox_say();
 	pp_lane_set_state(pp_seat.lane, state);
-	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
-					   wait_event);
-	ResetLatch(MyLatch);
+	pp_seat_check_interrupts();
+	woken = pp_nap(&pp_seat.lane->worker, ms, wait_event);
 	pp_seat_check_interrupts();
 
-	return (events & WL_LATCH_SET) != 0;
+	return woken;
 }

@@ -83,6 +83,7 @@ init_lane(PpLane *lane)
 	memset(lane, 0, offsetof(PpLane, ring));
 	SpinLockInit(&lane->mutex);
 	ConditionVariableInit(&lane->settled);
+	pp_sleeper_init(&lane->worker);
 	pp_quota_init(&lane->quota);
 	pp_tally_init(&lane->tally);
 	lane->retry_at = DT_NOEND;
@@ -106,6 +107,7 @@ startup(void)
 		memset(pp_shared, 0, offsetof(PpShared, holds));
 		pp_shared->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
 		SpinLockInit(&pp_shared->mutex);
+		pp_sleeper_init(&pp_shared->launcher);
 		for (int i = 0; i < pp_max_databases; i++)
 			init_lane(pp_lane(i));
 	}
@@ -133,15 +135,7 @@ pp_lane(int number)
 void
 pp_lane_wake(PpLane *lane)
 {
-	Latch *latch;
-
-	SpinLockAcquire(&lane->mutex);
-	latch = lane->worker_latch;
-	SpinLockRelease(&lane->mutex);
-
-	if (latch)
-		SetLatch(latch);
-	else
+	if (!pp_wake(&lane->worker))
 		pp_launcher_wake();
 }
 
@@ -180,22 +174,7 @@ pp_lease_find(Oid database, Oid extension)
 }
 
 void
-pp_set_launcher_latch(Latch *latch)
-{
-	SpinLockAcquire(&pp_shared->mutex);
-	pp_shared->launcher_latch = latch;
-	SpinLockRelease(&pp_shared->mutex);
-}
-
-void
 pp_launcher_wake(void)
 {
-	Latch *latch;
-
-	SpinLockAcquire(&pp_shared->mutex);
-	latch = pp_shared->launcher_latch;
-	SpinLockRelease(&pp_shared->mutex);
-
-	if (latch)
-		SetLatch(latch);
+	(void) pp_wake(&pp_shared->launcher);
 }

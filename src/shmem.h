@@ -7,17 +7,18 @@
  * Locks, in the order in which they may be taken:
  *
  *	1 PpShared.lock		LWLock: which lane is whose, and which databases are held
- *	2 a spinlock		of one of five kinds; no process ever holds two of them,
+ *	2 a spinlock		of one of six kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
- *		PpShared.mutex	the launcher's latch, settled_lsn, leases
+ *		PpShared.mutex	settled_lsn, leases
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
  *		PpQuota.mutex	what roles hold of ring and journal (quota.h)
  *		PpTally.mutex	what waits for each target (tally.h)
+ *		PpSleeper.mutex	whom to wake (nap.h)
  *
  * Who may write what, besides the locks:
- *	PpShared.launcher_latch		the launcher
+ *	PpShared.launcher			anyone who wakes it
  *	PpShared.crowded			the launcher; anyone may read it without a lock
  *	PpShared.probe				the launcher and its probes
  *	PpShared.leases				anyone who leases ids (lease.h)
@@ -31,8 +32,9 @@
  *	  idle_since, stopped,
  *	  stuck_*, rate, retry_at,
  *	  retries, retries_done,
- *	  expired_at				the worker of the lane; worker_pid and worker_latch
- *								are NULL exactly while no worker is attached
+ *	  expired_at				the worker of the lane; worker_pid is 0 exactly while no
+ *								worker is attached
+ *	PpLane.worker				anyone who wakes it
  *	PpLane.paused				the worker; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
@@ -60,10 +62,10 @@
 #include "datatype/timestamp.h"
 #include "storage/block.h"
 #include "storage/condition_variable.h"
-#include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#include "nap.h"
 #include "quota.h"
 #include "ring.h"
 #include "tally.h"
@@ -115,7 +117,6 @@ typedef struct PpLane
 	slock_t mutex;
 	pid_t worker_pid;
 	Oid worker_database; /* that it is connected to */
-	Latch *worker_latch;
 	PpWorkerState worker_state;
 	bool stopped;		/* the last worker was told to stop, and did what it could */
 	bool paused;		/* a worker has found its database paused */
@@ -145,6 +146,8 @@ typedef struct PpLane
 	PpRetry retries[PP_RETRIES];
 	uint64 letters;			/* dead letters that there are, more or less */
 	TimestampTz expired_at; /* when the worker has looked for those that are too old */
+
+	PpSleeper worker;
 
 	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
 	PpTally tally; /* what waits for each target, under a mutex of its own (tally.h) */
@@ -206,10 +209,11 @@ typedef struct PpShared
 	LWLock *lock;
 
 	slock_t mutex;
-	Latch *launcher_latch;	/* NULL: no launcher */
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 leases_used;
 	PpLease leases[PP_LEASES];
+
+	PpSleeper launcher;
 
 	bool crowded; /* lanes with work wait for a worker: take turns */
 
@@ -236,7 +240,6 @@ extern void pp_lane_wake(PpLane *lane);
 extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
 
 extern PpLease *pp_lease_find(Oid database, Oid extension);
-extern void pp_set_launcher_latch(Latch *latch);
 extern void pp_launcher_wake(void);
 
 #endif /* PP_SHMEM_H */
