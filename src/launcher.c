@@ -126,11 +126,13 @@ needs_worker(PpLane *lane, Post *post)
 	PpRingView view = pp_ring_view(&lane->ring);
 	uint64 flush_passes;
 	bool paused;
+	bool resumed;
 	bool held;
 
 	SpinLockAcquire(&lane->mutex);
 	flush_passes = lane->flush_passes;
 	paused = lane->paused;
+	resumed = lane->pause_changed; /* perhaps; who knows when to try is a worker */
 	SpinLockRelease(&lane->mutex);
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	post->database = lane->database;
@@ -150,7 +152,7 @@ needs_worker(PpLane *lane, Post *post)
 	/* what is in commit calls us when it comes */
 	return OidIsValid(post->database) && !held && !paused &&
 		   (post->was_stopped || view.head < view.tail || view.diverted || view.pass ||
-			view.passes < flush_passes);
+			view.passes < flush_passes || (resumed && pp_tally_any_parked(&lane->tally)));
 }
 
 /* How much is left of a wait that began then, in ms; the clock may have been set back. */

@@ -155,7 +155,7 @@ pp_parking_save(void)
 	hash_seq_init(&seq, keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (n < PP_RETRIES && !parked->paused)
+		if (n < PP_RETRIES && !is_paused(parked->key.target)) /* at once, when it is resumed */
 			retries[n++] = (PpRetry){.target = parked->key.target,
 									 .role = parked->key.role,
 									 .failures = parked->failures,

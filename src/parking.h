@@ -36,8 +36,7 @@ typedef struct PpParked
 {
 	PpParkedKey key;
 	bool whole;
-	bool paused; /* by persist_pause(): nobody tries */
-	bool said;	 /* in the log */
+	bool said; /* in the log */
 	int sqlstate;
 	int failures;			  /* in a row */
 	uint64 width;			  /* so many items at the next try, at most; 0: as many as fit */
