@@ -35,6 +35,7 @@ OBJS = \
 	src/show.o \
 	src/nap.o \
 	src/shmem.o \
+	src/connect.o \
 	src/extension.o \
 	src/table.o \
 	src/state.o \

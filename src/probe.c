@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "connect.h"
 #include "copied.h"
 #include "extension.h"
 #include "journal.h"
@@ -204,11 +205,7 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	}
 
-	/* as the worker does; but a template without connections stays as it is */
-	if (OidIsValid(database))
-		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	else
-		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pp_connect(database);
 
 	looking = true;
 	catcher = pp_catcher();

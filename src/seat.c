@@ -23,6 +23,7 @@
 #include "attempt.h"
 #include "clock.h"
 #include "compat.h"
+#include "connect.h"
 #include "extension.h"
 #include "failure.h"
 #include "identity.h"
@@ -187,8 +188,7 @@ pp_seat_take(int lane_number, Oid database)
 	attach(database);
 
 	pp_role_settings_note_server();
-	/* ALLOW_CONNECTIONS is for new work; what has been committed has to be written */
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	pp_connect(database);
 	pp_identity_init();
 	pp_clock_init(pp_seat.lane);
 	wait_event = pp_wait_event("PersistPipelineWorker");

@@ -23,6 +23,7 @@
  *	PpShared.probe				the launcher and its probes
  *	PpShared.leases				anyone who leases ids (lease.h)
  *	PpShared.known				whoever claims a lane or gives it back, and probes
+ *	PpShared.warned				who connects to a database (connect.h)
  *	PpShared.holds				whoever holds a database (lane.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
@@ -203,6 +204,7 @@ typedef struct PpKnown
 } PpKnown;
 
 #define PP_KNOWN 128 /* there may be more databases: then some aren't known without a lane */
+#define PP_WARNED 256
 
 typedef struct PpShared
 {
@@ -219,6 +221,9 @@ typedef struct PpShared
 
 	PpProbe probe; /* under lock */
 	PpKnown known[PP_KNOWN]; /* under lock, but for `waits` */
+
+	Oid warned[PP_WARNED]; /* databases whose start-up warnings have been told; under lock */
+	uint32 nwarned;
 
 	/*
 	 * Databases whose workers have to stay out, once for each backend that holds

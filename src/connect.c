@@ -1,0 +1,61 @@
+/*-------------------------------------------------------------------------
+ *
+ * connect.c
+ *	  Connects a process of ours to a database; see connect.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "postmaster/bgworker.h"
+#include "utils/elog.h"
+
+#include "connect.h"
+#include "shmem.h"
+
+static emit_log_hook_type previous_hook;
+
+/* True: somebody was.  From now on somebody is. */
+static bool
+was_warned(Oid database)
+{
+	bool warned = false;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PP_WARNED && !warned; i++)
+		warned = pp_shared->warned[i] == database;
+	if (!warned)
+		pp_shared->warned[pp_shared->nwarned++ % PP_WARNED] = database;
+	LWLockRelease(pp_shared->lock);
+
+	return warned;
+}
+
+static void
+drop_warning(ErrorData *error)
+{
+	if (error->elevel == WARNING)
+		error->output_to_server = false;
+	else if (previous_hook)
+		previous_hook(error);
+}
+
+/*
+ * InvalidOid: to none.  ALLOW_CONNECTIONS is for new work; what has been committed has to be
+ * written.
+ */
+void
+pp_connect(Oid database)
+{
+	if (!OidIsValid(database))
+	{
+		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+		return;
+	}
+
+	previous_hook = emit_log_hook;
+	if (was_warned(database))
+		emit_log_hook = drop_warning;
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	emit_log_hook = previous_hook;
+}

@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * connect.h
+ *	  Connects a process of ours to a database.
+ *
+ * What the server warns of then (a collation version that doesn't match, a setting that is
+ * invalid) would be told by each worker, and where they take turns one comes after the other.
+ * So it is told by the first one of a database since the server's start.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_CONNECT_H
+#define PP_CONNECT_H
+
+#include "postgres.h"
+
+extern void pp_connect(Oid database);
+
+#endif /* PP_CONNECT_H */
