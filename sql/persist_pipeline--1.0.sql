@@ -190,10 +190,10 @@ CREATE TABLE persist_pipeline_internal.persist_state (
 	system bigint NOT NULL,
 	cluster bigint NOT NULL,
 	paused boolean NOT NULL,
-	changed_at timestamptz NOT NULL
+	changed_in timestamptz NOT NULL
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_state IS
-'Internal: one row. Which installation this is, whose its files are, and whether persist_pause() or persist_resume() was called last, and when.';
+'Internal: one row. Which installation this is, whose its files are, and whether persist_pause() or persist_resume() was called last, and in which run of the server.';
 
 -- Stops of the worker (src/history.h).
 CREATE TABLE persist_pipeline_internal.persist_shutdowns (

@@ -290,12 +290,16 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 }
 
 /* When a wait of this length ends; an interval is longer than it looks. */
-static TimestampTz
+static PpSteady
 deadline_after(Interval *timeout)
 {
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   IntervalPGetDatum(timeout)));
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(timeout)));
+
+	if (TIMESTAMP_NOT_FINITE(end))
+		return TIMESTAMP_IS_NOEND(end) ? PP_NEVER : 0;
+	return pp_steady_now() + (end - now);
 }
 
 /* How many passes will have ended when all that was diverted then is settled? */
@@ -317,7 +321,7 @@ is_settled(PpLane *lane, const PpRingView *then)
 
 /* Ask the worker for everything so far; false at the deadline, or if that is paused. */
 static bool
-wait_until_settled(PpLane *lane, TimestampTz deadline)
+wait_until_settled(PpLane *lane, PpSteady deadline)
 {
 	PpRingView then = pp_ring_view(&lane->ring);
 	bool done = true;
@@ -331,7 +335,7 @@ wait_until_settled(PpLane *lane, TimestampTz deadline)
 	ConditionVariablePrepareToSleep(&lane->settled);
 	while (!is_settled(lane, &then))
 	{
-		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long ms = pp_ms_until(deadline);
 
 		if (ms <= 0 || pp_lane_is_paused(lane))
 		{
@@ -360,13 +364,13 @@ has_journal(void)
 
 /* A lane for this database; NULL: all were in use up to the deadline. */
 static PpLane *
-wait_for_lane(TimestampTz deadline)
+wait_for_lane(PpSteady deadline)
 {
 	const PpClaim *claim;
 
 	while ((claim = pp_lane_claim()) == NULL)
 	{
-		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long ms = pp_ms_until(deadline);
 
 		if (ms <= 0)
 			return NULL;
@@ -432,7 +436,7 @@ is_left_alone(PpLane *lane)
  * may be gone?  What is paused is not for it to try.
  */
 static bool
-stays_parked(PpLane *lane, Oid target, TimestampTz deadline)
+stays_parked(PpLane *lane, Oid target, PpSteady deadline)
 {
 	uint64 asked;
 	uint64 done = 0;
@@ -446,7 +450,7 @@ stays_parked(PpLane *lane, Oid target, TimestampTz deadline)
 	ConditionVariablePrepareToSleep(&lane->settled);
 	while (done < asked && is_parked(lane, target) && !is_left_alone(lane))
 	{
-		long ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long ms = pp_ms_until(deadline);
 
 		if (ms <= 0)
 			break;
@@ -470,7 +474,7 @@ Datum
 persist_flush(PG_FUNCTION_ARGS)
 {
 	PpLane *lane;
-	TimestampTz deadline;
+	PpSteady deadline;
 	XLogRecPtr lsn;
 
 	refuse_null(fcinfo, 0, "timeout");

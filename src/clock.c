@@ -20,20 +20,19 @@
 #define LEAVE_GRACE_MS 250
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
-volatile TimestampTz pp_attempt_began = 0;
-volatile TimestampTz pp_stop_requested_at = 0;
+volatile PpSteady pp_attempt_began = 0;
+volatile PpSteady pp_stop_requested_at = 0;
 
 static PpLane *clock_lane;
 static TimeoutId clock_timeout;
-static TimestampTz hold_seen_at = 0;
+static PpSteady hold_seen_at = 0;
 
 /* Is it time to end, or so many ms past that?  Also called by a signal handler. */
 static bool
 deadline_has_passed(int grace_ms)
 {
 	return pp_stop_requested_at != 0 &&
-		   TimestampDifferenceExceeds(pp_stop_requested_at, GetCurrentTimestamp(),
-									  pp_shutdown_timeout + grace_ms);
+		   pp_has_lasted(pp_stop_requested_at, (int64) pp_shutdown_timeout + grace_ms);
 }
 
 /* Does a command want us out of the database?  Also called by a signal handler. */
@@ -64,26 +63,24 @@ cut_off(PpCut why, bool for_good)
 static void
 look_at_clock(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz start;
+	PpSteady start;
 
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
 	else if (pp_clock_is_held(clock_lane))
 	{
 		if (hold_seen_at == 0)
-			hold_seen_at = now;
-		cut_off(PP_CUT_HOLD, TimestampDifferenceExceeds(hold_seen_at, now, LEAVE_GRACE_MS));
+			hold_seen_at = pp_steady_now();
+		cut_off(PP_CUT_HOLD, pp_has_lasted(hold_seen_at, LEAVE_GRACE_MS));
 	}
 
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
 	start = pp_attempt_began;
-	if (start == DT_NOEND)
+	if (start == PP_NEVER)
 		return;
-	if (TimestampDifferenceExceeds(start, now, pp_statement_timeout))
-		cut_off(PP_CUT_TIMEOUT,
-				TimestampDifferenceExceeds(start, now, pp_statement_timeout + GRACE_MS));
+	if (pp_has_lasted(start, pp_statement_timeout))
+		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) pp_statement_timeout + GRACE_MS));
 }
 
 /* Called once, by the worker of the lane. */
@@ -123,14 +120,14 @@ void
 pp_clock_begin_attempt(void)
 {
 	forgive();
-	pp_attempt_began = GetCurrentTimestamp();
+	pp_attempt_began = pp_steady_now();
 }
 
 /* What comes now may take longer. */
 void
 pp_clock_end_attempt(void)
 {
-	pp_attempt_began = DT_NOEND;
+	pp_attempt_began = PP_NEVER;
 	forgive();
 }
 

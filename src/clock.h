@@ -16,9 +16,8 @@
 
 #include <signal.h>
 
-#include "datatype/timestamp.h"
-
 #include "shmem.h"
+#include "steady.h"
 
 /* Why the worker's statement is being cancelled; set in a signal handler */
 typedef enum PpCut
@@ -30,11 +29,11 @@ typedef enum PpCut
 } PpCut;
 
 extern volatile sig_atomic_t pp_cut;
-extern volatile TimestampTz pp_attempt_began; /* what statement_timeout counts from */
+extern volatile PpSteady pp_attempt_began; /* what statement_timeout counts from */
 
 #define PP_CLOCK_MS 50 /* from one look to the next */
 
-extern volatile TimestampTz pp_stop_requested_at; /* 0: not at all; by a signal handler */
+extern volatile PpSteady pp_stop_requested_at; /* 0: not at all; by a signal handler */
 
 extern void pp_clock_init(PpLane *lane);
 extern void pp_clock_start(void);

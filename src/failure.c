@@ -162,14 +162,14 @@ try(PpWork *works, int n, Way way, PpSieve *sieve)
 			PG_RE_THROW();
 
 		error = pp_trial_catch(&catcher);
-		pp_attempt_began = DT_NOEND; /* that was its time, but not that of what comes now */
+		pp_attempt_began = PP_NEVER; /* that was its time, but not that of what comes now */
 		pp_attempt_note(NULL);
 		sieve->at = pp_batch_state;
 		pp_identity_abort();
 	}
 	PG_END_TRY();
 
-	pp_attempt_began = DT_NOEND;
+	pp_attempt_began = PP_NEVER;
 	MemoryContextSwitchTo(caller);
 	if (error == NULL)
 		pp_letterbox_report(sieve->bad, sieve->nbad);
@@ -286,7 +286,7 @@ settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
 	if (work->nrows > 1 && !work->single)
 	{
 		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
-		pp_ring_move(&lane->ring, 0, GetCurrentTimestamp());
+		pp_ring_move(&lane->ring, 0, pp_steady_now());
 		return PP_DIVIDED;
 	}
 
@@ -671,7 +671,7 @@ void
 pp_settle_parked(PpParked *parked)
 {
 	uint64 max = parked->width > 0 ? parked->width : (uint64) pp_batch_size;
-	TimestampTz began = GetCurrentTimestamp();
+	PpSteady began = pp_steady_now();
 	ErrorData *error = NULL;
 	PpSieve sieve = {0};
 	PpOutcome outcome;
@@ -683,14 +683,14 @@ pp_settle_parked(PpParked *parked)
 		pp_parking_back_off(parked, ERRCODE_LOCK_NOT_AVAILABLE, 0);
 		return;
 	}
-	pp_attempt_began = DT_NOEND; /* this is no statement of anybody's */
+	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
 	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &next);
 	if (error)
 	{
 		if (!pp_is_transient(error))
 			ReThrowError(error);
 		if (pp_cut == PP_CUT_NONE)
-			pp_parking_back_off(parked, error->sqlerrcode, (GetCurrentTimestamp() - began) / 1000);
+			pp_parking_back_off(parked, error->sqlerrcode, (pp_steady_now() - began) / 1000);
 		return;
 	}
 	if (next.n == 0 && parked->from > 0)
@@ -713,7 +713,7 @@ pp_settle_parked(PpParked *parked)
 		outcome = settle_role(next.works, next.n, false, &sieve, &error);
 	if (spent)
 		return; /* it is due for the next process */
-	spent_ms = (GetCurrentTimestamp() - began) / 1000;
+	spent_ms = (pp_steady_now() - began) / 1000;
 	if (outcome == PP_SETTLED)
 	{
 		pp_parking_advance(parked, sieve.results && sieve.results->persisted > 0);

@@ -480,7 +480,7 @@ publish(PpLane *lane, const PpPiece *piece, uint64 pos, int part, int parts, con
 {
 	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : items;
 	uint64 at = pp_ring_begin(&lane->ring, piece->role, piece->items, payload(piece),
-							  GetCurrentTimestamp());
+							  pp_steady_now());
 	PpEntry *entry = pp_ring_entry(&lane->ring, at);
 
 	entry->extension = piece->extension;
@@ -510,7 +510,7 @@ pp_handover_commit(PpHandover *handover)
 	}
 	else if (handover->diverting)
 	{
-		if (pp_ring_divert(&lane->ring, handover->items, pp_batch_size, GetCurrentTimestamp()))
+		if (pp_ring_divert(&lane->ring, handover->items, pp_batch_size, pp_steady_now()))
 			pp_lane_wake(lane);
 	}
 	else

@@ -647,7 +647,7 @@ pp_intake_count(const PpClaim *claim)
 	CommitTransactionCommand();
 	hold(&claim->lane->quota, &count.holdings);
 	if (count.items > 0)
-		pp_ring_move(ring, count.items, GetCurrentTimestamp());
+		pp_ring_move(ring, count.items, pp_steady_now());
 }
 
 /* Works that are made of parked rows, each of an item */

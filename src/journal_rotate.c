@@ -87,7 +87,7 @@ is_needed(Relation rel, const PpRetired *retired, PpWatch *watch)
 									  GetOldestNonRemovableTransactionId(rel)) ||
 		pp_horizon_is_over(watch))
 		return false;
-	return !TimestampDifferenceExceeds(retired->since, GetCurrentTimestamp(), pp_journal_retention);
+	return !pp_has_lasted(retired->since, pp_journal_retention);
 }
 
 /*
@@ -175,7 +175,7 @@ look_after_retired(Oid extension, int number, PpRetired *retired)
 
 	if (retired->since == 0)
 	{
-		retired->since = GetCurrentTimestamp();
+		retired->since = pp_steady_now();
 		retired->applied_at = InvalidTransactionId;
 		retired->from = 0;
 	}

@@ -75,13 +75,13 @@ evict(void)
 	for (int tries = 0; tries < pp_max_databases; tries++)
 	{
 		PpLane *idlest = NULL;
-		TimestampTz idle_since = 0;
+		PpSteady idle_since = 0;
 
 		for (int i = 0; i < pp_max_databases; i++)
 		{
 			PpLane *lane = pp_lane(i);
 			PpRingView view = pp_ring_view(&lane->ring);
-			TimestampTz since;
+			PpSteady since;
 
 			SpinLockAcquire(&lane->mutex);
 			since = lane->idle_since;
@@ -192,8 +192,6 @@ leave_ranges(PpLane *lane)
 static void
 assign(PpLane *lane, Oid database)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
 	lane->database = database;
 	lane->leave = is_held(database);
 
@@ -204,13 +202,13 @@ assign(PpLane *lane, Oid database)
 	lane->batches = 0;
 	lane->failed = 0;
 	lane->discarded = 0;
-	lane->idle_since = now;
+	lane->idle_since = pp_steady_now();
 	lane->stopped = false;
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
 	lane->stuck_sqlstate = 0;
-	lane->retry_at = DT_NOEND;
+	lane->retry_at = PP_NEVER;
 	lane->nretries = 0;
 	lane->letters = 0;
 	lane->expired_at = 0;
@@ -470,7 +468,7 @@ find_process(Oid database, PpLane **of)
 static bool
 wait_for_departure(Oid database)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	PpSteady start = pp_steady_now();
 	uint32 wait_event = pp_wait_event("PersistPipelineHold");
 	pid_t seen = 0;
 
@@ -488,7 +486,7 @@ wait_for_departure(Oid database)
 		/* it detaches a moment before it is no longer seen as connected */
 		if (pid == 0 && (seen == 0 || BackendPidGetProc(seen) == NULL))
 			return true;
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HOLD_WAIT_MS))
+		if (pp_has_lasted(start, HOLD_WAIT_MS))
 			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_LOOK_MS,
 						 wait_event);
@@ -734,7 +732,7 @@ pp_lane_call_pass(Oid database, uint64 items)
 		known->waits = true;
 	if (lane)
 	{
-		pp_ring_move(&lane->ring, items, GetCurrentTimestamp());
+		pp_ring_move(&lane->ring, items, pp_steady_now());
 		pp_lane_wake(lane);
 	}
 	LWLockRelease(pp_shared->lock);

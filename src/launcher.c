@@ -53,7 +53,7 @@
 typedef struct Post
 {
 	BackgroundWorkerHandle *handle; /* registered, and not known to have ended */
-	TimestampTz waiting_since;		/* 0: the lane doesn't need one */
+	PpSteady waiting_since;			/* 0: the lane doesn't need one */
 	bool was_stopped;				/* its worker was told to stop, alone */
 	Oid database;					/* whose it was when it was looked at */
 } Post;
@@ -64,13 +64,13 @@ static BackgroundWorkerHandle *probe; /* that looks into a database now */
 static Oid probed_after;			  /* how far they had got when it was started */
 static Oid probed;
 static uint64 probed_round;
-static TimestampTz probed_at;
+static PpSteady probed_at;
 
 /* Of the server's slots */
 static int refusals = 0; /* in a row */
-static TimestampTz refused_at = 0;
+static PpSteady refused_at = 0;
 static bool complained = false; /* about that, and somebody still waits */
-static TimestampTz complained_at = 0;
+static PpSteady complained_at = 0;
 
 static void
 note_stop(SIGNAL_ARGS)
@@ -155,19 +155,11 @@ needs_worker(PpLane *lane, Post *post)
 			view.passes < flush_passes || (resumed && pp_tally_any_parked(&lane->tally)));
 }
 
-/* How much is left of a wait that began then, in ms; the clock may have been set back. */
-static long
-ms_left(TimestampTz since, long wait)
-{
-	return Min(wait, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													 TimestampTzPlusMilliseconds(since, wait)));
-}
-
 /* How long the lane's next start has to wait, in ms. */
 static long
 restart_delay(PpLane *lane)
 {
-	TimestampTz last_start;
+	PpSteady last_start;
 	int starts;
 
 	SpinLockAcquire(&lane->mutex);
@@ -177,7 +169,8 @@ restart_delay(PpLane *lane)
 
 	if (starts == 0)
 		return 0;
-	return ms_left(last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3))));
+	return pp_ms_until(pp_steady_plus(
+		last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3)))));
 }
 
 /* How long to wait until the server may have a slot again, in ms. */
@@ -186,7 +179,8 @@ slot_delay(void)
 {
 	if (refusals == 0)
 		return 0;
-	return ms_left(refused_at, Min(SLOT_MAX_MS, SLOT_MIN_MS << Min(refusals - 1, 4)));
+	return pp_ms_until(
+		pp_steady_plus(refused_at, Min(SLOT_MAX_MS, SLOT_MIN_MS << Min(refusals - 1, 4))));
 }
 
 static void
@@ -195,7 +189,7 @@ complain(void)
 	if (complained)
 		return;
 	complained = true;
-	complained_at = GetCurrentTimestamp();
+	complained_at = pp_steady_now();
 	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				  errmsg("no background worker slot is free for persist_pipeline"),
 				  errdetail("Items wait in the ring until one is."),
@@ -223,7 +217,7 @@ start_process(const char *type, const char *function, int argument, Oid database
 
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		refused_at = GetCurrentTimestamp();
+		refused_at = pp_steady_now();
 		refusals++;
 		return NULL;
 	}
@@ -237,7 +231,7 @@ start_worker(int number)
 {
 	PpLane *lane = pp_lane(number);
 	Post *post = &posts[number];
-	TimestampTz now = GetCurrentTimestamp();
+	PpSteady now = pp_steady_now();
 
 	post->handle =
 		start_process("persist_pipeline worker", "pp_worker_main", number, post->database);
@@ -277,9 +271,9 @@ start_probe(int running, bool *waits)
 	/* the last one didn't get anywhere */
 	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after &&
 		next.round == probed_round)
-		delay = ms_left(probed_at, RESTART_MAX_MS);
+		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MAX_MS));
 	else if (probed_at != 0 && OidIsValid(next.database) && next.database == probed)
-		delay = ms_left(probed_at, RESTART_MIN_MS);
+		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MIN_MS));
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
@@ -292,7 +286,7 @@ start_probe(int running, bool *waits)
 	probed_after = next.after;
 	probed = next.database;
 	probed_round = next.round;
-	probed_at = GetCurrentTimestamp();
+	probed_at = pp_steady_now();
 	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
 	return probe ? -1 : Max(slot_delay(), 1);
 }
@@ -321,17 +315,16 @@ sooner(long a, long b)
 static long
 retry_delay(PpLane *lane, Post *post)
 {
-	TimestampTz retry_at;
+	PpSteady retry_at;
 	bool paused;
 
 	SpinLockAcquire(&lane->mutex);
 	retry_at = lane->retry_at;
 	paused = lane->paused;
 	SpinLockRelease(&lane->mutex);
-	if (retry_at == DT_NOEND || paused || !OidIsValid(post->database) || pp_is_held(post->database))
+	if (retry_at == PP_NEVER || paused || !OidIsValid(post->database) || pp_is_held(post->database))
 		return -1;
-	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at),
-			   Max(restart_delay(lane), 0));
+	return Max(pp_ms_until(retry_at), restart_delay(lane));
 }
 
 /* What a lane needs; returns the ms until its start is due, 0: now, -1: none is. */
@@ -345,14 +338,14 @@ look_at(int number, int *running)
 	if (has_worker(lane, post))
 		(*running)++;
 	else if (needs_worker(lane, post))
-		delay = Max(restart_delay(lane), 0);
+		delay = restart_delay(lane);
 	else
 		delay = retry_delay(lane, post);
 
 	if (delay < 0)
 		post->waiting_since = 0;
 	else if (post->waiting_since == 0)
-		post->waiting_since = GetCurrentTimestamp();
+		post->waiting_since = pp_steady_now();
 	return delay;
 }
 
@@ -406,7 +399,7 @@ start_workers(void)
 	if (number < 0 && slot_delay() <= 0)
 	{
 		refusals = 0;
-		if (TimestampDifferenceExceeds(complained_at, GetCurrentTimestamp(), COMPLAINT_MS))
+		if (pp_has_lasted(complained_at, COMPLAINT_MS))
 			complained = false;
 	}
 	else if (running < pp_max_workers)
@@ -507,23 +500,20 @@ report_lost(int except)
 static void
 finish(uint32 wait_event)
 {
-	TimestampTz early_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EARLY_MS);
-	TimestampTz until =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pp_shutdown_timeout + STOP_GRACE_MS);
+	PpSteady early_until = pp_steady_in(EARLY_MS);
+	PpSteady until = pp_steady_in((int64) pp_shutdown_timeout + STOP_GRACE_MS);
 	bool pending;
 	int needy;
 
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		PpSteady now = pp_steady_now();
 		bool early = now < early_until; /* whoever wakes us may not be the last one */
 
 		needy = close_lanes(early, &pending);
 		if (needy >= 0 || !pending || now >= until)
 			break;
-		(void) pp_nap(&pp_shared->launcher,
-					  TimestampDifferenceMilliseconds(now, early ? early_until : until),
-					  wait_event);
+		(void) pp_nap(&pp_shared->launcher, pp_ms_until(early ? early_until : until), wait_event);
 		CHECK_FOR_INTERRUPTS();
 	}
 

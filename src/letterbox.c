@@ -341,7 +341,7 @@ typedef struct Report
 
 static Report reports[MAX_REPORTS];
 static int nreports = 0;
-static TimestampTz reports_since;
+static PpSteady reports_since;
 
 /* A line for the items of one target that have failed alike. */
 static void
@@ -421,9 +421,9 @@ pp_letterbox_report(const PpBad *bad, uint64 n)
 	if (n == 0)
 		return;
 	if (nreports == 0)
-		reports_since = GetCurrentTimestamp();
+		reports_since = pp_steady_now();
 	for (uint64 i = 0; i < n; i++)
 		add_to_reports(&bad[i]);
-	if (TimestampDifferenceExceeds(reports_since, GetCurrentTimestamp(), REPORT_MS))
+	if (pp_has_lasted(reports_since, REPORT_MS))
 		pp_letterbox_say();
 }

@@ -94,9 +94,8 @@ pp_nap(PpSleeper *sleeper, long ms, uint32 wait_event)
 	woken = sleeper->woken;
 	SpinLockRelease(&sleeper->mutex);
 	if (!woken && !woken_by_signal)
-		events =
-			WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
-					  Min(ms, INT_MAX), wait_event);
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0),
+						   Min(ms, INT_MAX), wait_event);
 	ResetLatch(MyLatch);
 
 	/* before the caller looks */

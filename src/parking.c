@@ -104,10 +104,10 @@ load_row(const PpParkedRow *row, void *arg)
 	note_place(parked, row->pos, row->part);
 	if (row->misfit_since != 0)
 	{
-		parked->misfit_since = row->misfit_since;
+		parked->misfit_since = pp_steady_from_day(row->misfit_since);
 		parked->noted = true;
 	}
-	parked->retry_at = GetCurrentTimestamp();
+	parked->retry_at = pp_steady_now();
 	return true;
 }
 
@@ -271,13 +271,13 @@ pp_parking_waits_for_lock(void)
 }
 
 /* Twice as long each time, and never quite the same. */
-static TimestampTz
+static PpSteady
 next_try(int failures, long longest_ms, long spent_ms)
 {
 	long ms = Min(longest_ms, RETRY_MIN_MS << Min(failures, 10));
 
 	ms = ms * 3 / 4 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(ms, SPENT_FACTOR * spent_ms));
+	return pp_steady_in(Max(ms, SPENT_FACTOR * spent_ms));
 }
 
 /* Move rows to the parked table, in the current transaction. */
@@ -426,8 +426,7 @@ pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width)
 	if (parked == NULL)
 		return;
 	parked->width = width;
-	parked->retry_at = TimestampTzPlusMilliseconds(
-		GetCurrentTimestamp(), (long) SPENT_FACTOR * timeouts * pp_statement_timeout);
+	parked->retry_at = pp_steady_in((int64) SPENT_FACTOR * timeouts * pp_statement_timeout);
 }
 
 /* Some of its items have been settled; and not only by becoming dead letters. */
@@ -440,7 +439,7 @@ pp_parking_advance(PpParked *parked, bool landed)
 	parked->noted = false; /* it was with the first of them */
 	if (parked->width > 0)
 		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
-	parked->retry_at = GetCurrentTimestamp();
+	parked->retry_at = pp_steady_now();
 }
 
 /* None of its items is left; not in a transaction. */
@@ -464,7 +463,7 @@ pp_parking_end(PpParked *parked)
 	while ((other = hash_seq_search(&seq)) != NULL)
 	{
 		if (other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
-			other->retry_at = GetCurrentTimestamp();
+			other->retry_at = pp_steady_now();
 	}
 }
 
@@ -491,16 +490,16 @@ pp_parking_due(void)
 {
 	PpParked *next = first();
 
-	return next && next->retry_at <= GetCurrentTimestamp() ? next : NULL;
+	return next && next->retry_at <= pp_steady_now() ? next : NULL;
 }
 
-/* When is the next one to be tried again?  DT_NOEND: there is none. */
-TimestampTz
+/* When is the next one to be tried again?  PP_NEVER: there is none. */
+PpSteady
 pp_parking_next(void)
 {
 	PpParked *next = first();
 
-	return next ? next->retry_at : DT_NOEND;
+	return next ? next->retry_at : PP_NEVER;
 }
 
 /* Somebody asks for them: the locks that they wait for may be gone, and that costs little. */
@@ -514,7 +513,7 @@ pp_parking_hurry(void)
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		if (parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
-			parked->retry_at = GetCurrentTimestamp();
+			parked->retry_at = pp_steady_now();
 	}
 }
 
@@ -525,7 +524,7 @@ pp_parking_begin_grace(Oid target, Oid role)
 	PpParked *parked = enter(target, role);
 
 	if (parked->misfit_since == 0)
-		parked->misfit_since = GetCurrentTimestamp();
+		parked->misfit_since = pp_steady_now();
 }
 
 /*
@@ -539,7 +538,7 @@ pp_parking_note_grace(PpParked *parked, const PpRow *first)
 	PpTable table = pp_parked_open(claim->extension);
 
 	pp_parked_append(&table, first->item, parked->key.role, first->pos, first->part,
-					 first->parked_at, parked->misfit_since);
+					 first->parked_at, pp_steady_to_day(parked->misfit_since));
 	pp_table_close(&table);
 }
 
@@ -549,10 +548,8 @@ pp_parking_grace_is_over(Oid target, Oid role)
 {
 	PpParked *parked = find(target, role);
 
-	return pp_misfit_timeout == 0 ||
-		   (parked && parked->misfit_since != 0 &&
-			TimestampDifferenceExceeds(parked->misfit_since, GetCurrentTimestamp(),
-									   pp_misfit_timeout));
+	return pp_misfit_timeout == 0 || (parked && parked->misfit_since != 0 &&
+									  pp_has_lasted(parked->misfit_since, pp_misfit_timeout));
 }
 
 /* Which targets are paused?  In the current transaction. */
@@ -573,7 +570,7 @@ pp_parking_look_for_pauses(void)
 		if (is_paused(parked->key.target))
 			pp_tally_set_reason(&claim->lane->tally, parked->key.target, PAUSED);
 		else if (list_member_oid(before, parked->key.target))
-			parked->retry_at = GetCurrentTimestamp();
+			parked->retry_at = pp_steady_now();
 	}
 	list_free(before);
 }

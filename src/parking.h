@@ -20,8 +20,6 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
 #include "lane.h"
 #include "results.h"
 #include "statement.h"
@@ -42,9 +40,9 @@ typedef struct PpParked
 	uint64 width;			  /* so many items at the next try, at most; 0: as many as fit */
 	uint64 from;			  /* its items have no lower pos, as far as we know ... */
 	uint32 part;			  /* ... nor, with that one, a lower part */
-	TimestampTz misfit_since; /* it takes none of its items; 0: that isn't so */
+	PpSteady misfit_since;	  /* it takes none of its items; 0: that isn't so */
 	bool noted;				  /* that is, with its first item; if not, next time */
-	TimestampTz retry_at;	  /* DT_NOEND: when somebody says so */
+	PpSteady retry_at;		  /* PP_NEVER: when somebody says so */
 } PpParked;
 
 extern void pp_parking_init(const PpClaim *claim);
@@ -63,7 +61,7 @@ extern void pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width);
 extern void pp_parking_advance(PpParked *parked, bool landed);
 extern void pp_parking_end(PpParked *parked);
 extern PpParked *pp_parking_due(void);
-extern TimestampTz pp_parking_next(void);
+extern PpSteady pp_parking_next(void);
 extern void pp_parking_hurry(void);
 extern void pp_parking_begin_grace(Oid target, Oid role);
 extern void pp_parking_note_grace(PpParked *parked, const PpRow *first);

@@ -35,7 +35,7 @@ pp_is_paused(Oid extension)
 {
 	PpState state = pp_state_get(extension);
 
-	return state.paused || (pp_start_paused && state.changed_at < PgStartTime);
+	return state.paused || (pp_start_paused && state.changed_in != PgStartTime);
 }
 
 void

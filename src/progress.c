@@ -15,10 +15,10 @@
 #define RATE_SECONDS 0.5 /* that the rate is measured over, at least */
 #define LINE_MS 10000	 /* until the first line; the next ones take longer and longer */
 
-static TimestampTz measured_at = 0; /* 0: it is idle, and nothing is to be measured */
-static uint64 measured_items;		/* that were settled then */
-static TimestampTz behind_since = 0;
-static int next_line_ms;
+static PpSteady measured_at = 0; /* 0: it is idle, and nothing is to be measured */
+static uint64 measured_items;	 /* that were settled then */
+static PpSteady behind_since = 0;
+static int64 next_line_ms;
 
 static uint64
 settled_items(PpLane *lane)
@@ -32,12 +32,12 @@ pp_progress_begin(PpLane *lane)
 {
 	if (measured_at != 0)
 		return;
-	measured_at = GetCurrentTimestamp();
+	measured_at = pp_steady_now();
 	measured_items = settled_items(lane);
 }
 
 static void
-measure(PpLane *lane, TimestampTz now)
+measure(PpLane *lane, PpSteady now)
 {
 	double seconds = (now - measured_at) / 1e6;
 	uint64 items = settled_items(lane);
@@ -55,7 +55,7 @@ measure(PpLane *lane, TimestampTz now)
 void
 pp_progress_note(PpLane *lane, const char *database_name)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	PpSteady now = pp_steady_now();
 	PpRingView view = pp_ring_view(&lane->ring);
 	uint64 pending = pp_ring_pending(&view);
 
@@ -70,7 +70,7 @@ pp_progress_note(PpLane *lane, const char *database_name)
 		behind_since = now;
 		next_line_ms = LINE_MS;
 	}
-	if (!TimestampDifferenceExceeds(behind_since, now, next_line_ms))
+	if (!pp_has_lasted(behind_since, next_line_ms))
 		return;
 	next_line_ms *= 2;
 	ereport(LOG,

@@ -100,7 +100,7 @@ typedef struct PpEntry
 	uint64 length;		/* of the payload alone */
 	uint32 items;		/* number of items in the payload */
 	uint32 settled;		/* how many of them, the first ones, are settled */
-	int64 published_at; /* TimestampTz of the commit */
+	int64 published_at; /* the time of the commit, of a clock of the caller's */
 	uint32 part;		/* which of its transaction's entries, from 0 */
 	uint32 parts;		/* how many its transaction has: one for each run of a role */
 	Oid extension;		/* the installation that its items were handed to */
@@ -134,7 +134,7 @@ typedef struct PpRing
 	bool recovering;	   /* the journal may have rows from before */
 	uint64 base;		   /* they are below that */
 	bool diverted;		   /* the journal has what isn't in the ring */
-	int64 diverted_at;	   /* since then (TimestampTz) */
+	int64 diverted_at;	   /* since then, by the same clock */
 	bool pass;			   /* the worker makes a pass */
 	uint64 mark;		   /* of the pass */
 	uint64 boundary;	   /* of the pass */

@@ -48,7 +48,7 @@ request_stop(SIGNAL_ARGS)
 	int save_errno = errno;
 
 	if (pp_stop_requested_at == 0)
-		pp_stop_requested_at = GetCurrentTimestamp();
+		pp_stop_requested_at = pp_steady_now();
 	ShutdownRequestPending = true;
 	if (stop_closes && !pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
 		pp_ring_close_at_once(stop_closes);
@@ -115,8 +115,7 @@ pp_seat_top_up_ids(void)
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
 	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
 
-	if (!OidIsValid(pp_seat.claim.extension) ||
-		!(few_positions || pp_lease_is_low(&pp_seat.claim)))
+	if (!OidIsValid(pp_seat.claim.extension) || !(few_positions || pp_lease_is_low(&pp_seat.claim)))
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -180,7 +179,7 @@ pp_seat_take(int lane_number, Oid database)
 
 	pp_seat.lane = pp_lane(lane_number);
 	pp_am_worker = true;
-	pp_seat.since = GetCurrentTimestamp();
+	pp_seat.since = pp_steady_now();
 	pqsignal(SIGTERM, request_stop);
 	pqsignal(SIGHUP, pp_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */

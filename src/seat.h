@@ -16,7 +16,7 @@ typedef struct PpSeat
 	PpClaim claim; /* to the lane; stale: it is another database's now */
 	char *database_name;
 	MemoryContext batch_context; /* reset for each batch */
-	TimestampTz since;
+	PpSteady since;
 	bool is_rescuer;   /* the launcher, in the middle of a stop */
 	bool given_back;   /* the lane isn't ours any more */
 	bool came_to_stop; /* what a stop can do has been done */

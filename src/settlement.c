@@ -120,7 +120,7 @@ at_commit(void)
 	if (committing.results)
 		pp_results_tell(committing.results, &lane->tally);
 	else
-		pp_ring_move(&lane->ring, opened, GetCurrentTimestamp());
+		pp_ring_move(&lane->ring, opened, pp_steady_now());
 	give_shares();
 	for (int i = 0; i < committing.n; i++)
 	{

@@ -86,7 +86,7 @@ init_lane(PpLane *lane)
 	pp_sleeper_init(&lane->worker);
 	pp_quota_init(&lane->quota);
 	pp_tally_init(&lane->tally);
-	lane->retry_at = DT_NOEND;
+	lane->retry_at = PP_NEVER;
 	/* its worker keeps room for the largest item that a trigger may enqueue */
 	pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 }

@@ -60,7 +60,6 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
-#include "datatype/timestamp.h"
 #include "storage/block.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
@@ -69,6 +68,7 @@
 #include "nap.h"
 #include "quota.h"
 #include "ring.h"
+#include "steady.h"
 #include "tally.h"
 
 typedef enum PpWorkerState
@@ -92,7 +92,7 @@ typedef struct PpIdRange
 typedef struct PpRetired
 {
 	TransactionId applied_at; /* all its rows were deleted before this one */
-	TimestampTz since;		  /* 0: it isn't retired */
+	PpSteady since;			  /* 0: it isn't retired */
 	BlockNumber from;		  /* until there all rows have been deleted */
 } PpRetired;
 
@@ -105,7 +105,7 @@ typedef struct PpRetry
 	Oid role;
 	int failures;
 	int sqlstate;
-	TimestampTz retry_at;
+	PpSteady retry_at;
 } PpRetry;
 
 #define PP_RETRIES 64
@@ -123,7 +123,7 @@ typedef struct PpLane
 	bool paused;		/* a worker has found its database paused */
 	bool pause_changed; /* ... or not, but that may have changed: look again */
 	int starts;			/* in a row that came to nothing */
-	TimestampTz last_start;
+	PpSteady last_start;
 	uint64 flush_passes; /* the same, until so many passes have ended */
 	uint64 flush_to;	 /* write without delay up to this ring position */
 	uint64 batches;		 /* transactions that settled items */
@@ -131,8 +131,8 @@ typedef struct PpLane
 	uint64 failed;		 /* items that could not be inserted */
 	uint64 discarded;	 /* items that went with their extension */
 	PpRetired retired[PP_JOURNALS];
-	TimestampTz idle_since; /* when the worker last found nothing to do */
-	Oid ids_of;				/* the installation that the ranges below are of */
+	PpSteady idle_since; /* when the worker last found nothing to do */
+	Oid ids_of;			 /* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
@@ -140,13 +140,13 @@ typedef struct PpLane
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
-	TimestampTz retry_at;	/* parked items are to be tried again; DT_NOEND: there are none */
-	uint64 retries_asked;	/* by persist_flush: those that wait for a lock, too ... */
-	uint64 retries_done;	/* ... and what was due then has been tried */
-	int nretries;			/* so many are known: the next worker's */
+	PpSteady retry_at; /* parked items are to be tried again; PP_NEVER: there are none */
+	uint64 retries_asked; /* by persist_flush: those that wait for a lock, too ... */
+	uint64 retries_done;  /* ... and what was due then has been tried */
+	int nretries;		  /* so many are known: the next worker's */
 	PpRetry retries[PP_RETRIES];
-	uint64 letters;			/* dead letters that there are, more or less */
-	TimestampTz expired_at; /* when the worker has looked for those that are too old */
+	uint64 letters;		 /* dead letters that there are, more or less */
+	PpSteady expired_at; /* when the worker has looked for those that are too old */
 
 	PpSleeper worker;
 

@@ -31,7 +31,7 @@ enum
 	COLUMN_SYSTEM,
 	COLUMN_CLUSTER,
 	COLUMN_PAUSED,
-	COLUMN_CHANGED_AT,
+	COLUMN_CHANGED_IN,
 	COLUMNS
 };
 
@@ -47,7 +47,7 @@ find_row(Relation rel, HeapTuple *tuple)
 static PpState
 read_row(Relation rel)
 {
-	PpState state = {.changed_at = DT_NOBEGIN};
+	PpState state = {.changed_in = DT_NOBEGIN};
 	HeapTuple tuple;
 	SysScanDesc scan = find_row(rel, &tuple);
 
@@ -62,7 +62,7 @@ read_row(Relation rel)
 						  .system = DatumGetInt64(values[COLUMN_SYSTEM]),
 						  .cluster = DatumGetInt64(values[COLUMN_CLUSTER]),
 						  .paused = DatumGetBool(values[COLUMN_PAUSED]),
-						  .changed_at = DatumGetTimestampTz(values[COLUMN_CHANGED_AT])};
+						  .changed_in = DatumGetTimestampTz(values[COLUMN_CHANGED_IN])};
 	}
 	systable_endscan(scan);
 	return state;
@@ -77,7 +77,7 @@ put_row(PpTable *table, const PpState *state)
 					  [COLUMN_SYSTEM] = Int64GetDatum(state->system),
 					  [COLUMN_CLUSTER] = Int64GetDatum(state->cluster),
 					  [COLUMN_PAUSED] = BoolGetDatum(state->paused),
-					  [COLUMN_CHANGED_AT] = TimestampTzGetDatum(state->changed_at)};
+					  [COLUMN_CHANGED_IN] = TimestampTzGetDatum(state->changed_in)};
 	bool nulls[COLUMNS] = {false};
 	HeapTuple old;
 	SysScanDesc scan = find_row(table->rel, &old);
@@ -224,7 +224,7 @@ pp_state_set_paused(Oid extension, bool paused)
 	PpTable table = lock_state(extension, &state);
 
 	state.paused = paused;
-	state.changed_at = GetCurrentTimestamp();
+	state.changed_in = PgStartTime;
 	put_row(&table, &state);
 	pp_table_close(&table);
 }

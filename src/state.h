@@ -38,7 +38,7 @@ typedef struct PpState
 	uint64 system;
 	uint64 cluster;
 	bool paused;
-	TimestampTz changed_at; /* paused, or resumed */
+	TimestampTz changed_in; /* the start of the server that was to pause or resume it */
 } PpState;
 
 extern void pp_state_begin(Oid extension);

@@ -214,13 +214,12 @@ look_after_letters(void)
 {
 	static bool waits = false;
 	PpLane *lane = claim->lane;
-	TimestampTz now = GetCurrentTimestamp();
 	bool is_time;
 
 	SpinLockAcquire(&lane->mutex);
-	is_time = TimestampDifferenceExceeds(lane->expired_at, now, EXPIRE_MS);
+	is_time = pp_has_lasted(lane->expired_at, EXPIRE_MS);
 	if (is_time)
-		lane->expired_at = now;
+		lane->expired_at = pp_steady_now();
 	SpinLockRelease(&lane->mutex);
 	if (is_time)
 		look_after(expire, &waits);
@@ -230,12 +229,11 @@ static void
 look_after_layouts(void)
 {
 	static bool waits = false;
-	static TimestampTz watched_at = 0; /* by this worker */
-	TimestampTz now = GetCurrentTimestamp();
+	static PpSteady watched_at = 0; /* by this worker */
 
-	if (!layouts_watch.begun && TimestampDifferenceExceeds(watched_at, now, EXPIRE_MS))
+	if (!layouts_watch.begun && pp_has_lasted(watched_at, EXPIRE_MS))
 	{
-		watched_at = now;
+		watched_at = pp_steady_now();
 		look_after(watch_layouts, &waits);
 	}
 	if (layouts_watch.begun && is_empty() && pp_horizon_is_over(&layouts_watch))

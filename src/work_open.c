@@ -76,7 +76,7 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 
 		if (!pp_journals_have(journals, &work->rows[i]))
 		{
-			pp_ring_move(&claim->lane->ring, 0, GetCurrentTimestamp());
+			pp_ring_move(&claim->lane->ring, 0, pp_steady_now());
 			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 							errmsg("the journal has been rewritten")));
 		}

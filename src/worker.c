@@ -68,10 +68,10 @@ recover(void)
 }
 
 /* When are parked items to be tried again?  The launcher has to know, too. */
-static TimestampTz
+static PpSteady
 tell_next_retry(void)
 {
-	TimestampTz next = pp_parking_next();
+	PpSteady next = pp_parking_next();
 
 	SpinLockAcquire(&lane->mutex);
 	lane->retry_at = next;
@@ -97,8 +97,7 @@ has_to_leave(void)
 	if (!others_wait())
 		return false;
 	view = pp_ring_view(&lane->ring);
-	return !pp_intake_is_pending(&view) ||
-		   TimestampDifferenceExceeds(pp_seat.since, GetCurrentTimestamp(), TURN_MS);
+	return !pp_intake_is_pending(&view) || pp_has_lasted(pp_seat.since, TURN_MS);
 }
 
 static void
@@ -117,8 +116,7 @@ reload_settings(void)
 static void
 sleep_idle(PpRingView view)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz retry_at = tell_next_retry();
+	PpSteady retry_at = tell_next_retry();
 	bool journal_waits;
 
 	MemoryContextReset(pp_seat.batch_context); /* the last one may have been large */
@@ -134,7 +132,7 @@ sleep_idle(PpRingView view)
 	if (worked)
 	{
 		SpinLockAcquire(&lane->mutex);
-		lane->idle_since = now;
+		lane->idle_since = pp_steady_now();
 		SpinLockRelease(&lane->mutex);
 		worked = false;
 	}
@@ -146,13 +144,13 @@ sleep_idle(PpRingView view)
 			(void) pp_seat_nap(PP_WORKER_IDLE,
 							   NOBODY_MS); /* somebody is in the middle of a commit */
 	}
-	else if (journal_waits && retry_at > TimestampTzPlusMilliseconds(now, ROTATE_WAIT_MS))
+	else if (journal_waits && retry_at > pp_steady_in(ROTATE_WAIT_MS))
 	{
 		if (!pp_seat_nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
-	else if (retry_at != DT_NOEND)
-		(void) pp_seat_nap(PP_WORKER_RETRYING, TimestampDifferenceMilliseconds(now, retry_at));
+	else if (retry_at != PP_NEVER)
+		(void) pp_seat_nap(PP_WORKER_RETRYING, pp_ms_until(retry_at));
 	else if (!pp_seat_nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
 		pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
 }
@@ -207,7 +205,7 @@ static void
 back_off(const ErrorData *error)
 {
 	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(pp_seat.failures, 10));
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	PpSteady until = pp_steady_in(ms);
 	long left;
 
 	if (pp_cut == PP_CUT_HOLD)
@@ -220,8 +218,7 @@ back_off(const ErrorData *error)
 						pp_seat.database_name, unpack_sql_state(error->sqlerrcode)),
 				 errdetail("Its items wait.")));
 
-	while (!has_to_leave() &&
-		   (left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until)) > 0)
+	while (!has_to_leave() && (left = pp_ms_until(until)) > 0)
 	{
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
@@ -243,7 +240,7 @@ take_works(PpWork **works, int *nworks)
 	PpCatcher catcher = pp_catcher();
 	ErrorData *volatile error = NULL;
 
-	pp_attempt_began = DT_NOEND; /* it is no statement of anybody's */
+	pp_attempt_began = PP_NEVER; /* it is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
 	pp_clock_start();
@@ -335,7 +332,7 @@ write_batch(PpRingView view)
 static bool
 is_due(PpRingView view, long *ms)
 {
-	TimestampTz oldest = DT_NOEND;
+	PpSteady oldest = PP_NEVER;
 	uint64 flush_to;
 	uint64 flush_passes;
 
@@ -355,8 +352,7 @@ is_due(PpRingView view, long *ms)
 		oldest = pp_ring_entry(&lane->ring, view.head)->published_at;
 	if (view.diverted)
 		oldest = Min(oldest, view.diverted_at);
-	*ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										  TimestampTzPlusMilliseconds(oldest, pp_flush_interval));
+	*ms = pp_ms_until(pp_steady_plus(oldest, pp_flush_interval));
 	return *ms <= 0;
 }
 
@@ -398,7 +394,7 @@ answer_flush(uint64 asked)
 static void
 retry_parked(void)
 {
-	TimestampTz began = GetCurrentTimestamp();
+	PpSteady began = pp_steady_now();
 	uint64 asked = hurry_for_flush();
 	PpParked *parked;
 
@@ -417,7 +413,7 @@ retry_parked(void)
 		pp_upkeep_batch();
 		MemoryContextSwitchTo(pp_seat.batch_context);
 		if (ShutdownRequestPending || has_to_leave() || pp_seat_may_be_paused() ||
-			TimestampDifferenceExceeds(began, GetCurrentTimestamp(), RETRYING_MS))
+			pp_has_lasted(began, RETRYING_MS))
 			break;
 	}
 	answer_flush(asked);
@@ -437,9 +433,7 @@ take_turn(void)
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.settled + pp_batch_size,
 						view.head + lane->ring.size / 2))
-			pp_seat_nap(
-				PP_WORKER_GATHERING,
-				Min(ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pp_parking_next())));
+			pp_seat_nap(PP_WORKER_GATHERING, Min(ms, pp_ms_until(pp_parking_next())));
 	}
 	else if (!write_batch(view))
 	{
@@ -565,7 +559,7 @@ stop(void)
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
 	pp_seat.came_to_stop = true;
-	report.seconds = (GetCurrentTimestamp() - pp_stop_requested_at) / 1e6;
+	report.seconds = (pp_steady_now() - pp_stop_requested_at) / 1e6;
 	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
 	pgstat_report_stat(true);
@@ -621,7 +615,7 @@ void
 pp_worker_rescue(int lane_number)
 {
 	pp_seat.is_rescuer = true;
-	pp_stop_requested_at = GetCurrentTimestamp();
+	pp_stop_requested_at = pp_steady_now();
 	pp_seat_take(lane_number, pp_lane_database(pp_lane(lane_number)));
 	lane = pp_seat.lane;
 	stop();

@@ -55,7 +55,7 @@ sub parking_node
 		deadlock_timeout => "'10s'",
 		restart_after_crash => 'on',
 		%settings);
-	$node->safe_psql('postgres', $parking_tools);
+	$node->safe_psql('postgres', $parking_tools) if !$settings{no_start};
 	return $node;
 }
 
