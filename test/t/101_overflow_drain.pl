@@ -27,9 +27,10 @@ my $node = pp_node(
 	'overflow_drain',
 	'persist_pipeline.flush_interval' => "'10ms'",
 	'persist_pipeline.journal_limit' => "'64GB'",
-	'persist_pipeline.lock_timeout' => "'5s'",
+	'persist_pipeline.lock_timeout' => 0,    # nothing is parked, however long a lock is held
 	'persist_pipeline.ring_size' => "'256kB'",
 	'persist_pipeline.role_quota' => 100,
+	'persist_pipeline.statement_timeout' => 0,
 	'persist_pipeline.worker_idle_timeout' => 0,
 	autovacuum => 'off',
 	checkpoint_timeout => "'1h'",
@@ -135,7 +136,7 @@ sub drain
 	is(one_value($dbh, "SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY ctid) AS before FROM t) AS q WHERE n <= before"),
 		0, "$name: in order");
 	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
-	is(one_value($dbh, "SELECT persist_flush()"), 1, "$name: and nothing is left");
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, "$name: and nothing is left");
 	note sprintf '%s: %d items in %.2f s, %.0f per second; seen to be under way %d times', $name, $items, $seconds, $items / $seconds, $seen;
 
 	my @lines = log_since($node, $from, qr/LOG:  persist_pipeline worker for database "postgres" is catching up/);
@@ -182,16 +183,25 @@ $dbh->do("TRUNCATE t");
 		[], 'progress: items_pending is right, also while the worker looks for them');
 	cmp_ok(queue('journal_bytes'), '>', 10_000 * $items, 'progress: journal_bytes, too');
 	$locker->commit;
-	ok( eval { wait_for("diverted AND items_pending BETWEEN 1 AND $items - 1 AND journal_bytes > 0 AND rate BETWEEN 1 AND 10000 AND time_left > '0 s'"); 1 },
-		'progress: rate and time_left are known while it drains');
-	my ($rate, $left, $pending, $bytes) =
-	  $dbh->selectrow_array("SELECT rate, extract(epoch FROM time_left), items_pending, journal_bytes FROM persist_queue");
+	my $released = time;
+	my $progress = eval {
+		wait_until(
+			'progress',
+			sub {
+				$dbh->selectrow_arrayref(
+					"SELECT rate, extract(epoch FROM time_left), items_pending, journal_bytes FROM persist_queue WHERE diverted"
+					  . " AND items_pending BETWEEN 1 AND $items - 1 AND journal_bytes > 0 AND rate BETWEEN 1 AND 10000 AND time_left > '0 s'");
+			});
+	};
+	ok($progress, 'progress: rate and time_left are known while it drains');
+	my ($rate, $left, $pending, $bytes) = @{ $progress || [ 0, 0, 0, 0 ] };
 	note sprintf 'progress: %d items and %d bytes left, %.0f per second, %.2f s left', $pending, $bytes, $rate, $left;
 	cmp_ok(abs($rate * $left - $pending), '<', 1, 'progress: and fit to each other');
-	is(one_value($dbh, "SELECT persist_flush()"), 1, 'progress: flushed');
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'progress: flushed');
+	my $seconds = time - $released;
 	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
 	my @lines = log_since($node, $from, qr/LOG:  .*"postgres" is catching up: \d+ items wait, \d+ are written per second/);
-	is(scalar @lines, $full ? 1 : 0, 'progress: a line in the log, where it takes more than 10 s');
+	is(@lines > 0 ? 1 : 0, $full ? 1 : 0, 'progress: a line in the log, where it takes more than 10 s') if $full || $seconds < 10;
 	note "progress: $_" foreach @lines;
 	$dbh->do("ALTER SYSTEM RESET persist_pipeline.batch_size");
 	$dbh->do("SELECT pg_reload_conf()");
@@ -227,12 +237,12 @@ $dbh->do("TRUNCATE t");
 	is(queue('items_pending'), $others, 'own lock: what others have enqueued waits');
 	my $commit = seconds_of(sub { $producer->commit });
 	$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) });
-	is(one_value($dbh, "SELECT persist_flush()"), 1, 'own lock: flushed');
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'own lock: flushed');
 	note sprintf 'own lock: %d items in calls of at most %.3f s, and a COMMIT of %.3f s; %d of others in calls of at most %.3f s',
 	  $items, $slowest, $commit, $others, $slowest_other;
-	cmp_ok($slowest, '<', 1, 'own lock: no call waits');
-	cmp_ok($commit, '<', 3, 'own lock: nor does the COMMIT');
-	cmp_ok($slowest_other, '<', 1, 'own lock: nor does anybody else');
+	is_quick($slowest, 1, 'own lock: no call waits');
+	is_quick($commit, 3, 'own lock: nor does the COMMIT');
+	is_quick($slowest_other, 1, 'own lock: nor does anybody else');
 	is( one_value($dbh, "SELECT string_agg(format('%s %s', w, ok), ', ' ORDER BY w) FROM"
 			  . " (SELECT w, array_agg(n ORDER BY ins) = array(SELECT generate_series(1, CASE w WHEN 1 THEN $items ELSE $others END)) AS ok"
 			  . "  FROM o GROUP BY w) AS q"),
@@ -259,9 +269,9 @@ $dbh->do("TRUNCATE t");
 	}
 	is(queue('diverted'), 1, 'locked: the ring is diverted');
 	cmp_ok(queue('ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
-	cmp_ok($slowest, '<', 1, 'locked: no call waits for the worker');
+	is_quick($slowest, 1, 'locked: no call waits for the worker');
 	$lock->commit;
-	is(one_value($dbh, "SELECT persist_flush()"), 1, 'locked: flushed');
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'locked: flushed');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, 6000)) FROM o"),
 		1, 'locked: all there, each once, in order');
 	note sprintf 'locked: 6000 calls of at most %.3f s', $slowest;
@@ -313,7 +323,7 @@ sub percentile
 	my (%us, %counts);
 
 	$us{normal} = latencies('normal');
-	is(one_value($dbh, "SELECT persist_flush()"), 1, 'latency, normal: flushed');
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'latency, normal: flushed');
 
 	$locker->begin_work;
 	$locker->do("LOCK TABLE t IN EXCLUSIVE MODE");
@@ -330,7 +340,7 @@ sub percentile
 	is(queue('diverted'), 1, 'latency, diverted: and still is');
 	$locker->commit;
 	$locker->disconnect;
-	is(one_value($dbh, "SELECT persist_flush()"), 1, 'latency, diverted: flushed');
+	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'latency, diverted: flushed');
 	is(one_value($dbh, "SELECT count(*) FROM t WHERE filler IS NOT NULL"), 2 * $clients * ($calls + 50), 'latency: all there');
 
 	foreach my $name (keys %us)
