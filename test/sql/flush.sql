@@ -39,28 +39,30 @@ SELECT persist_resume();
 SELECT persist_flush();
 DROP TRIGGER dawdle ON u;
 SELECT * FROM u ORDER BY a;
--- while the worker waits for a lock of ours: false, and the item comes in the end
-CREATE TABLE locked (a int);
-CREATE FUNCTION take_lock() RETURNS trigger LANGUAGE plpgsql AS $$
+-- while a trigger waits for us: false, and the item comes in the end
+CREATE TABLE slow (a int);
+CREATE TABLE released ();
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_advisory_xact_lock(1886413932);
+	WHILE NOT EXISTS (SELECT FROM flush.released) LOOP
+		PERFORM pg_sleep(0.02);
+	END LOOP;
 	RETURN NEW;
 END $$;
-CREATE TRIGGER take_lock BEFORE INSERT ON locked FOR EACH ROW EXECUTE FUNCTION take_lock();
-SELECT pg_advisory_lock(1886413932);
-SELECT count(persist_enqueue('locked', '{"a": 1}'));
+CREATE TRIGGER wait BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION wait();
+SELECT count(persist_enqueue('slow', '{"a": 1}'));
 SELECT persist_flush('0');
 SELECT persist_flush('-1 day');
 SELECT persist_flush('200 ms');
-SELECT persist_flush(timeout => '200 ms', target => 'locked');
-TABLE locked;
+SELECT persist_flush(timeout => '200 ms', target => 'slow');
+TABLE slow;
 -- cancelled while it waits
 SET statement_timeout = '500 ms';
 SELECT persist_flush('1 h');
 RESET statement_timeout;
-SELECT pg_advisory_unlock(1886413932);
+INSERT INTO released DEFAULT VALUES;
 SELECT persist_flush('5 min');
-TABLE locked;
+TABLE slow;
 
 -- it would wait for itself
 BEGIN;

@@ -27,6 +27,7 @@ my $node = pp_node(
 	'journal_stop',
 	'persist_pipeline.flush_interval' => "'10ms'",
 	'persist_pipeline.max_databases' => $databases + 1,
+	'persist_pipeline.lock_timeout' => 0,    # what waits for a lock is not parked
 	'persist_pipeline.max_workers' => 1,
 	'persist_pipeline.shutdown_timeout' => "'${shutdown_timeout}s'",
 	'persist_pipeline.statement_timeout' => 0,    # or else an item that sleeps is bad
