@@ -41,7 +41,8 @@ $node->safe_psql(
 	CREATE TABLE seen (client int, session int, seq int, outcome "char");
 });
 
-my $end = time + $seconds;
+my $end = time + $seconds;    # at the least
+my $stop_file = "$dir/stop";
 
 sub client
 {
@@ -51,7 +52,7 @@ sub client
 	my $dbh;
 
 	open my $seen, '>', "$dir/seen.$client" or die $!;
-	while (time < $end)
+	while (!-e $stop_file)
 	{
 		my $state;
 		my $outcome;
@@ -95,9 +96,9 @@ sub client
 sub terminator
 {
 	my $dbh;
-	my %terminated;    # by pid: it may take a while to leave
+	my $last = 0;    # it may take a while to leave
 
-	while (time < $end)
+	while (!-e $stop_file)
 	{
 		sleep 1;
 		$dbh = connect_to($node, 'postgres', raise => 0) if !$dbh || !$dbh->ping;
@@ -108,14 +109,23 @@ sub terminator
 		$dbh->do("SET log_min_messages = error");
 		my ($done, $pid) = $dbh->selectrow_array(
 			"SELECT pg_terminate_backend(worker_pid), worker_pid FROM persist_queue WHERE worker_pid IS NOT NULL");
-		$terminated{$pid} = 1 if $done;
+		append_to_file("$dir/terminations", "$pid\n") if $done && $pid != $last;
+		$last = $pid if $done;
 	}
-	open my $count, '>', "$dir/terminations" or die $!;
-	print $count scalar keys %terminated;
-	close $count;
 	return;
 }
 
+# Wait until items of all clients have been written.
+sub wait_for_clients
+{
+	my $before = $node->safe_psql('postgres', "SELECT coalesce(max(ins), 0) FROM t");
+
+	$node->poll_query_until('postgres', "SELECT count(DISTINCT client) = $clients FROM t WHERE ins > $before")
+	  or die 'not all clients write';
+	return;
+}
+
+END { append_to_file($stop_file, '') if $stop_file }    # clients end, whatever happens here
 my @pids = in_children($clients + 1, sub { $_[0] <= $clients ? client($_[0]) : terminator() });
 
 foreach my $i (1 .. $restarts)
@@ -123,8 +133,12 @@ foreach my $i (1 .. $restarts)
 	my $at = $end - $seconds + $seconds * $i / ($restarts + 1);
 
 	sleep $at - time if $at > time;
+	wait_for_clients();
 	$node->restart;    # fast
 }
+wait_for_clients();
+wait_until('the end', sub { time >= $end && -s "$dir/terminations" });
+append_to_file($stop_file, '');
 children_succeeded('clients', @pids);
 ok(flush($node), 'flushed');
 
@@ -143,7 +157,7 @@ my ($acknowledged, $refused, $doubtful, $sessions) = $dbh->selectrow_array(
 	q{SELECT count(*) FILTER (WHERE outcome = 'a'), count(*) FILTER (WHERE outcome = 'r'),
 	         count(*) FILTER (WHERE outcome = 'd'), count(DISTINCT (client, session)) FROM seen});
 my ($rows) = $dbh->selectrow_array("SELECT count(*) FROM t");
-my $terminations = slurp_file("$dir/terminations");
+my $terminations = () = slurp_file("$dir/terminations") =~ /\n/g;
 
 note "$seconds s, $clients clients, $sessions sessions: $acknowledged acknowledged, $refused refused, "
   . "$doubtful doubtful; $rows rows; $terminations terminations, $restarts restarts";
