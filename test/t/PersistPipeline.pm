@@ -398,8 +398,8 @@ sub log_since
 }
 
 # What is above LOG from a position on, except lines that match one of these.  A session
-# that is not quite gone, or not quite there, when its server stops is told so, and so is
-# autovacuum: that is nobody's complaint.
+# that is not quite gone, or not quite there, when its server stops is told so, and autovacuum
+# when its server stops or its database has gone: that is nobody's complaint.
 sub complaints
 {
 	my ($node, $position, @provoked) = @_;
@@ -413,7 +413,8 @@ sub complaints
 			$stopping = $1 eq 'received';
 			next;
 		}
-		next if $stopping && $line =~ /(?:client backend 57P01 FATAL:  terminating connection|client backend 57014 FATAL:  canceling authentication|autovacuum worker 57P01 FATAL:  terminating autovacuum process)/;
+		next if $line =~ /autovacuum worker (?:3D000 FATAL:  database \d+ does not exist|57P01 FATAL:  terminating autovacuum process)/;
+		next if $stopping && $line =~ /client backend (?:57P01 FATAL:  terminating connection|57014 FATAL:  canceling authentication)/;
 		push @found, $line if !grep { $line =~ $_ } @provoked;
 	}
 	return @found;
