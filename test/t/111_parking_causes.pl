@@ -469,7 +469,8 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	enqueue('postgres', 'filled', 81, 88);
 	others_land('limit');
 	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '15', 'limit: there are no more');
-	is(one_value($dbh, "SELECT enqueued FROM persist_stats WHERE target_name = 'public.filled'"), '88', 'limit: nothing is lost');
+	# the account is right when nothing moves
+	ok(eval { wait_for_sql($dbh, "SELECT enqueued = 88 FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: nothing is lost');
 	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), '15', 'limit: they are discarded');
 	adds_up('postgres', 'limit');
 	is(one_value($dbh, "SELECT persisted || ' ' || dead || ' ' || discarded FROM persist_stats WHERE target_name = 'public.filled'"),
