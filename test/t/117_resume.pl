@@ -50,7 +50,7 @@ sub resumes_in_order
 	enqueue('a', 't', $n + 2, $n + 3);
 	wait_for_sql($dbh,
 		$paused eq 'the target'
-		? "SELECT parked = 2 FROM persist_stats WHERE target_name = 't'"
+		? "SELECT parked = 2 FROM persist_stats WHERE target_name = 'public.t'"
 		: "SELECT worker_state = 'paused' FROM persist_queue WHERE datname = 'a'");
 	$workers{$where}->();
 	foreach my $resume (@resumes)

@@ -73,7 +73,7 @@ $dbh->do('SELECT persist_pause()');
 enqueue($dbh, 'parked', qq({"a": $_, "v": "v$_"})) foreach 1 .. 3;
 $dbh->do('ALTER TABLE parked DROP v');
 $dbh->do('SELECT persist_resume()');
-wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'parked'");
+wait_for_sql($dbh, "SELECT parked = 3 FROM persist_stats WHERE target_name = 'public.parked'");
 $dbh->disconnect;
 $node->stop('immediate');
 $node->start;
