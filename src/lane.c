@@ -410,7 +410,10 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 	return attached;
 }
 
-/* Free the lane, if nothing is in it; called by its idle worker. */
+/*
+ * Free the lane, if nothing is in it; called by its idle worker or, where it has none, by the
+ * launcher.
+ */
 bool
 pp_lane_give_back(PpLane *lane, uint64 generation)
 {

@@ -349,6 +349,36 @@ look_at(int number, int *running)
 	return delay;
 }
 
+/*
+ * The worker of the lane may have made way for others, with nothing left to do: then nobody
+ * but us gives it back.  Returns the ms until it has been idle for long enough, or -1.
+ */
+static long
+give_back_idle(PpLane *lane, const Post *post)
+{
+	PpSteady idle_since;
+	PpSteady retry_at;
+	bool paused;
+	bool attached;
+	long ms;
+
+	SpinLockAcquire(&lane->mutex);
+	attached = lane->worker_pid != 0;
+	idle_since = lane->idle_since;
+	retry_at = lane->retry_at;
+	paused = lane->paused;
+	SpinLockRelease(&lane->mutex);
+	if (pp_worker_idle_timeout == 0 || attached || post->handle || paused ||
+		retry_at != PP_NEVER || !OidIsValid(post->database) || pp_is_held(post->database) ||
+		pp_tally_any_parked(&lane->tally))
+		return -1;
+	ms = pp_ms_until(pp_steady_plus(idle_since, pp_worker_idle_timeout));
+	if (ms > 0)
+		return ms;
+	(void) pp_lane_give_back(lane, pp_ring_view(&lane->ring).generation);
+	return -1;
+}
+
 /* The lane that has waited longest among those that are due, or -1. */
 static int
 next_in_line(const long *delays)
@@ -384,6 +414,8 @@ start_workers(void)
 		delays[number] = look_at(number, &running);
 		if (delays[number] > 0)
 			next_start = sooner(next_start, delays[number]);
+		else if (delays[number] < 0)
+			next_start = sooner(next_start, give_back_idle(pp_lane(number), &posts[number]));
 	}
 
 	next_start = sooner(next_start, start_probe(running, &probe_waits));

@@ -85,6 +85,7 @@ detach(int code, Datum arg)
 		pp_seat.lane->stopped = pp_seat.came_to_stop;
 	if (code == 0 && pp_seat.failures == 0)
 		pp_seat.lane->starts = 0;
+	pp_seat.lane->idle_since = pp_steady_now();
 	SpinLockRelease(&pp_seat.lane->mutex);
 
 	if (!pp_seat_is_lost())

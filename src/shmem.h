@@ -131,7 +131,7 @@ typedef struct PpLane
 	uint64 failed;		 /* items that could not be inserted */
 	uint64 discarded;	 /* items that went with their extension */
 	PpRetired retired[PP_JOURNALS];
-	PpSteady idle_since; /* when the worker last found nothing to do */
+	PpSteady idle_since; /* when the worker last found nothing to do, or left */
 	Oid ids_of;			 /* the installation that the ranges below are of */
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */

@@ -1,0 +1,42 @@
+
+# A worker that makes way for another database's, with nothing left to do, leaves its ring
+# behind: it comes back all the same.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PersistPipeline;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = pp_node(
+	'idle_rings',
+	'persist_pipeline.max_databases' => 3,
+	'persist_pipeline.max_workers' => 1,
+	'persist_pipeline.worker_idle_timeout' => "'3s'");
+my $control = connect_to($node);
+
+sub rings { return one_value($control, "SELECT coalesce(string_agg(datname, ' ' ORDER BY datname), '') FROM persist_queue WHERE ring_size IS NOT NULL"); }
+
+foreach my $name ('one', 'two')
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$node->safe_psql($name, 'CREATE EXTENSION IF NOT EXISTS persist_pipeline; CREATE TABLE t (n int)');
+}
+wait_until('no ring is in use', sub { rings() eq '' });
+
+$node->safe_psql('one', q{SELECT persist_enqueue('t', '{"n": 1}'); SELECT persist_flush()});
+my $pid = worker_pid($node, 'one');
+$node->safe_psql('two', q{SELECT persist_enqueue('t', '{"n": 1}'); SELECT persist_flush()});
+isnt(worker_pid($node, 'one') // '', $pid, 'the worker of the first database has made way');
+like(rings(), qr/\bone\b/, 'and its ring is still there');
+wait_until('the rings come back', sub { rings() eq '' });
+pass('both rings come back');
+
+$node->safe_psql($_, q{SELECT persist_enqueue('t', '{"n": 2}'); SELECT persist_flush()}) foreach 'one', 'two';
+is($node->safe_psql($_, 'SELECT count(*) FROM t'), '2', "$_: the next items find one") foreach 'one', 'two';
+is_deeply([ complaints($node, 0) ], [], 'a clean log');
+$node->stop;
+done_testing();
