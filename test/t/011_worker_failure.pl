@@ -52,9 +52,9 @@ my $pid = worker_pid($node);
 
 # terminated while they are parked
 $node->wait_for_log($parked, $from);
+is(scalar(log_since($node, $from, $parked)), 1, 'one line for all the attempts');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $pid = wait_for_new_worker($node, $pid);
-is(scalar(log_since($node, $from, $parked)), 1, 'one line for all the attempts');
 ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
 	'told to stop, it leaves them to the next worker');
 is($node->safe_psql('postgres', "SELECT bool_or(forced) FROM persist_shutdowns"), 'f', 'without being forced');
@@ -261,10 +261,23 @@ $node->safe_psql(
 my $parallel = connect_to($node);
 $parallel->do("SET parallel_setup_cost = 0");
 $parallel->do("SET parallel_tuple_cost = 0");
-start_sql($parallel, "SELECT count(pg_sleep(0.1)) FROM big");
-ok( $node->poll_query_until('postgres',
-		"SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'parallel worker'"),
+my $looker = connect_to($node);
+ok( wait_until(
+		'all slots are taken',
+		sub {
+			start_sql($parallel, "SELECT count(pg_sleep(0.1)) FROM big");
+			foreach my $try (1 .. 100)
+			{
+				return 1 if one_value($looker, "SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'parallel worker'");
+				usleep(20_000);
+			}
+
+			# who looks into the databases after the start had one
+			$parallel->pg_cancel;
+			return;
+		}),
 	'all slots are taken');
+$looker->disconnect;
 
 $node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 5 .. 7;
 $node->wait_for_log(qr/no background worker slot is free/, $from);
