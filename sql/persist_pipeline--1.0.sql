@@ -649,9 +649,8 @@ GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
--- whoever may dump the database dumps it
+-- whoever may dump the database dumps it (persist_close())
 GRANT SELECT ON persist_settings TO PUBLIC;
-GRANT USAGE ON SCHEMA @extschema@ TO pg_database_owner;
 
 GRANT SELECT ON persist_queue TO pg_monitor;
 GRANT SELECT ON persist_stats TO pg_monitor;

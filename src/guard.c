@@ -231,12 +231,18 @@ warn_of_creators(Oid schema)
 Datum
 persist_close(PG_FUNCTION_ARGS)
 {
+	Oid schema;
+
 	if (!creating_extension)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("persist_close() is for CREATE EXTENSION alone")));
 	SPI_connect();
 	revoke_defaults(CurrentExtensionObject);
-	warn_of_creators(pp_extension_schema(CurrentExtensionObject));
+	schema = pp_extension_schema(CurrentExtensionObject);
+	warn_of_creators(schema);
+	/* who may dump the database reads persist_settings */
+	execute(psprintf("GRANT USAGE ON SCHEMA %s TO pg_database_owner",
+					 quote_identifier(get_namespace_name(schema))));
 	SPI_finish();
 	pp_state_begin(CurrentExtensionObject);
 

@@ -667,7 +667,7 @@ $dbh->do('SELECT persist_pause()');
 
 	forget_waiting();
 	my @rows = waiting_bytes($holder, unpack 'H*', 'x' x (length($first) - $begin) . $item);
-	is($rows[1], $item, 'forged: the second row of an item begins like another item');
+	is(substr($rows[1], 0, length $item), $item, 'forged: the second row of an item begins like another item');
 	$dbh->do("DELETE FROM $internal.$_ WHERE part = 0") foreach @journals;
 }
 becomes_quiet(my $problems = []);
