@@ -510,8 +510,9 @@ $node->safe_psql('shut', "SELECT persist_enqueue('t', '{\"n\": 2}')");
 ok(wait_for_queue($node, 'items_parked = 1', 'shut'), 'crash: an item is parked');
 ok(wait_for_queue($node, 'items_pending = 4 AND items_parked = 0'), 'crash: others are in the journal');
 $dbh->do("ALTER DATABASE shut ALLOW_CONNECTIONS false");
-$_->disconnect foreach $dbh, $bob, $locker, $other_locker, $shut;
+# the locks last until the crash, or what waits for them would come before it
 $node->stop('immediate');
+$_->disconnect foreach $dbh, $bob, $locker, $other_locker, $shut;
 $node->start;
 $dbh = connect_to($node);
 ok(flushes(), 'crash: flushed');
