@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
@@ -70,48 +71,52 @@ may_wait_for(Oid extension, Oid relid)
 	return has_rows;
 }
 
-/* Are there items of this relation, or have there been? */
+/*
+ * Are there items of this relation, or have there been?  Where there is a ring, transactions
+ * may have some that nobody else knows of.
+ */
 static bool
-is_target(Oid extension, Oid relid)
+may_have_items(Oid extension, Oid relid)
 {
-	return may_wait_for(extension, relid) || pp_account_has(extension, relid);
+	return pp_lane_find(MyDatabaseId) || may_wait_for(extension, relid) ||
+		   pp_account_has(extension, relid);
 }
 
 /*
- * The relation is about to be changed: items may need its columns as they are.  One that the
- * transaction itself has created has none.
+ * The relation is about to be changed, or dropped: items may need its columns as they are.
+ * One that the transaction itself has created has none.
  */
 static void
-note_columns(Oid extension, Oid relid)
+note_columns(Oid extension, Oid relid, bool dropped)
 {
 	Relation rel = relation_open(relid, AccessShareLock);
 
 	if (rel->rd_createSubid == InvalidSubTransactionId)
-		pp_layouts_note(extension, rel);
+		pp_layouts_note(extension, rel, dropped);
 	relation_close(rel, AccessShareLock);
 }
 
-/* What may be a target is about to be dropped. */
+/* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
 static void
-drop_target(Oid extension, Oid relid)
+drop_target(Oid extension, Oid relid, bool transient)
 {
 	if (pp_settings_remove(extension, relid))
 		pp_pause_target_changed(); /* it may have been paused */
-	if (OidIsValid(extension) && is_target(extension, relid))
-		note_columns(extension, relid);
+	if (OidIsValid(extension) && !transient && may_have_items(extension, relid))
+		note_columns(extension, relid, true);
 }
 
 static void change_type(Oid extension, Oid type);
 
 /*
  * The columns of a relation are about to change: it may be a target, or its rows be values in
- * others.  Where there is a ring, transactions may have items that nobody else knows of.
+ * others.
  */
 static void
 change_columns(Oid extension, Oid relid)
 {
-	if (may_be_target(relid) && (pp_lane_find(MyDatabaseId) || is_target(extension, relid)))
-		note_columns(extension, relid);
+	if (may_be_target(relid) && may_have_items(extension, relid))
+		note_columns(extension, relid, false);
 	change_type(extension, get_rel_type_id(relid));
 }
 
@@ -177,7 +182,7 @@ has_new_type(Oid relid, AttrNumber attnum)
 
 /* For the object access hook: something happens to a relation, or to a column of it. */
 void
-pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum)
+pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg)
 {
 	Oid extension;
 
@@ -187,7 +192,8 @@ pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum)
 		return;
 	extension = pp_extension_oid();
 	if (attnum == 0)
-		drop_target(extension, relid);
+		drop_target(extension, relid,
+					(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) != 0);
 	else if (OidIsValid(extension) && access == OAT_POST_CREATE)
 		change_type(extension, get_rel_type_id(relid)); /* its items have no such column */
 	else if (OidIsValid(extension))

@@ -17,6 +17,6 @@
 #include "access/attnum.h"
 #include "catalog/objectaccess.h"
 
-extern void pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum);
+extern void pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg);
 
 #endif /* PP_ALTERED_H */

@@ -124,17 +124,19 @@ relation_name(Oid relid)
 	return schema ? quote_qualified_identifier(schema, name) : NULL;
 }
 
-/* Is just that there already? */
-static bool
-is_noted(Oid extension, Oid target, const char *name, const bytea *columns)
+/*
+ * Take away just that, if it is there: it is going to be noted anew, by a transaction that
+ * nobody has seen end.
+ */
+static void
+forget_same(Oid extension, Oid target, const char *name, const bytea *columns)
 {
 	LayoutScan scan;
 	HeapTuple tuple;
-	bool found = false;
 
-	if (!begin(&scan, extension, AccessShareLock))
-		return false;
-	while (!found && (tuple = next(&scan)) != NULL)
+	if (!begin(&scan, extension, RowExclusiveLock))
+		return;
+	while ((tuple = next(&scan)) != NULL)
 	{
 		bytea *noted;
 
@@ -142,15 +144,18 @@ is_noted(Oid extension, Oid target, const char *name, const bytea *columns)
 			strcmp(TextDatumGetCString(get(&scan, tuple, COLUMN_TARGET_NAME)), name) != 0)
 			continue;
 		noted = DatumGetByteaP(get(&scan, tuple, COLUMN_COLUMNS));
-		found = VARSIZE(noted) == VARSIZE(columns) && memcmp(noted, columns, VARSIZE(noted)) == 0;
+		if (VARSIZE(noted) == VARSIZE(columns) && memcmp(noted, columns, VARSIZE(noted)) == 0)
+			(void) pp_table_delete(&scan.table, &tuple->t_self, false);
 	}
 	end(&scan);
-	return found;
 }
 
-/* Note the columns of a relation, in the current transaction, which is about to change it. */
+/*
+ * Note the columns of a relation, in the current transaction, which is about to change it, or
+ * to drop it: then once more doesn't matter, and many may be dropped.
+ */
 void
-pp_layouts_note(Oid extension, Relation rel)
+pp_layouts_note(Oid extension, Relation rel, bool dropped)
 {
 	Oid target = RelationGetRelid(rel);
 	char *name = relation_name(target);
@@ -159,8 +164,10 @@ pp_layouts_note(Oid extension, Relation rel)
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
 
-	if (name == NULL || is_noted(extension, target, name, columns))
+	if (name == NULL)
 		return;
+	if (!dropped)
+		forget_same(extension, target, name, columns);
 	table = pp_table_open(extension, TABLE, RowExclusiveLock);
 	if (table.rel == NULL)
 		return;
@@ -169,6 +176,7 @@ pp_layouts_note(Oid extension, Relation rel)
 	values[COLUMN_COLUMNS] = PointerGetDatum(columns);
 	pp_table_insert(&table, values, nulls);
 	pp_table_close(&table);
+	pfree(columns);
 }
 
 /* Are these the columns that the item carries, in their order? */

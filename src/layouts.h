@@ -34,7 +34,7 @@ typedef struct PpColumnNote
 
 extern PpColumnNote pp_layouts_describe(PpLayoutWalk *walk, Form_pg_attribute att);
 extern bool pp_layouts_are_those(const PpColumnNote *columns, int n, const PpItem *item);
-extern void pp_layouts_note(Oid extension, Relation rel);
+extern void pp_layouts_note(Oid extension, Relation rel, bool dropped);
 extern PpColumnNote *pp_layouts_find(Oid extension, const PpItem *item, int *n);
 extern char *pp_layouts_target_name(Oid extension, Oid target);
 extern bool pp_layouts_any(Oid extension);

@@ -124,13 +124,25 @@ is_settled(const PpRingView *view)
 		   !pp_intake_is_pending(view);
 }
 
-/* Does nothing wait, parked or not? */
+/* Add the targets that items wait for; false: they can't all be told. */
 static bool
-is_empty(void)
+add_waiting_targets(List **targets)
 {
-	PpRingView view = pp_ring_view(&claim->lane->ring);
+	PpTally *tally = &claim->lane->tally;
+	PpTallyEntry entries[PP_TALLY_WAYS + 1];
 
-	return is_settled(&view) && pp_tally_parked(&claim->lane->tally) == 0;
+	for (int bucket = 0; bucket < PP_TALLY_BUCKETS; bucket++)
+	{
+		int n = pp_tally_read(tally, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (!OidIsValid(entries[i].target))
+				return false;
+			*targets = lappend_oid(*targets, entries[i].target);
+		}
+	}
+	return pp_tally_is_counted(tally);
 }
 
 /* What was noted of targets by transactions before that one was seen when the watch began. */
@@ -151,21 +163,21 @@ watch_layouts(void)
 }
 
 /*
- * All transactions have ended that may have made items for what was noted then: if no item
- * is left, it is needed no more.  Letters first, since they may be on their way back.
+ * All transactions have ended that may have made items for what was noted then: where none
+ * of these is left, it is needed no more.  Letters first, since they may be on their way back.
  */
 static void
 forget_layouts(void)
 {
-	List *letters;
+	List *needed;
 
 	layouts_watch.begun = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	letters = pp_letters_targets(claim->extension);
+	needed = pp_letters_targets(claim->extension);
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (pp_copied_count(claim->extension) == 0 && is_empty())
-		pp_layouts_forget(claim->extension, layouts_before, letters);
+	if (pp_copied_count(claim->extension) == 0 && add_waiting_targets(&needed))
+		pp_layouts_forget(claim->extension, layouts_before, needed);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
@@ -236,7 +248,7 @@ look_after_layouts(void)
 		watched_at = pp_steady_now();
 		look_after(watch_layouts, &waits);
 	}
-	if (layouts_watch.begun && is_empty() && pp_horizon_is_over(&layouts_watch))
+	if (layouts_watch.begun && pp_horizon_is_over(&layouts_watch))
 		look_after(forget_layouts, &waits);
 }
 
@@ -251,6 +263,7 @@ pp_upkeep_batch(void)
 		return;
 	look_after_account();
 	look_after_letters();
+	look_after_layouts();
 }
 
 /* If nothing waits, what is counted nevertheless is a mistake, and nobody is a suspect. */

@@ -327,7 +327,7 @@ access_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		previous_access_hook(access, class, object, sub, arg);
 
 	if (class == RelationRelationId)
-		pp_altered_access(access, object, sub);
+		pp_altered_access(access, object, sub, arg);
 
 	if (class != ExtensionRelationId || (access != OAT_DROP && access != OAT_POST_ALTER) ||
 		object != pp_extension_oid())
