@@ -3,14 +3,19 @@
  * clock.c
  *	  Cuts transactions off when it is time; see clock.h.
  *
+ * Its timer is a steady one.  Those of the server go by the time of the day: set back, that
+ * makes them late by as much.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
-#include "utils/timeout.h"
+#include "storage/proc.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
@@ -18,14 +23,16 @@
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
+#define SET_BACK_MS 500 /* less doesn't matter */
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
 volatile PpSteady pp_attempt_began = 0;
 volatile PpSteady pp_stop_requested_at = 0;
 
 static PpLane *clock_lane;
-static TimeoutId clock_timeout;
+static timer_t timer;
 static PpSteady hold_seen_at = 0;
+static TimestampTz day_seen; /* at the last look */
 
 /* Is it time to end, or so many ms past that?  Also called by a signal handler. */
 static bool
@@ -55,18 +62,32 @@ cut_off(PpCut why, bool for_good)
 	SetLatch(MyLatch);
 }
 
+/* Has somebody set back the time of the day since the last look? */
+static bool
+was_day_set_back(void)
+{
+	TimestampTz before = day_seen;
+
+	day_seen = GetCurrentTimestamp();
+	return day_seen < before - SET_BACK_MS * INT64CONST(1000);
+}
+
 /*
- * Runs every PP_CLOCK_MS while items are written, in a signal handler.  SIGTERM alone
- * doesn't end a statement (it should finish); this does, when the time is up.  And
- * it keeps statement_timeout, which code must not be able to change.
+ * SIGTERM alone doesn't end a statement (it should finish); this does, when the time is up.
+ * And it keeps statement_timeout, which code must not be able to change.  Who waits for a
+ * lock would wait longer than lock_timeout, if that was to end by a time of the day that has
+ * been set back: so he begins anew.
  */
 static void
 look_at_clock(void)
 {
+	bool set_back = was_day_set_back();
 	PpSteady start;
 
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
+	else if (set_back && MyProc->waitLock != NULL)
+		cut_off(PP_CUT_HOLD, false);
 	else if (pp_clock_is_held(clock_lane))
 	{
 		if (hold_seen_at == 0)
@@ -83,26 +104,49 @@ look_at_clock(void)
 		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) pp_statement_timeout + GRACE_MS));
 }
 
-/* Called once, by the worker of the lane. */
+/* Every PP_CLOCK_MS, while items are written */
+static void
+handle_tick(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	look_at_clock();
+	errno = save_errno;
+}
+
+/* Called once, by the worker of the lane: the signal has no other meaning for such a process. */
 void
 pp_clock_init(PpLane *lane)
 {
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+
 	clock_lane = lane;
-	clock_timeout = RegisterTimeout(USER_TIMEOUT, look_at_clock);
+	pqsignal(SIGUSR2, handle_tick);
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
+		ereport(FATAL, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not create a timer: %m")));
+}
+
+/* 0: never */
+static void
+set_timer(int ms)
+{
+	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	struct itimerspec every = {.it_interval = time, .it_value = time};
+
+	(void) timer_settime(timer, 0, &every, NULL);
 }
 
 void
 pp_clock_start(void)
 {
-	enable_timeout_every(clock_timeout,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PP_CLOCK_MS),
-						 PP_CLOCK_MS);
+	day_seen = GetCurrentTimestamp();
+	set_timer(PP_CLOCK_MS);
 }
 
 void
 pp_clock_stop(void)
 {
-	disable_timeout(clock_timeout, false);
+	set_timer(0);
 }
 
 /* The time was up for what came before. */

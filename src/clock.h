@@ -24,7 +24,7 @@ typedef enum PpCut
 {
 	PP_CUT_NONE,
 	PP_CUT_TIMEOUT, /* statement_timeout: its items' own fault */
-	PP_CUT_HOLD,	/* a command wants the database: nobody's fault */
+	PP_CUT_HOLD,	/* a command wants the database, or the clock was set back: nobody's fault */
 	PP_CUT_STOP		/* the time to stop is up: nobody's fault; stays */
 } PpCut;
 

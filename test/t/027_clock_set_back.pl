@@ -74,12 +74,22 @@ sub soon_lands
 	return;
 }
 
+# The worker is in the middle of an INSERT that doesn't end.
+sub start_endless
+{
+	my ($n) = @_;
+
+	session('postgres')->do("SELECT persist_enqueue('endless', '{\"n\": $n}')");
+	wait_for_sql(session('postgres'), "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'endless'::regclass AND mode = 'RowExclusiveLock'");
+	return;
+}
+
 system_or_bail('cc', '-shared', '-fPIC', '-o', $library, "$FindBin::RealBin/set_clock.c");
 append_to_file($shift_file, pack 'q', $shift);
 start();
 $node->safe_psql('postgres', 'CREATE EXTENSION persist_pipeline');
 $node->safe_psql('postgres', $parking_tools);
-create_target('postgres', $_) foreach 'free', 'shut', 'locked', 'misfit';
+create_target('postgres', $_) foreach 'free', 'shut', 'locked', 'misfit', 'misfit_too';
 session('postgres')->do("DROP TRIGGER gate ON free");
 
 # flush_interval
@@ -120,6 +130,62 @@ session('postgres')->do("SELECT persist_resume('misfit')");
 is_parked('postgres', 'misfit', 200, '^42', 'misfit: they are tried');
 set_back();
 is_soon('misfit_timeout', sub { one_value(session('postgres'), "SELECT count(*) = 200 FROM persist_dead_letters") });
+
+# the same, over a restart
+set_and_reload('misfit_timeout', "'20s'");
+session('postgres')->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+session('postgres')->do("SELECT persist_pause('misfit_too')");
+enqueue('postgres', 'misfit_too', 1, 200);
+is_parked('postgres', 'misfit_too', 200, '55000', 'misfit_too');
+session('postgres')->do("ALTER TABLE misfit_too DROP COLUMN n");
+session('postgres')->do("SELECT persist_resume('misfit_too')");
+is_soon('misfit_timeout is noted', sub { one_value(session('postgres'), "SELECT count(*) > 0 FROM persist_parked WHERE misfit_since IS NOT NULL") });
+forget_sessions();
+$node->stop;
+$shift -= 60;
+set_clock_to_shift();
+start();
+is_soon('misfit_timeout, over a restart', sub { one_value(session('postgres'), "SELECT count(*) = 200 FROM persist_dead_letters") });
+
+# statement_timeout, of code that runs
+session('postgres')->do($_)
+  foreach "CREATE TABLE endless (n int)",
+  "CREATE FUNCTION endless() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN LOOP END LOOP; END \$\$",
+  "CREATE TRIGGER endless BEFORE INSERT ON endless FOR EACH ROW EXECUTE FUNCTION endless()";
+set_and_reload('statement_timeout', "'3s'");
+start_endless(1);
+set_back();
+is_soon('statement_timeout', sub { one_value(session('postgres'), "SELECT count(*) = 1 FROM persist_stats WHERE target_name = 'public.endless' AND parked_reason = '57014'") });
+session('postgres')->do("DROP TRIGGER endless ON endless");
+is_soon('endless', sub { one_value(session('postgres'), "SELECT count(*) = 1 FROM endless") });
+
+# lock_timeout, of who waits for a row
+set_and_reload('statement_timeout', "'5min'");
+set_and_reload('lock_timeout', "'5s'");
+{
+	my $other = connect_to($node);
+
+	session('postgres')->do("CREATE TABLE claimed (n int PRIMARY KEY)");
+	$other->begin_work;
+	$other->do("INSERT INTO claimed VALUES (1)");
+	session('postgres')->do("SELECT persist_enqueue('claimed', '{\"n\": 1}')");
+	wait_for_sql(session('postgres'), "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event_type = 'Lock'");
+	set_back();
+	is_soon('lock_timeout', sub { one_value(session('postgres'), "SELECT count(*) = 1 FROM persist_stats WHERE target_name = 'public.claimed' AND parked > 0") });
+	$other->rollback;
+	is_soon('claimed', sub { one_value(session('postgres'), "SELECT count(*) = 1 FROM claimed") });
+	$other->disconnect;
+}
+
+# shutdown_timeout, of code that runs
+session('postgres')->do("CREATE TRIGGER endless BEFORE INSERT ON endless FOR EACH ROW EXECUTE FUNCTION endless()");
+start_endless(2);
+set_back();
+forget_sessions();
+cmp_ok(seconds_of(sub { $node->stop }), '<', $most, 'a stop takes no longer');
+start();
+session('postgres')->do("DROP TRIGGER endless ON endless");
+is_soon('stopped', sub { one_value(session('postgres'), "SELECT count(*) = 2 FROM endless") });
 
 # the launcher's pauses before it starts a worker that fails again
 {
@@ -162,7 +228,7 @@ is_soon('misfit_timeout', sub { one_value(session('postgres'), "SELECT count(*) 
 	is(one_value(session('postgres'), "SELECT count(*) FROM free"), 3, 'paused by the next start, though that was a minute earlier');
 }
 
-is_clean_log(qr/persist_pipeline worker 55000 FATAL/, qr/persist_pipeline worker 42\w+ WARNING:  .* "public.misfit"/);
+is_clean_log(qr/persist_pipeline worker 55000 FATAL/, qr/WARNING:  .* was forced to stop/, qr/persist_pipeline worker 42\w+ WARNING:  .* "public.misfit(?:_too)?"/);
 forget_sessions();
 $node->stop;
 done_testing();
