@@ -108,6 +108,7 @@ REGRESS = \
 	item_defaults \
 	item_generated \
 	item_record \
+	item_bytes \
 	errors_item \
 	errors_target \
 	errors_privileges \
