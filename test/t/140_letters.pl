@@ -69,8 +69,37 @@ is(one_value($dbh, "SELECT coalesce((SELECT sqlstate FROM persist_dead_letters W
 	  . " (SELECT parked_reason FROM persist_stats WHERE target = 'slow'::regclass))"),
 	'57014', 'after that, what takes too long is still cancelled');
 is(worker_pid($node), $worker, 'by the same worker');
-$dbh->do("DROP TABLE slow, j");
-wait_for_sql($dbh, "SELECT count(*) = 2 AND NOT EXISTS (SELECT FROM persist_parked) FROM persist_dead_letters");
+
+# the same where a letter could not be written at first
+$dbh->do("CREATE TABLE slow_too (n int)");
+$dbh->do("CREATE TRIGGER dawdle BEFORE INSERT ON slow_too FOR EACH ROW EXECUTE FUNCTION dawdle()");
+$dbh->do("CREATE ROLE gone");
+$dbh->do("GRANT INSERT ON j TO gone");
+$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(record) TO gone");
+$dbh->do("SELECT persist_pause()");
+$dbh->do("SET ROLE gone");
+$dbh->do(q{SELECT persist_enqueue(ROW('{"a": 1}'::json)::j)});
+$dbh->do("RESET ROLE");
+$dbh->do("DROP OWNED BY gone");
+$dbh->do("DROP ROLE gone");
+{
+	my $lock = connect_to($node);
+
+	$lock->begin_work;
+	$lock->do("LOCK TABLE persist_pipeline_internal.persist_dead_letters IN SHARE MODE");
+	$dbh->do("SELECT persist_resume()");
+	wait_for_sql($dbh, "SELECT worker_state = 'retrying' FROM persist_queue WHERE datname = current_database()");
+	$worker = worker_pid($node);
+	$lock->rollback;
+	$lock->disconnect;
+}
+wait_for_sql($dbh, q{SELECT EXISTS (SELECT FROM persist_dead_letters WHERE item->'v' = '{"a": 1}')});
+$dbh->do(q{SELECT persist_enqueue('slow_too', '{"n": 1}')});
+wait_for_sql($dbh, "SELECT EXISTS (SELECT FROM persist_stats WHERE target_name = 'public.slow_too' AND parked_reason = '57014')"
+	  . " OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $worker)");
+is(worker_pid($node), $worker, 'a letter that could not be written at first: what takes too long is still cancelled');
+$dbh->do("DROP TABLE slow, slow_too, j");
+wait_for_sql($dbh, "SELECT count(*) = 4 AND NOT EXISTS (SELECT FROM persist_parked) FROM persist_dead_letters");
 $dbh->do("SELECT persist_discard(array_agg(id)) FROM persist_dead_letters");
 
 # ---- to show values takes longer than a statement may
@@ -107,7 +136,7 @@ $dbh->do("SELECT persist_discard(array_agg(id)) FROM persist_dead_letters");
 
 # ---- values that are too large to be shown
 
-$node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '60s'");
+$node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '10min'");
 $node->reload;
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', 1, 's', repeat('x', 20000000)))");
 $dbh->do("SELECT persist_enqueue(ROW(2, s)::large) FROM compressed");
