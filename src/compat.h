@@ -29,9 +29,14 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/lsyscache.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
+#endif
+/* 19: get_database_name is in lsyscache.h */
+#if PG_VERSION_NUM < 190000
+#include "commands/dbcommands.h"
 #endif
 
 #if PG_VERSION_NUM < 150000

@@ -10,7 +10,6 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"

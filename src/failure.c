@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -19,6 +18,7 @@
 #include "attempt.h"
 #include "batch.h"
 #include "clock.h"
+#include "compat.h"
 #include "config.h"
 #include "copied.h"
 #include "extension.h"

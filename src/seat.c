@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -16,7 +15,7 @@
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h" /* get_database_name(), from 19 */
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
