@@ -8,11 +8,11 @@ SELECT extnamespace::regnamespace AS schema FROM pg_extension WHERE extname = 'p
 BEGIN;
 SELECT no_plan();
 
--- all that belongs to the extension, but for its relations' row types: from 17 on they are members, too
+-- all that belongs to the extension, but for row types and array types: from 17 on they are members, too
 CREATE TEMP VIEW member AS
 SELECT d.classid, d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
 WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'persist_pipeline'
-	AND NOT (d.classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type AS t WHERE t.typrelid <> 0 AND d.objid IN (t.oid, t.typarray)));
+	AND NOT (d.classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type AS t WHERE d.objid = t.typarray OR d.objid = t.oid AND t.typrelid <> 0));
 CREATE TEMP VIEW member_function AS
 SELECT p.* FROM member JOIN pg_proc AS p ON p.oid = objid WHERE classid = 'pg_proc'::regclass;
 CREATE TEMP VIEW member_relation AS
@@ -36,7 +36,7 @@ SELECT is_empty($$SELECT c.relname, e.event FROM member_relation AS c, unnest('{
 	AND (c.relname, e.event) <> ('persist_settings', 'INSERT')$$, 'nor writes one: triggers that always fire, before each statement and row');
 SELECT is_empty($$SELECT c.relname FROM member_relation AS c WHERE relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgenabled = 'A' AND t.tgtype & 32 <> 0)$$, 'and before TRUNCATE');
 SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass) AND NOT (classid = 'pg_namespace'::regclass AND objid IN ('persist_pipeline_internal'::regnamespace, 'persist_pipeline_batch'::regnamespace))
-	AND pg_describe_object(classid, objid, 0) !~ '^(type |cast from |cast from oid to |cast from regclass to )persist_pipeline_internal.persist_target( to (oid|regclass)|\[\])?$'$$, 'and nothing else but those schemas, and a type for the name of a target');
+	AND pg_describe_object(classid, objid, 0) !~ '^(type |cast from |cast from oid to |cast from regclass to )persist_pipeline_internal.persist_target( to (oid|regclass))?$'$$, 'and nothing else but those schemas, and a type for the name of a target');
 
 -- functions
 SELECT is(pg_get_function_arguments('persist_enqueue(regclass,jsonb,boolean)'::regprocedure), 'target regclass, item jsonb, transactional boolean DEFAULT true', 'arguments of persist_enqueue(regclass, jsonb, boolean)');
