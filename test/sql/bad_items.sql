@@ -140,13 +140,13 @@ SELECT errors FROM persist_stats WHERE target = 't'::regclass \gset
 SELECT persist_requeue();
 SELECT id = :id AS same, item, sqlstate, message, attempts FROM persist_dead_letters;
 SELECT errors - :errors AS errors FROM persist_stats WHERE target = 't'::regclass;
+SELECT persist_flush();
+SELECT n FROM t WHERE n = 33;
 -- what isn't its fault does
 ALTER TABLE t ADD colour text, ADD busy int, ALTER busy SET DEFAULT bad_items.busy();
 SELECT persist_requeue();
 SELECT id = :id AS same, attempts FROM persist_dead_letters;
 ALTER TABLE t DROP colour, DROP busy;
-SELECT persist_flush();
-SELECT n FROM t WHERE n = 33;
 SELECT persist_requeue(:id, '{"n": 31}');
 SELECT persist_flush();
 SELECT n, i IS NOT NULL AS i FROM t WHERE n = 31;

@@ -67,11 +67,13 @@ SELECT persist_flush();
 SELECT * FROM u ORDER BY k;
 SELECT item, sqlstate, message, detail FROM letters;
 -- repaired, by other values or by the table's owner
+SELECT persist_pause();
 SELECT persist_requeue(id, item || '{"a": 1, "d": 1}') FROM persist_dead_letters WHERE target = 'u'::regclass AND item->>'k' = '1';
 ALTER TABLE u ALTER b TYPE int, ALTER c TYPE text;
 SELECT count(persist_requeue(ARRAY[id])) FROM persist_dead_letters WHERE target = 'u'::regclass AND item->>'k' IN ('2', '3');
 ALTER TABLE u ALTER d DROP DEFAULT, ALTER d TYPE text;
 SELECT count(persist_requeue(ARRAY[id])) FROM persist_dead_letters WHERE target = 'u'::regclass AND item->>'k' = '5';
+SELECT persist_resume();
 SELECT persist_flush();
 SELECT * FROM u ORDER BY k;
 SELECT * FROM letters;
