@@ -4,7 +4,7 @@
 # again, repaired and discarded, workers that are terminated and clean restarts.  When it
 # is quiet the account says what the clients have committed, and what has become of it.
 #
-# PP_ACCOUNT_SECONDS: of load (15; a full run is 300).  PP_SEED: of the random numbers.
+# PP_ACCOUNT_SECONDS: of load, at least (15; a full run is 300).  PP_SEED: of the random numbers.
 # This one is about stretches of random time, so it does sleep.
 
 use strict;
@@ -21,7 +21,6 @@ my $seconds = $ENV{PP_ACCOUNT_SECONDS} || 15;
 my $seed = $ENV{PP_SEED} || time % 100_000;
 my $clients = 6;
 my $clerks = 2;
-my $end;
 
 my $node = pp_node(
 	'account',
@@ -163,6 +162,12 @@ sub transaction
 	return 1;
 }
 
+# The load has been long enough.
+sub is_over
+{
+	return -e "$dir/over";
+}
+
 sub client
 {
 	my ($client) = @_;
@@ -172,7 +177,7 @@ sub client
 	my $dbh;
 
 	srand($seed + $client);
-	while (time < $end)
+	until (is_over())
 	{
 		my (%count, $doubtful);
 
@@ -215,7 +220,7 @@ sub again_and_again
 	my $dbh;
 
 	srand($seed + $number);
-	while (time < $end)
+	until (is_over())
 	{
 		$dbh ||= session();
 		eval { $code->($dbh); 1 } or do {
@@ -294,8 +299,18 @@ sub terminator
 
 # ---- the load
 
+# The time says little of what has been done, where the machine is busy: so many transactions
+# have been committed, at least, before each restart and before the end.
+sub wait_for_transactions
+{
+	my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM marks');
+
+	ok($node->poll_query_until('postgres', "SELECT count(*) >= $before + 50 FROM marks"), 'the clients get on');
+	return;
+}
+
 srand($seed);
-$end = time + $seconds;
+my $end = time + $seconds;
 my @others = (\&locker, \&terminator, (\&clerk) x $clerks);
 my @pids = in_children(
 	$clients + @others,
@@ -309,9 +324,13 @@ my $restarts = 0;
 while ((my $left = $end - time) > 2)
 {
 	sleep($left - 2 < 4 ? 2 : 1 + rand 3);
+	wait_for_transactions();
 	$node->restart;    # fast
 	$restarts++;
 }
+sleep $end - time if time < $end;
+wait_for_transactions();
+append_to_file("$dir/over", '');
 children_succeeded('clients', @pids);
 
 my $dbh = connect_to($node);
