@@ -43,10 +43,10 @@ $locker->do("LOCK TABLE t IN SHARE MODE");
 $node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
 ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
 	'a lock on a target: its items are parked');
-is_quick(seconds_of(sub { is($node->safe_psql('postgres', "SELECT persist_flush('60 s')"), 'f', 'persist_flush says so') }),
+is_quick(seconds_of(sub { is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 'f', 'persist_flush says so') }),
 	20, 'and does not wait for them');
 $node->safe_psql('postgres', "SELECT persist_enqueue('other', '{\"n\": 1}')");
-is($node->safe_psql('postgres', "SELECT persist_flush('60 s', 'other')"), 't', 'another target is flushed');
+is($node->safe_psql('postgres', "SELECT persist_flush('300 s', 'other')"), 't', 'another target is flushed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM other"), '1', 'and written');
 my $pid = worker_pid($node);
 
@@ -176,7 +176,7 @@ $node->safe_psql(
 });
 $from = log_position($node);
 $node->safe_psql('postgres', "SELECT persist_enqueue('dodging', jsonb_build_object('n', i)) FROM generate_series(1, 3) AS i");
-is($node->safe_psql('postgres', "SELECT persist_flush('60 s')"), 't', 'flushed');
+is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', 'flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM dodging"), '{1,3}', 'items around such a one arrive');
 is(scalar(log_since($node, $from, qr/WARNING:  item \d+ for relation "public.dodging"/)), 1, 'it alone does not');
 $node->append_conf('postgresql.conf', "persist_pipeline.statement_timeout = '30s'");
@@ -243,7 +243,7 @@ is($node->safe_psql('shut', $summary), '4|4|4', 'and has forgotten the failures'
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(" . worker_pid($node, 'shut') . ")");
 $node->safe_psql('postgres', "ALTER DATABASE shut ALLOW_CONNECTIONS false");
 $inside->do(sprintf($enqueue, 5));
-is(one_value($inside, "SELECT persist_flush('30 s')"), '1', 'a database that allows no connections: flushed');
+is(one_value($inside, "SELECT persist_flush('300 s')"), '1', 'a database that allows no connections: flushed');
 is(join('|', $inside->selectrow_array($summary)), '5|5|5', 'and written');
 $inside->disconnect;
 

@@ -108,7 +108,7 @@ sub arrives
 	my $dbh = connect_to($node, $database);
 
 	$dbh->do("INSERT INTO released DEFAULT VALUES");
-	ok(one_value($dbh, "SELECT persist_flush('60 s')"), "$name: flushed");
+	ok(one_value($dbh, "SELECT persist_flush('300 s')"), "$name: flushed");
 	is(join('|', $dbh->selectrow_array("SELECT count(*), count(DISTINCT n) FROM $target")),
 		"$n|$n", "$name: each item once");
 	$dbh->disconnect;

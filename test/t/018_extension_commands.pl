@@ -168,7 +168,7 @@ foreach my $name ('An "odd" Schema', 'select', 'with.dot', ' ')
 	$admin->do("CREATE SCHEMA $schema");
 	$admin->do("CREATE EXTENSION persist_pipeline SCHEMA $schema");
 	$client->do(sprintf($enqueue, ++$number));
-	is($node->safe_psql('postgres', "SELECT $schema.persist_flush('60 s')"), 't', "schema $schema: flushed");
+	is($node->safe_psql('postgres', "SELECT $schema.persist_flush('300 s')"), 't', "schema $schema: flushed");
 	is(rows('t'), '{' . join(',', 1 .. $number) . '}', "schema $schema: the row is there");
 	$client->do(sprintf($enqueue, 999));
 	is_deeply(
@@ -514,7 +514,7 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	$states{gathering}->();
 	$admin->do("BEGIN");
 	$admin->do($drop);
-	start_sql($late, "SELECT persist_flush('20 s')");
+	start_sql($late, "SELECT persist_flush('300 s')");
 	ok( $node->poll_query_until('postgres',
 			"SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $late->{pg_pid} AND state = 'active'"
 			  . " AND wait_event_type = 'Extension'"),
@@ -604,7 +604,7 @@ like($admin->errstr, qr/cannot PREPARE a transaction that has .* extension/, 'an
 $admin->do("BEGIN");
 $admin->do("ALTER EXTENSION persist_pipeline UPDATE");
 my $prepared = try_sql($admin, "PREPARE TRANSACTION 'two'");
-is($node->safe_psql('postgres', "SELECT home.persist_flush('60 s')"), 't', "ALTER EXTENSION, PREPARE ($prepared): the worker is there");
+is($node->safe_psql('postgres', "SELECT home.persist_flush('300 s')"), 't', "ALTER EXTENSION, PREPARE ($prepared): the worker is there");
 $admin->do("ROLLBACK PREPARED 'two'") if $prepared eq '00000';
 ok(flush($node), 'flushed');
 is(rows('t'), '{101,102,103}', 'everything arrives');
@@ -620,7 +620,7 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 	$from = log_position($node);
 	enqueue($client, 'sawing', 101, 201, 102);
 	enqueue($client, 't', 1);
-	is($node->safe_psql('postgres', "SELECT persist_flush('60 s')"), 't', "$command by a trigger: flushed");
+	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', "$command by a trigger: flushed");
 	is(rows('t'), '{1}', "$command by a trigger: other items arrive");
 	is(rows('sawing'), '{101,102}', "$command by a trigger: so do the others for that table");
 	is(scalar(log_since($node, $from, qr/persist_pipeline worker \w+ WARNING:  item \d+ for relation "public.sawing"/)),

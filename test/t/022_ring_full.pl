@@ -127,9 +127,9 @@ foreach my $bytes (900, 15000)
 	$node->safe_psql('postgres', "TRUNCATE logged, log");
 	$n = fill('logged');
 	$locker->commit;
-	is($node->safe_psql('postgres', "SELECT persist_flush('20 s')"),
+	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"),
 		't', "a full ring of items that bring forth others, $bytes bytes each");
-	is($node->safe_psql('postgres', "SELECT persist_flush('20 s')"), 't', 'and those');
+	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', 'and those');
 	is( $node->safe_psql('postgres',
 			"SELECT (SELECT count(DISTINCT n) || '|' || count(*) FROM logged), (SELECT count(DISTINCT n) || '|' || count(*) FROM log)"),
 		"$n|$n|$n|$n",

@@ -33,7 +33,7 @@ sub take_turns
 		foreach my $name (@names)
 		{
 			$session{$name}->do("SELECT persist_enqueue('t', '{\"n\": 1}')");
-			is(one_value($session{$name}, "SELECT persist_flush('60 s')"), 1, "$name: flushed");
+			is(one_value($session{$name}, "SELECT persist_flush('300 s')"), 1, "$name: flushed");
 			$pids{$_}++
 			  foreach @{ $control->selectcol_arrayref("SELECT worker_pid FROM persist_queue WHERE worker_pid IS NOT NULL") };
 		}

@@ -145,7 +145,7 @@ foreach my $round (1, 2)
 	$dbh->do("SELECT persist_enqueue('watched'::regclass, jsonb_build_object('n', ?::int), true)", undef, $_)
 	  foreach ($round, -$round);
 	$dbh->disconnect;
-	is($administrator->selectrow_array("SELECT persist_flush('60 s')"), 1, "round $round: flushed");
+	is($administrator->selectrow_array("SELECT persist_flush('300 s')"), 1, "round $round: flushed");
 
 	my $seen = $administrator->selectall_arrayref("SELECT DISTINCT setting, value FROM seen ORDER BY 1, 2");
 	is_deeply(
@@ -251,7 +251,7 @@ SKIP:
 	$node->safe_psql('postgres', "SELECT persist_flush('1 ms')");
 	ok(wait_for_queue($node, "worker_state = 'retrying' AND items_parked = 1"), 'a foreign server that is away is waited for');
 	enqueue_as('alice', 't', 9);
-	is($node->safe_psql('postgres', "SELECT persist_flush('60 s', 't')"), 't', 'but not by others');
+	is($node->safe_psql('postgres', "SELECT persist_flush('300 s', 't')"), 't', 'but not by others');
 	is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 9"), '1', 'which arrive');
 	$node->safe_psql('postgres', "ALTER SERVER far OPTIONS (SET host '$host')");
 	ok(drain($node), 'flushed');

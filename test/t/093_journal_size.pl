@@ -312,7 +312,7 @@ $old->disconnect;
 	my ($first, $last) = map { (/tenth \d+ of the calls: ([\d.]+) s/) } log_since($node, $everything_from, qr/LOG:  tenth/);
 	note sprintf 'savepoints: the last tenth of the calls at %.2f x the rate of the first', $first / $last;
 	cmp_ok($first / $last, '>=', 0.8, 'savepoints: the calls do not become slower') if $calls >= 1_000_000;
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'savepoints: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'savepoints: flushed');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, $half)) FROM o"),
 		1, "savepoints: $half rows, in order");
 }

@@ -68,7 +68,7 @@ $node->safe_psql(
 	-- What a flush has returned, and what was there at that moment.
 	CREATE FUNCTION flush_and_count(target regclass) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
-		done boolean := persist_flush('60 s');
+		done boolean := persist_flush('300 s');
 		rows bigint;
 	BEGIN
 		EXECUTE format('SELECT count(*) FROM %s', target) INTO rows;
@@ -136,7 +136,7 @@ sub wait_for_retry
 
 sub flushes
 {
-	return one_value($dbh, "SELECT persist_flush('60 s')");
+	return one_value($dbh, "SELECT persist_flush('300 s')");
 }
 
 sub persisted
@@ -472,7 +472,7 @@ wait_until('a worker fails again',
 $anew->do("DROP EXTENSION persist_pipeline");
 $anew->do("CREATE EXTENSION persist_pipeline");
 $anew->do("SELECT persist_enqueue('t'::regclass, '{\"n\": 4}'::jsonb)");
-is_quick(seconds_of(sub { is(one_value($anew, "SELECT persist_flush('60 s')"), 1, 'replaced: flushed') }), 3, 'replaced: a worker comes at once');
+is_quick(seconds_of(sub { is(one_value($anew, "SELECT persist_flush('300 s')"), 1, 'replaced: flushed') }), 3, 'replaced: a worker comes at once');
 is(one_value($anew, "SELECT array_agg(n ORDER BY n)::text FROM t"), '{1,2,4}', 'replaced: with what the new one was given');
 $anew->disconnect;
 

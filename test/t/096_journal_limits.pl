@@ -70,7 +70,7 @@ sub enqueue
 
 sub flushes
 {
-	return one_value($dbh, "SELECT persist_flush('60 s')");
+	return one_value($dbh, "SELECT persist_flush('300 s')");
 }
 
 sub rows_of

@@ -136,7 +136,7 @@ sub drain
 	is(one_value($dbh, "SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY ctid) AS before FROM t) AS q WHERE n <= before"),
 		0, "$name: in order");
 	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, "$name: and nothing is left");
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, "$name: and nothing is left");
 	note sprintf '%s: %d items in %.2f s, %.0f per second; seen to be under way %d times', $name, $items, $seconds, $items / $seconds, $seen;
 
 	my @lines = log_since($node, $from, qr/LOG:  persist_pipeline worker for database "postgres" is catching up/);
@@ -197,7 +197,7 @@ $dbh->do("TRUNCATE t");
 	my ($rate, $left, $pending, $bytes) = @{ $progress || [ 0, 0, 0, 0 ] };
 	note sprintf 'progress: %d items and %d bytes left, %.0f per second, %.2f s left', $pending, $bytes, $rate, $left;
 	cmp_ok(abs($rate * $left - $pending), '<', 1, 'progress: and fit to each other');
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'progress: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'progress: flushed');
 	my $seconds = time - $released;
 	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
 	my @lines = log_since($node, $from, qr/LOG:  .*"postgres" is catching up: \d+ items wait, \d+ are written per second/);
@@ -237,7 +237,7 @@ $dbh->do("TRUNCATE t");
 	is(queue('items_pending'), $others, 'own lock: what others have enqueued waits');
 	my $commit = seconds_of(sub { $producer->commit });
 	$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) });
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'own lock: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'own lock: flushed');
 	note sprintf 'own lock: %d items in calls of at most %.3f s, and a COMMIT of %.3f s; %d of others in calls of at most %.3f s',
 	  $items, $slowest, $commit, $others, $slowest_other;
 	is_quick($slowest, 1, 'own lock: no call waits');
@@ -271,7 +271,7 @@ $dbh->do("TRUNCATE t");
 	cmp_ok(queue('ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
 	is_quick($slowest, 1, 'locked: no call waits for the worker');
 	$lock->commit;
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'locked: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'locked: flushed');
 	is(one_value($dbh, "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, 6000)) FROM o"),
 		1, 'locked: all there, each once, in order');
 	note sprintf 'locked: 6000 calls of at most %.3f s', $slowest;
@@ -323,7 +323,7 @@ sub percentile
 	my (%us, %counts);
 
 	$us{normal} = latencies('normal');
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'latency, normal: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'latency, normal: flushed');
 
 	$locker->begin_work;
 	$locker->do("LOCK TABLE t IN EXCLUSIVE MODE");
@@ -340,7 +340,7 @@ sub percentile
 	is(queue('diverted'), 1, 'latency, diverted: and still is');
 	$locker->commit;
 	$locker->disconnect;
-	is(one_value($dbh, "SELECT persist_flush('120 s')"), 1, 'latency, diverted: flushed');
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'latency, diverted: flushed');
 	is(one_value($dbh, "SELECT count(*) FROM t WHERE filler IS NOT NULL"), 2 * $clients * ($calls + 50), 'latency: all there');
 
 	foreach my $name (keys %us)

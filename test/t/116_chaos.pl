@@ -128,7 +128,7 @@ sub becomes_quiet
 
 	ok($quiet, "$name: $when: nothing waits any more")
 	  or diag(join "\n", rows_of("SELECT target_name, pending, parked, parked_reason FROM persist_stats WHERE pending > 0"));
-	is(one_value($dbh, "SELECT persist_flush('60 s')"), 1, "$name: $when: flushed");
+	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, "$name: $when: flushed");
 	is(one_value($dbh, "SELECT format('%s %s %s %s', items_pending, items_parked, journal_bytes, ring_used) FROM persist_queue"),
 		'0 0 0 0', "$name: $when: nothing is held");
 	none("$when: nothing is left in our tables",

@@ -20,7 +20,7 @@ my %workers = (
 	'there' => sub { },
 	'elsewhere' => sub {
 		session('b')->do("SELECT persist_enqueue('t', '{}')");
-		ok(one_value(session('b'), "SELECT persist_flush('60 s')"), 'the other database has its turn');
+		ok(one_value(session('b'), "SELECT persist_flush('300 s')"), 'the other database has its turn');
 		wait_for_sql(session('b'), "SELECT NOT EXISTS (SELECT FROM persist_queue WHERE datname = 'a' AND worker_pid > 0)");
 	},
 	'gone' => sub {

@@ -439,11 +439,11 @@ foreach my $case ([ 'named', 'objects with the extension\'s names', @names ], [ 
 		is(try_sql($bob, "SELECT public.persist_enqueue('mallory.$table'::regclass, '{\"a\": -1}'::jsonb, true)"), '00000', "$what: $table takes an item");
 	}
 	$bob->disconnect;
-	ok(one_value($dbh, "SELECT public.persist_flush('30 s'::interval, NULL::regclass)"), "$what: flushed");
+	ok(one_value($dbh, "SELECT public.persist_flush('300 s'::interval, NULL::regclass)"), "$what: flushed");
 	is(one_value($dbh, 'SELECT count(*) FROM mallory.t'), 1, "$what: the item lands");
 	is(one_value($dbh, "SELECT string_agg(sqlstate, ' ') FROM public.persist_dead_letters"), '23514', "$what: a bad one is a letter");
 	is(one_value($dbh, 'SELECT public.persist_requeue(NULL::bigint[])'), 1, "$what: which can be requeued");
-	ok(one_value($dbh, "SELECT public.persist_flush('30 s'::interval, NULL::regclass)"), "$what: flushed");
+	ok(one_value($dbh, "SELECT public.persist_flush('300 s'::interval, NULL::regclass)"), "$what: flushed");
 	$dbh->do("SELECT * FROM public.$_") foreach 'persist_stats', 'persist_queue', 'persist_dead_letters';
 	$dbh->do("SELECT public.persist_pause('mallory.t')");
 	$dbh->do("SELECT public.persist_unconfigure('mallory.t')");
@@ -511,7 +511,7 @@ my $weird = 'we"ird; role';
 $safe->do('CREATE ROLE "we""ird; role" LOGIN; CREATE TABLE public.t (a int); GRANT INSERT ON public.t TO PUBLIC');
 my @calls = (
 	"persist.persist_enqueue('public.t'::regclass, '{\"a\": 1}'::jsonb)", "persist.persist_enqueue('public.t'::text, '{\"a\": 1}'::text)",
-	'persist.persist_enqueue(ROW(1)::public.t)', "persist.persist_enqueue_many('public.t', '[{\"a\": 1}]')", "persist.persist_flush('30 s')");
+	'persist.persist_enqueue(ROW(1)::public.t)', "persist.persist_enqueue_many('public.t', '[{\"a\": 1}]')", "persist.persist_flush('300 s')");
 my $states = sub { return join ' ', map { try_sql(session($node, $weird, 'safe'), "SELECT $_") } @calls; };
 is($states->(), '42501 42501 42501 42501 42501', 'persist_grant(): nothing before');
 isnt(try_sql(session($node, $weird, 'safe'), q{SELECT persist.persist_grant('"we""ird; role"')}), '00000', 'persist_grant(): no one gives it to himself');
@@ -523,7 +523,7 @@ ok(settled_in_schema(), 'persist_grant(): flushed');
 is(one_value($safe, 'SELECT count(*) FROM public.t'), 4, 'persist_grant(): the rows are there');
 is(try_sql($safe, q{SELECT persist.persist_revoke('"we""ird; role"')}), '00000', 'persist_revoke(): a superuser takes it');
 is($states->(), '42501 42501 42501 42501 42501', 'persist_revoke(): nothing is left');
-sub settled_in_schema { return one_value($safe, "SELECT persist.persist_flush('30 s')"); }
+sub settled_in_schema { return one_value($safe, "SELECT persist.persist_flush('300 s')"); }
 
 # ---- a database whose PUBLIC executes nothing
 

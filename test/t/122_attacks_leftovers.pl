@@ -206,7 +206,7 @@ sub same_settings
 	$bob->do("INSERT INTO bobs.watch VALUES ($n, 'plain')");
 	is(try_sql($bob, "SELECT public.persist_enqueue('bobs.watch'::regclass, '{\"n\": $n, \"round\": \"batch\"}'::jsonb)"), '00000', "$name: bob enqueues");
 	$bob->disconnect;
-	ok(one_value($admin, "SELECT public.persist_flush('30 s')"), "$name: flushed");
+	ok(one_value($admin, "SELECT public.persist_flush('300 s')"), "$name: flushed");
 	is($value->('batch'), $value->('plain'), "$name: the worker's trigger sees what bob's session sees");
 	return;
 }
@@ -261,7 +261,7 @@ foreach my $role ('bob', 'root')
 	}
 	$calls{$role}->disconnect;
 }
-ok(one_value($admin, "SELECT public.persist_flush('30 s')"), 'harmful settings: flushed');
+ok(one_value($admin, "SELECT public.persist_flush('300 s')"), 'harmful settings: flushed');
 is(one_value($admin, q{SELECT string_agg(concat_ws(' ', n, at_commit), ', ' ORDER BY at_commit, n) FROM public.harmed}),
 	'1 bob bob read committed off origin on, -1 root root read committed off origin on, 1 root root read committed off origin on', 'harmful settings: none of them has an effect');
 foreach my $role ('bob', 'root', "\"$superuser\"", 'mallory')
@@ -330,7 +330,7 @@ is_quick(seconds_of(sub { settled($node) }), 3, 'nested types: nor does the work
 $admin->do('ALTER TABLE mallory.nested ADD d int');    # so that the worker has to look again
 do_as($node, 'mallory', q{SELECT persist_enqueue('mallory.nested'::regclass, '{"a": 3}')});
 my $waiter = connect_to($node);
-start_sql($waiter, "SELECT persist_flush('60 s')");
+start_sql($waiter, "SELECT persist_flush('300 s')");
 wait_for_sql($admin, "SELECT worker_state = 'writing' OR items_pending = 0 FROM persist_queue WHERE datname = current_database()");
 is_quick(seconds_of(sub { stop_worker($node) }), 3, 'nested types: the worker of such a table stops when it is told');
 finish_sql($waiter);

@@ -341,7 +341,7 @@ is_deeply([ log_since($node, $from, qr/terminated by signal|PANIC:|TRAP:/) ], []
 $dbh->do('SELECT persist_resume()');
 $dbh->do('TRUNCATE t');
 $dbh->do(q{SELECT persist_enqueue('t'::regclass, '{"n": 7}')});
-is(one_value($dbh, "SELECT persist_flush('30 s')"), 1, 'what is enqueued afterwards is flushed');
+is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'what is enqueued afterwards is flushed');
 is(one_value($dbh, 'SELECT count(*) FROM t WHERE n = 7'), 1, 'and lands');
 
 $_->disconnect foreach $dbh, $anna;

@@ -60,7 +60,7 @@ sub settled
 {
 	my ($node, $database) = @_;
 
-	return one_value(session($node, '', $database), "SELECT persist_flush('30 s')");
+	return one_value(session($node, '', $database), "SELECT persist_flush('300 s')");
 }
 
 # By hand, not with persist_grant(): what these tests attack is what a GRANT may give.

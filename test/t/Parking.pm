@@ -109,7 +109,7 @@ sub flush_returns
 	my $seconds = seconds_of(
 		sub {
 			$got = one_value(session($database),
-				"SELECT persist_flush('60 s'" . ($target ? ", '$target')" : ')'));
+				"SELECT persist_flush('300 s'" . ($target ? ", '$target')" : ')'));
 		});
 
 	is($got, $value, $name);

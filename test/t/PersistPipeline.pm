@@ -320,7 +320,7 @@ sub flush
 {
 	my ($node, $database) = @_;
 
-	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('120 s')") eq 't';
+	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('300 s')") eq 't';
 }
 
 # Wait until nothing is pending, parked items neither: persist_flush doesn't wait for
