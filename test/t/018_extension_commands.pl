@@ -97,9 +97,10 @@ sub wait_for_lock
 {
 	my ($dbh) = @_;
 
+	# not in this database: where pg_extension is locked a session may not come in, from 18 on
 	usleep(10_000)
 	  until !is_running($dbh)
-	  || $node->safe_psql('postgres',
+	  || $node->safe_psql('template1',
 		"SELECT count(*) FROM pg_stat_activity WHERE pid = $dbh->{pg_pid} AND wait_event_type = 'Lock'") eq '1';
 	return;
 }
