@@ -174,7 +174,8 @@ sub check_items
 	return;
 }
 
-# Rows of "unlogged" go in a crash, and then nobody knows how many there were.
+# Rows of "unlogged" go in a crash, and then nobody knows how many there were.  A target that
+# nothing was committed for has no account.
 sub check_account
 {
 	none('the account is that of what is there',
@@ -182,8 +183,9 @@ sub check_account
 			(SELECT target, sum(rows) AS rows, sum(letters) AS letters, count(*) FILTER (WHERE outcome = 'a') AS certain,
 			        count(*) FILTER (WHERE outcome IN ('a', 'd')) AS possible FROM fate GROUP BY target) AS f
 		  FULL JOIN persist_stats AS s ON s.target_name = 'public.' || f.target
-		  WHERE (enqueued = persisted + dead AND skipped + discarded + lost + pending + parked = 0 AND dead = letters
-		         AND (f.target = 'unlogged' OR persisted = rows AND enqueued BETWEEN certain AND possible)) IS NOT TRUE});
+		  WHERE (CASE WHEN s.target IS NULL THEN f.target = 'unlogged' OR certain + rows + letters = 0
+		         ELSE enqueued = persisted + dead AND skipped + discarded + lost + pending + parked = 0 AND dead = letters
+		              AND (f.target = 'unlogged' OR persisted = rows AND enqueued BETWEEN certain AND possible) END) IS NOT TRUE});
 	return;
 }
 
