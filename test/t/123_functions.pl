@@ -16,7 +16,7 @@ use Test::More;
 my $node = pp_node(
 	'functions',
 	'persist_pipeline.flush_interval' => 0,
-	statement_timeout => "'5s'",
+	statement_timeout => "'2min'",    # who hangs
 	max_parallel_workers_per_gather => 2);
 my $from = log_position($node);
 
