@@ -337,7 +337,7 @@ sub duplicate
 sub damage
 {
 	my ($row) = @_;
-	my $size = 8 + 4 + 4 + 4;
+	my $size = 8 + 4 + 4 + 8;
 	my $length = length $row->{columns}{data};
 	my $at = one_of(0, 1) ? int rand $size : $size + 4 + int rand one_of($length, 12, 80);
 	my $bytes = join '', map { chr rand 256 } 1 .. one_of(1, 1, 4, 16);
