@@ -65,6 +65,7 @@ static Oid probed_after;			  /* how far they had got when it was started */
 static Oid probed;
 static uint64 probed_round;
 static PpSteady probed_at;
+static bool probed_last; /* and no worker was started since */
 
 /* Of the server's slots */
 static int refusals = 0; /* in a row */
@@ -241,6 +242,7 @@ start_worker(int number)
 		return false;
 	}
 
+	probed_last = false;
 	post->waiting_since = 0;
 	post->was_stopped = false;
 	SpinLockAcquire(&lane->mutex);
@@ -252,13 +254,16 @@ start_worker(int number)
 
 /*
  * Look into the next database, if one is left and it isn't held.  It takes
- * milliseconds, so that it goes before the workers.  Returns the ms until it can be
- * tried again, or -1; *waits: there is no room for it.
+ * milliseconds, so that it goes before the workers; but what is tried again may lack
+ * what only a worker can free, so that the last place is not for it twice while
+ * `others` are due.  Returns the ms until it can be tried again, or -1; *waits: there
+ * is no room for it.
  */
 static long
-start_probe(int running, bool *waits)
+start_probe(int running, bool others, bool *waits)
 {
 	PpProbe next;
+	bool again = true;
 	long delay = 0;
 
 	*waits = false;
@@ -274,9 +279,13 @@ start_probe(int running, bool *waits)
 		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MAX_MS));
 	else if (probed_at != 0 && OidIsValid(next.database) && next.database == probed)
 		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MIN_MS));
+	else
+		again = false;
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
+	if (again && probed_last && others)
+		running++;
 	if (running >= pp_max_workers)
 	{
 		*waits = true;
@@ -288,6 +297,7 @@ start_probe(int running, bool *waits)
 	probed_round = next.round;
 	probed_at = pp_steady_now();
 	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
+	probed_last = true;
 	return probe ? -1 : Max(slot_delay(), 1);
 }
 
@@ -418,7 +428,7 @@ start_workers(void)
 			next_start = sooner(next_start, give_back_idle(pp_lane(number), &posts[number]));
 	}
 
-	next_start = sooner(next_start, start_probe(running, &probe_waits));
+	next_start = sooner(next_start, start_probe(running, next_in_line(delays) >= 0, &probe_waits));
 	if (probe && !had_probe)
 		running++;
 
