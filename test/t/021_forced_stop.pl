@@ -122,8 +122,10 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM sleepy"), '1', 'sleeping: 
 
 # ---- a trigger that sleeps, after an item of the same batch that was bad
 
+$from = log_position($node);
 $node->safe_psql('postgres',
 	"SELECT persist_enqueue('positive', '{\"n\": -1}'); SELECT persist_flush()");
+$node->wait_for_log(qr/relation "public.positive"/, $from);    # a moment later
 $from = log_position($node);
 $node->safe_psql(
 	'postgres', q{
