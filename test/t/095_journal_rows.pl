@@ -511,8 +511,8 @@ ok(wait_for_queue($node, 'items_parked = 1', 'shut'), 'crash: an item is parked'
 ok(wait_for_queue($node, 'items_pending = 4 AND items_parked = 0'), 'crash: others are in the journal');
 $dbh->do("ALTER DATABASE shut ALLOW_CONNECTIONS false");
 # the locks last until the crash, or what waits for them would come before it
+$_->{InactiveDestroy} = 1 foreach $dbh, $bob, $locker, $other_locker, $shut;
 $node->stop('immediate');
-$_->disconnect foreach $dbh, $bob, $locker, $other_locker, $shut;
 $node->start;
 $dbh = connect_to($node);
 ok(flushes(), 'crash: flushed');
