@@ -33,6 +33,7 @@ my $node = pp_node(
 	'persist_pipeline.ring_size' => "'256kB'",
 	'persist_pipeline.role_quota' => 100,
 	'persist_pipeline.transaction_buffer' => "'64kB'",
+	'persist_pipeline.worker_idle_timeout' => "'1h'",    # the checks may take longer than the default
 	checkpoint_timeout => "'1h'",
 	max_wal_senders => 1,    # or else no commit waits for a standby
 	max_wal_size => "'4GB'",
