@@ -51,18 +51,6 @@ sub wait_for_worker
 	return one_value($control, "SELECT pid $worker");
 }
 
-sub set_idle_timeout
-{
-	my ($timeout) = @_;
-
-	$control->do("ALTER SYSTEM SET persist_pipeline.worker_idle_timeout = '$timeout'");
-	$control->do("SELECT pg_reload_conf()");
-
-	# as soon as a session has it, so has the postmaster, and whatever it starts
-	wait_for_sql($control, "SELECT current_setting('persist_pipeline.worker_idle_timeout') = '$timeout'");
-	return;
-}
-
 # The ways to leave.  Each takes the pid of a worker that is idle, and returns that
 # of the next one, which is.
 my @ways = (
@@ -75,10 +63,10 @@ my @ways = (
 	sub {
 		my ($pid) = @_;
 
-		set_idle_timeout('1ms');
+		change_setting($control, 'worker_idle_timeout', '1ms');
 		wait_for_sql($control, "SELECT count(*) = 0 $worker");
 		wait_for_sql($control, "SELECT count(*) = 0 FROM persist_queue WHERE ring_size IS NOT NULL");
-		set_idle_timeout('0');
+		change_setting($control, 'worker_idle_timeout', '0');
 		enqueue('t');
 		return wait_for_worker($pid);
 	},

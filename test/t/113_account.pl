@@ -548,9 +548,7 @@ ok(eval { wait_for_sql($dbh, "SELECT count(*) = 0 FROM persist_dead_letters"); 1
 is(accounts()->{lenient}{discarded}, $before->{discarded} + $before->{dead}, 'retention: they are discarded');
 
 # where no worker looks at them, a call that finds no room does
-$dbh->do("ALTER SYSTEM SET persist_pipeline.dead_letter_limit = 2");
-$dbh->do("SELECT pg_reload_conf()");
-wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.dead_letter_limit') = '2'");
+change_setting($dbh, 'dead_letter_limit', 2);
 my $misfit = "SELECT persist_enqueue('lenient', '{\"n\": \"x\"}')";
 is(join(' ', map { try_sql($dbh, $misfit) } 1 .. 3), '00000 00000 53400', 'retention: no room');
 $dbh->do("UPDATE persist_pipeline_internal.persist_dead_letters SET failed_at = now() - interval '1 hour'");

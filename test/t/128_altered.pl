@@ -106,22 +106,12 @@ enqueue($dbh, 'holds', '{"a": 1, "i": [{"x": 2}], "b": "c"}');
 enqueue($dbh, 'holds', '{"a": 2, "b": "d"}');
 enqueue($dbh, 'holds_more', '{"a": 3, "o": {"w": {"x": 4}}, "b": "e"}');
 $dbh->do('ALTER TYPE inside ADD ATTRIBUTE y text');
-set_and_reload_misfit(0);
+change_setting($dbh, 'misfit_timeout', 0);
 $dbh->do('SELECT persist_resume()');
 wait_for_sql($dbh, "SELECT count(*) = 2 FROM persist_dead_letters");
 is(one_value($dbh, q{SELECT string_agg(format('%s %s %s', target_name, item - 'i' - 'o', COALESCE(item->>'i', item->>'o') ~ '^\\\\x[0-9a-f]{20,}$'), ', ' ORDER BY id) FROM persist_dead_letters}),
 	'public.holds {"a": 1, "b": "c"} t, public.holds_more {"a": 3, "b": "e"} t', 'a type that changes inside: the letters have the other values, and its bytes');
 is(one_value($dbh, q{SELECT string_agg(format('%s %s', a, b), ', ') FROM holds}), '2 d', 'a type that changes inside: what has no value of it lands');
-
-sub set_and_reload_misfit
-{
-	my ($value) = @_;
-
-	$dbh->do("ALTER SYSTEM SET persist_pipeline.misfit_timeout = '$value'");
-	$dbh->do('SELECT pg_reload_conf()');
-	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.misfit_timeout') = '$value'");
-	return;
-}
 
 # ---- as long as it can be needed
 

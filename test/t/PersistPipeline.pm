@@ -27,7 +27,7 @@ use Test::More;
 use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
-  pp_node connect_to try_sql start_sql finish_sql is_running one_value
+  pp_node connect_to try_sql start_sql finish_sql is_running one_value change_setting
   wait_until wait_for_sql seconds_of is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush drain hang_commits release_commits log_position log_since complaints
@@ -150,6 +150,18 @@ sub wait_until
 		die "timed out: $what" if time > $deadline;
 		usleep(5_000);
 	}
+}
+
+# Change a setting of persist_pipeline for all, by a session that we have.  As soon as that
+# has it, so has the postmaster, and whatever it starts.
+sub change_setting
+{
+	my ($dbh, $name, $value) = @_;
+
+	$dbh->do("ALTER SYSTEM SET persist_pipeline.$name = '$value'");
+	$dbh->do('SELECT pg_reload_conf()');
+	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.$name') = '$value'");
+	return;
 }
 
 # Wait until a query returns true, in a session that we have: faster than
