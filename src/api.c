@@ -310,44 +310,48 @@ passes_needed(const PpRingView *then)
 	return then->passes + then->pass + then->recovering + then->diverted;
 }
 
-/* Has all that was handed over when the ring looked like that been settled? */
-static bool
-is_settled(PpLane *lane, const PpRingView *then)
+typedef enum Settled
 {
-	PpRingView now = pp_ring_view(&lane->ring);
+	NOT_SETTLED, /* by the deadline, or the database is paused */
+	SETTLED,
+	RING_MOVED_ON /* it has been given back, or its extension altered */
+} Settled;
 
-	return now.head >= then->tail && now.passes >= now.moved && now.passes >= passes_needed(then);
-}
-
-/* Ask the worker for everything so far; false at the deadline, or if that is paused. */
-static bool
-wait_until_settled(PpLane *lane, PpSteady deadline)
+/*
+ * Ask the worker for everything that had been handed over when the ring looked like that.
+ * A ring that has moved on owes nothing any more, least of all the pass with which a new
+ * one begins: its next owner's worker may never come.
+ */
+static Settled
+wait_until_settled(PpLane *lane, const PpRingView *then, PpSteady deadline)
 {
-	PpRingView then = pp_ring_view(&lane->ring);
-	bool done = true;
+	uint64 passes = passes_needed(then);
+	Settled settled = NOT_SETTLED;
 
 	SpinLockAcquire(&lane->mutex);
-	lane->flush_to = Max(lane->flush_to, then.tail);
-	lane->flush_passes = Max(lane->flush_passes, passes_needed(&then));
+	lane->flush_to = Max(lane->flush_to, then->tail);
+	lane->flush_passes = Max(lane->flush_passes, passes);
 	SpinLockRelease(&lane->mutex);
 	pp_lane_wake(lane);
 
 	ConditionVariablePrepareToSleep(&lane->settled);
-	while (!is_settled(lane, &then))
+	for (;;)
 	{
+		PpRingView now = pp_ring_view(&lane->ring);
 		long ms = pp_ms_until(deadline);
 
-		if (ms <= 0 || pp_lane_is_paused(lane))
-		{
-			done = false;
+		if (now.generation != then->generation)
+			settled = RING_MOVED_ON;
+		else if (now.head >= then->tail && now.passes >= now.moved && now.passes >= passes)
+			settled = SETTLED;
+		if (settled != NOT_SETTLED || ms <= 0 || pp_lane_is_paused(lane))
 			break;
-		}
 		(void) ConditionVariableTimedSleep(&lane->settled, Min(ms, 60 * 1000),
 										   pp_wait_event("PersistPipelineFlush"));
 	}
 	ConditionVariableCancelSleep();
 
-	return done;
+	return settled;
 }
 
 /* Does anything wait in the journal now, whatever the transaction sees? */
@@ -362,35 +366,77 @@ has_journal(void)
 	return has_rows;
 }
 
-/* A lane for this database; NULL: all were in use up to the deadline. */
-static PpLane *
+/* Get a lane for this database; false: all were in use up to the deadline. */
+static bool
 wait_for_lane(PpSteady deadline)
 {
-	const PpClaim *claim;
-
-	while ((claim = pp_lane_claim()) == NULL)
+	while (pp_lane_claim() == NULL)
 	{
 		long ms = pp_ms_until(deadline);
 
 		if (ms <= 0)
-			return NULL;
+			return false;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 Min(ms, LANE_LOOK_MS), pp_wait_event("PersistPipelineFlush"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	return claim->lane;
+	return true;
+}
+
+/* The database's lane, and how its ring looks; NULL: it has none. */
+static PpLane *
+look_at_lane(PpRingView *view)
+{
+	PpLane *lane;
+
+	/* what was looked at while another had it is not ours */
+	do
+	{
+		lane = pp_lane_find(MyDatabaseId);
+		if (lane)
+			*view = pp_ring_view(&lane->ring);
+	} while (lane && pp_lane_database(lane) != MyDatabaseId);
+	return lane;
+}
+
+/* All that there is now is settled; false: by the deadline it isn't. */
+static bool
+settle_all(PpSteady deadline)
+{
+	PpRingView then;
+	PpLane *lane;
+	Settled settled = RING_MOVED_ON;
+
+	while (settled == RING_MOVED_ON)
+	{
+		lane = look_at_lane(&then);
+		if (lane)
+			settled = wait_until_settled(lane, &then, deadline);
+		else if (!has_journal())
+			settled = SETTLED; /* without a lane nothing is in the works */
+		else if (wait_for_lane(deadline))
+			/* nobody has looked into it since the start, or no lane was free */
+			(void) pp_lane_call_pass(MyDatabaseId, 0);
+		else
+			settled = NOT_SETTLED;
+	}
+	return settled == SETTLED;
 }
 
 /* Does something of the target, or of any, wait that nobody can hurry? */
 static bool
 is_parked(PpLane *lane, Oid target)
 {
-	bool parked;
+	bool parked = false;
 
 	if (lane)
-		return OidIsValid(target) ? pp_tally_get(&lane->tally, target).parked > 0
-								  : pp_tally_parked(&lane->tally) > 0;
+		parked = OidIsValid(target) ? pp_tally_get(&lane->tally, target).parked > 0
+									: pp_tally_parked(&lane->tally) > 0;
+	if (lane && pp_lane_database(lane) == MyDatabaseId)
+		return parked;
+
+	/* it has none, or has lost it */
 	PushActiveSnapshot(GetLatestSnapshot());
 	parked = pp_parked_has_rows(pp_extension_oid(), target);
 	PopActiveSnapshot();
@@ -436,8 +482,9 @@ is_left_alone(PpLane *lane)
  * may be gone?  What is paused is not for it to try.
  */
 static bool
-stays_parked(PpLane *lane, Oid target, PpSteady deadline)
+stays_parked(Oid target, PpSteady deadline)
 {
+	PpLane *lane = pp_lane_find(MyDatabaseId);
 	uint64 asked;
 	uint64 done = 0;
 
@@ -473,7 +520,6 @@ stays_parked(PpLane *lane, Oid target, PpSteady deadline)
 Datum
 persist_flush(PG_FUNCTION_ARGS)
 {
-	PpLane *lane;
 	PpSteady deadline;
 	XLogRecPtr lsn;
 
@@ -489,20 +535,8 @@ persist_flush(PG_FUNCTION_ARGS)
 		pp_target_check(PG_GETARG_OID(1));
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
-	lane = pp_shared ? pp_lane_find(MyDatabaseId) : NULL;
-	if (pp_shared && lane == NULL && has_journal())
-	{
-		/* nobody has looked into it since the start, or no lane was free */
-		lane = wait_for_lane(deadline);
-		if (lane == NULL)
-			PG_RETURN_BOOL(false);
-		(void) pp_lane_call_pass(MyDatabaseId, 0);
-	}
-
-	/* without a lane nothing is in the works */
-	if (lane && !wait_until_settled(lane, deadline))
-		PG_RETURN_BOOL(false);
-	if (pp_shared && stays_parked(lane, PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline))
+	if (pp_shared && (!settle_all(deadline) ||
+					  stays_parked(PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline)))
 		PG_RETURN_BOOL(false);
 
 	/* the worker commits asynchronously */

@@ -313,9 +313,12 @@ look(bool create)
 		claim.generation = pp_ring_view(&claim.lane->ring).generation;
 	LWLockRelease(pp_shared->lock);
 
-	/* its worker, if it has one, sees that the ring has moved on */
+	/* its worker, if it has one, sees that the ring has moved on; who flushes, too */
 	if (taken)
+	{
 		pp_lane_wake(claim.lane);
+		ConditionVariableBroadcast(&claim.lane->settled);
+	}
 
 	/* its parked items need one again */
 	if (OidIsValid(robbed))
@@ -429,6 +432,8 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 		given = true;
 	}
 	LWLockRelease(pp_shared->lock);
+	if (given)
+		ConditionVariableBroadcast(&lane->settled);
 
 	return given;
 }
@@ -666,7 +671,7 @@ pp_lane_renew(Oid database, Oid gone)
 		SpinLockRelease(&lane->mutex);
 	}
 	LWLockRelease(pp_shared->lock);
-	if (items > 0)
+	if (lane)
 		ConditionVariableBroadcast(&lane->settled);
 
 	return items;
