@@ -23,6 +23,8 @@ PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 # by floor: see tools/floors
 OBJS = \
 	src/config.o \
+	src/classify.o \
+	src/isolate.o \
 	src/item.o \
 	src/item_check.o \
 	src/row_check.o \
@@ -70,12 +72,14 @@ OBJS = \
 	src/settlement.o \
 	src/clock.o \
 	src/parking.o \
-	src/verdict.o \
+	src/parents.o \
 	src/letterbox.o \
-	src/trial.o \
-	src/sieve.o \
+	src/mark.o \
+	src/try_insert.o \
+	src/decide.o \
+	src/apply_rows.o \
 	src/works.o \
-	src/failure.o \
+	src/apply.o \
 	src/upkeep.o \
 	src/progress.o \
 	src/history.o \
@@ -145,6 +149,7 @@ REGRESS = \
 	failing_rows \
 	failing_fkeys \
 	failing_kinds \
+	failing_together \
 	failing_counts \
 	dead_letters \
 	bad_items \

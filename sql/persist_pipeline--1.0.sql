@@ -64,6 +64,13 @@ CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (t
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
 'Internal: items whose target can''t be written just now. They are tried again, in their order.';
 
+-- A mark in the queue of deferred triggers (src/mark.h); always empty.
+CREATE TABLE persist_pipeline_internal.persist_mark (
+	n integer
+) USING heap;
+COMMENT ON TABLE persist_pipeline_internal.persist_mark IS
+'Internal: always empty. A row of it that is rolled back marks a place in the queue of deferred triggers.';
+
 -- Items that can't be inserted (src/letters.h).
 CREATE TABLE persist_pipeline_internal.persist_dead_letters (
 	id bigint NOT NULL,
@@ -253,6 +260,21 @@ CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON
 CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_parked
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
 ALTER TABLE persist_pipeline_internal.persist_parked ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
+ALTER TABLE persist_pipeline_internal.persist_mark ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_mark
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_internal.persist_mark
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE FUNCTION persist_pipeline_internal.persist_pass_mark()
+RETURNS trigger
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_pass_mark';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_pass_mark() IS
+'Internal: notes that the deferred triggers before the mark have come through. Errors: 39P01 it isn''t called as a trigger.';
+CREATE CONSTRAINT TRIGGER pass_mark AFTER INSERT ON persist_pipeline_internal.persist_mark
+	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_pass_mark();
+ALTER TABLE persist_pipeline_internal.persist_mark ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row,
+	ENABLE ALWAYS TRIGGER pass_mark;
 ALTER TABLE persist_pipeline_internal.persist_dead_letters ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_dead_letters
 	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();

@@ -40,7 +40,7 @@
 #include "savepoint.h"
 #include "settings.h"
 #include "target.h"
-#include "verdict.h"
+#include "classify.h"
 
 PG_FUNCTION_INFO_V1(persist_enqueue);
 PG_FUNCTION_INFO_V1(persist_enqueue_json);
@@ -138,7 +138,7 @@ try_to_convert(Conversion *conversion)
 {
 	ErrorData *fault = pp_under_savepoint(convert, conversion);
 
-	if (fault && !pp_is_items_fault(fault))
+	if (fault && !pp_classify_is_items_fault(fault))
 		ReThrowError(fault);
 	return fault ? pp_error_shorten(fault) : NULL;
 }

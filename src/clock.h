@@ -16,17 +16,9 @@
 
 #include <signal.h>
 
+#include "classify.h"
 #include "shmem.h"
 #include "steady.h"
-
-/* Why the worker's statement is being cancelled; set in a signal handler */
-typedef enum PpCut
-{
-	PP_CUT_NONE,
-	PP_CUT_TIMEOUT, /* statement_timeout: its items' own fault */
-	PP_CUT_HOLD,	/* a command wants the database, or the clock was set back: nobody's fault */
-	PP_CUT_STOP		/* the time to stop is up: nobody's fault; stays */
-} PpCut;
 
 extern volatile sig_atomic_t pp_cut;
 extern volatile PpSteady pp_attempt_began; /* what statement_timeout counts from */

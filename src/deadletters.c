@@ -31,7 +31,7 @@
 #include "results.h"
 #include "savepoint.h"
 #include "target.h"
-#include "verdict.h"
+#include "classify.h"
 
 PG_FUNCTION_INFO_V1(persist_requeue);
 PG_FUNCTION_INFO_V1(persist_requeue_repaired);
@@ -208,7 +208,7 @@ make_item(const PpLetter *letter, Oid target, Jsonb *object)
 static bool
 is_letters_fault(const ErrorData *error)
 {
-	return pp_is_items_fault(error) ||
+	return pp_classify_is_items_fault(error) ||
 		   ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
 			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
 }

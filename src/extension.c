@@ -40,8 +40,8 @@ static const char *const served_versions[] = {"1.0"};
 static const char *const needed_relations[] = {
 	"persist_account",	 "persist_copied",	  "persist_dead_letters", "persist_id_seq",
 	"persist_journal_1", "persist_journal_2", "persist_journal_3",	  "persist_layouts",
-	"persist_leases",	 "persist_parked",	  "persist_settings",	  "persist_shutdowns",
-	"persist_state",
+	"persist_leases",	 "persist_mark",	  "persist_parked",		  "persist_settings",
+	"persist_shutdowns", "persist_state",
 };
 
 /*

@@ -446,9 +446,12 @@ ends_record(const PpJournalRow *last, const PpJournalRow *next)
 	return !last->header.continues || next->header.items > 0;
 }
 
-/* Records of the journal with the next position; one of them only, if it is a suspect. */
+/*
+ * Records of the journal with the next position, up to so many items; one of them only, if it
+ * is a suspect.
+ */
 static void
-add_rows(WorkList *list, uint64 at)
+add_rows(WorkList *list, uint64 at, uint64 max_items)
 {
 	PpWork *work = add_work(list);
 	const PpJournalRow *row = pp_rowstore_next(pass.rows);
@@ -463,7 +466,7 @@ add_rows(WorkList *list, uint64 at)
 	work->rows = palloc(max * sizeof(PpJournalRef));
 	work->single = list->company != ANY;
 	while (row && row->pos == work->pos && row->role == work->role &&
-		   !(work->single && ends_record(&last, row)))
+		   !((work->single || work->n >= max_items) && ends_record(&last, row)))
 	{
 		if (work->nrows == max)
 		{
@@ -517,7 +520,7 @@ take_from_pass(PpRing *ring, uint64 max, WorkList *list)
 
 			if (!may_join(list, company_of(row->pos, row->header.items)))
 				break;
-			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING);
+			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, max);
 			row = pp_rowstore_next(pass.rows);
 			if (in_ring && (row == NULL || row->pos != entry->pos))
 			{

@@ -23,6 +23,7 @@ typedef struct PpBad
 	Oid target;
 	int64 id;
 	ErrorData *error;
+	bool deferred; /* it was raised by what is deferred */
 } PpBad;
 
 extern ErrorData *pp_error(int sqlstate, const char *message);

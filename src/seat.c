@@ -24,7 +24,7 @@
 #include "compat.h"
 #include "connect.h"
 #include "extension.h"
-#include "failure.h"
+#include "apply.h"
 #include "identity.h"
 #include "lease.h"
 #include "letterbox.h"
@@ -212,7 +212,7 @@ pp_seat_take(int lane_number, Oid database)
 		pp_seat_top_up_ids();
 		pp_intake_count(&pp_seat.claim);
 	}
-	pp_settle_init(&pp_seat.claim);
+	pp_apply_init(&pp_seat.claim);
 	pp_ring_open(&pp_seat.lane->ring);
 	pp_ring_attend(&pp_seat.lane->ring, true);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",

@@ -25,7 +25,7 @@
 #include "parking.h"
 #include "savepoint.h"
 #include "upkeep.h"
-#include "verdict.h"
+#include "clock.h"
 
 #define ROTATE_BATCHES 4 /* from one look at the journals' size to the next */
 #define EXPIRE_MS 60000	 /* ... for letters that are too old, at least, and for layouts */
@@ -82,7 +82,7 @@ look_after(void (*part)(void), bool *waits)
 	PG_CATCH();
 	{
 		error = pp_catch(&catcher);
-		if (!pp_is_transient(error))
+		if (!pp_classify_is_transient(error, pp_cut))
 			ReThrowError(error);
 		AbortCurrentTransaction();
 	}

@@ -31,7 +31,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "config.h"
-#include "failure.h"
+#include "apply.h"
 #include "history.h"
 #include "letterbox.h"
 #include "parking.h"
@@ -40,7 +40,7 @@
 #include "seat.h"
 #include "settlement.h"
 #include "upkeep.h"
-#include "verdict.h"
+#include "classify.h"
 #include "worker.h"
 
 #define RETRY_MIN_MS 100
@@ -92,7 +92,7 @@ has_to_leave(void)
 	PpRingView view;
 
 	if (pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane) ||
-		pp_settle_is_spent())
+		pp_apply_is_spent())
 		return true;
 	if (!others_wait())
 		return false;
@@ -246,12 +246,12 @@ take_works(PpWork **works, int *nworks)
 	pp_clock_start();
 	PG_TRY();
 	{
-		intake = pp_intake_next(&pp_seat.claim, pp_batch_size, works, nworks);
+		intake = pp_intake_next(&pp_seat.claim, pp_apply_width(), works, nworks);
 	}
 	PG_CATCH();
 	{
 		error = pp_catch(&catcher);
-		if (!pp_is_transient(error))
+		if (!pp_classify_is_transient(error, pp_cut))
 			ReThrowError(error);
 		QueryCancelPending = false;
 		AbortCurrentTransaction();
@@ -302,7 +302,7 @@ write_batch(PpRingView view)
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
 	pp_clock_start();
-	outcome = pp_settle(works, nworks, &error);
+	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
 	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
 	pgstat_report_stat(false);
@@ -310,7 +310,7 @@ write_batch(PpRingView view)
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);
 	if (outcome == PP_TRANSIENT)
 	{
-		if (!pp_settle_is_spent())
+		if (!pp_apply_is_spent())
 			back_off(error);
 	}
 	else
@@ -406,7 +406,7 @@ retry_parked(void)
 		pp_lane_set_state(lane, PP_WORKER_WRITING);
 		pgstat_report_activity(STATE_RUNNING, "writing parked items");
 		pp_clock_start();
-		pp_settle_parked(parked);
+		pp_apply_parked(parked);
 		pp_clock_stop();
 		pp_seat_check_interrupts();
 		pgstat_report_stat(false);
@@ -492,7 +492,7 @@ is_through(const PpRingView *view, uint64 last_pass)
 {
 	if (view->reserved > 0)
 		return false;
-	return pp_lane_is_paused(lane) || pp_settle_is_spent() ||
+	return pp_lane_is_paused(lane) || pp_apply_is_spent() ||
 		   (view->head == view->tail && view->passes >= last_pass);
 }
 
@@ -542,7 +542,7 @@ stop(void)
 	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane) &&
 		   !pp_seat_is_lost())
 	{
-		if (paused || pp_settle_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
+		if (paused || pp_apply_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
 				pp_seat_nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
@@ -555,7 +555,7 @@ stop(void)
 	pp_tally_forget_reasons(&lane->tally);
 	report.forced = !is_through(&view, last_pass);
 	report.drained = lane->written - written_before;
-	if (report.forced || paused || pp_settle_is_spent())
+	if (report.forced || paused || pp_apply_is_spent())
 		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
 	pp_seat.came_to_stop = true;

@@ -42,9 +42,12 @@ is_same_transaction(const PpWork *work, const PpWork *next)
 	return work->pos == next->pos || (work->others > 0 && work->pos + 1 == next->pos);
 }
 
-/* Open the works in this transaction; all their items, in their order. */
+/*
+ * Open the works in this transaction; all their items, in their order.  *opened: so many are
+ * open, if that ends.
+ */
 const PpRow **
-pp_works_open(const PpClaim *claim, PpWork *works, int n, uint64 *nrows)
+pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *nrows)
 {
 	PpJournals journals;
 	const PpRow **rows;
@@ -54,10 +57,10 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, uint64 *nrows)
 	*nrows = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	for (int i = 0; i < n; i++)
+	for (*opened = 0; *opened < n; (*opened)++)
 	{
-		pp_work_open(claim, &journals, &works[i]);
-		*nrows += works[i].nitems;
+		pp_work_open(claim, &journals, &works[*opened]);
+		*nrows += works[*opened].nitems;
 	}
 	pp_journals_close(&journals);
 	PopActiveSnapshot();

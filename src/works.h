@@ -13,7 +13,8 @@
 #include "statement.h"
 
 extern void pp_works_note_attempt(const PpWork *works, int n, bool burying);
-extern const PpRow **pp_works_open(const PpClaim *claim, PpWork *works, int n, uint64 *nrows);
+extern const PpRow **pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened,
+								   uint64 *nrows);
 extern void pp_works_count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked);
 
 #endif /* PP_WORKS_H */

@@ -62,5 +62,25 @@ $node->safe_psql(
 ok(drain($node), 'drained');
 is(one_value($dbh, "SELECT count(*) FROM sorted"), 1500, 'a batch that is too large is written in parts');
 is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), 0, 'and nothing has died');
+$dbh->disconnect;
+$node->stop;
+
+# More locks than there are for the rows of one transaction, each in a partition of its own:
+# then it takes several.
+$node = pp_node('locks', max_locks_per_transaction => 10, max_connections => 20, autovacuum => 'off');
+$node->safe_psql('postgres', "CREATE TABLE p (d int) PARTITION BY LIST (d)");
+foreach my $fifty (0 .. 11)
+{
+	$node->safe_psql('postgres',
+		    "DO \$\$ BEGIN FOR i IN $fifty * 50 .. $fifty * 50 + 49 LOOP"
+		  . " EXECUTE format('CREATE TABLE p%s PARTITION OF p FOR VALUES IN (%s)', i, i); END LOOP; END \$\$");
+}
+$dbh = connect_to($node);
+$dbh->do("SELECT count(persist_enqueue('p'::regclass, jsonb_build_object('d', g % 600))) FROM generate_series(1, 1800) AS g");
+ok(flush($node), 'locks: flushed');
+is(one_value($dbh, "SELECT format('%s %s %s', persisted, dead, parked) FROM persist_stats"), '1800 0 0', 'locks: all have landed');
+like($node->safe_psql('postgres', join('; ', map { "SELECT count(*) FROM p$_" } 0, 299, 599)), qr/^3\n3\n3$/, 'locks: where they belong');
+$dbh->disconnect;
+$node->stop;
 
 done_testing();

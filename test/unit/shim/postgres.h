@@ -32,6 +32,7 @@ typedef unsigned int Oid;
 #define FLEXIBLE_ARRAY_MEMBER /* empty */
 #define pg_attribute_aligned(a) __attribute__((aligned(a)))
 
+#define Max(x, y) ((x) > (y) ? (x) : (y))
 #define Min(x, y) ((x) < (y) ? (x) : (y))
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 

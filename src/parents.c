@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * verdict.c
- *	  What an error says of the items that it came from.
+ * parents.c
+ *	  Rows that wait for rows that their foreign keys refer to; see parents.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,115 +10,21 @@
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "catalog/pg_class.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "clock.h"
 #include "intake.h"
 #include "parking.h"
-#include "verdict.h"
-
-/*
- * Is the error worth another try at once?  A full ring: triggers on targets enqueue, and
- * those of fewer items less; only the worker makes room, so with one item there is
- * little to hope for.  A cancellation: by a person, nobody's fault; but a trigger can
- * raise that error, too, and statement_timeout's is its item's own.
- */
-bool
-pp_is_doubtful(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_INSUFFICIENT_RESOURCES ||
-		   error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-}
-
-/* Could the same items be accepted a moment later? */
-bool
-pp_is_transient(const ErrorData *error)
-{
-	/* whatever code makes of its cancellation, by a stop or a command */
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
-		return true;
-
-	if (pp_is_doubtful(error))
-		return false;
-
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_CONNECTION_EXCEPTION:
-		case ERRCODE_FDW_ERROR:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-	}
-
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_LOCK_NOT_AVAILABLE:
-		case ERRCODE_OBJECT_IN_USE:
-		case ERRCODE_ADMIN_SHUTDOWN:
-		case ERRCODE_CRASH_SHUTDOWN:
-		case ERRCODE_CANNOT_CONNECT_NOW:
-		case ERRCODE_E_R_I_E_SRF_PROTOCOL_VIOLATED: /* statement.h */
-			return true;
-		default:
-			return false;
-	}
-}
-
-/* At the call: is it the item that is wrong, and not its caller or the server? */
-bool
-pp_is_items_fault(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_DATA_EXCEPTION:
-		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-		case ERRCODE_PLPGSQL_ERROR: /* what domains and defaults raise */
-			return true;
-	}
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_UNDEFINED_COLUMN:
-		case ERRCODE_GENERATED_ALWAYS:
-		case ERRCODE_DATATYPE_MISMATCH:
-		case ERRCODE_CANNOT_COERCE:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-			return true;
-		default:
-			return false;
-	}
-}
-
-/*
- * Has the row no place among the partitions?  Which there are may have changed while it
- * waited for the lock of one: a default partition, beside which another was attached.
- */
-bool
-pp_is_of_route(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_CHECK_VIOLATION && error->constraint_name == NULL &&
-		   error->table_name != NULL;
-}
-
-/* Is it the same thing that is wrong? */
-bool
-pp_is_alike(const ErrorData *a, const ErrorData *b)
-{
-	if (a->sqlerrcode != b->sqlerrcode)
-		return false;
-	if (a->constraint_name == NULL || b->constraint_name == NULL)
-		return a->constraint_name == b->constraint_name;
-	return strcmp(a->constraint_name, b->constraint_name) == 0;
-}
+#include "parents.h"
 
 /*
  * Has nobody locked a table that this relation's foreign keys refer to?  Then nobody can
  * until the transaction ends, and whatever else rows wait for concerns single ones.
  */
 bool
-pp_lock_parents(Oid relid)
+pp_parents_lock(Oid relid)
 {
 	Relation rel = try_relation_open(relid, AccessShareLock);
 	bool locked = true;
@@ -180,7 +86,7 @@ failing_table(const ErrorData *error)
  * target and role.  Nobody knows what is behind a view that is parked.
  */
 bool
-pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *error)
+pp_parents_may_be_parked(const PpRow *row, Oid role, bool itself, const ErrorData *error)
 {
 	Oid target = row->item->target;
 	PpParkedKey own = {.target = target, .role = role};
@@ -195,4 +101,42 @@ pp_waits_for_parent(const PpRow *row, Oid role, bool itself, const ErrorData *er
 		return true;
 	table = failing_table(error);
 	return OidIsValid(table) && table != target && refers_to_parked(table, row, but);
+}
+
+/* What the foreign key refers to that has failed; InvalidOid: that can't be told. */
+Oid
+pp_parents_of_failure(const ErrorData *error)
+{
+	Oid table = failing_table(error);
+	Oid parent = InvalidOid;
+	Relation rel;
+	ListCell *cell;
+
+	if (!OidIsValid(table) || error->constraint_name == NULL)
+		return InvalidOid;
+	rel = try_relation_open(table, AccessShareLock);
+	if (rel == NULL)
+		return InvalidOid;
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(cell);
+		char *name = get_constraint_name(fkey->conoid);
+
+		if (name && strcmp(name, error->constraint_name) == 0)
+			parent = fkey->confrelid;
+	}
+	relation_close(rel, AccessShareLock);
+	return parent;
+}
+
+/* Do rows of the target come into this table: is it itself, or one that it is a part of? */
+bool
+pp_parents_covers(Oid target, Oid parent)
+{
+	if (target == parent || get_rel_relkind(target) == RELKIND_VIEW)
+		return true;
+	if (get_rel_relispartition(target))
+		return list_member_oid(get_partition_ancestors(target), parent);
+	return get_rel_relispartition(parent) &&
+		   list_member_oid(get_partition_ancestors(parent), target);
 }

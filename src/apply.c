@@ -1,0 +1,793 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply.c
+ *	  Settles work items; see apply.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "apply.h"
+#include "attempt.h"
+#include "batch.h"
+#include "clock.h"
+#include "compat.h"
+#include "config.h"
+#include "copied.h"
+#include "extension.h"
+#include "identity.h"
+#include "letterbox.h"
+#include "savepoint.h"
+#include "settlement.h"
+#include "works.h"
+
+#define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
+#define MAX_DOUBTS 2  /* of the beginning or the commit */
+#define FITTING 64	  /* batches of a size, before larger ones are tried again */
+
+static const PpClaim *claim;
+static PpLane *lane;
+
+/* What this process has found out, and goes by until it ends */
+static struct
+{
+	bool careful;	/* a COMMIT has failed on one of several other servers */
+	bool spent;		/* a role's work has to wait for another process */
+	uint64 width;	/* a batch of more items needs more than there is; 0: that isn't so */
+	int fitting;	/* batches that have come through since */
+} learned;
+
+/*
+ * Called once, by the worker that has attached to its lane.  If the last one ended in
+ * the middle of a transaction, the items of that are suspects.
+ */
+void
+pp_apply_init(const PpClaim *worker_claim)
+{
+	uint64 items;
+
+	claim = worker_claim;
+	lane = claim->lane;
+	pp_settlement_init(claim);
+
+	items = pp_attempt_open(MyDatabaseId, claim->extension);
+	if (items > 0)
+		ereport(LOG, (errmsg("a worker of persist_pipeline has ended while it wrote a batch"),
+					  errdetail_plural("The %llu item that it was inserting is tried alone.",
+									   "The %llu items that it was inserting are tried one by one.",
+									   items, (unsigned long long) items)));
+}
+
+/* Does this process keep items waiting that another one could insert? */
+bool
+pp_apply_is_spent(void)
+{
+	return learned.spent;
+}
+
+/* So many items at most are to be in a batch. */
+uint64
+pp_apply_width(void)
+{
+	return learned.width > 0 ? Min(learned.width, (uint64) pp_batch_size) : (uint64) pp_batch_size;
+}
+
+/* ---- transactions ---- */
+
+/* How far a transaction has come */
+typedef enum Stage
+{
+	BEGINNING,
+	OPENING,
+	INSERTING,
+	COMMITTING
+} Stage;
+
+/* What a transaction does with its rows */
+typedef void (*Way)(PpApply *apply, const PpRow **rows, uint64 n);
+
+/* A transaction for work items of one role */
+typedef struct Run
+{
+	PpWork *works;
+	int n;
+	Stage stage;
+	int opened; /* so many have been opened; if that fails, the next one can't be */
+	PpApply apply;
+	ErrorData *error;
+} Run;
+
+static ErrorData *
+not_through(const Run *run)
+{
+	return run->apply.error ? run->apply.error
+							: pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
+}
+
+/*
+ * In one transaction, as their role.  True: it has committed.  False: nothing has changed;
+ * run->error tells why, run->stage how far it came, run->apply what it has found out.
+ */
+static bool
+run(Run *run, Way way, bool impatient, const PpTry *known)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
+	PpApply *apply = &run->apply;
+	volatile bool committed = false;
+
+	*apply = (PpApply){.claim = claim,
+					   .role = run->works[0].role,
+					   .retrying = run->works[0].parked,
+					   .impatient = impatient || run->works[0].parked,
+					   .known = *known,
+					   .results = palloc0(sizeof(PpResults))};
+	run->stage = BEGINNING;
+	run->error = NULL;
+	pp_batch_begin_transaction();
+	if (pp_identity_is_spent(apply->role))
+	{
+		learned.spent = true;
+		apply->end = PP_APPLY_LATER;
+		run->error = pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
+		return false;
+	}
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	pp_works_note_attempt(run->works, run->n, false);
+	pp_settlement_forget();
+	pp_clock_begin_attempt();
+	pp_batch_state = (PpBatchState){0};
+	PG_TRY();
+	{
+		const PpRow **rows;
+		uint64 nrows;
+
+		pp_identity_begin(apply->role);
+		MemoryContextSwitchTo(context);
+		run->stage = OPENING;
+		rows = pp_works_open(claim, run->works, run->n, &run->opened, &nrows);
+		run->stage = INSERTING;
+		MemoryContextSwitchTo(caller);
+		if (nrows > 0)
+			way(apply, rows, nrows);
+		if (apply->end == PP_APPLY_COMMIT && apply->retrying && nrows > 0 && !apply->moved)
+			apply->end = PP_APPLY_LATER; /* all would be parked again */
+		if (apply->end != PP_APPLY_COMMIT)
+		{
+			run->error = not_through(run);
+			pp_attempt_note(NULL);
+			pp_identity_abort();
+		}
+		else
+		{
+			run->stage = COMMITTING;
+			if (learned.careful && pp_batch_is_scattered())
+				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+								errmsg("the rows go to several servers")));
+			pp_works_count_taken(apply->results, rows, nrows, apply->retrying);
+			pp_results_write(apply->results, claim->extension);
+			pp_settlement_on_commit(run->works, run->n, apply->results);
+			pp_identity_commit();
+			committed = true;
+		}
+	}
+	PG_CATCH();
+	{
+		/* the items are settled: this error is not theirs */
+		if (pp_settlement_is_done())
+			PG_RE_THROW();
+
+		run->error = pp_try_catch(&catcher);
+		apply->known = pp_try_failure(apply->rows, apply->nrows, run->error);
+		apply->known.deferred = run->stage == COMMITTING;
+		learned.careful |= pp_identity_is_committing() && pp_batch_is_scattered();
+		pp_attempt_began = PP_NEVER; /* that was its time, but not that of what comes now */
+		pp_attempt_note(NULL);
+		pp_identity_abort();
+	}
+	PG_END_TRY();
+
+	pp_attempt_began = PP_NEVER;
+	MemoryContextSwitchTo(caller);
+	if (committed)
+		pp_letterbox_report(apply->bad, apply->nbad);
+	MemoryContextDelete(context);
+	ConditionVariableBroadcast(&lane->settled);
+	return committed;
+}
+
+/* ---- transactions of our own ---- */
+
+/* Work items that are settled without their role */
+typedef struct Deed
+{
+	PpWork *works;
+	int n;
+	ErrorData *why;
+	bool show; /* their values */
+	PpApply apply;
+} Deed;
+
+static void
+bury_all(void *arg)
+{
+	Deed *deed = arg;
+	PpApply *apply = &deed->apply;
+	const PpRow **rows;
+	uint64 nrows;
+	int opened;
+
+	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
+	if (!pp_letters_try_lock(claim->extension))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("the table of dead letters is locked")));
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+	rows = pp_works_open(claim, deed->works, deed->n, &opened, &nrows);
+	apply->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBad), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		apply->bad[apply->nbad++] = pp_bad(rows[i], deed->why);
+		pp_letterbox_bury(claim->extension, apply->results, rows[i], apply->role, deed->why,
+						  deed->show);
+	}
+	pp_works_count_taken(apply->results, rows, nrows, deed->works[0].parked);
+	pp_results_write(apply->results, claim->extension);
+	pp_settlement_on_commit(deed->works, deed->n, apply->results);
+}
+
+/*
+ * In a transaction of our own, make dead letters of all their items, with their values or
+ * not.
+ */
+static PpOutcome
+give_up(PpWork *works, int n, ErrorData *why, bool show, ErrorData **error)
+{
+	Deed deed = {.works = works,
+				 .n = n,
+				 .why = why,
+				 .show = show,
+				 .apply = {.role = works[0].role, .results = palloc0(sizeof(PpResults))}};
+
+	pp_works_note_attempt(works, n, true);
+	*error = pp_settle_by_ourselves(bury_all, &deed, true);
+	if (*error)
+		return PP_TRANSIENT;
+	pp_letterbox_report(deed.apply.bad, deed.apply.nbad);
+	return PP_SETTLED;
+}
+
+static void
+park_all(void *arg)
+{
+	Deed *deed = arg;
+	PpResults *results = deed->apply.results;
+	Oid role = deed->apply.role;
+	const PpRow **rows;
+	uint64 nrows;
+	int opened;
+
+	rows = pp_works_open(claim, deed->works, deed->n, &opened, &nrows);
+	pp_parking_hold(results, role, rows, nrows);
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		PpResult *result = pp_results_of(results, rows[i]->item->target);
+
+		if (result->delta.errors > 0)
+		{
+			pp_parking_follow(rows[i], role);
+			continue;
+		}
+		pp_parking_park(rows[i], role, deed->why->sqlerrcode, true);
+		pp_results_error(result, deed->why, 1);
+	}
+	pp_works_count_taken(results, rows, nrows, false);
+	pp_results_write(results, claim->extension);
+	pp_settlement_on_commit(deed->works, deed->n, results);
+}
+
+/* Park all that they have, without a try: each target is tried by itself. */
+static PpOutcome
+park_them(PpWork *works, int n, ErrorData *why, ErrorData **error)
+{
+	Deed deed = {.works = works,
+				 .n = n,
+				 .why = why,
+				 .apply = {.role = works[0].role, .results = palloc0(sizeof(PpResults))}};
+
+	*error = pp_settle_by_ourselves(park_all, &deed, false);
+	return *error ? PP_TRANSIENT : PP_SETTLED;
+}
+
+/* A work that can't be read */
+typedef struct Damage
+{
+	PpWork *work;
+	PpResults results;
+} Damage;
+
+static void
+put_aside(void *arg)
+{
+	Damage *damage = arg;
+	PpWork *work = damage->work;
+
+	if (work->nrows > 0)
+		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
+	pp_results_write(&damage->results, claim->extension);
+	pp_settlement_on_commit(work, 1, &damage->results);
+}
+
+/*
+ * The work can't be read.  What is in the journal is put aside, for a person to look
+ * at; what is in the ring alone can't be.
+ */
+static PpOutcome
+settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
+{
+	uint64 items = work->n; /* 0: a part of one, whose beginning is lost already */
+	Damage damage = {.work = work, .results = {.lost = items}};
+
+	if (work->nrows > 1 && !work->single)
+	{
+		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
+		pp_ring_move(&lane->ring, 0, pp_steady_now());
+		return PP_DIVIDED;
+	}
+
+	if (work->parked)
+	{
+		PpResult *result = pp_results_of(&damage.results, work->target);
+
+		result->delta.lost = items;
+		result->parked = -(int64) items;
+		result->parked_bytes = -(int64) work->bytes;
+	}
+
+	work->nitems = items;
+	work->opened = work->bytes; /* what it holds of the journal */
+	*error = pp_settle_by_ourselves(put_aside, &damage, true);
+	if (*error)
+		return PP_TRANSIENT;
+	if (items == 0)
+		return PP_SETTLED;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
+						   "%llu items, enqueued as number %llu, could not be read: %s", items,
+						   (unsigned long long) items, (unsigned long long) work->pos,
+						   damaged->message),
+			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
+	return PP_SETTLED;
+}
+
+static bool
+role_exists(Oid role)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool exists;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	return exists;
+}
+
+/* FATAL, and so nothing is lost, if the extension is not what it should be. */
+static void
+check_extension(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *fault;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) pp_extension_find(&fault);
+	if (fault)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   get_database_name(MyDatabaseId), fault)));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+/* ---- one role ---- */
+
+/*
+ * The batch needs more than there is, and so less is to be tried at a time.  What is a single
+ * work item is divided, so that less of it can be taken.
+ */
+static PpOutcome
+settle_fewer(Run *run, ErrorData **error)
+{
+	uint64 items = pp_count_items(run->works, run->n);
+
+	if (run->works[0].parked)
+	{
+		run->apply.width = Max(run->n / 2, 1);
+		return PP_TRANSIENT;
+	}
+	if (items == 1)
+		return park_them(run->works, run->n, run->error, error);
+	/* those of a transaction come together, up to several times as many */
+	learned.width = Max(Min(items, pp_apply_width()) / 2, 1);
+	learned.fitting = 0;
+	if (run->n == 1)
+	{
+		*error = pp_settle_to_journal(run->works, 1);
+		if (*error)
+			return PP_TRANSIENT;
+	}
+	return PP_DIVIDED;
+}
+
+/*
+ * All parked items of a target together take longer than statement_timeout.  Fewer are tried
+ * the next time; an item that takes as long by itself is bad.
+ */
+static PpOutcome
+settle_slow(Run *run, ErrorData **error)
+{
+	run->apply.timeouts = 1;
+	if (run->n == 1)
+		return give_up(run->works, 1, run->error, true, error);
+	run->apply.width = Max(run->n / NARROWER, 1);
+	return PP_TRANSIENT;
+}
+
+/* Is it about the transaction as such, and soon over? */
+static bool
+is_nobodys(const Run *run)
+{
+	return run->apply.end == PP_APPLY_LATER || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD;
+}
+
+/*
+ * Neither all of the rows nor a part of them can be had to commit.  PP_DIVIDED: fewer of them
+ * may do.
+ */
+static PpOutcome
+settle_failed(Run *run, ErrorData **error)
+{
+	bool parked = run->works[0].parked;
+
+	if (run->stage == OPENING)
+		return run->error->sqlerrcode == ERRCODE_DATA_CORRUPTED
+				   ? settle_damaged(&run->works[run->opened], run->error, error)
+				   : PP_TRANSIENT;
+	if (run->stage == BEGINNING && !role_exists(run->works[0].role))
+		return give_up(run->works, run->n, run->error, true, error);
+	if (!parked)
+		return park_them(run->works, run->n, run->error, error);
+	if (pp_cut == PP_CUT_TIMEOUT)
+		return settle_slow(run, error);
+	if (pp_classify_is_transient(run->error, pp_cut) || (learned.careful && pp_batch_is_scattered()))
+		return PP_TRANSIENT;
+	if (run->n > 1)
+		return PP_DIVIDED;
+	return give_up(run->works, 1, run->error, true, error);
+}
+
+/* Find out what can be inserted of the work items of one role, and settle them. */
+static PpOutcome
+apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
+{
+	int doubts = 0;
+	PpOutcome outcome;
+
+	check_extension(); /* no item is to blame for an extension that lacks something */
+	while (!run(some, pp_apply_rows, impatient, &known))
+	{
+		known.error = NULL;
+		*error = some->error;
+		if (is_nobodys(some))
+			return PP_TRANSIENT;
+		if (some->apply.end == PP_APPLY_FEWER)
+			return settle_fewer(some, error);
+		if (some->stage >= INSERTING && doubts < MAX_DOUBTS && !pp_batch_is_scattered() &&
+			pp_classify(some->error, true, pp_cut) == PP_CLASS_UNSURE)
+		{
+			doubts++;
+			continue;
+		}
+		outcome = settle_failed(some, error);
+		if (!some->works[0].parked || outcome != PP_DIVIDED)
+			return some->n > 1 && outcome == PP_SETTLED && some->stage == OPENING ? PP_DIVIDED
+																				  : outcome;
+		some->n /= 2;
+	}
+	return PP_SETTLED;
+}
+
+/* Does the transaction as a whole need too much, of locks or memory?  What has landed has it. */
+static bool
+needs_too_much(const Run *all)
+{
+	return all->stage >= INSERTING && all->error->sqlerrcode == ERRCODE_OUT_OF_MEMORY &&
+		   pp_count_items(all->works, all->n) > 1;
+}
+
+/* Settle work items of one role. */
+static PpOutcome
+apply_role(Run *all, bool impatient, ErrorData **error)
+{
+	PpTry none = {0};
+	PpTry known;
+
+	if (run(all, pp_apply_rows_at_once, impatient, &none))
+	{
+		if (learned.width > 0 && ++learned.fitting >= FITTING)
+		{
+			learned.width *= 2;
+			learned.fitting = 0;
+		}
+		return PP_SETTLED;
+	}
+	*error = all->error;
+	if (is_nobodys(all))
+		return PP_TRANSIENT;
+	if (all->stage == COMMITTING && learned.careful && pp_batch_is_scattered())
+		return settle_failed(all, error);
+	if (needs_too_much(all))
+		return settle_fewer(all, error);
+	if (all->works[0].parked && pp_cut == PP_CUT_TIMEOUT)
+		return settle_slow(all, error);
+	known = all->apply.known;
+	if (all->stage < INSERTING)
+		known.error = NULL;
+	return apply_some(all, impatient || all->error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE,
+					  known, error);
+}
+
+/* The works of one role, in their order. */
+static PpWork *
+select_role(const PpWork *works, int n, Oid role, int *nselected)
+{
+	PpWork *selected = palloc_extended(n * sizeof(PpWork), MCXT_ALLOC_HUGE);
+
+	*nselected = 0;
+	for (int i = 0; i < n; i++)
+	{
+		if (works[i].role == role)
+			selected[(*nselected)++] = works[i];
+	}
+	return selected;
+}
+
+/*
+ * Settle work items of several roles.  First a transaction for each role; what fails is
+ * done again in commit order, since one role's rows may need another's (a foreign key).
+ */
+static PpOutcome
+apply_roles(PpWork *works, int n, List *roles, bool impatient, ErrorData **error)
+{
+	PpTry none = {0};
+	List *again = NIL;
+	PpOutcome outcome = PP_SETTLED;
+	ListCell *cell;
+
+	foreach (cell, roles)
+	{
+		int nselected;
+		PpWork *selected = select_role(works, n, lfirst_oid(cell), &nselected);
+		Run all = {.works = selected, .n = nselected};
+
+		if (run(&all, pp_apply_rows_at_once, impatient, &none))
+			continue;
+		*error = all.error;
+		if (is_nobodys(&all))
+			return PP_TRANSIENT;
+		impatient |= all.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		if (all.stage == COMMITTING && learned.careful && pp_batch_is_scattered())
+			outcome = settle_failed(&all, error);
+		else if (needs_too_much(&all))
+			outcome = settle_fewer(&all, error);
+		else
+			again = lappend_oid(again, lfirst_oid(cell));
+		if (outcome != PP_SETTLED)
+			return outcome;
+	}
+
+	for (int i = 0; i < n && again != NIL;)
+	{
+		Run some = {.works = works + i, .n = 1};
+
+		while (i + some.n < n && works[i + some.n].role == works[i].role)
+			some.n++;
+		i += some.n;
+		if (!list_member_oid(again, some.works[0].role))
+			continue;
+		outcome = apply_some(&some, impatient, none, error);
+		if (outcome != PP_SETTLED)
+			return outcome;
+		impatient |= some.apply.impatient;
+	}
+
+	return PP_SETTLED;
+}
+
+/* ---- suspects ---- */
+
+/*
+ * What may end its worker is divided before it is tried: so the next time names the item.
+ * What can't be read is put aside.
+ */
+static PpOutcome
+divide_suspects(PpWork *works, int n, ErrorData **error)
+{
+	PpOutcome outcome;
+
+	*error = pp_settle_to_journal(works, n);
+	if (*error == NULL)
+		return PP_DIVIDED;
+	if ((*error)->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		return PP_TRANSIENT;
+	if (n == 1)
+	{
+		outcome = settle_damaged(works, *error, error);
+		return outcome == PP_SETTLED ? PP_DIVIDED : outcome;
+	}
+	outcome = divide_suspects(works, n / 2, error);
+	return outcome == PP_DIVIDED ? divide_suspects(works + n / 2, n - n / 2, error) : outcome;
+}
+
+/* Has it ended a worker when it was tried alone?  Then nobody tries it again. */
+static bool
+is_culprit(const PpWork *work)
+{
+	return pp_attempt_guilt(work->pos, work->part) != PP_INNOCENT;
+}
+
+static PpOutcome
+bury_culprit(PpWork *work, ErrorData **error)
+{
+	bool show = pp_attempt_guilt(work->pos, work->part) == PP_CULPRIT;
+
+	if (give_up(work, 1, pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"),
+				show, error) == PP_TRANSIENT)
+		return PP_TRANSIENT;
+	pp_attempt_close_case(work->pos, work->part);
+	return PP_SETTLED;
+}
+
+/*
+ * Settle the work items: insert their items, or find out which can't be.  PP_DIVIDED: some
+ * are not settled, and come again.  PP_TRANSIENT: they are not, for the reason that
+ * *error tells; try again later.  Call it outside a transaction.
+ */
+PpOutcome
+pp_apply(PpWork *works, int n, ErrorData **error)
+{
+	bool impatient = pp_parking_waits_for_lock();
+	Run all = {.works = works, .n = n};
+	List *roles = NIL;
+
+	if (pp_attempt_is_suspect(works[0].pos) && !works[0].applied)
+	{
+		if (works[0].there > 1)
+			return divide_suspects(works, n, error);
+		if (is_culprit(&works[0]))
+			return bury_culprit(&works[0], error);
+	}
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i == 0 || works[i].role != works[i - 1].role)
+			roles = list_append_unique_oid(roles, works[i].role);
+	}
+	return list_length(roles) == 1 ? apply_role(&all, impatient, error)
+								   : apply_roles(works, n, roles, impatient, error);
+}
+
+/* ---- parked items ---- */
+
+/* A grace, and the first item that it is for */
+typedef struct Grace
+{
+	PpParked *parked;
+	PpWork *first;
+} Grace;
+
+static void
+note_grace(void *arg)
+{
+	Grace *grace = arg;
+	uint64 nrows;
+	int opened;
+	const PpRow **rows = pp_works_open(claim, grace->first, 1, &opened, &nrows);
+
+	if (nrows > 0)
+		pp_parking_note_grace(grace->parked, rows[0]);
+}
+
+/*
+ * Try those again that are parked for a target and role, as many as fit into a batch.
+ * Call it outside a transaction.
+ */
+void
+pp_apply_parked(PpParked *parked)
+{
+	uint64 max = parked->width > 0 ? parked->width : (uint64) pp_batch_size;
+	PpSteady began = pp_steady_now();
+	ErrorData *error = NULL;
+	Run again = {0};
+	PpOutcome outcome;
+	PpParkedWorks next;
+	long spent_ms;
+
+	if (pp_parking_is_locked(parked))
+	{
+		pp_parking_back_off(parked, ERRCODE_LOCK_NOT_AVAILABLE, 0);
+		return;
+	}
+	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
+	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &next);
+	if (error)
+	{
+		if (!pp_classify_is_transient(error, pp_cut))
+			ReThrowError(error);
+		if (pp_cut == PP_CUT_NONE)
+			pp_parking_back_off(parked, error->sqlerrcode, (pp_steady_now() - began) / 1000);
+		return;
+	}
+	if (next.n == 0 && parked->from > 0)
+	{
+		parked->from = 0; /* look once more, at all of them */
+		parked->part = 0;
+		return;
+	}
+	if (next.n == 0)
+	{
+		pp_parking_end(parked);
+		return;
+	}
+	parked->from = next.works[0].pos;
+	parked->part = next.works[0].part;
+	again.works = next.works;
+	again.n = next.n;
+	if (is_culprit(&next.works[0]))
+		outcome = bury_culprit(&next.works[0], &error);
+	else
+		outcome = apply_role(&again, true, &error);
+	if (learned.spent)
+		return; /* it is due for the next process */
+	spent_ms = (pp_steady_now() - began) / 1000;
+	if (outcome == PP_SETTLED)
+	{
+		const PpResults *results = again.apply.results;
+
+		pp_parking_advance(parked, results && results->persisted > 0);
+		if (pp_statement_timeout > 0 && 2 * spent_ms > pp_statement_timeout)
+			parked->width = again.n; /* twice as many would take too long */
+		if (again.apply.timeouts > 0)
+			pp_parking_delay(parked->key.target, parked->key.role, again.apply.timeouts,
+							 again.apply.width);
+		/* an old snapshot keeps what has been deleted in our way */
+		if (results && !pp_results_parked_more(results, again.n))
+		{
+			parked->from = next.works[again.n - 1].pos;
+			parked->part = 0;
+		}
+		return;
+	}
+	if (again.apply.width > 0)
+		parked->width = again.apply.width;
+	if (again.apply.nwaiting > 0 && again.apply.nclosed == 0 && next.all)
+		parked->whole = false; /* nothing but single rows is left of it */
+	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
+	if (parked->misfit_since != 0 && !parked->noted)
+		parked->noted = pp_in_transaction(note_grace, &(Grace){parked, &next.works[0]}) == NULL;
+}

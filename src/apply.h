@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply.h
+ *	  Settles work items: one transaction per role, and what becomes of the items when
+ *	  that fails.
+ *
+ *	at once		all rows are inserted, and the transaction commits: so it is nearly always
+ *	of some		another transaction finds out which can't be inserted: those become dead
+ *				letters, or are parked, and the rest lands (apply_rows.h)
+ *	of all		if that fails too, in the beginning or the commit (another server, a role that
+ *				is gone), all are parked, and each target is tried by itself.  Of parked ones
+ *				fewer are tried the next time, until it is clear whose the error is.
+ *	of none		(no disk at all, a stop) all stays where it is, and the worker tries again
+ *				later; or there was too little of something (locks, memory): then the batches
+ *				become smaller
+ *	spent		(a role's code has left something in this process: leftovers.h) what is of other
+ *				roles stays where it is, for another process
+ *	fatal		(code that ends the process, or the server) the next worker knows what was
+ *				being tried, and tries that again item by item; one that ended its
+ *				worker when it was alone is bad (attempt.h)
+ *
+ * An item is settled by its transaction's COMMIT callback, and by nothing else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_APPLY_H
+#define PP_APPLY_H
+
+#include "apply_rows.h"
+#include "intake.h"
+#include "parking.h"
+
+typedef enum PpOutcome
+{
+	PP_SETTLED,
+	PP_DIVIDED, /* some are not settled, and come again: go on */
+	PP_TRANSIENT
+} PpOutcome;
+
+extern void pp_apply_init(const PpClaim *claim);
+extern bool pp_apply_is_spent(void);
+extern uint64 pp_apply_width(void);
+extern PpOutcome pp_apply(PpWork *works, int n, ErrorData **error);
+extern void pp_apply_parked(PpParked *parked);
+
+#endif /* PP_APPLY_H */

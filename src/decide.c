@@ -1,0 +1,339 @@
+/*-------------------------------------------------------------------------
+ *
+ * decide.c
+ *	  What an error means for the rows of a transaction; see decide.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/sinval.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "config.h"
+#include "decide.h"
+#include "identity.h"
+#include "parents.h"
+#include "parking.h"
+
+#define IMPATIENT_MS 10
+#define WEARY_MS 1		  /* after another wait in vain in the same transaction */
+#define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
+#define MISMATCH_SAMPLE 100 /* rows; when all of them fail alike it is the target that doesn't fit */
+#define MAX_DOUBTS 3
+#define MAX_TIMEOUTS 2 /* of one transaction */
+#define MAX_BAD_BYTES (16 * 1024 * 1024) /* of errors; from there on they are told in short */
+
+/* ---- what has become of rows ---- */
+
+PpApplyTarget *
+pp_decide_target(PpApply *apply, Oid target)
+{
+	for (int i = apply->ntargets - 1; i >= 0; i--)
+	{
+		if (apply->targets[i].target == target)
+			return &apply->targets[i];
+	}
+	if (apply->ntargets % 16 == 0)
+		apply->targets =
+			apply->targets
+				? repalloc(apply->targets, (apply->ntargets + 16) * sizeof(PpApplyTarget))
+				: palloc(16 * sizeof(PpApplyTarget));
+	apply->targets[apply->ntargets] = (PpApplyTarget){.target = target};
+	return &apply->targets[apply->ntargets++];
+}
+
+static void *
+grow(void *array, uint64 n, uint64 *max, size_t size)
+{
+	if (n < *max)
+		return array;
+	*max = Max(16, *max * 2);
+	return array ? repalloc_huge(array, *max * size)
+				 : MemoryContextAllocHuge(CurrentMemoryContext, *max * size);
+}
+
+void
+pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error)
+{
+	if (apply->bad_bytes > MAX_BAD_BYTES)
+		pp_error_abridge(error);
+	apply->bad_bytes += pp_error_size(error);
+	apply->bad = grow(apply->bad, apply->nbad, &apply->maxbad, sizeof(PpBad));
+	apply->bad[apply->nbad++] = pp_bad(row, error);
+	pp_decide_target(apply, row->item->target)->nbad++;
+}
+
+/* `error`: it waits by itself, for this reason; NULL: it waits with the rest of its target. */
+void
+pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error)
+{
+	apply->parked = grow(apply->parked, apply->nparked, &apply->maxparked, sizeof(PpApplyParked));
+	apply->parked[apply->nparked++] = (PpApplyParked){.row = row, .error = error};
+	if (error)
+	{
+		pp_decide_target(apply, row->item->target)->nwaiting++;
+		apply->nwaiting++;
+	}
+}
+
+PpDecideMark
+pp_decide_mark(const PpApply *apply)
+{
+	return (PpDecideMark){.results = pp_results_copy(apply->results),
+				  .nbad = apply->nbad,
+				  .nparked = apply->nparked};
+}
+
+void
+pp_decide_back_to(PpApply *apply, const PpDecideMark *mark)
+{
+	*apply->results = mark->results;
+	while (apply->nbad > mark->nbad)
+		pp_decide_target(apply, apply->bad[--apply->nbad].target)->nbad--;
+	while (apply->nparked > mark->nparked)
+	{
+		const PpApplyParked *parked = &apply->parked[--apply->nparked];
+
+		if (parked->error == NULL)
+			continue;
+		pp_decide_target(apply, parked->row->item->target)->nwaiting--;
+		apply->nwaiting--;
+	}
+}
+
+/* What is left of the target's rows is parked. */
+void
+pp_decide_close(PpApply *apply, Oid target, ErrorData *error)
+{
+	PpApplyTarget *state = pp_decide_target(apply, target);
+
+	apply->error = error;
+	if (state->closed)
+		return;
+	state->closed = true;
+	state->error = error;
+	apply->nclosed++;
+}
+
+/* Park those of these rows whose target is closed; so many are left. */
+uint64
+pp_decide_leave_closed(PpApply *apply, const PpRow **rows, uint64 n)
+{
+	uint64 left = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (pp_decide_target(apply, rows[i]->item->target)->closed)
+			pp_decide_parked(apply, rows[i], NULL);
+		else
+			rows[left++] = rows[i];
+	}
+	return left;
+}
+
+/* Would this row fail in the same way, by itself? */
+static bool
+fails_alike(const PpRow *row, const ErrorData *error)
+{
+	PpTry own = pp_try_insert(&row, 1, true, NULL);
+
+	return own.error && pp_classify_is_alike(own.error, error);
+}
+
+/* ---- what an error means here ---- */
+
+static PpDecision
+end_transaction(PpApply *apply, PpApplyEnd end, ErrorData *error)
+{
+	apply->end = end;
+	apply->error = error;
+	return PP_DECIDE_END;
+}
+
+/* May a target still be parked that takes none of its rows? */
+static bool
+may_wait(const PpApply *apply, Oid target)
+{
+	return !pp_parking_grace_is_over(target, apply->role) &&
+		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target));
+}
+
+/*
+ * Have as many rows of the target failed as make a sample, all alike, and would the last one,
+ * and one in the middle?  Then it is the target that takes none of them, and they are no worse
+ * than the others.
+ */
+static bool
+all_fail_alike(PpApply *apply, Oid target, const ErrorData *error)
+{
+	const PpApplyTarget *state = pp_decide_target(apply, target);
+	const PpResult *result = pp_results_of(apply->results, target);
+	const PpRow **rows;
+	uint64 n = 0;
+	bool alike;
+
+	if (state->nbad != MISMATCH_SAMPLE || state->nwaiting > 0 || result->delta.persisted > 0 ||
+		result->delta.skipped > 0 || !may_wait(apply, target))
+		return false;
+	for (uint64 i = 0; i < apply->nbad; i++)
+	{
+		if (apply->bad[i].target == target && !pp_classify_is_alike(apply->bad[i].error, error))
+			return false;
+	}
+	rows = palloc_extended(apply->nrows * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < apply->nrows; i++)
+	{
+		if (apply->rows[i]->item->target == target)
+			rows[n++] = apply->rows[i];
+	}
+	alike = n > MISMATCH_SAMPLE && fails_alike(rows[n - 1], error) && fails_alike(rows[n / 2], error);
+	pfree(rows);
+	return alike;
+}
+
+/* The target takes none of its rows; those that were bad for that are parked with the others. */
+static void
+close_mismatch(PpApply *apply, Oid target, ErrorData *error, bool with_bad)
+{
+	uint64 nbad = 0;
+
+	for (uint64 i = 0; i < apply->nbad; i++)
+	{
+		if (with_bad && apply->bad[i].target == target)
+			pp_decide_parked(apply, apply->bad[i].row, NULL);
+		else
+			apply->bad[nbad++] = apply->bad[i];
+	}
+	apply->nbad = nbad;
+	pp_decide_target(apply, target)->nbad = 0;
+	pp_decide_target(apply, target)->mismatch = true;
+	pp_decide_close(apply, target, error);
+}
+
+/* It takes too long, and others wait meanwhile: it is to be tried by itself, and later. */
+static PpDecision
+decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+{
+	apply->width = Max(n / 2, 1);
+	if (++apply->timeouts <= MAX_TIMEOUTS && n > 1)
+		return PP_DECIDE_FEWER;
+	if (apply->retrying && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
+		return PP_DECIDE_OUT_BAD; /* it has had its own time */
+	for (uint64 i = 0; i < n; i++)
+	{
+		Oid target = rows[i]->item->target;
+
+		if (OidIsValid(failure->target) && target != failure->target)
+			continue;
+		pp_decide_target(apply, target)->slow = true;
+		pp_decide_close(apply, target, failure->error);
+	}
+	return PP_DECIDE_GO_ON;
+}
+
+/* Somebody has a lock: on a row, or on the relation. */
+static PpDecision
+decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
+{
+	PpApplyTarget *state;
+
+	pp_identity_set_lock_timeout(apply->impatient ? WEARY_MS : IMPATIENT_MS);
+	apply->impatient = true;
+	if (!OidIsValid(target))
+		return PP_DECIDE_FEWER;
+	state = pp_decide_target(apply, target);
+	if (!state->parents_free && pp_parents_lock(target))
+	{
+		state->parents_free = true;
+		return PP_DECIDE_FEWER; /* what was locked may be free by now */
+	}
+	if (state->parents_free && state->nwaiting < MAX_WAITING)
+		return PP_DECIDE_OUT_WAITING;
+	pp_decide_close(apply, target, failure->error);
+	return PP_DECIDE_GO_ON;
+}
+
+/* Is there no SQLSTATE that condemns the row, and may it wait? */
+static bool
+may_be_innocent(const PpRow *row)
+{
+	return pp_misfit_timeout > 0 &&
+		   (row->parked_at == 0 ||
+			!TimestampDifferenceExceeds(row->parked_at, GetCurrentTimestamp(), pp_misfit_timeout));
+}
+
+/* What to do about these rows, which have failed so? */
+PpDecision
+pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+{
+	ErrorData *error = failure->error;
+	bool alone = n == 1;
+	bool told = alone || failure->row > 0;
+	const PpRow *suspect = rows[failure->row > 0 ? failure->row - 1 : 0];
+	Oid target = told ? suspect->item->target : failure->target;
+	PpErrorClass class = pp_classify(error, failure->in_rows, failure->cut);
+
+	if (class == PP_CLASS_TRANSACTION)
+		return end_transaction(apply, PP_APPLY_LATER, error);
+	if (class == PP_CLASS_SLOW)
+		return decide_slow(apply, rows, n, failure);
+	if (class == PP_CLASS_LOCK)
+		return decide_lock(apply, target, n, failure);
+	if (class == PP_CLASS_RESOURCES && !alone)
+		return PP_DECIDE_FEWER;
+	if (class == PP_CLASS_RESOURCES && apply->results->persisted > 0)
+		return end_transaction(apply, PP_APPLY_FEWER, error); /* what has landed needs it */
+	if (class == PP_CLASS_UNSURE)
+		return alone && ++apply->doubts >= MAX_DOUBTS ? PP_DECIDE_OUT_BAD : PP_DECIDE_FEWER;
+	if (class == PP_CLASS_TARGET_WAITS || class == PP_CLASS_RESOURCES ||
+		(told && pp_parents_may_be_parked(suspect, apply->role,
+										  apply->nwaiting > 0 || !apply->retrying, error)))
+	{
+		if (!OidIsValid(target))
+			return PP_DECIDE_FEWER;
+		pp_decide_close(apply, target, error);
+		return PP_DECIDE_GO_ON;
+	}
+	if (class == PP_CLASS_UNPROVEN && told && may_be_innocent(suspect))
+	{
+		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING)
+			return PP_DECIDE_OUT_WAITING;
+		pp_decide_close(apply, target, error);
+		return PP_DECIDE_GO_ON;
+	}
+	if (class == PP_CLASS_MISMATCH && OidIsValid(target) && may_wait(apply, target))
+	{
+		close_mismatch(apply, target, error, false);
+		return PP_DECIDE_GO_ON;
+	}
+	if (OidIsValid(target) && !apply->in_parts && all_fail_alike(apply, target, error))
+	{
+		close_mismatch(apply, target, error, true);
+		return PP_DECIDE_GO_ON;
+	}
+	return PP_DECIDE_OUT_BAD;
+}
+
+/*
+ * Is it the way that has ended this row, which may be another one by now?  If nothing has
+ * changed since one was in vain, this one is, too.
+ */
+bool
+pp_decide_has_another_way(PpApply *apply, const ErrorData *error)
+{
+	uint64 routes;
+
+	if (!pp_classify_is_of_route(error))
+		return false;
+	AcceptInvalidationMessages();
+	routes = SharedInvalidMessageCounter + 1;
+	if (apply->routes == routes)
+		return false;
+	apply->routes = routes;
+	return true;
+}

@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * try_insert.c
+ *	  Tries to insert rows, under a savepoint; see try_insert.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "batch.h"
+#include "clock.h"
+#include "letterbox.h"
+#include "mark.h"
+#include "try_insert.h"
+
+/*
+ * The error that is being handled, which ends here.  The server calls each cancellation a
+ * user's.
+ */
+ErrorData *
+pp_try_catch(const PpCatcher *catcher)
+{
+	ErrorData *error = pp_catch(catcher);
+
+	pp_statement_hide_context(error);
+	error = pp_error_shorten(error);
+	if (pp_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		error->message =
+			pstrdup("canceling statement due to \"persist_pipeline.statement_timeout\"");
+	return error;
+}
+
+/* The number of the target's n-th row among these, from 1 on; 0: there is none. */
+static uint64
+number_of(Oid target, uint64 n, const PpRow **rows, uint64 nrows)
+{
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		if (rows[i]->item->target == target && --n == 0)
+			return i + 1;
+	}
+	return 0;
+}
+
+/*
+ * What is known of an error that has just been caught, of these rows.  A statement inside of
+ * ours (a trigger's) that is none of theirs tells nothing.
+ */
+PpTry
+pp_try_failure(const PpRow **rows, uint64 n, ErrorData *error)
+{
+	PpTry failure = {.error = error, .cut = pp_cut, .in_rows = true};
+
+	if (!OidIsValid(pp_batch_state.target) || number_of(pp_batch_state.target, 1, rows, n) == 0)
+		return failure;
+	failure.target = pp_batch_state.target;
+	failure.in_rows = pp_batch_state.in_rows;
+	if (pp_cut == PP_CUT_NONE && pp_batch_state.row > 0)
+		failure.row = number_of(failure.target, pp_batch_state.row, rows, n);
+	return failure;
+}
+
+/* Insert them, without a savepoint. */
+void
+pp_try_insert_all(const PpRow **rows, uint64 n, PpResults *results)
+{
+	int nshares;
+	PpTargetRows **shares = pp_batch_divide(rows, n, &nshares);
+
+	for (int i = 0; i < nshares; i++)
+	{
+		uint64 inserted = pp_batch_insert(shares[i]);
+		PpResult *result = pp_results_of(results, shares[i]->target);
+
+		result->delta.persisted += inserted;
+		result->delta.skipped += shares[i]->n - inserted;
+	}
+	if (pp_cut != PP_CUT_NONE)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("a trigger went on after its cancellation")));
+}
+
+/* What a try is to do */
+typedef struct Attempt
+{
+	const PpRow **rows;
+	uint64 n;
+	uint64 mark;   /* after so many rows ... */
+	Oid extension; /* ... of this installation; InvalidOid: none */
+	bool deferred; /* and check at once what is deferred */
+} Attempt;
+
+static PpTry
+try_it(const Attempt *attempt, PpResults *results)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_catcher();
+	ResourceOwner owner = CurrentResourceOwner;
+	int level = GetCurrentTransactionNestLevel();
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
+	volatile bool inserted = false;
+	PpTry failure = {.error = NULL};
+	PpResults own = {0};
+
+	pp_clock_begin_attempt();
+	pp_batch_state = (PpBatchState){0};
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		if (attempt->mark > 0)
+			pp_try_insert_all(attempt->rows, attempt->mark, &own);
+		if (OidIsValid(attempt->extension))
+			pp_mark_put(attempt->extension);
+		if (attempt->n > attempt->mark)
+			pp_try_insert_all(attempt->rows + attempt->mark, attempt->n - attempt->mark, &own);
+		inserted = true;
+		if (attempt->deferred)
+			pp_batch_fire_deferred();
+		if (results)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		failure = pp_try_failure(attempt->rows, attempt->n, pp_try_catch(&catcher));
+		failure.deferred = inserted;
+		failure.past_mark = OidIsValid(attempt->extension) && pp_mark_is_passed();
+		if (failure.cut == PP_CUT_TIMEOUT)
+			pp_clock_begin_attempt(); /* or else the clock goes on to end us */
+		QueryCancelPending = false;
+		while (GetCurrentTransactionNestLevel() > level)
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (failure.error == NULL && results)
+		pp_results_add(results, &own);
+	MemoryContextDelete(context);
+	return failure;
+}
+
+/*
+ * Insert rows under a savepoint.  `deferred`: and check at once what is deferred.  `results`:
+ * what it has done is added to these; NULL: it is undone.
+ */
+PpTry
+pp_try_insert(const PpRow **rows, uint64 n, bool deferred, PpResults *results)
+{
+	return try_it(&(Attempt){.rows = rows, .n = n, .deferred = deferred}, results);
+}
+
+/* The same with what is deferred, and with a mark (mark.h) after so many rows. */
+PpTry
+pp_try_insert_marked(Oid extension, const PpRow **rows, uint64 n, uint64 mark, PpResults *results)
+{
+	Attempt attempt = {.rows = rows, .n = n, .mark = mark, .extension = extension, .deferred = true};
+
+	return try_it(&attempt, results);
+}
