@@ -92,7 +92,9 @@ CREATE TABLE persist_pipeline_internal.persist_dead_letters (
 	data bytea,
 	checksum bigint NOT NULL,
 	data_checksum bigint NOT NULL,
-	item_checksum bigint NOT NULL
+	item_checksum bigint NOT NULL,
+	depth integer NOT NULL,
+	left_out boolean NOT NULL
 ) USING heap;
 CREATE INDEX persist_dead_letters_order ON persist_pipeline_internal.persist_dead_letters (pos, part, id);
 CREATE INDEX persist_dead_letters_id ON persist_pipeline_internal.persist_dead_letters (id);
@@ -100,8 +102,8 @@ COMMENT ON TABLE persist_pipeline_internal.persist_dead_letters IS
 'Internal: items that could not be inserted; see the view persist_dead_letters.';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.target_name IS 'with its schema, quoted where need be, as of the failure, or, where it was gone, before that';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
-'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, don''t fit into jsonb, are of more than 16 MB, or take longer than statement_timeout to be shown';
-COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one';
+'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, don''t fit into jsonb, are of more than 16 MB, take longer than statement_timeout to be shown, or don''t fit into the letter';
+COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one, or it was too large (left_out)';
 
 -- Columns that targets had (src/layouts.h).
 CREATE TABLE persist_pipeline_internal.persist_layouts (
@@ -422,7 +424,7 @@ COMMENT ON FUNCTION persist_discard() IS
 
 CREATE VIEW persist_dead_letters AS
 SELECT id, target, target_name, role, role_name, item, sqlstate, message, detail, constraint_name,
-	   context, enqueued_at, failed_at, attempts, pos, part, data
+	   context, enqueued_at, failed_at, attempts, pos, part, data, depth, left_out
 FROM persist_pipeline_internal.persist_dead_letters;
 COMMENT ON VIEW persist_dead_letters IS
 'Items that could not be inserted, until persist_requeue() or persist_discard().';
@@ -432,6 +434,8 @@ COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement th
 COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
 COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things ...';
 COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
+COMMENT ON COLUMN persist_dead_letters.depth IS 'so many items, one enqueued by the other''s trigger, came before it: "max_depth" is a limit to that';
+COMMENT ON COLUMN persist_dead_letters.left_out IS 'it was too large to be written with its bytes: it can be sent again with values that are given, or discarded';
 
 -- For those to whom it is granted, and then for the letters of roles whose rights they
 -- have.
@@ -441,7 +445,7 @@ RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_requeue';
 COMMENT ON FUNCTION persist_requeue(bigint[]) IS
-'Sends dead letters again at the commit, as the roles that enqueued them, in their old order: those of these ids, or all that the caller may send. One that fails again becomes the same letter, with attempts + 1. Returns how many. Errors: 42501 a letter named is of a role whose rights the caller doesn''t have; those of persist_enqueue(), for one that is named and has never been an item.';
+'Sends dead letters again at the commit, as the roles that enqueued them, in their old order: those of these ids, or all that the caller may send. One that fails again becomes the same letter, with attempts + 1. Those that were too large to be kept whole (left_out) stay. Returns how many. Errors: 42501 a letter named is of a role whose rights the caller doesn''t have; 54000 a letter named was too large to be kept whole; XX001 one named is damaged; those of persist_enqueue(), for one that is named and has never been an item.';
 
 CREATE FUNCTION persist_requeue(id bigint, item jsonb)
 RETURNS boolean

@@ -178,7 +178,8 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 						.shown = show(&conversion),
 						.error = fault,
 						.enqueued_at = GetCurrentStatementStartTimestamp(),
-						.attempts = 1};
+						.attempts = 1,
+						.depth = pp_enqueue_depth()};
 	letter.id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
 	pp_letterbox_refuse(claim ? claim->extension : pp_extension_get(), &letter);
 	return letter.id;

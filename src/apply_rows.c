@@ -425,7 +425,7 @@ park(PpApply *apply)
 static void
 write_dead_letters(PpApply *apply)
 {
-	uint64 room = pp_letterbox_room(apply->claim, apply->nbad);
+	uint64 room = pp_letterbox_room(apply->claim, apply->role, apply->nbad);
 
 	if (apply->nbad == 0)
 		return;

@@ -27,6 +27,7 @@ int pp_worker_idle_timeout = 60000;
 int pp_journal_retention = 600000;
 int pp_journal_limit = 1048576;
 int pp_role_quota = 50;
+int pp_max_depth = 16;
 int pp_transaction_buffer = 4096;
 bool pp_start_paused = false;
 int pp_parked_limit = 262144;
@@ -106,8 +107,14 @@ pp_config_define(void)
 		MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"persist_pipeline.role_quota",
-		"Sets how many per cent of the ring and of the journal a role may hold.", NULL,
-		&pp_role_quota, 50, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+		"Sets how many per cent of the ring, of the journal and of the dead letters a role may hold.",
+		NULL, &pp_role_quota, 50, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persist_pipeline.max_depth",
+							"Sets how long a chain of items may be that triggers enqueue.",
+							"What a session enqueues has depth 0, and what is enqueued while an item "
+							"is inserted is one deeper; past the limit that is an error.  Zero: "
+							"triggers enqueue nothing, -1: no limit.",
+							&pp_max_depth, 16, -1, PG_UINT8_MAX - 1, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("persist_pipeline.transaction_buffer",
 							"Sets how much memory a transaction's items may take until it commits.",
 							"What is more goes to a temporary file, and from there to the journal.",

@@ -34,6 +34,7 @@ extern int pp_worker_idle_timeout; /* ms, 0: none */
 extern int pp_journal_retention;   /* ms */
 extern int pp_journal_limit;	   /* kB */
 extern int pp_role_quota;		   /* per cent */
+extern int pp_max_depth;		   /* of items that the worker's triggers enqueue; -1: none */
 extern int pp_transaction_buffer;  /* kB */
 extern bool pp_start_paused;
 extern int pp_parked_limit;			 /* kB, of a target */

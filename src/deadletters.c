@@ -270,6 +270,13 @@ send_again(const PpLetter *letter, void *arg)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("dead letter %lld is damaged", (long long) letter->id),
 						errhint("Discard it, and enqueue its values anew.")));
+	if (letter->left_out && !deed->repaired)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("dead letter %lld was too large to be kept whole",
+							   (long long) letter->id),
+						errdetail("The bytes of its item are not in it, and its values may not tell "
+								  "all of them."),
+						errhint("Call persist_requeue() with its values, or persist_discard().")));
 	if (object == NULL && letter->item == NULL)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("dead letter %lld cannot be read", (long long) letter->id),
@@ -288,6 +295,7 @@ send_again(const PpLetter *letter, void *arg)
 	item->id = letter->id;
 	item->enqueued_at = letter->enqueued_at;
 	item->attempts = Min(letter->attempts, PG_UINT16_MAX - 1);
+	item->depth = Min(letter->depth, PP_DEEPEST); /* it doesn't begin anew */
 	item->ring_only = false; /* as a letter it survives a crash: so it goes on */
 	pp_enqueue_again(item, letter->role);
 	pp_results_of(&deed->results, letter->target)->delta.dead--;

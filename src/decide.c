@@ -285,7 +285,11 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	if (class == PP_CLASS_LOCK)
 		return decide_lock(apply, target, n, failure);
 	if (class == PP_CLASS_RESOURCES && !alone)
+	{
+		/* there may be enough of it for fewer, if not now */
+		apply->width = Max(n / 2, 1);
 		return PP_DECIDE_FEWER;
+	}
 	if (class == PP_CLASS_RESOURCES && apply->results->persisted > 0)
 		return end_transaction(apply, PP_APPLY_FEWER, error); /* what has landed needs it */
 	if (class == PP_CLASS_UNSURE)

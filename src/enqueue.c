@@ -42,6 +42,7 @@ typedef struct Mark
 	int npieces;
 	PpPiece last_piece; /* valid if npieces > 0 */
 	uint64 length;
+	uint64 items;
 } Mark;
 
 /*
@@ -51,6 +52,7 @@ typedef struct Mark
 static struct
 {
 	PpSpill bytes; /* of the items */
+	uint64 items;
 
 	PpPiece *pieces;
 	int npieces;
@@ -65,6 +67,9 @@ static struct
 
 	PpHandover handover; /* from PRE_COMMIT on */
 } list;
+
+static PpInsert within; /* that runs */
+static int deepest;		/* what is enqueued outside of any: by what is deferred */
 
 /* Room for n elements of an array that grows by doubling. */
 static void *
@@ -93,6 +98,7 @@ mark_savepoint(void)
 	mark->nest_level = level;
 	mark->npieces = list.npieces;
 	mark->length = list.bytes.length;
+	mark->items = list.items;
 	if (list.npieces > 0)
 		mark->last_piece = list.pieces[list.npieces - 1];
 }
@@ -142,13 +148,66 @@ append(Oid extension, Oid role, const PpItem *item)
 	pp_spill_append(&list.bytes, item, item->size);
 	piece->length += item->size;
 	piece->items++;
+	list.items++;
 }
 
-/* Is too much of the target parked?  The worker's own items are never refused. */
+/* ---- what the worker's triggers enqueue ---- */
+
+/*
+ * The INSERT begins, or, with what this has returned, ends.  What is enqueued until then is
+ * one deeper than its items.
+ */
+PpInsert
+pp_enqueue_within(PpInsert insert)
+{
+	PpInsert outer = within;
+
+	within = insert;
+	if (OidIsValid(insert.target))
+		deepest = Max(deepest, insert.depth + 1);
+	return outer;
+}
+
+/*
+ * How deep is what is enqueued now?  What is deferred may be any item's, and so is deeper
+ * than all of them.
+ */
+int
+pp_enqueue_depth(void)
+{
+	int depth = OidIsValid(within.target) ? within.depth + 1 : deepest;
+
+	return pp_am_worker ? Min(depth, PP_DEEPEST) : 0;
+}
+
+/* 54001 if the worker's code enqueues too deep. */
+static void
+check_depth(const PpItem *item)
+{
+	if (pp_am_worker && item->depth > pp_max_depth && pp_max_depth >= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("the chain of items that enqueue items is too long"),
+				 errdetail("The item for relation \"%s\" would be the one at depth %d; "
+						   "\"persist_pipeline.max_depth\" is %d.",
+						   get_rel_name(item->target), item->depth, pp_max_depth),
+				 errhint("Let no trigger enqueue rows whose triggers enqueue rows without an end, or "
+						 "increase \"persist_pipeline.max_depth\".")));
+}
+
+/* 53400 if there is no room for what its code enqueues for the commit, with this item. */
+static void
+check_share(PpLane *lane, Oid role, const PpItem *item)
+{
+	if (pp_am_worker)
+		pp_handover_check_share(lane, role, list.bytes.length + item->size, list.items + 1);
+}
+
+/* Is too much of the target parked? */
 static bool
 is_full(PpLane *lane, Oid target, PpTallyEntry *entry)
 {
-	if (!pp_tally_any_parked(&lane->tally) || pp_am_worker)
+	if (!pp_tally_any_parked(&lane->tally))
 		return false;
 	*entry = pp_tally_get(&lane->tally, target);
 	return entry->parked_bytes >= (uint64) pp_parked_limit * UINT64CONST(1024);
@@ -162,6 +221,12 @@ check_parked(PpLane *lane, Oid target)
 
 	if (!is_full(lane, target, &entry))
 		return;
+	/* an item for one that comes out is no more than there was */
+	if (pp_am_worker && target == within.target && within.rows > 0)
+	{
+		within.rows--;
+		return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("too many items for relation \"%s\" wait already", get_rel_name(target)),
@@ -176,8 +241,9 @@ check_parked(PpLane *lane, Oid target)
 
 /*
  * Enqueue the item as the current user and return its id.  Errors: those of
- * pp_extension_get(); 54000 too large, or too much of a transaction; 55000 the
- * transaction is past PRE_COMMIT; if not transactional those of pp_handover_now().
+ * pp_extension_get(); 53400 too much is parked of the target; 54000 too large, or too much
+ * of a transaction; 55000 the transaction is past PRE_COMMIT; in the worker 54001 too deep,
+ * 53400 the role's share of the journal is taken; if not transactional those of pp_handover_now().
  */
 int64
 pp_enqueue(PpItem *item, bool transactional)
@@ -185,8 +251,14 @@ pp_enqueue(PpItem *item, bool transactional)
 	const PpClaim *claim = pp_lane_claim();
 	Oid extension = claim ? claim->extension : pp_extension_get();
 
+	item->depth = pp_enqueue_depth();
+	check_depth(item);
 	if (claim)
+	{
 		check_parked(claim->lane, item->target);
+		if (transactional)
+			check_share(claim->lane, GetUserId(), item);
+	}
 	item->id = pp_lease_next_id(claim, extension);
 	item->enqueued_at = GetCurrentStatementStartTimestamp();
 	if (transactional)
@@ -197,16 +269,21 @@ pp_enqueue(PpItem *item, bool transactional)
 }
 
 /*
- * Enqueue an item that has an id, as that role: it is sent again.  Errors as for
+ * Enqueue an item that has an id and a depth, as that role: it is sent again.  Errors as for
  * pp_enqueue().
  */
 void
-pp_enqueue_again(const PpItem *item, Oid role)
+pp_enqueue_again(PpItem *item, Oid role)
 {
 	const PpClaim *claim = pp_lane_claim();
 
+	item->depth = Max(item->depth, pp_enqueue_depth());
+	check_depth(item);
 	if (claim)
+	{
 		check_parked(claim->lane, item->target);
+		check_share(claim->lane, role, item);
+	}
 	append(claim ? claim->extension : pp_extension_get(), role, item);
 }
 
@@ -298,6 +375,8 @@ at_abort(void)
 static void
 xact_event(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		deepest = 0;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
@@ -347,6 +426,7 @@ drop_items(void)
 	Mark *top = &list.marks[--list.nmarks];
 
 	pp_spill_cut(&list.bytes, top->length);
+	list.items = top->items;
 	list.npieces = top->npieces;
 	if (list.npieces > 0)
 		list.pieces[list.npieces - 1] = top->last_piece;

@@ -80,29 +80,53 @@ refuse_share(PpLane *lane, PpStore store, Oid role, PpQuotaResult result)
 					errhint("%s", reason_for_backlog(lane))));
 }
 
+static uint64
+size_of(PpLane *lane, PpStore store)
+{
+	return store == PP_STORE_RING ? lane->ring.size
+								  : (uint64) pp_journal_limit * UINT64CONST(1024);
+}
+
+/*
+ * A quarter more is for what triggers enqueue in the worker: what makes room is to go on
+ * where others have filled it to the brim.
+ */
+static uint64
+reserve_of(PpLane *lane, PpStore store)
+{
+	return pp_am_worker ? size_of(lane, store) / 4 : 0;
+}
+
+/* Bytes that all roles together may hold.  The ring says itself when it is full. */
+static uint64
+limit_of(PpLane *lane, PpStore store)
+{
+	return store == PP_STORE_RING ? PG_UINT64_MAX
+								  : size_of(lane, store) + reserve_of(lane, store);
+}
+
 /* Bytes that a role may hold. */
 static uint64
 share_of(PpLane *lane, PpStore store)
 {
-	uint64 all =
-		store == PP_STORE_RING ? lane->ring.size : (uint64) pp_journal_limit * UINT64CONST(1024);
-
-	return all / 100 * pp_role_quota;
+	return size_of(lane, store) / 100 * pp_role_quota + reserve_of(lane, store);
 }
 
 /*
- * The worker's own items are never refused: nobody else could make room for them.  The
- * ring says itself when it is full.
+ * 53400 if so much more of the journal is not to be had by the role.  At the commit of the
+ * worker, which has asked, it is taken in any case: what others have taken meanwhile is no
+ * reason to do a batch again.
  */
-static PpQuotaResult
-take(PpLane *lane, PpStore store, Oid role, uint64 bytes)
+void
+pp_handover_check_share(PpLane *lane, Oid role, uint64 bytes, uint64 items)
 {
-	uint64 limit =
-		store == PP_STORE_RING ? PG_UINT64_MAX : (uint64) pp_journal_limit * UINT64CONST(1024);
+	PpQuotaResult result = pp_quota_ask(&lane->quota, PP_STORE_JOURNAL, role,
+										pp_journal_cost(bytes, items),
+										limit_of(lane, PP_STORE_JOURNAL),
+										share_of(lane, PP_STORE_JOURNAL));
 
-	if (pp_am_worker)
-		return pp_quota_take(&lane->quota, store, role, bytes, PG_UINT64_MAX, PG_UINT64_MAX);
-	return pp_quota_take(&lane->quota, store, role, bytes, limit, share_of(lane, store));
+	if (result != PP_QUOTA_TAKEN)
+		refuse_share(lane, PP_STORE_JOURNAL, role, result);
 }
 
 static PpStore
@@ -122,7 +146,7 @@ cost(PpStore store, const PpPiece *piece)
 static bool
 is_greedy(const PpHandover *handover, PpLane *lane)
 {
-	for (int i = 0; i < handover->npieces && !pp_am_worker; i++)
+	for (int i = 0; i < handover->npieces; i++)
 	{
 		const PpPiece *piece = &handover->pieces[i];
 
@@ -167,7 +191,10 @@ take_shares(PpHandover *handover)
 	{
 		PpPiece *piece = &handover->pieces[i];
 		PpStore store = store_of(handover, piece);
-		PpQuotaResult result = take(lane, store, piece->role, cost(store, piece));
+		PpQuotaResult result =
+			pp_quota_take(&lane->quota, store, piece->role, cost(store, piece),
+						  pp_am_worker ? PG_UINT64_MAX : limit_of(lane, store),
+						  pp_am_worker ? PG_UINT64_MAX : share_of(lane, store));
 
 		if (result != PP_QUOTA_TAKEN)
 			refuse_share(lane, store, piece->role, result);
@@ -587,7 +614,9 @@ reserve(uint64 bytes)
 		PpQuotaResult share;
 
 		claim = claim_lane();
-		share = take(claim->lane, PP_STORE_RING, GetUserId(), bytes);
+		share = pp_quota_take(&claim->lane->quota, PP_STORE_RING, GetUserId(), bytes,
+							  limit_of(claim->lane, PP_STORE_RING),
+							  share_of(claim->lane, PP_STORE_RING));
 		if (share != PP_QUOTA_TAKEN)
 			refuse_share(claim->lane, PP_STORE_RING, GetUserId(), share);
 		result = pp_ring_reserve(&claim->lane->ring, claim->generation, bytes, pp_am_worker);
@@ -604,7 +633,9 @@ reserve(uint64 bytes)
 	if (result == PP_RING_FULL)
 		ereport(
 			ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			/* in the worker it concerns a whole target, and is soon over: as that of a share */
+			(errcode(pp_am_worker ? ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+								  : ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
 			 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
 			 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
@@ -630,7 +661,7 @@ check_size(const PpLane *lane, const PpItem *item)
 
 /*
  * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no lane, or
- * no room in its ring; 53400 the role's share of the ring is full; 54000 too large;
+ * no room in its ring (in the worker 53400); 53400 the role's share of the ring is full; 54000 too large;
  * 57P01 the ring is closed; 55000 the database is paused.
  */
 void

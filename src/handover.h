@@ -3,6 +3,8 @@
  * handover.h
  *	  From a transaction that commits to the ring and the journal.
  *
+ *	pp_handover_check_share	 at a call in the worker: a trigger that enqueues too much is
+ *						 told so itself, since nobody could tell whose fault a commit is
  *	pp_handover_prepare	 at PRE_COMMIT: a position and room in the ring, or the
  *						 journal alone; the shares of the roles; rows into the journal.
  *						 The last things that can fail
@@ -70,6 +72,7 @@ typedef struct PpHandover
 	HTAB *count_of; /* the place of a target among them; NULL: they are few */
 } PpHandover;
 
+extern void pp_handover_check_share(PpLane *lane, Oid role, uint64 bytes, uint64 items);
 extern void pp_handover_prepare(PpHandover *handover, PpSpill *bytes, PpPiece *pieces, int npieces);
 extern void pp_handover_commit(PpHandover *handover);
 extern void pp_handover_abort(PpHandover *handover);

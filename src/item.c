@@ -81,7 +81,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	item->ring_only = ring_only;
 	item->natts = natts;
 	item->target = target;
-	item->tuple_offset = (uint16) tuple_offset;
+	item->tuple_at = tuple_offset / MAXIMUM_ALIGNOF;
 	item->layout = *layout;
 	memcpy((char *) item + sizeof(PpItem), carried, bitmap);
 	memcpy((char *) item + sizeof(PpItem) + bitmap, given, bitmap);
@@ -93,6 +93,9 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 }
 
 StaticAssertDecl(sizeof(PpPlace) == MAXALIGN(sizeof(PpPlace)), "a place has no padding behind it");
+StaticAssertDecl(sizeof(PpItem) + 2 * PpBitmapBytes(MaxHeapAttributeNumber) + sizeof(PpPlace) <
+					 PG_UINT8_MAX * MAXIMUM_ALIGNOF,
+				 "the offset of any tuple fits into its field");
 
 /* Where it was when it first failed; NULL: it hasn't. */
 const PpPlace *
@@ -100,7 +103,7 @@ pp_item_place(const PpItem *item)
 {
 	Size offset = bitmaps_end(item->natts);
 
-	return item->tuple_offset > offset ? (const PpPlace *) ((const char *) item + offset) : NULL;
+	return pp_item_tuple_offset(item) > offset ? (const PpPlace *) ((const char *) item + offset) : NULL;
 }
 
 /* The same item, in the current memory context, with a place, if it has none. */
@@ -117,16 +120,16 @@ pp_item_with_place(const PpItem *item, const PpPlace *place)
 	{
 		*(PpPlace *) ((char *) copy + offset) = *place;
 		copy->size += room;
-		copy->tuple_offset += room;
+		copy->tuple_at += room / MAXIMUM_ALIGNOF;
 	}
 	return copy;
 }
 
-/* Can both items be rows of the same INSERT? */
+/* Can both items be rows of the same INSERT?  What its triggers enqueue has one depth. */
 bool
 pp_item_same_shape(const PpItem *a, const PpItem *b)
 {
-	return a->target == b->target && a->natts == b->natts &&
+	return a->target == b->target && a->natts == b->natts && a->depth == b->depth &&
 		   pp_layout_equal(&a->layout, &b->layout) &&
 		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0;
 }

@@ -21,7 +21,9 @@
  *	3. Values are complete: no TOAST pointer, no expanded object.
  *	4. The layout is that of the carried columns (row_layout.h).  Where the worker
  *	   computes another one, the tuple must not be read.
- *	5. An item with an unknown version must not be read, nor one that item_check.h
+ *	5. Its depth is 0 if a session has enqueued it; what is enqueued while the worker
+ *	   inserts an item is one deeper than that.
+ *	6. An item with an unknown version must not be read, nor one that item_check.h
  *	   finds unsound.
  *
  *-------------------------------------------------------------------------
@@ -36,7 +38,8 @@
 
 #include "row_layout.h"
 
-#define PP_ITEM_VERSION 2
+#define PP_ITEM_VERSION 3
+#define PP_DEEPEST PG_UINT8_MAX /* what is deeper has that depth */
 
 typedef struct PpItem
 {
@@ -45,8 +48,9 @@ typedef struct PpItem
 	bool ring_only; /* its target forgets it in a crash, too: no journal */
 	uint16 natts;	/* of the target at the call */
 	Oid target;
-	uint16 tuple_offset; /* of the MinimalTuple, from the start */
-	uint16 attempts;	 /* that have failed: it has been a dead letter so many times */
+	uint8 tuple_at;	 /* where the MinimalTuple is, in units of MAXIMUM_ALIGNOF bytes */
+	uint8 depth;	 /* see rule 5 */
+	uint16 attempts; /* that have failed: it has been a dead letter so many times */
 	int64 id;			 /* set when the item is enqueued ... */
 	int64 enqueued_at;	 /* (TimestampTz) ... and this, too */
 	PpLayout layout;
@@ -77,10 +81,16 @@ pp_item_given(const PpItem *item)
 	return pp_item_carried(item) + PpBitmapBytes(item->natts);
 }
 
+static inline Size
+pp_item_tuple_offset(const PpItem *item)
+{
+	return (Size) item->tuple_at * MAXIMUM_ALIGNOF;
+}
+
 static inline MinimalTuple
 pp_item_tuple(const PpItem *item)
 {
-	return (MinimalTuple) ((char *) item + item->tuple_offset);
+	return (MinimalTuple) ((char *) item + pp_item_tuple_offset(item));
 }
 
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);

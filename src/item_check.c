@@ -54,6 +54,7 @@ bool
 pp_item_is_sound(const PpItem *item, uint64 available)
 {
 	Size bitmaps;
+	Size tuple;
 	int carried;
 
 	if (available < sizeof(PpItem) || item->version != PP_ITEM_VERSION || item->size > available ||
@@ -61,13 +62,12 @@ pp_item_is_sound(const PpItem *item, uint64 available)
 		!OidIsValid(item->target) || *(const uint8 *) &item->ring_only > 1)
 		return false;
 	bitmaps = MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(item->natts));
-	if ((item->tuple_offset != bitmaps &&
-		 item->tuple_offset != bitmaps + MAXALIGN(sizeof(PpPlace))) ||
-		item->size < item->tuple_offset)
+	tuple = pp_item_tuple_offset(item);
+	if ((tuple != bitmaps && tuple != bitmaps + MAXALIGN(sizeof(PpPlace))) || item->size < tuple)
 		return false;
 	carried = count_bits(pp_item_carried(item), item->natts);
 	return carried >= 0 && count_bits(pp_item_given(item), item->natts) >= 0 &&
-		   is_tuple_sound(pp_item_tuple(item), item->size - item->tuple_offset, carried);
+		   is_tuple_sound(pp_item_tuple(item), item->size - tuple, carried);
 }
 
 /* The size of the varlena at the beginning of so many bytes; 0: it can't be one. */

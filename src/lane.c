@@ -210,12 +210,12 @@ assign(PpLane *lane, Oid database)
 	lane->stuck_sqlstate = 0;
 	lane->retry_at = PP_NEVER;
 	lane->nretries = 0;
-	lane->letters = 0;
 	lane->expired_at = 0;
 	lane->rate = 0;
 	memset(lane->retired, 0, sizeof(lane->retired));
 	SpinLockRelease(&lane->mutex);
 	pp_quota_reset(&lane->quota);
+	pp_quota_reset(&lane->letters);
 	pp_tally_reset(&lane->tally);
 }
 

@@ -150,6 +150,67 @@ try_to_show(const PpItem *item)
 	return error ? NULL : showing.shown;
 }
 
+/* A letter that is to be written, as it is or with less of it */
+typedef struct Writing
+{
+	Oid extension;
+	PpLetter letter;
+	MemoryContext context; /* of one try */
+} Writing;
+
+static void
+write_letter(void *arg)
+{
+	Writing *writing = arg;
+	MemoryContext caller = MemoryContextSwitchTo(writing->context);
+	PpTable letters = pp_letters_open(writing->extension);
+
+	pp_letter_put(&letters, &writing->letter);
+	pp_table_close(&letters);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Is it the size of the letter that has kept it from being written? */
+static bool
+is_too_large(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		   error->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
+}
+
+/*
+ * Write it with as much as can be written: the bytes, which it can be sent again by, before
+ * the values.
+ */
+static void
+write_what_fits(Writing *writing)
+{
+	const PpItem *item = writing->letter.item;
+	Jsonb *shown = writing->letter.shown;
+	struct
+	{
+		const PpItem *item;
+		Jsonb *shown;
+	} parts[] = {{item, shown}, {item, NULL}, {NULL, shown}, {NULL, NULL}};
+
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		ErrorData *error;
+
+		if (shown == NULL && i % 2 == 1)
+			continue; /* that has been tried */
+		writing->letter.item = parts[i].item;
+		writing->letter.shown = parts[i].shown;
+		writing->letter.left_out = parts[i].item == NULL;
+		error = pp_under_savepoint(write_letter, writing);
+		MemoryContextReset(writing->context);
+		if (error == NULL)
+			return;
+		if (!is_too_large(error) || (parts[i].item == NULL && parts[i].shown == NULL))
+			ReThrowError(error);
+	}
+}
+
 static void
 put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show_it)
 {
@@ -159,20 +220,26 @@ put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show
 	const PpItem *item = row->item;
 	const PpPlace *place =
 		pp_item_place(item); /* ids don't tell the order, if it has failed before */
-	PpLetter letter = {.id = item->id,
-					   .target = item->target,
-					   .role = role,
-					   .shown = show_it ? try_to_show(item) : NULL,
-					   .error = error,
-					   .enqueued_at = item->enqueued_at,
-					   .attempts = item->attempts + 1,
-					   .pos = place ? place->pos : row->pos,
-					   .part = place ? place->part : row->part,
-					   .item = item};
-	PpTable letters = pp_letters_open(extension);
+	Writing writing = {.extension = extension,
+					   .letter = {.id = item->id,
+								  .target = item->target,
+								  .role = role,
+								  .shown = show_it ? try_to_show(item) : NULL,
+								  .error = error,
+								  .enqueued_at = item->enqueued_at,
+								  .attempts = item->attempts + 1,
+								  .depth = item->depth,
+								  .pos = place ? place->pos : row->pos,
+								  .part = place ? place->part : row->part,
+								  .item = item},
+					   .context = AllocSetContextCreate(context, "persist_pipeline letter",
+														ALLOCSET_DEFAULT_SIZES)};
 
-	pp_letter_put(&letters, &letter);
-	pp_table_close(&letters);
+	/* what is smaller than a page fits in any case */
+	if (item->size + (writing.letter.shown ? VARSIZE(writing.letter.shown) : 0) < BLCKSZ)
+		write_letter(&writing);
+	else
+		write_what_fits(&writing);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }
@@ -247,13 +314,14 @@ pp_letterbox_expire(const PpClaim *claim)
 
 /*
  * What doesn't fit its target at the call becomes a dead letter, in the current
- * transaction.  53400 if there are too many.
+ * transaction.  53400 if there are too many, or too many of the role.
  */
 void
 pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 {
 	PpLane *lane = pp_lane_find(MyDatabaseId);
 	PpClaim claim = {.lane = lane, .extension = extension};
+	Oid role = letter->role;
 	PpDelta delta = {.target = letter->target,
 					 .dead = 1,
 					 .errors = 1,
@@ -262,16 +330,17 @@ pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 	PpTable letters;
 
 	/* where letters come from calls alone no worker has a look at them */
-	if (pp_letterbox_room(&claim, 1) == 0 &&
-		(expire(extension) == 0 || pp_letterbox_room(&claim, 1) == 0))
+	if (pp_letterbox_room(&claim, role, 1) == 0 &&
+		(expire(extension) == 0 || pp_letterbox_room(&claim, role, 1) == 0))
 		ereport(
 			ERROR,
 			(errcode(PP_LETTERS_FULL),
 			 errmsg("the item for relation \"%s\" cannot become a dead letter",
 					get_rel_name(letter->target)),
-			 errdetail("SQLSTATE %s, and the database has \"persist_pipeline.dead_letter_limit\" "
-					   "= %d of them.",
-					   unpack_sql_state(letter->error->sqlerrcode), pp_dead_letter_limit),
+			 errdetail("SQLSTATE %s; \"persist_pipeline.dead_letter_limit\" is %d, of which a role "
+					   "may have %d %%: \"persist_pipeline.role_quota\".",
+					   unpack_sql_state(letter->error->sqlerrcode), pp_dead_letter_limit,
+					   pp_role_quota),
 			 errhint("Call persist_requeue() or persist_discard().")));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	letters = pp_letters_open(extension);
@@ -280,45 +349,48 @@ pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 	pp_account_add(extension, &delta, 1);
 	PopActiveSnapshot();
 	if (lane)
-	{
-		SpinLockAcquire(&lane->mutex);
-		lane->letters++;
-		SpinLockRelease(&lane->mutex);
-	}
+		(void) pp_quota_take(&lane->letters, PP_STORE_LETTERS, role, 1, PG_UINT64_MAX,
+							 PG_UINT64_MAX);
 }
 
-static uint64
-get_letters(PpLane *lane)
-{
-	uint64 letters;
+/* ---- not too many ---- */
 
-	SpinLockAcquire(&lane->mutex);
-	letters = lane->letters;
-	SpinLockRelease(&lane->mutex);
-	return letters;
+/* Count those that there are, in a transaction; claim->lane may be NULL. */
+void
+pp_letterbox_count(const PpClaim *claim, PpQuota *counts)
+{
+	pp_letters_count(claim->extension, counts);
+	if (claim->lane)
+		pp_quota_assign(&claim->lane->letters, counts);
+}
+
+/* For how many more is there room, going by these? */
+static uint64
+room_in(PpQuota *letters, Oid role)
+{
+	uint64 limit = pp_dead_letter_limit;
+	uint64 share = (limit * pp_role_quota + 99) / 100;
+	uint64 all = pp_quota_held(letters, PP_STORE_LETTERS);
+	uint64 own = pp_quota_held_by(letters, PP_STORE_LETTERS, role);
+
+	return Min(limit - Min(limit, all), share - Min(share, own));
 }
 
 /*
- * For how many more is there room, of so many?  What the lane knows may be too much, if
- * some have been taken away, or are rolled back: so they are counted.  In a transaction;
- * claim->lane may be NULL.
+ * For how many more of the role is there room, of so many?  What the lane knows may be too
+ * much, if some have been taken away, or are rolled back: so they are counted.  In a
+ * transaction; claim->lane may be NULL.
  */
 uint64
-pp_letterbox_room(const PpClaim *claim, uint64 wanted)
+pp_letterbox_room(const PpClaim *claim, Oid role, uint64 wanted)
 {
-	uint64 limit = pp_dead_letter_limit;
-	uint64 letters;
+	PpQuota counts;
 
-	if (wanted == 0 || (claim->lane && get_letters(claim->lane) + wanted <= limit))
+	if (wanted == 0 || (claim->lane && pp_quota_is_counted(&claim->lane->letters) &&
+						room_in(&claim->lane->letters, role) >= wanted))
 		return wanted;
-	letters = pp_letters_count(claim->extension);
-	if (claim->lane)
-	{
-		SpinLockAcquire(&claim->lane->mutex);
-		claim->lane->letters = letters;
-		SpinLockRelease(&claim->lane->mutex);
-	}
-	return Min(wanted, limit - Min(limit, letters));
+	pp_letterbox_count(claim, &counts);
+	return Min(wanted, room_in(&counts, role));
 }
 
 /* ---- the log ---- */

@@ -33,7 +33,8 @@ extern size_t pp_error_size(const ErrorData *error);
 extern void pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
 							  const ErrorData *error, bool show);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
-extern uint64 pp_letterbox_room(const PpClaim *claim, uint64 wanted);
+extern void pp_letterbox_count(const PpClaim *claim, PpQuota *counts);
+extern uint64 pp_letterbox_room(const PpClaim *claim, Oid role, uint64 wanted);
 extern PpBad pp_bad(const PpRow *row, ErrorData *error);
 extern void pp_letterbox_report(const PpBad *bad, uint64 n);
 extern void pp_letterbox_say(void);

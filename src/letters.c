@@ -31,6 +31,7 @@
 #include "letters.h"
 
 #define TABLE "persist_dead_letters"
+#define MAX_BYTES (MaxAllocSize - 1024 * 1024) /* of item and values: the rest is short */
 
 enum
 {
@@ -54,6 +55,8 @@ enum
 	COLUMN_CHECKSUM,
 	COLUMN_DATA_CHECKSUM,
 	COLUMN_ITEM_CHECKSUM,
+	COLUMN_DEPTH,
+	COLUMN_LEFT_OUT,
 	COLUMNS
 };
 
@@ -90,8 +93,8 @@ bytes_of(const PpItem *item)
 static int64
 checksum(const PpLetter *letter, const void *bytes, Size length)
 {
-	uint64 columns[] = {letter->id,	 letter->target, letter->role, letter->attempts,
-						letter->pos, letter->part};
+	uint64 columns[] = {letter->id,	  letter->target, letter->role,	 letter->attempts,
+						letter->pos,  letter->part,	  letter->depth, letter->left_out};
 	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
@@ -117,7 +120,14 @@ checksum_of_shown(const PpLetter *letter)
 						 : 0;
 }
 
-/* Write a letter, in the current transaction. */
+/* What is in its row, or more; but for the parts that have a limit of their own. */
+static Size
+size_of(const PpLetter *letter)
+{
+	return (letter->item ? letter->item->size : 0) + (letter->shown ? VARSIZE(letter->shown) : 0);
+}
+
+/* Write a letter, in the current transaction.  54000 if it is too large for a row. */
 void
 pp_letter_put(PpTable *letters, const PpLetter *letter)
 {
@@ -127,6 +137,11 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	bool nulls[COLUMNS] = {false};
 	NameData name;
 
+	if (size_of(letter) > MAX_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a dead letter is too large to be written"),
+						errdetail("It has %zu bytes; the limit is %zu.", size_of(letter),
+								  (Size) MAX_BYTES)));
 	values[COLUMN_ID] = Int64GetDatum(letter->id);
 	values[COLUMN_TARGET] = ObjectIdGetDatum(letter->target);
 	set_text(values, nulls, COLUMN_TARGET_NAME,
@@ -154,34 +169,38 @@ pp_letter_put(PpTable *letters, const PpLetter *letter)
 	values[COLUMN_CHECKSUM] = Int64GetDatum(checksum(letter, NULL, 0));
 	values[COLUMN_DATA_CHECKSUM] = Int64GetDatum(checksum_of_item(letter));
 	values[COLUMN_ITEM_CHECKSUM] = Int64GetDatum(checksum_of_shown(letter));
+	values[COLUMN_DEPTH] = Int32GetDatum(letter->depth);
+	values[COLUMN_LEFT_OUT] = BoolGetDatum(letter->left_out);
 	pp_table_insert(letters, values, nulls);
 }
 
 /*
- * How many are there?  With those that other transactions have written, or are about to take
- * away: whatever becomes of them, there won't be more.
+ * How many are there, of whom?  With those that other transactions have written, or are about
+ * to take away: whatever becomes of them, there won't be more.
  */
-uint64
-pp_letters_count(Oid extension)
+void
+pp_letters_count(Oid extension, PpQuota *counts)
 {
 	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
 	SnapshotData dirty;
 	TableScanDesc scan;
-	uint64 n = 0;
+	HeapTuple tuple;
+	bool is_null;
 
+	pp_quota_init(counts);
 	if (letters.rel == NULL)
-		return 0;
+		return;
 	InitDirtySnapshot(dirty);
 	scan = pp_table_beginscan(letters.rel, &dirty);
-	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		n++;
+		(void) pp_quota_take(counts, PP_STORE_LETTERS,
+							 DatumGetObjectId(get(letters.rel, tuple, COLUMN_ROLE, &is_null)), 1,
+							 PG_UINT64_MAX, PG_UINT64_MAX);
 	}
 	table_endscan(scan);
 	pp_table_close(&letters);
-
-	return n;
 }
 
 /* The targets that there are letters of: their OIDs. */
@@ -240,6 +259,8 @@ read_letter(Relation rel, HeapTuple tuple)
 	letter.attempts = DatumGetInt32(get(rel, tuple, COLUMN_ATTEMPTS, &is_null));
 	letter.pos = DatumGetInt64(get(rel, tuple, COLUMN_POS, &is_null));
 	letter.part = DatumGetInt32(get(rel, tuple, COLUMN_PART, &is_null));
+	letter.depth = DatumGetInt32(get(rel, tuple, COLUMN_DEPTH, &is_null));
+	letter.left_out = DatumGetBool(get(rel, tuple, COLUMN_LEFT_OUT, &is_null));
 	value = get(rel, tuple, COLUMN_DATA, &is_null);
 	if (!is_null)
 	{

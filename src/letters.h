@@ -7,7 +7,9 @@
  * A letter has the item's id, and its bytes, so that it can be sent again as it was
  * decided at the call; and its values as JSON, for people.  What has never become an
  * item, since it didn't fit its target at the call (bad_items => 'dead'), is JSON
- * alone.  A checksum tells whether it is as it was written.
+ * alone.  What is too large to be written whole lacks its values, or its bytes, or both; it
+ * isn't sent again without its bytes, since its values may not tell all of it.  A checksum
+ * tells whether it is as it was written.
  *
  * The worker and producers write letters; persist_requeue() and persist_discard(), and
  * the worker when dead_letter_retention is over, take them away.
@@ -24,6 +26,7 @@
 #include "utils/jsonb.h"
 
 #include "item.h"
+#include "quota.h"
 #include "table.h"
 
 typedef struct PpLetter
@@ -36,9 +39,11 @@ typedef struct PpLetter
 	const ErrorData *error;
 	TimestampTz enqueued_at;
 	int attempts;
+	int depth;			/* of its item (item.h) */
 	uint64 pos;			/* in the order of things, 0: it never had one ... */
 	uint32 part;		/* ... and where in that: ids don't tell, if it has been sent again */
-	const PpItem *item; /* NULL: it has never been one, or can't be read */
+	const PpItem *item; /* NULL: it has never been one, or can't be read, or ... */
+	bool left_out;		/* ... its bytes were too large to be written */
 	bool damaged;		/* whose it was can't be told: it can be discarded, and no more */
 } PpLetter;
 
@@ -46,7 +51,8 @@ typedef struct PpLetter
 static inline bool
 pp_letter_is_lost(const PpLetter *letter)
 {
-	return letter->damaged || (letter->item == NULL && letter->shown == NULL);
+	return letter->damaged ||
+		   (letter->item == NULL && (letter->shown == NULL || letter->left_out));
 }
 
 /* Called for each letter that has been taken away; it is gone at the commit */
@@ -61,7 +67,7 @@ typedef bool (*PpLetterFilter)(Oid role, const char *role_name, Oid target, Time
 
 extern void pp_letter_put(PpTable *letters, const PpLetter *letter);
 extern PpTable pp_letters_open(Oid extension);
-extern uint64 pp_letters_count(Oid extension);
+extern void pp_letters_count(Oid extension, PpQuota *counts);
 extern List *pp_letters_targets(Oid extension);
 extern bool pp_letters_try_lock(Oid extension);
 extern uint64 pp_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too, bool wait,

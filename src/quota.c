@@ -34,6 +34,17 @@ pp_quota_reset(PpQuota *quota)
 	SpinLockRelease(&quota->mutex);
 }
 
+static bool
+holds_nothing(const PpShare *share)
+{
+	for (int store = 0; store < PP_STORES; store++)
+	{
+		if (share->held[store] > 0)
+			return false;
+	}
+	return true;
+}
+
 /* Under the mutex: the role's share; `create`: a new one, if there is room. */
 static PpShare *
 find_share(PpQuota *quota, Oid role, bool create)
@@ -46,7 +57,7 @@ find_share(PpQuota *quota, Oid role, bool create)
 
 		if (share->role == role)
 			return share;
-		if (share->held[PP_STORE_RING] == 0 && share->held[PP_STORE_JOURNAL] == 0 && unused == NULL)
+		if (unused == NULL && holds_nothing(share))
 			unused = share;
 	}
 	if (!create || unused == NULL)
@@ -55,20 +66,42 @@ find_share(PpQuota *quota, Oid role, bool create)
 	return unused;
 }
 
+/* Under the mutex: do so many bytes more fit into the limit of all and the share of one? */
+static PpQuotaResult
+fits(const PpQuota *quota, const PpShare *mine, PpStore store, uint64 bytes, uint64 limit,
+	 uint64 share)
+{
+	if (bytes > limit || quota->held[store] > limit - bytes)
+		return PP_QUOTA_FULL;
+	if (bytes > share || mine->held[store] > share - bytes)
+		return PP_QUOTA_GREEDY;
+	return PP_QUOTA_TAKEN;
+}
+
+/* What would pp_quota_take() say? */
+PpQuotaResult
+pp_quota_ask(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit, uint64 share)
+{
+	PpQuotaResult result;
+
+	SpinLockAcquire(&quota->mutex);
+	result = fits(quota, find_share(quota, role, false), store, bytes, limit, share);
+	SpinLockRelease(&quota->mutex);
+
+	return result;
+}
+
 /* Hold so many bytes more, within the limit of all and the share of one. */
 PpQuotaResult
 pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit, uint64 share)
 {
-	PpQuotaResult result = PP_QUOTA_TAKEN;
+	PpQuotaResult result;
 	PpShare *mine;
 
 	SpinLockAcquire(&quota->mutex);
 	mine = find_share(quota, role, true);
-	if (bytes > limit || quota->held[store] > limit - bytes)
-		result = PP_QUOTA_FULL;
-	else if (bytes > share || mine->held[store] > share - bytes)
-		result = PP_QUOTA_GREEDY;
-	else
+	result = fits(quota, mine, store, bytes, limit, share);
+	if (result == PP_QUOTA_TAKEN)
 	{
 		mine->held[store] += bytes;
 		quota->held[store] += bytes;
@@ -118,6 +151,17 @@ pp_quota_held_by(PpQuota *quota, PpStore store, Oid role)
 	SpinLockRelease(&quota->mutex);
 
 	return held;
+}
+
+/* This has been counted, in memory of one's own. */
+void
+pp_quota_assign(PpQuota *quota, const PpQuota *counted)
+{
+	SpinLockAcquire(&quota->mutex);
+	memcpy(quota->held, counted->held, sizeof(quota->held));
+	memcpy(quota->shares, counted->shares, sizeof(quota->shares));
+	quota->counted = true;
+	SpinLockRelease(&quota->mutex);
 }
 
 /* Nothing is there that anybody could hold: what is counted is a mistake. */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * quota.h
- *	  How much of a database's ring and journal its roles hold, so that there is a
- *	  limit to each of them and to all; on memory that it is given.
+ *	  How much of a database's ring, journal and dead letters its roles hold, so that there
+ *	  is a limit to each of them and to all; on memory that it is given.
  *
  * A role takes before its commit, and what it took is given back when the transaction
  * aborts, or when the worker has settled the items.  The cost of items in the journal
@@ -11,6 +11,10 @@
  * There is room for PP_SHARES roles at a time; those that come when it is taken share
  * one share.  What is given back by mistake (a restart has lost the count) counts as
  * nothing.
+ *
+ * Letters, which stay longer than any item waits, have a quota of their own, so that
+ * they take no role's place in that of ring and journal.  Nobody gives them back: who finds
+ * no room counts them, and what is counted is assigned.
  *
  * Every field is written under `mutex`; nothing is called while it is held.
  *
@@ -27,10 +31,11 @@
 typedef enum PpStore
 {
 	PP_STORE_RING,
-	PP_STORE_JOURNAL
+	PP_STORE_JOURNAL,
+	PP_STORE_LETTERS
 } PpStore;
 
-#define PP_STORES 2
+#define PP_STORES 3
 
 typedef struct PpShare
 {
@@ -41,7 +46,7 @@ typedef struct PpShare
 typedef struct PpQuota
 {
 	slock_t mutex;
-	bool counted; /* what the journal had before us is in it */
+	bool counted; /* what was there before us is in it */
 	uint64 held[PP_STORES];
 	PpShare shares[PP_SHARES];
 } PpQuota;
@@ -57,9 +62,12 @@ extern void pp_quota_init(PpQuota *quota);
 extern void pp_quota_reset(PpQuota *quota);
 extern PpQuotaResult pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
 								   uint64 limit, uint64 share);
+extern PpQuotaResult pp_quota_ask(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
+								  uint64 limit, uint64 share);
 extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
 extern uint64 pp_quota_held(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_held_by(PpQuota *quota, PpStore store, Oid role);
+extern void pp_quota_assign(PpQuota *quota, const PpQuota *counted);
 extern void pp_quota_clear(PpQuota *quota);
 extern bool pp_quota_is_counted(PpQuota *quota);
 extern bool pp_quota_begin_count(PpQuota *quota);

@@ -108,9 +108,11 @@ at_commit(void)
 	{
 		lane->written += committing.results->persisted;
 		lane->failed += committing.results->failed + committing.results->lost;
-		lane->letters += committing.results->dead;
 	}
 	SpinLockRelease(&lane->mutex);
+	if (committing.results && committing.results->dead > 0)
+		(void) pp_quota_take(&lane->letters, PP_STORE_LETTERS, committing.works[0].role,
+							 committing.results->dead, PG_UINT64_MAX, PG_UINT64_MAX);
 	pp_attempt_note(NULL); /* whatever ends this process now is not their fault */
 	SpinLockAcquire(&pp_shared->mutex);
 	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);

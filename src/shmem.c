@@ -85,6 +85,7 @@ init_lane(PpLane *lane)
 	ConditionVariableInit(&lane->settled);
 	pp_sleeper_init(&lane->worker);
 	pp_quota_init(&lane->quota);
+	pp_quota_init(&lane->letters);
 	pp_tally_init(&lane->tally);
 	lane->retry_at = PP_NEVER;
 	/* its worker keeps room for the largest item that a trigger may enqueue */

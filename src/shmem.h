@@ -13,7 +13,7 @@
  *		PpShared.mutex	settled_lsn, leases
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
- *		PpQuota.mutex	what roles hold of ring and journal (quota.h)
+ *		PpQuota.mutex	what roles hold of ring and journal, and of dead letters (quota.h)
  *		PpTally.mutex	what waits for each target (tally.h)
  *		PpSleeper.mutex	whom to wake (nap.h)
  *
@@ -42,8 +42,7 @@
  *								works sets `starts` to 0
  *	PpLane.flush_to, _passes,
  *	  retries_asked				anyone, upwards only
- *	PpLane.letters				anyone who writes a dead letter or takes one away; the worker,
- *								who has counted them
+ *	PpLane.letters				anyone who writes a dead letter, or has counted them
  *	PpLane.ids, spare_ids		anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
  * claims it, under PpShared.lock.  A worker that it was taken from while it was
@@ -145,12 +144,12 @@ typedef struct PpLane
 	uint64 retries_done;  /* ... and what was due then has been tried */
 	int nretries;		  /* so many are known: the next worker's */
 	PpRetry retries[PP_RETRIES];
-	uint64 letters;		 /* dead letters that there are, more or less */
 	PpSteady expired_at; /* when the worker has looked for those that are too old */
 
 	PpSleeper worker;
 
 	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
+	PpQuota letters; /* dead letters that there are of roles, or more */
 	PpTally tally; /* what waits for each target, under a mutex of its own (tally.h) */
 
 	ConditionVariable settled; /* broadcast after items are settled */

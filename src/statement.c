@@ -28,6 +28,7 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
+#include "enqueue.h"
 #include "extension.h"
 #include "item_check.h"
 #include "statement.h"
@@ -490,6 +491,9 @@ static uint64
 run(SPIPlanPtr plan, Source *rows)
 {
 	Source *outer = source;
+	PpInsert outer_insert = pp_enqueue_within((PpInsert){.target = rows->rows[0]->item->target,
+														 .rows = rows->n,
+														 .depth = rows->rows[0]->item->depth});
 	Datum token = Int64GetDatum(rows->token);
 	int volatile result = 0;
 
@@ -501,6 +505,7 @@ run(SPIPlanPtr plan, Source *rows)
 	PG_FINALLY();
 	{
 		source = outer;
+		(void) pp_enqueue_within(outer_insert);
 	}
 	PG_END_TRY();
 	if (result < 0)

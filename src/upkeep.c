@@ -42,7 +42,7 @@ static bool journal_waits = false; /* to be emptied */
 void
 pp_upkeep_init(const PpClaim *worker_claim)
 {
-	uint64 letters;
+	PpQuota letters;
 
 	claim = worker_claim;
 
@@ -52,14 +52,9 @@ pp_upkeep_init(const PpClaim *worker_claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pp_parking_load();
-	letters = pp_letters_try_lock(claim->extension)
-				  ? pp_letters_count(claim->extension)
-				  : INT_MAX; /* who needs to know it will count them */
+	if (pp_letters_try_lock(claim->extension)) /* else who needs to know it will count them */
+		pp_letterbox_count(claim, &letters);
 	CommitTransactionCommand();
-
-	SpinLockAcquire(&claim->lane->mutex);
-	claim->lane->letters = letters;
-	SpinLockRelease(&claim->lane->mutex);
 }
 
 /*

@@ -91,7 +91,7 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 	'target oid, target_name text, enqueued bigint, persisted bigint, skipped bigint, dead bigint, discarded bigint, lost bigint, pending bigint, parked bigint, parked_reason text, batches bigint, errors bigint, last_error text, last_error_at timestamp with time zone, last_persisted_at timestamp with time zone',
 	'columns of persist_stats');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_dead_letters'::regclass AND attnum > 0),
-	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, part integer, data bytea',
+	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, part integer, data bytea, depth integer, left_out boolean',
 	'columns of persist_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
@@ -115,7 +115,7 @@ SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELEC
 
 -- settings
 SELECT is((SELECT string_agg(concat_ws(' ', substr(name, 18), context, vartype, boot_val, unit, min_val), ', ' ORDER BY name COLLATE "C") FROM pg_settings WHERE name LIKE 'persist\_pipeline.%'),
-	'batch_size sighup integer 10000 1, dead_letter_limit sighup integer 100000 0, dead_letter_retention sighup integer 0 min 0, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_workers postmaster integer 2 1, misfit_timeout sighup integer 60000 ms 0, mode superuser enum async, '
+	'batch_size sighup integer 10000 1, dead_letter_limit sighup integer 100000 0, dead_letter_retention sighup integer 0 min 0, flush_interval sighup integer 100 ms 0, journal_limit sighup integer 1048576 kB 64, journal_retention sighup integer 600000 ms 0, lock_timeout sighup integer 1000 ms 0, max_databases postmaster integer 4 1, max_depth sighup integer 16 -1, max_workers postmaster integer 2 1, misfit_timeout sighup integer 60000 ms 0, mode superuser enum async, '
 	|| 'parked_limit sighup integer 262144 kB 1, ring_size postmaster integer 8192 kB 64, role_quota sighup integer 50 1, shutdown_timeout sighup integer 5000 ms 0, start_paused sighup bool off, stateless_libraries sighup string plpgsql, auto_explain, btree_gin, btree_gist, citext, cube, dict_int, dict_snowball, dict_xsyn, earthdistance, file_fdw, fuzzystrmatch, hstore, intarray, llvmjit, lo, ltree, moddatetime, pg_stat_statements, pg_trgm, pgcrypto, seg, tablefunc, unaccent, uuid-ossp, vector, statement_timeout sighup integer 30000 ms 0, transaction_buffer sighup integer 4096 kB 64, worker_idle_timeout sighup integer 60000 ms 0',
 	'settings: who may change them, type, default, unit, minimum');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'persist\_pipeline.%' AND COALESCE(short_desc, '') = ''$$, 'each with a description');

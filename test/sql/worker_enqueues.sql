@@ -30,7 +30,7 @@ SELECT persist_flush();
 SELECT n FROM t ORDER BY n;
 SELECT * FROM audit ORDER BY n;
 
--- a row that enqueues the next
+-- a row that enqueues the next, as often as max_depth allows
 CREATE TABLE chain (n int);
 CREATE FUNCTION next_link() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -40,7 +40,7 @@ BEGIN
 	RETURN NEW;
 END $$;
 CREATE TRIGGER next_link BEFORE INSERT ON chain FOR EACH ROW EXECUTE FUNCTION next_link();
-SELECT count(persist_enqueue('chain', '{"n": 30}'));
+SELECT count(persist_enqueue('chain', '{"n": 16}'));
 DO $$
 BEGIN
 	WHILE NOT EXISTS (SELECT FROM worker_enqueues.chain WHERE n = 0) LOOP

@@ -19,6 +19,7 @@ my $node = pp_node(
 	'forced',
 	'persist_pipeline.flush_interval' => 0,
 	'persist_pipeline.lock_timeout' => "'50ms'",
+	'persist_pipeline.max_depth' => -1,
 	'persist_pipeline.shutdown_timeout' => "'1s'",
 	'persist_pipeline.statement_timeout' => 0,
 	max_wal_senders => 1,    # or else no commit waits for a standby

@@ -458,6 +458,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 	is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), $dead, 'limit: all are discarded');
 	set_and_reload('dead_letter_limit', 15);
+	set_and_reload('role_quota', 100);
 	create_target('postgres', 'filled', 'CHECK (n % 4 <> 0)');
 	enqueue('postgres', 'filled', 1, 40);
 	ok(eval { wait_for_sql($dbh, "SELECT dead = 10 FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: up to it they are dead letters');

@@ -25,6 +25,7 @@ my $clerks = 2;
 my $node = pp_node(
 	'account',
 	'persist_pipeline.dead_letter_limit' => 10_000_000,
+	'persist_pipeline.role_quota' => 100,
 	'persist_pipeline.flush_interval' => "'20ms'",
 	'persist_pipeline.lock_timeout' => "'50ms'",
 	'persist_pipeline.misfit_timeout' => "'500ms'",

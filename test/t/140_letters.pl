@@ -147,6 +147,63 @@ $dbh->do("ALTER TABLE large DROP CONSTRAINT short");
 is(one_value($dbh, "SELECT persist_requeue()"), 3, 'sent again');
 ok(flush($node), 'flushed');
 is(one_value($dbh, "SELECT string_agg(n || ' ' || length(s), ', ' ORDER BY n) FROM large"), '1 20000000, 2 40000000, 3 2000', 'the values are there');
+
+# ---- a letter that can't be written as it is
+
+# A column that isn't to be stored elsewhere has a limit of a page, as all have one of 1 GB.
+sub store
+{
+	my (%storage) = @_;
+
+	$dbh->do("ALTER TABLE persist_pipeline_internal.persist_dead_letters ALTER $_ SET STORAGE $storage{$_}") foreach keys %storage;
+	return;
+}
+
+sub what_is_left
+{
+	return one_value($dbh, "SELECT string_agg(concat_ws(' ', sqlstate, constraint_name, item->>'n', length(item->>'s'), octet_length(data) > 8192, left_out), ', ' ORDER BY id)"
+		  . " FROM persist_dead_letters");
+}
+
+$dbh->do("TRUNCATE large");
+$dbh->do("ALTER TABLE large ADD CONSTRAINT short CHECK (length(s) < 10)");
+$dbh->do("INSERT INTO compressed VALUES ((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i))");
+my @forms = (
+	[ {}, '23514 short 1 32000 t f', 'whole' ],
+	[ { item => 'PLAIN' }, '23514 short t f', 'without its values' ],
+	[ { data => 'PLAIN' }, '23514 short 1 32000 t', 'without its bytes' ],
+	[ { item => 'PLAIN', data => 'PLAIN' }, '23514 short t', 'without both' ]);
+foreach my $form (@forms)
+{
+	my ($storage, $expected, $name) = @$form;
+
+	store(item => 'EXTENDED', data => 'EXTENDED', %$storage);
+	$dbh->do("SELECT persist_enqueue(ROW(1, s)::large) FROM compressed WHERE length(s) = 32000");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_dead_letters"); 1 }, "$name: there is a letter");
+	ok(drain($node), "$name: and nothing waits");
+	is(what_is_left(), $expected, "$name: which tells the row's own error");
+	store(item => 'EXTENDED', data => 'EXTENDED');
+	if ($storage->{data})
+	{
+		is(one_value($dbh, "SELECT persist_requeue()"), 0, "$name: it isn't sent again with all the others");
+		is(try_sql($dbh, "SELECT persist_requeue(ARRAY[id]) FROM persist_dead_letters"), '54000', "$name: nor by its id");
+		like($dbh->errstr, qr/dead letter \d+ was too large to be kept whole.*HINT:  Call persist_requeue\(\) with its values/s, "$name: and why");
+		is(what_is_left(), $expected, "$name: it stays as it is");
+		is(one_value($dbh, "SELECT persist_requeue(id, '{\"n\": 2, \"s\": \"short\"}') FROM persist_dead_letters"), 1, "$name: with values it is");
+		ok(drain($node), "$name: flushed");
+		is(one_value($dbh, "SELECT string_agg(n || ' ' || s, ', ') FROM large"), '2 short', "$name: and lands");
+	}
+	else
+	{
+		is(one_value($dbh, "SELECT persist_requeue()"), 1, "$name: it is sent again");
+		ok(drain($node), "$name: flushed");
+		is(what_is_left(), $forms[0][1], "$name: with all that it had");
+		is(one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))"), 1, "$name: discarded");
+	}
+	$dbh->do("TRUNCATE large");
+}
+is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), 0, 'no letter is left');
+
 is(scalar(log_since($node, 0, qr/a worker of persist_pipeline has ended/)), 0, 'no worker has ended over any of this');
 
 done_testing();

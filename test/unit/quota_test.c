@@ -71,6 +71,39 @@ test_stores(void)
 	CHECK(pp_quota_held_by(&quota, PP_STORE_RING, ALICE) == 5);
 }
 
+/* To ask takes nothing. */
+static void
+test_ask(void)
+{
+	pp_quota_init(&quota);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 600, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(held() == 0);
+	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 1, 1000, 600) == PP_QUOTA_GREEDY);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, BOB, 401, 1000, 600) == PP_QUOTA_FULL);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, BOB, 400, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(held() == 600 && held_by(BOB) == 0);
+}
+
+/* What has been counted elsewhere takes the place of what was thought. */
+static void
+test_assign(void)
+{
+	static PpQuota counts;
+
+	pp_quota_init(&quota);
+	pp_quota_init(&counts);
+	CHECK(pp_quota_take(&quota, PP_STORE_LETTERS, ALICE, 5, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, ALICE, 2, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(!pp_quota_is_counted(&quota));
+	pp_quota_assign(&quota, &counts);
+	CHECK(pp_quota_is_counted(&quota));
+	CHECK(pp_quota_held(&quota, PP_STORE_LETTERS) == 3);
+	CHECK(pp_quota_held_by(&quota, PP_STORE_LETTERS, ALICE) == 2);
+	CHECK(pp_quota_held_by(&quota, PP_STORE_LETTERS, BOB) == 1);
+}
+
 /* Giving back what nobody has does no harm. */
 static void
 test_mistakes(void)
@@ -127,6 +160,8 @@ main(void)
 	tap_start();
 	TEST(test_limits, "there is a limit of all and a share of each");
 	TEST(test_stores, "ring and journal are counted apart");
+	TEST(test_ask, "to ask takes nothing");
+	TEST(test_assign, "a count takes the place of what was thought");
 	TEST(test_mistakes, "what is given back by mistake counts as nothing");
 	TEST(test_many_roles, "more roles than shares");
 	TEST(test_count, "what was there before is counted once");
