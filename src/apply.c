@@ -21,7 +21,6 @@
 #include "clock.h"
 #include "compat.h"
 #include "config.h"
-#include "copied.h"
 #include "extension.h"
 #include "identity.h"
 #include "letterbox.h"
@@ -309,68 +308,6 @@ park_them(PpWork *works, int n, ErrorData *why, ErrorData **error)
 	return *error ? PP_TRANSIENT : PP_SETTLED;
 }
 
-/* A work that can't be read */
-typedef struct Damage
-{
-	PpWork *work;
-	PpResults results;
-} Damage;
-
-static void
-put_aside(void *arg)
-{
-	Damage *damage = arg;
-	PpWork *work = damage->work;
-
-	if (work->nrows > 0)
-		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
-	pp_results_write(&damage->results, claim->extension);
-	pp_settlement_on_commit(work, 1, &damage->results);
-}
-
-/*
- * The work can't be read.  What is in the journal is put aside, for a person to look
- * at; what is in the ring alone can't be.
- */
-static PpOutcome
-settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
-{
-	uint64 items = work->n; /* 0: a part of one, whose beginning is lost already */
-	Damage damage = {.work = work, .results = {.lost = items}};
-
-	if (work->nrows > 1 && !work->single)
-	{
-		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
-		pp_ring_move(&lane->ring, 0, pp_steady_now());
-		return PP_DIVIDED;
-	}
-
-	if (work->parked)
-	{
-		PpResult *result = pp_results_of(&damage.results, work->target);
-
-		result->delta.lost = items;
-		result->parked = -(int64) items;
-		result->parked_bytes = -(int64) work->bytes;
-	}
-
-	work->nitems = items;
-	work->opened = work->bytes; /* what it holds of the journal */
-	*error = pp_settle_by_ourselves(put_aside, &damage, true);
-	if (*error)
-		return PP_TRANSIENT;
-	if (items == 0)
-		return PP_SETTLED;
-	ereport(WARNING,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
-						   "%llu items, enqueued as number %llu, could not be read: %s", items,
-						   (unsigned long long) items, (unsigned long long) work->pos,
-						   damaged->message),
-			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
-	return PP_SETTLED;
-}
-
 static bool
 role_exists(Oid role)
 {
@@ -456,36 +393,55 @@ is_nobodys(const Run *run)
 }
 
 /*
- * Neither all of the rows nor a part of them can be had to commit.  PP_DIVIDED: fewer of them
- * may do.
+ * A single work item fails in the commit, and so none of its items can be had to fail under a
+ * savepoint.  If it has several, they come next, one by one.
  */
 static PpOutcome
-settle_failed(Run *run, ErrorData **error)
+settle_deadly(Run *run, ErrorData **error)
+{
+	PpWork *work = &run->works[0];
+
+	if (work->there == 1)
+		return give_up(work, 1, run->error, true, error);
+	pp_attempt_suspect(work->pos, work->pos);
+	*error = pp_settle_to_journal(work, 1);
+	return *error ? PP_TRANSIENT : PP_DIVIDED;
+}
+
+/* Neither all of the rows nor a part of them can be had to commit.  *halve: a half may. */
+static PpOutcome
+settle_failed(Run *run, bool *halve, ErrorData **error)
 {
 	bool parked = run->works[0].parked;
+	PpOutcome outcome;
 
+	*halve = false;
 	if (run->stage == OPENING)
-		return run->error->sqlerrcode == ERRCODE_DATA_CORRUPTED
-				   ? settle_damaged(&run->works[run->opened], run->error, error)
-				   : PP_TRANSIENT;
+	{
+		if (run->error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+			return PP_TRANSIENT;
+		outcome = pp_settle_damaged(&run->works[run->opened], run->error, error);
+		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
+	}
 	if (run->stage == BEGINNING && !role_exists(run->works[0].role))
 		return give_up(run->works, run->n, run->error, true, error);
-	if (!parked)
-		return park_them(run->works, run->n, run->error, error);
-	if (pp_cut == PP_CUT_TIMEOUT)
+	if (pp_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
-	if (pp_classify_is_transient(run->error, pp_cut) || (learned.careful && pp_batch_is_scattered()))
-		return PP_TRANSIENT;
-	if (run->n > 1)
-		return PP_DIVIDED;
-	return give_up(run->works, 1, run->error, true, error);
+	if (pp_cut == PP_CUT_TIMEOUT || pp_classify_is_transient(run->error, pp_cut) ||
+		(learned.careful && pp_batch_is_scattered()))
+		return parked ? PP_TRANSIENT : park_them(run->works, run->n, run->error, error);
+	*halve = run->n > 1;
+	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
 
 /* Find out what can be inserted of the work items of one role, and settle them. */
 static PpOutcome
 apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
 {
+	PpWork *works = some->works;
+	int n = some->n;
 	int doubts = 0;
+	bool halve;
 	PpOutcome outcome;
 
 	check_extension(); /* no item is to blame for an extension that lacks something */
@@ -503,11 +459,19 @@ apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
 			doubts++;
 			continue;
 		}
-		outcome = settle_failed(some, error);
-		if (!some->works[0].parked || outcome != PP_DIVIDED)
-			return some->n > 1 && outcome == PP_SETTLED && some->stage == OPENING ? PP_DIVIDED
-																				  : outcome;
-		some->n /= 2;
+		outcome = settle_failed(some, &halve, error);
+		if (!halve)
+			return outcome;
+		some->n = n / 2;
+		outcome = apply_some(some, impatient, known, error);
+		if (outcome != PP_SETTLED)
+			return outcome;
+		some->works = works + n / 2;
+		some->n = n - n / 2;
+		outcome = apply_some(some, impatient, known, error);
+		some->works = works;
+		some->n = n;
+		return outcome;
 	}
 	return PP_SETTLED;
 }
@@ -526,6 +490,7 @@ apply_role(Run *all, bool impatient, ErrorData **error)
 {
 	PpTry none = {0};
 	PpTry known;
+	bool halve;
 
 	if (run(all, pp_apply_rows_at_once, impatient, &none))
 	{
@@ -540,7 +505,7 @@ apply_role(Run *all, bool impatient, ErrorData **error)
 	if (is_nobodys(all))
 		return PP_TRANSIENT;
 	if (all->stage == COMMITTING && learned.careful && pp_batch_is_scattered())
-		return settle_failed(all, error);
+		return settle_failed(all, &halve, error);
 	if (needs_too_much(all))
 		return settle_fewer(all, error);
 	if (all->works[0].parked && pp_cut == PP_CUT_TIMEOUT)
@@ -578,6 +543,7 @@ apply_roles(PpWork *works, int n, List *roles, bool impatient, ErrorData **error
 	List *again = NIL;
 	PpOutcome outcome = PP_SETTLED;
 	ListCell *cell;
+	bool halve;
 
 	foreach (cell, roles)
 	{
@@ -592,7 +558,7 @@ apply_roles(PpWork *works, int n, List *roles, bool impatient, ErrorData **error
 			return PP_TRANSIENT;
 		impatient |= all.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		if (all.stage == COMMITTING && learned.careful && pp_batch_is_scattered())
-			outcome = settle_failed(&all, error);
+			outcome = settle_failed(&all, &halve, error);
 		else if (needs_too_much(&all))
 			outcome = settle_fewer(&all, error);
 		else
@@ -637,7 +603,7 @@ divide_suspects(PpWork *works, int n, ErrorData **error)
 		return PP_TRANSIENT;
 	if (n == 1)
 	{
-		outcome = settle_damaged(works, *error, error);
+		outcome = pp_settle_damaged(works, *error, error);
 		return outcome == PP_SETTLED ? PP_DIVIDED : outcome;
 	}
 	outcome = divide_suspects(works, n / 2, error);

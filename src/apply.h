@@ -7,9 +7,9 @@
  *	at once		all rows are inserted, and the transaction commits: so it is nearly always
  *	of some		another transaction finds out which can't be inserted: those become dead
  *				letters, or are parked, and the rest lands (apply_rows.h)
- *	of all		if that fails too, in the beginning or the commit (another server, a role that
- *				is gone), all are parked, and each target is tried by itself.  Of parked ones
- *				fewer are tried the next time, until it is clear whose the error is.
+ *	of all		if that fails too, in the commit, and may be over soon (another server), all are
+ *				parked, and each target is tried by itself; or, if it would come again, they are
+ *				halved until it is clear whose it is
  *	of none		(no disk at all, a stop) all stays where it is, and the worker tries again
  *				later; or there was too little of something (locks, memory): then the batches
  *				become smaller
@@ -29,13 +29,7 @@
 #include "apply_rows.h"
 #include "intake.h"
 #include "parking.h"
-
-typedef enum PpOutcome
-{
-	PP_SETTLED,
-	PP_DIVIDED, /* some are not settled, and come again: go on */
-	PP_TRANSIENT
-} PpOutcome;
+#include "settlement.h"
 
 extern void pp_apply_init(const PpClaim *claim);
 extern bool pp_apply_is_spent(void);

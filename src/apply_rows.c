@@ -421,6 +421,36 @@ park(PpApply *apply)
 		pp_parking_hold(apply->results, role, rows, apply->nparked);
 }
 
+/* Rows that were bad for what is wrong with their target are parked with the others of it. */
+static void
+spare_bad(PpApply *apply)
+{
+	uint64 nbad = 0;
+
+	for (uint64 i = 0; i < apply->nbad; i++)
+	{
+		if (pp_decide_target(apply, apply->bad[i].target)->spares_bad)
+			pp_decide_parked(apply, apply->bad[i].row, NULL);
+		else
+			apply->bad[nbad++] = apply->bad[i];
+	}
+	apply->nbad = nbad;
+}
+
+/* XX000 if something has not become of each row. */
+static void
+check_all_are_there(const PpApply *apply, uint64 n)
+{
+	uint64 rows = apply->nbad + apply->nparked;
+
+	for (int i = 0; i < apply->results->n; i++)
+		rows += apply->results->of[i].delta.persisted + apply->results->of[i].delta.skipped;
+	if (rows != n)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg_internal("of %llu rows %llu have been seen to", (unsigned long long) n,
+										(unsigned long long) rows)));
+}
+
 /* Bad ones become dead letters, unless there are too many; then their targets wait. */
 static void
 write_dead_letters(PpApply *apply)
@@ -498,6 +528,7 @@ void
 pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 {
 	PpTry known = apply->known;
+	uint64 given = n;
 
 	if (!apply->retrying)
 		pp_parking_park_locked(rows, n, apply->role);
@@ -512,6 +543,8 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 		known.error = NULL;
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
+	spare_bad(apply);
+	check_all_are_there(apply, given);
 	write_dead_letters(apply);
 	apply->moved = apply->nbad > 0;
 	for (int i = 0; i < apply->results->n; i++)

@@ -196,22 +196,14 @@ all_fail_alike(PpApply *apply, Oid target, const ErrorData *error)
 	return alike;
 }
 
-/* The target takes none of its rows; those that were bad for that are parked with the others. */
+/* The target takes none of its rows; with_bad: those that were bad for that are no worse. */
 static void
 close_mismatch(PpApply *apply, Oid target, ErrorData *error, bool with_bad)
 {
-	uint64 nbad = 0;
+	PpApplyTarget *state = pp_decide_target(apply, target);
 
-	for (uint64 i = 0; i < apply->nbad; i++)
-	{
-		if (with_bad && apply->bad[i].target == target)
-			pp_decide_parked(apply, apply->bad[i].row, NULL);
-		else
-			apply->bad[nbad++] = apply->bad[i];
-	}
-	apply->nbad = nbad;
-	pp_decide_target(apply, target)->nbad = 0;
-	pp_decide_target(apply, target)->mismatch = true;
+	state->mismatch = true;
+	state->spares_bad |= with_bad;
 	pp_decide_close(apply, target, error);
 }
 

@@ -34,7 +34,8 @@ typedef struct PpApplyTarget
 	Oid target;
 	bool closed;		/* its rows are parked from here on ... */
 	ErrorData *error;	/* ... for this reason */
-	bool mismatch;		/* it takes none of them */
+	bool mismatch;		/* it takes none of them ... */
+	bool spares_bad;	/* ... so that those that were bad are parked, too */
 	bool slow;			/* that takes too long */
 	bool parents_free;	/* nobody has locked a table that it refers to: so rows wait for rows */
 	uint64 nwaiting;	/* rows that wait by themselves */

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "copied.h"
 #include "leftovers.h"
 #include "savepoint.h"
 #include "settlement.h"
@@ -299,4 +300,66 @@ ErrorData *
 pp_settle_to_journal(PpWork *works, int n)
 {
 	return pp_settle_by_ourselves(move_to_journal, &(Works){works, n}, false);
+}
+
+/* A work that can't be read */
+typedef struct Damage
+{
+	PpWork *work;
+	PpResults results;
+} Damage;
+
+static void
+put_aside(void *arg)
+{
+	Damage *damage = arg;
+	PpWork *work = damage->work;
+
+	if (work->nrows > 0)
+		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
+	pp_results_write(&damage->results, claim->extension);
+	pp_settlement_on_commit(work, 1, &damage->results);
+}
+
+/*
+ * The work can't be read.  What is in the journal is put aside, for a person to look
+ * at; what is in the ring alone can't be.
+ */
+PpOutcome
+pp_settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
+{
+	uint64 items = work->n; /* 0: a part of one, whose beginning is lost already */
+	Damage damage = {.work = work, .results = {.lost = items}};
+
+	if (work->nrows > 1 && !work->single)
+	{
+		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
+		pp_ring_move(&lane->ring, 0, pp_steady_now());
+		return PP_DIVIDED;
+	}
+
+	if (work->parked)
+	{
+		PpResult *result = pp_results_of(&damage.results, work->target);
+
+		result->delta.lost = items;
+		result->parked = -(int64) items;
+		result->parked_bytes = -(int64) work->bytes;
+	}
+
+	work->nitems = items;
+	work->opened = work->bytes; /* what it holds of the journal */
+	*error = pp_settle_by_ourselves(put_aside, &damage, true);
+	if (*error)
+		return PP_TRANSIENT;
+	if (items == 0)
+		return PP_SETTLED;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
+						   "%llu items, enqueued as number %llu, could not be read: %s", items,
+						   (unsigned long long) items, (unsigned long long) work->pos,
+						   damaged->message),
+			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
+	return PP_SETTLED;
 }
