@@ -357,7 +357,7 @@ settle_fewer(Run *run, ErrorData **error)
 		run->apply.width = Max(run->n / 2, 1);
 		return PP_TRANSIENT;
 	}
-	if (items == 1)
+	if (items == 1 || learned.width == 1)
 		return park_them(run->works, run->n, run->error, error);
 	/* those of a transaction come together, up to several times as many */
 	learned.width = Max(Min(items, pp_apply_width()) / 2, 1);
