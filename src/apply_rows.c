@@ -539,7 +539,8 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
 	/* what has waited for a lock, or was cancelled, may come through now */
 	if (apply->nparked > 0 || known.cut != PP_CUT_NONE ||
-		(known.error && known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE))
+		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
