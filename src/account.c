@@ -277,7 +277,7 @@ pp_account_has(Oid extension, Oid target)
 
 	if (table.rel == NULL)
 		return false;
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(pp_table_snapshot());
 	scan = pp_table_beginscan(table.rel, GetActiveSnapshot());
 	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		found = get(table.rel, tuple).target == target;

@@ -39,6 +39,7 @@
 #include "parked.h"
 #include "savepoint.h"
 #include "settings.h"
+#include "table.h"
 #include "target.h"
 #include "classify.h"
 
@@ -361,7 +362,7 @@ has_journal(void)
 {
 	bool has_rows;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(pp_table_snapshot());
 	has_rows = pp_journal_has_rows(pp_extension_oid());
 	PopActiveSnapshot();
 	return has_rows;
@@ -438,7 +439,7 @@ is_parked(PpLane *lane, Oid target)
 		return parked;
 
 	/* it has none, or has lost it */
-	PushActiveSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(pp_table_snapshot());
 	parked = pp_parked_has_rows(pp_extension_oid(), target);
 	PopActiveSnapshot();
 	return parked;

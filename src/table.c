@@ -21,6 +21,16 @@
 #include "extension.h"
 #include "table.h"
 
+/*
+ * Of now, to be pushed.  Who calls a function parallel safe that calls one of ours, which
+ * aren't, sees what his transaction sees: no other snapshot can be had there.
+ */
+Snapshot
+pp_table_snapshot(void)
+{
+	return IsInParallelMode() ? GetTransactionSnapshot() : GetLatestSnapshot();
+}
+
 /* Open a table; its rel is NULL if it isn't there. */
 PpTable
 pp_table_open(Oid extension, const char *name, LOCKMODE mode)

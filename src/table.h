@@ -17,6 +17,7 @@
 #include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 typedef struct PpTable
 {
@@ -27,6 +28,7 @@ typedef struct PpTable
 	EState *estate;
 } PpTable;
 
+extern Snapshot pp_table_snapshot(void);
 extern PpTable pp_table_open(Oid extension, const char *name, LOCKMODE mode);
 extern PpTable pp_table_open_existing(Oid extension, const char *name, LOCKMODE mode);
 extern PpTable pp_table_open_to_write(Oid extension, const char *name);

@@ -22,6 +22,7 @@
 #include "journal.h"
 #include "lane.h"
 #include "parked.h"
+#include "table.h"
 
 #define QUEUE_COLUMNS 17
 #define FIRST_LANE_COLUMN 1
@@ -231,7 +232,7 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (lane == NULL || !pp_tally_is_counted(&lane->tally))
 	{
-		PushActiveSnapshot(GetLatestSnapshot());
+		PushActiveSnapshot(pp_table_snapshot());
 		pp_journal_scan_targets(extension, PG_UINT64_MAX, put_pending, rsinfo);
 		pp_parked_scan(extension, put_parked, rsinfo);
 		PopActiveSnapshot();
