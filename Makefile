@@ -45,6 +45,7 @@ OBJS = \
 	src/layouts.o \
 	src/letters.o \
 	src/attempt.o \
+	src/hold.o \
 	src/lane.o \
 	src/lease.o \
 	src/horizon.o \
@@ -66,6 +67,7 @@ OBJS = \
 	src/identity.o \
 	src/statement.o \
 	src/intake.o \
+	src/intake_parked.o \
 	src/work_open.o \
 	src/batch.o \
 	src/results.o \
@@ -80,11 +82,13 @@ OBJS = \
 	src/apply_rows.o \
 	src/works.o \
 	src/apply.o \
+	src/retry.o \
 	src/upkeep.o \
 	src/progress.o \
 	src/history.o \
 	src/seat.o \
 	src/worker.o \
+	src/retrier.o \
 	src/probe.o \
 	src/launcher.o \
 	src/api.o \

@@ -58,7 +58,8 @@ CREATE TABLE persist_pipeline_internal.persist_parked (
 	LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE,
 	target oid NOT NULL,
 	parked_at timestamptz NOT NULL,
-	misfit_since timestamptz
+	misfit_since timestamptz,
+	alone boolean
 ) USING heap;
 CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (target, role, pos, part);
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
@@ -482,7 +483,9 @@ CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
 	OUT items_pending bigint, OUT items_parked bigint, OUT items_persisted bigint, OUT items_failed bigint,
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
-	OUT rate double precision, OUT time_left interval, OUT items_copied bigint)
+	OUT rate double precision, OUT time_left interval,
+	OUT retrier_pid integer, OUT retrier_state text, OUT retrier_target oid,
+	OUT retrier_since timestamptz, OUT items_copied bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -493,14 +496,15 @@ CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
-	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied
+	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied,
+	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
 'A row for each database that has the extension, as far as somebody has looked into it since the server started; counters are since then.';
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
-'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (has nothing to do but to try parked items again, or backs off after an error), "stopping", "paused"';
+'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
 COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
@@ -516,6 +520,11 @@ COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has se
 COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
+COMMENT ON COLUMN persist_queue.retrier_pid IS 'the process that tries what is parked; NULL: none runs';
+COMMENT ON COLUMN persist_queue.retrier_state IS
+'"not running", "waiting" (for the time of the next try), "writing", "stuck" (in code that can''t be interrupted, past statement_timeout: nobody but parked items waits for it)';
+COMMENT ON COLUMN persist_queue.retrier_target IS 'the OID of the relation whose parked items it tries';
+COMMENT ON COLUMN persist_queue.retrier_since IS 'since when it has been at that';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
 	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)
@@ -590,7 +599,7 @@ COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
 
 CREATE VIEW persist_parked AS
-SELECT target, role, pos, part, parked_at, misfit_since
+SELECT target, role, pos, part, parked_at, misfit_since, alone
 FROM persist_pipeline_internal.persist_parked;
 COMMENT ON VIEW persist_parked IS
 'Items whose target can''t be written just now, a row or more for each. They are tried again, in their order.';
@@ -600,6 +609,7 @@ COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the orde
 COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
 COMMENT ON COLUMN persist_parked.parked_at IS 'since then';
 COMMENT ON COLUMN persist_parked.misfit_since IS 'with the first of them: since when the target takes none of its items';
+COMMENT ON COLUMN persist_parked.alone IS 'it waits for a row that somebody has locked, and later items of its target pass it';
 
 CREATE VIEW persist_shutdowns AS
 SELECT stopped_at, seconds, drained, journalled, forced

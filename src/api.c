@@ -474,13 +474,14 @@ is_left_alone(PpLane *lane)
 	bool alone;
 
 	SpinLockAcquire(&lane->mutex);
-	alone = lane->worker_pid == 0 && !lane->pause_changed;
+	alone = lane->retrier.refused || lane->retrier.state == PP_RETRIER_STUCK ||
+			(lane->retrier.pid == 0 && lane->retry_at == PP_NEVER);
 	SpinLockRelease(&lane->mutex);
 	return alone || pp_lane_is_paused(lane);
 }
 
 /*
- * Is something still parked, after the worker has tried what is due, or waits for a lock, that
+ * Is something still parked, after the retrier has tried what is due, or waits for a lock, that
  * may be gone?  What is paused is not for it to try.
  */
 static bool
@@ -494,6 +495,7 @@ stays_parked(Oid target, PpSteady deadline)
 		return is_parked(lane, target);
 	SpinLockAcquire(&lane->mutex);
 	asked = ++lane->retries_asked;
+	lane->retry_at = pp_steady_now();
 	SpinLockRelease(&lane->mutex);
 
 	ConditionVariablePrepareToSleep(&lane->settled);
@@ -503,7 +505,7 @@ stays_parked(Oid target, PpSteady deadline)
 
 		if (ms <= 0)
 			break;
-		pp_lane_wake(lane);
+		pp_retrier_wake(lane);
 		(void) ConditionVariableTimedSleep(&lane->settled, Min(ms, LANE_LOOK_MS),
 										   pp_wait_event("PersistPipelineFlush"));
 		SpinLockAcquire(&lane->mutex);

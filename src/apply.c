@@ -24,6 +24,7 @@
 #include "extension.h"
 #include "identity.h"
 #include "letterbox.h"
+#include "parking.h"
 #include "savepoint.h"
 #include "settlement.h"
 #include "works.h"
@@ -45,7 +46,7 @@ static struct
 } learned;
 
 /*
- * Called once, by the worker that has attached to its lane.  If the last one ended in
+ * Called once, by a process that has attached to its lane.  If the last one ended in
  * the middle of a transaction, the items of that are suspects.
  */
 void
@@ -57,9 +58,10 @@ pp_apply_init(const PpClaim *worker_claim)
 	lane = claim->lane;
 	pp_settlement_init(claim);
 
-	items = pp_attempt_open(MyDatabaseId, claim->extension);
+	items = pp_attempt_open(MyDatabaseId, claim->extension, pp_am_retrier ? "retrier" : NULL);
 	if (items > 0)
-		ereport(LOG, (errmsg("a worker of persist_pipeline has ended while it wrote a batch"),
+		ereport(LOG, (errmsg("a %s of persist_pipeline has ended while it wrote a batch",
+							 pp_am_retrier ? "retrier" : "worker"),
 					  errdetail_plural("The %llu item that it was inserting is tried alone.",
 									   "The %llu items that it was inserting are tried one by one.",
 									   items, (unsigned long long) items)));
@@ -98,6 +100,8 @@ typedef struct Run
 {
 	PpWork *works;
 	int n;
+	bool patient;	  /* see PpApply */
+	bool disbelieves;
 	Stage stage;
 	int opened; /* so many have been opened; if that fails, the next one can't be */
 	PpApply apply;
@@ -129,6 +133,8 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 					   .role = run->works[0].role,
 					   .retrying = run->works[0].parked,
 					   .impatient = impatient || run->works[0].parked,
+					   .patient = run->patient,
+					   .disbelieves = run->disbelieves,
 					   .known = *known,
 					   .results = palloc0(sizeof(PpResults))};
 	run->stage = BEGINNING;
@@ -379,6 +385,8 @@ static PpOutcome
 settle_slow(Run *run, ErrorData **error)
 {
 	run->apply.timeouts = 1;
+	if (run->n == 1 && run->patient)
+		return PP_TRANSIENT;
 	if (run->n == 1)
 		return give_up(run->works, 1, run->error, true, error);
 	run->apply.width = Max(run->n / NARROWER, 1);
@@ -408,6 +416,13 @@ settle_deadly(Run *run, ErrorData **error)
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
+static bool
+is_transient(const Run *run)
+{
+	return pp_classify_is_transient(run->error, pp_cut) &&
+		   !(run->disbelieves && pp_classify_is_rollback(run->error));
+}
+
 /* Neither all of the rows nor a part of them can be had to commit.  *halve: a half may. */
 static PpOutcome
 settle_failed(Run *run, bool *halve, ErrorData **error)
@@ -427,8 +442,7 @@ settle_failed(Run *run, bool *halve, ErrorData **error)
 		return give_up(run->works, run->n, run->error, true, error);
 	if (pp_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
-	if (pp_cut == PP_CUT_TIMEOUT || pp_classify_is_transient(run->error, pp_cut) ||
-		(learned.careful && pp_batch_is_scattered()))
+	if (pp_cut == PP_CUT_TIMEOUT || is_transient(run) || (learned.careful && pp_batch_is_scattered()))
 		return parked ? PP_TRANSIENT : park_them(run->works, run->n, run->error, error);
 	*halve = run->n > 1;
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
@@ -658,102 +672,21 @@ pp_apply(PpWork *works, int n, ErrorData **error)
 								   : apply_roles(works, n, roles, impatient, error);
 }
 
-/* ---- parked items ---- */
-
-/* A grace, and the first item that it is for */
-typedef struct Grace
-{
-	PpParked *parked;
-	PpWork *first;
-} Grace;
-
-static void
-note_grace(void *arg)
-{
-	Grace *grace = arg;
-	uint64 nrows;
-	int opened;
-	const PpRow **rows = pp_works_open(claim, grace->first, 1, &opened, &nrows);
-
-	if (nrows > 0)
-		pp_parking_note_grace(grace->parked, rows[0]);
-}
-
 /*
- * Try those again that are parked for a target and role, as many as fit into a batch.
- * Call it outside a transaction.
+ * The same for work items of parked items of one role, which the retrier has taken.  What has
+ * come of it is in *apply; PP_TRANSIENT: nothing has changed.
  */
-void
-pp_apply_parked(PpParked *parked)
+PpOutcome
+pp_apply_again(PpWork *works, int n, bool patient, bool disbelieves, PpApply *apply,
+			   ErrorData **error)
 {
-	uint64 max = parked->width > 0 ? parked->width : (uint64) pp_batch_size;
-	PpSteady began = pp_steady_now();
-	ErrorData *error = NULL;
-	Run again = {0};
+	Run again = {.works = works, .n = n, .patient = patient, .disbelieves = disbelieves};
 	PpOutcome outcome;
-	PpParkedWorks next;
-	long spent_ms;
 
-	if (pp_parking_is_locked(parked))
-	{
-		pp_parking_back_off(parked, ERRCODE_LOCK_NOT_AVAILABLE, 0);
-		return;
-	}
-	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
-	error = pp_intake_parked(claim, parked->key.target, parked->key.role, parked->from, max, &next);
-	if (error)
-	{
-		if (!pp_classify_is_transient(error, pp_cut))
-			ReThrowError(error);
-		if (pp_cut == PP_CUT_NONE)
-			pp_parking_back_off(parked, error->sqlerrcode, (pp_steady_now() - began) / 1000);
-		return;
-	}
-	if (next.n == 0 && parked->from > 0)
-	{
-		parked->from = 0; /* look once more, at all of them */
-		parked->part = 0;
-		return;
-	}
-	if (next.n == 0)
-	{
-		pp_parking_end(parked);
-		return;
-	}
-	parked->from = next.works[0].pos;
-	parked->part = next.works[0].part;
-	again.works = next.works;
-	again.n = next.n;
-	if (is_culprit(&next.works[0]))
-		outcome = bury_culprit(&next.works[0], &error);
+	if (is_culprit(&works[0]))
+		outcome = bury_culprit(&works[0], error);
 	else
-		outcome = apply_role(&again, true, &error);
-	if (learned.spent)
-		return; /* it is due for the next process */
-	spent_ms = (pp_steady_now() - began) / 1000;
-	if (outcome == PP_SETTLED)
-	{
-		const PpResults *results = again.apply.results;
-
-		pp_parking_advance(parked, results && results->persisted > 0);
-		if (pp_statement_timeout > 0 && 2 * spent_ms > pp_statement_timeout)
-			parked->width = again.n; /* twice as many would take too long */
-		if (again.apply.timeouts > 0)
-			pp_parking_delay(parked->key.target, parked->key.role, again.apply.timeouts,
-							 again.apply.width);
-		/* an old snapshot keeps what has been deleted in our way */
-		if (results && !pp_results_parked_more(results, again.n))
-		{
-			parked->from = next.works[again.n - 1].pos;
-			parked->part = 0;
-		}
-		return;
-	}
-	if (again.apply.width > 0)
-		parked->width = again.apply.width;
-	if (again.apply.nwaiting > 0 && again.apply.nclosed == 0 && next.all)
-		parked->whole = false; /* nothing but single rows is left of it */
-	pp_parking_back_off(parked, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
-	if (parked->misfit_since != 0 && !parked->noted)
-		parked->noted = pp_in_transaction(note_grace, &(Grace){parked, &next.works[0]}) == NULL;
+		outcome = apply_role(&again, true, error);
+	*apply = again.apply;
+	return outcome;
 }

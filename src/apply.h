@@ -28,13 +28,13 @@
 
 #include "apply_rows.h"
 #include "intake.h"
-#include "parking.h"
 #include "settlement.h"
 
 extern void pp_apply_init(const PpClaim *claim);
 extern bool pp_apply_is_spent(void);
 extern uint64 pp_apply_width(void);
 extern PpOutcome pp_apply(PpWork *works, int n, ErrorData **error);
-extern void pp_apply_parked(PpParked *parked);
+extern PpOutcome pp_apply_again(PpWork *works, int n, bool patient, bool disbelieves,
+								PpApply *apply, ErrorData **error);
 
 #endif /* PP_APPLY_H */

@@ -390,6 +390,7 @@ park(PpApply *apply)
 {
 	Oid role = apply->role;
 	const PpRow **rows = palloc_extended(Max(apply->nparked, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	uint64 n = 0;
 
 	for (uint64 i = 0; i < apply->nparked; i++)
 	{
@@ -397,7 +398,8 @@ park(PpApply *apply)
 		ErrorData *error = apply->parked[i].error;
 		PpApplyTarget *state = pp_decide_target(apply, row->item->target);
 
-		rows[i] = row;
+		if (error == NULL)
+			rows[n++] = row;
 		if (error)
 		{
 			pp_parking_park(row, role, error->sqlerrcode, false);
@@ -417,8 +419,14 @@ park(PpApply *apply)
 			pp_parking_follow(row, role); /* its place may come before the first one's */
 	}
 	/* what would be rolled back is not worth a row */
-	if (apply->nparked > 0 && (!apply->retrying || apply->moved))
-		pp_parking_hold(apply->results, role, rows, apply->nparked);
+	if (apply->retrying && !apply->moved)
+		return;
+	pp_parking_hold(apply->results, role, rows, n);
+	for (uint64 i = 0; i < apply->nparked; i++)
+	{
+		if (apply->parked[i].error)
+			pp_parking_hold_alone(apply->results, role, apply->parked[i].row);
+	}
 }
 
 /* Rows that were bad for what is wrong with their target are parked with the others of it. */

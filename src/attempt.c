@@ -259,11 +259,12 @@ accuse(const PpAttempt *attempt, bool blamed)
 }
 
 uint64
-pp_attempt_open(Oid database, Oid extension)
+pp_attempt_open(Oid database, Oid extension, const char *kind)
 {
 	Notes found = {.pid = 0};
 
-	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.attempt", PG_STAT_TMP_DIR, database);
+	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.%s%sattempt", PG_STAT_TMP_DIR, database,
+			 kind ? kind : "", kind ? "." : "");
 	memset(&owner, 0, sizeof(owner));
 	owner.magic = MAGIC;
 	owner.database = database;

@@ -47,10 +47,10 @@ typedef enum PpGuilt
 /*
  * Called once, by a worker at its start: returns how many items the last one of this
  * database and installation was trying when it ended; they are suspects now, or one is
- * a culprit.  Takes over SIGQUIT: it ends this process as before, with an excuse; and the
+ * a culprit.  `kind`: of the process, if it is not the worker.  Takes over SIGQUIT: it ends this process as before, with an excuse; and the
  * signals of a crash: with blame, or an excuse if another process has sent them.
  */
-extern uint64 pp_attempt_open(Oid database, Oid extension);
+extern uint64 pp_attempt_open(Oid database, Oid extension, const char *kind);
 
 /* We are about to try this; NULL: we have come through.  Can't fail. */
 extern void pp_attempt_note(const PpAttempt *attempt);

@@ -76,6 +76,22 @@ goes_elsewhere(Relation rel)
 	return false;
 }
 
+/* The same of a target; one that is locked just now does not, as far as we know. */
+bool
+pp_batch_goes_elsewhere(Oid target)
+{
+	Relation rel;
+	bool elsewhere;
+
+	if (!ConditionalLockRelationOid(target, AccessShareLock))
+		return false;
+	rel = try_relation_open(target, NoLock);
+	elsewhere = rel && goes_elsewhere(rel);
+	if (rel)
+		relation_close(rel, NoLock);
+	return elsewhere;
+}
+
 static void
 note_elsewhere(Oid target)
 {
@@ -130,8 +146,8 @@ insert_run(const PpRow **rows, uint64 n)
 }
 
 /* What a target's foreign keys refer to; a view has none of its own. */
-static void
-find_relatives(PpTargetRows *share)
+void
+pp_batch_find_relatives(PpTargetRows *share)
 {
 	Relation rel;
 	ListCell *cell;
@@ -258,7 +274,7 @@ pp_batch_divide(const PpRow **rows, uint64 n, int *nshares)
 	int nplaced = 0;
 
 	for (int i = 0; i<*nshares && * nshares> 1; i++)
-		find_relatives(&shares[i]);
+		pp_batch_find_relatives(&shares[i]);
 	for (int i = 0; i < *nshares; i++)
 		place(shares, *nshares, i, order, &nplaced);
 

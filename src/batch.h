@@ -25,10 +25,12 @@ typedef struct PpTargetRows
 } PpTargetRows;
 
 extern PpTargetRows **pp_batch_divide(const PpRow **rows, uint64 n, int *nshares);
+extern void pp_batch_find_relatives(PpTargetRows *share);
 extern bool pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child);
 extern uint64 pp_batch_insert(const PpTargetRows *share);
 extern void pp_batch_fire_deferred(void);
 extern void pp_batch_begin_transaction(void);
 extern bool pp_batch_is_scattered(void);
+extern bool pp_batch_goes_elsewhere(Oid target);
 
 #endif /* PP_BATCH_H */

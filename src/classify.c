@@ -80,6 +80,12 @@ pp_classify_is_transient(const ErrorData *error, PpCut cut)
 }
 
 bool
+pp_classify_is_rollback(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+bool
 pp_classify_is_items_fault(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))

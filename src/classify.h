@@ -44,6 +44,9 @@ extern PpErrorClass pp_classify(const ErrorData *error, bool in_rows, PpCut cut)
 /* Could the same items be accepted a moment later? */
 extern bool pp_classify_is_transient(const ErrorData *error, PpCut cut);
 
+/* Does it say that the same transaction may come through (class 40)?  Code can raise that, too. */
+extern bool pp_classify_is_rollback(const ErrorData *error);
+
 /* At the call: is it the item that is wrong, and not its caller or the server? */
 extern bool pp_classify_is_items_fault(const ErrorData *error);
 

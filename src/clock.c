@@ -38,8 +38,11 @@ static TimestampTz day_seen; /* at the last look */
 static bool
 deadline_has_passed(int grace_ms)
 {
+	/* what the retrier is at stays parked */
+	int patience_ms = pp_am_retrier ? 0 : pp_shutdown_timeout;
+
 	return pp_stop_requested_at != 0 &&
-		   pp_has_lasted(pp_stop_requested_at, (int64) pp_shutdown_timeout + grace_ms);
+		   pp_has_lasted(pp_stop_requested_at, (int64) patience_ms + grace_ms);
 }
 
 /* Does a command want us out of the database?  Also called by a signal handler. */
@@ -73,6 +76,20 @@ was_day_set_back(void)
 }
 
 /*
+ * The retrier should have ended by now, and can't: the launcher says so, since a signal
+ * handler can't.  A wake-up may be lost, but there are more.
+ */
+static void
+note_overdue(void)
+{
+	Latch *launcher = *(Latch *volatile *) &pp_shared->launcher.latch;
+
+	*(volatile bool *) &clock_lane->retrier.overdue = true;
+	if (launcher && *(volatile PpRetrierState *) &clock_lane->retrier.state != PP_RETRIER_STUCK)
+		SetLatch(launcher);
+}
+
+/*
  * SIGTERM alone doesn't end a statement (it should finish); this does, when the time is up.
  * And it keeps statement_timeout, which code must not be able to change.  Who waits for a
  * lock would wait longer than lock_timeout, if that was to end by a time of the day that has
@@ -102,6 +119,8 @@ look_at_clock(void)
 		return;
 	if (pp_has_lasted(start, pp_statement_timeout))
 		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) pp_statement_timeout + GRACE_MS));
+	if (pp_am_retrier && pp_has_lasted(start, (int64) pp_statement_timeout + 2 * GRACE_MS))
+		note_overdue();
 }
 
 /* Every PP_CLOCK_MS, while items are written */

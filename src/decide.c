@@ -214,7 +214,7 @@ decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	apply->width = Max(n / 2, 1);
 	if (++apply->timeouts <= MAX_TIMEOUTS && n > 1)
 		return PP_DECIDE_FEWER;
-	if (apply->retrying && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
+	if (apply->retrying && !apply->patient && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
 		return PP_DECIDE_OUT_BAD; /* it has had its own time */
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -270,6 +270,8 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	Oid target = told ? suspect->item->target : failure->target;
 	PpErrorClass class = pp_classify(error, failure->in_rows, failure->cut);
 
+	if (class == PP_CLASS_TARGET_WAITS && apply->disbelieves && pp_classify_is_rollback(error))
+		class = PP_CLASS_ROW;
 	if (class == PP_CLASS_TRANSACTION)
 		return end_transaction(apply, PP_APPLY_LATER, error);
 	if (class == PP_CLASS_SLOW)

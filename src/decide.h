@@ -56,6 +56,8 @@ typedef struct PpApply
 	Oid role;
 	bool retrying;	/* these are parked ones */
 	bool impatient; /* somebody has waited for a lock already */
+	bool patient;	/* a row that takes too long isn't bad: another server may hang */
+	bool disbelieves; /* an error of class 40 is one like any other: it has come for too long */
 	PpTry known;	/* how all of them have failed together; no error: not known */
 	PpResults *results;
 

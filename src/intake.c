@@ -396,6 +396,8 @@ count_targets(const PpClaim *claim)
 		pp_tally_add(tally, count->target, count->pending);
 		pp_tally_park(tally, count->target, count->parked, count->parked_bytes);
 	}
+	if (pp_tally_any_parked(tally))
+		pp_retrier_call(claim->lane);
 }
 
 /* False: a producer is still copying an entry of the set, or it is no longer our ring. */
@@ -600,6 +602,13 @@ pp_intake_owes_earlier(void)
 	return pass_owes || ring_owes_until > 0;
 }
 
+/* The same for the retrier, which is told. */
+void
+pp_intake_note_owes(bool owes)
+{
+	pass_owes = owes;
+}
+
 /* What is in the ring alone, whatever else there is; nothing, if it is no longer our ring. */
 void
 pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
@@ -651,95 +660,4 @@ pp_intake_count(const PpClaim *claim)
 	hold(&claim->lane->quota, &count.holdings);
 	if (count.items > 0)
 		pp_ring_move(ring, count.items, pp_steady_now());
-}
-
-/* Works that are made of parked rows, each of an item */
-typedef struct ParkedIntake
-{
-	const PpClaim *claim;
-	Oid target;
-	Oid role;
-	uint64 from;
-	WorkList list;
-	uint64 max;
-	PpParkedRow last;
-	bool within; /* the last row continues in the next one */
-	bool more;	 /* there are */
-} ParkedIntake;
-
-/* The same as pp_journal_is_copy(): the scan is of one role. */
-static bool
-is_copy(const PpParkedRow *row, const PpParkedRow *previous)
-{
-	return row->pos == previous->pos && row->part == previous->part &&
-		   row->header.crc == previous->header.crc &&
-		   row->header.version == previous->header.version && !row->damaged && !previous->damaged;
-}
-
-static bool
-take_parked_row(const PpParkedRow *row, void *arg)
-{
-	ParkedIntake *intake = arg;
-	bool copy = is_copy(row, &intake->last);
-	PpWork *work;
-
-	/* with an item that begins, the one before it is at its end, or has none; a row that is
-	 * damaged may say anything */
-	if (!copy && (!intake->within || (row->header.items > 0 && !row->damaged)))
-	{
-		intake->more = (intake->list.n > 0 && is_full(&intake->list, intake->max)) ||
-					   !may_join(&intake->list, company_of(row->pos, 1));
-		if (intake->more)
-			return false;
-		work = add_work(&intake->list);
-		work->pos = row->pos;
-		work->at = PP_NOT_IN_RING;
-		work->role = row->role;
-		work->part = row->part;
-		work->n = work->there = Min(row->header.items, 1); /* 0: its beginning is gone */
-		work->single = true;
-		work->parked = true;
-		work->target = row->target;
-		work->parked_at = row->parked_at;
-		work->rows = palloc(sizeof(PpJournalRef));
-	}
-	else
-	{
-		work = &intake->list.works[intake->list.n - 1];
-		work->rows = repalloc_huge(work->rows, (work->nrows + 1) * sizeof(PpJournalRef));
-	}
-	work->rows[work->nrows++] = row->ref;
-	if (!copy)
-		work->bytes += row->length;
-	intake->last = *row;
-	intake->within = row->header.continues;
-	return true;
-}
-
-static void
-take_parked(void *arg)
-{
-	ParkedIntake *intake = arg;
-
-	pp_parked_scan_of(intake->claim->extension, intake->target, intake->role, intake->from,
-					  take_parked_row, intake);
-}
-
-/*
- * The first items, so many at most, that are parked for a target and role with at least
- * that pos.  In the current memory context, and in a transaction of its own.  NULL, or
- * why they can't be had: somebody may have locked the table.
- */
-ErrorData *
-pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from, uint64 max,
-				 PpParkedWorks *parked)
-{
-	ParkedIntake intake = {
-		.claim = claim, .target = target, .role = role, .from = from, .max = max};
-	ErrorData *error = pp_in_transaction(take_parked, &intake);
-
-	*parked = (PpParkedWorks){
-		.works = intake.list.works, .n = intake.list.n, .all = error == NULL && !intake.more};
-
-	return error;
 }

@@ -29,7 +29,9 @@ typedef struct PpWork
 	uint32 part;		   /* of the first row */
 	bool parked;		   /* its rows are those of the parked table ... */
 	Oid target;			   /* ... for this one ... */
-	TimestampTz parked_at; /* ... since then */
+	TimestampTz parked_at; /* ... since then ... */
+	TransactionId parked_by; /* ... by that transaction ... */
+	bool alone;			   /* ... and later ones pass it */
 	uint64 n;			   /* items to settle */
 	uint64 there;		   /* so many does it have, at most */
 	bool single;		   /* a single record of the journal, since it is a suspect */
@@ -61,22 +63,13 @@ typedef enum PpIntake
 	PP_INTAKE_NOTHING /* there is nothing left */
 } PpIntake;
 
-/* Works of items that are parked for one target and role */
-typedef struct PpParkedWorks
-{
-	PpWork *works;
-	int n;
-	bool all; /* there are no more of them */
-} PpParkedWorks;
-
 extern bool pp_intake_is_pending(const PpRingView *view);
 extern PpIntake pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
-extern ErrorData *pp_intake_parked(const PpClaim *claim, Oid target, Oid role, uint64 from,
-								   uint64 max, PpParkedWorks *parked);
 extern void pp_intake_forget(void);
 extern void pp_intake_note_settled(const PpClaim *claim, bool settled);
 extern bool pp_intake_owes_earlier(void);
+extern void pp_intake_note_owes(bool owes);
 extern void pp_intake_count(const PpClaim *claim);
 
 #endif /* PP_INTAKE_H */

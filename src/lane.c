@@ -1,56 +1,37 @@
 /*-------------------------------------------------------------------------
  *
  * lane.c
- *	  Claims lanes, gives them back, and holds databases; see lane.h.
+ *	  Claims lanes, and gives them back; see lane.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
-#include "storage/procarray.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
+#include "hold.h"
 #include "lane.h"
-
-#define HOLD_WAIT_MS 5000 /* for a worker to leave; as long as the server's own commands wait */
-#define HOLD_LOOK_MS 5
 
 static PpClaim mine = {NULL, 0, InvalidOid};
 static bool mine_is_new = false; /* of an installation that hasn't been committed */
 
-#define MAX_HOLDS 8
-static Oid my_holds[MAX_HOLDS];
-static int nmy_holds = 0;
-
 /* ---- under PpShared.lock ---- */
 
-static PpLane *
-find(Oid database)
-{
-	for (int i = 0; i < pp_max_databases; i++)
-	{
-		if (pp_lane(i)->database == database)
-			return pp_lane(i);
-	}
-	return NULL;
-}
-
+/* Does a process try what is parked of its database?  Then it stays with that. */
 static bool
-is_held(Oid database)
+has_retrier(PpLane *lane)
 {
-	for (int i = 0; i < pp_shared->nholds; i++)
-	{
-		if (pp_shared->holds[i] == database)
-			return true;
-	}
-	return false;
+	bool attached;
+
+	SpinLockAcquire(&lane->mutex);
+	attached = lane->retrier.pid != 0;
+	SpinLockRelease(&lane->mutex);
+
+	return attached;
 }
 
 /*
@@ -60,11 +41,23 @@ is_held(Oid database)
 static bool
 is_free(PpLane *lane, const PpRingView *view)
 {
+	bool empty;
+
 	if (view->reserved > 0 || view->diverting > 0)
 		return false;
 	if (pp_lane_is_paused(lane))
-		return pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
-	return view->head == view->tail && !view->diverted && !view->pass;
+		empty = pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
+	else
+		empty = view->head == view->tail && !view->diverted && !view->pass;
+	if (!empty || !has_retrier(lane))
+		return empty;
+
+	/* between two tries it makes way: the next one who asks gets the lane */
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.wanted = true;
+	SpinLockRelease(&lane->mutex);
+	(void) pp_wake(&lane->retrier.sleeper);
+	return false;
 }
 
 /* The lane that has been empty for longest, taken from its database; or NULL. */
@@ -193,7 +186,7 @@ static void
 assign(PpLane *lane, Oid database)
 {
 	lane->database = database;
-	lane->leave = is_held(database);
+	lane->leave = pp_is_held_locked(database);
 
 	SpinLockAcquire(&lane->mutex);
 	lane->starts = 0;
@@ -210,6 +203,12 @@ assign(PpLane *lane, Oid database)
 	lane->stuck_sqlstate = 0;
 	lane->retry_at = PP_NEVER;
 	lane->nretries = 0;
+	lane->owes_earlier = true;
+	lane->parked_from = PG_UINT64_MAX;
+	lane->waits_for_lock = false;
+	lane->retrier.starts = 0;
+	lane->retrier.refused = false;
+	lane->retrier.pause_changed = false;
 	lane->expired_at = 0;
 	lane->rate = 0;
 	memset(lane->retired, 0, sizeof(lane->retired));
@@ -227,7 +226,7 @@ pp_lane_find(Oid database)
 	PpLane *lane;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	lane = find(database);
+	lane = pp_lane_of(database);
 	LWLockRelease(pp_shared->lock);
 
 	return lane;
@@ -267,7 +266,7 @@ pp_lane_known(int number, PpKnown *known, PpLane **lane)
 {
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	*known = pp_shared->known[number];
-	*lane = OidIsValid(known->database) ? find(known->database) : NULL;
+	*lane = OidIsValid(known->database) ? pp_lane_of(known->database) : NULL;
 	LWLockRelease(pp_shared->lock);
 
 	return OidIsValid(known->database);
@@ -288,10 +287,10 @@ look(bool create)
 	bool taken = false;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	claim.lane = find(MyDatabaseId);
+	claim.lane = pp_lane_of(MyDatabaseId);
 	if (claim.lane == NULL && create)
 	{
-		claim.lane = find(InvalidOid);
+		claim.lane = pp_lane_of(InvalidOid);
 		if (claim.lane == NULL)
 		{
 			claim.lane = evict();
@@ -399,6 +398,7 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 		lane->worker_pid = MyProcPid;
 		lane->worker_database = database;
 		lane->worker_state = PP_WORKER_WRITING;
+		lane->owes_earlier = true; /* it doesn't know what the last one has left */
 		lane->stopped = false;
 		attached = true;
 	}
@@ -414,8 +414,40 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 }
 
 /*
- * Free the lane, if nothing is in it; called by its idle worker or, where it has none, by the
- * launcher.
+ * This process tries what is parked of the lane's database from now on.  False: the lane is
+ * another's by now, has a retrier, or its database is held.
+ */
+bool
+pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation)
+{
+	bool attached = false;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&lane->mutex);
+	if (OidIsValid(database) && lane->database == database && !lane->leave &&
+		lane->retrier.pid == 0)
+	{
+		lane->retrier.pid = MyProcPid;
+		lane->retrier.database = database;
+		lane->retrier.wanted = false;
+		lane->retrier.state = PP_RETRIER_WRITING;
+		lane->retrier.since = pp_steady_now();
+		attached = true;
+	}
+	else
+		lane->retrier.starts = 0; /* that start came to nothing, but through no fault */
+	SpinLockRelease(&lane->mutex);
+	if (attached)
+		pp_sleeper_attach(&lane->retrier.sleeper);
+	*generation = pp_ring_view(&lane->ring).generation;
+	LWLockRelease(pp_shared->lock);
+
+	return attached;
+}
+
+/*
+ * Free the lane, if nothing is in it and nobody tries what is parked of it; called by its idle
+ * worker or, where it has none, by the launcher.
  */
 bool
 pp_lane_give_back(PpLane *lane, uint64 generation)
@@ -423,7 +455,8 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 	bool given = false;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	if (!pp_ring_is_stale(&lane->ring, generation) && pp_ring_disown(&lane->ring))
+	if (!has_retrier(lane) && !pp_ring_is_stale(&lane->ring, generation) &&
+		pp_ring_disown(&lane->ring))
 	{
 		leave_ranges(lane);
 		leave_counts(lane);
@@ -438,172 +471,7 @@ pp_lane_give_back(PpLane *lane, uint64 generation)
 	return given;
 }
 
-/* ---- holds ---- */
-
-static void
-unhold_at_exit(int code, Datum arg)
-{
-	pp_unhold_all();
-}
-
-/* A process of ours that is connected to the database, or 0; the lane, if it is a worker. */
-static pid_t
-find_process(Oid database, PpLane **of)
-{
-	pid_t pid;
-
-	*of = NULL;
-	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	pid = pp_shared->probe.connected_to == database ? pp_shared->probe.pid : 0;
-	LWLockRelease(pp_shared->lock);
-
-	for (int i = 0; i < pp_max_databases && pid == 0; i++)
-	{
-		PpLane *lane = pp_lane(i);
-
-		SpinLockAcquire(&lane->mutex);
-		if (lane->worker_pid != 0 && lane->worker_database == database)
-		{
-			pid = lane->worker_pid;
-			*of = lane;
-		}
-		SpinLockRelease(&lane->mutex);
-	}
-	return pid;
-}
-
-/* Wait until no process of ours is connected to the database; false: it takes too long. */
-static bool
-wait_for_departure(Oid database)
-{
-	PpSteady start = pp_steady_now();
-	uint32 wait_event = pp_wait_event("PersistPipelineHold");
-	pid_t seen = 0;
-
-	for (;;)
-	{
-		PpLane *lane;
-		pid_t pid = find_process(database, &lane);
-
-		if (pid != 0 && pid != seen)
-		{
-			if (lane)
-				pp_lane_wake(lane);
-			seen = pid;
-		}
-		/* it detaches a moment before it is no longer seen as connected */
-		if (pid == 0 && (seen == 0 || BackendPidGetProc(seen) == NULL))
-			return true;
-		if (pp_has_lasted(start, HOLD_WAIT_MS))
-			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_LOOK_MS,
-						 wait_event);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-static void
-remove_one(Oid *databases, int *n, Oid database)
-{
-	int i = 0;
-
-	while (databases[i] != database)
-		i++;
-	databases[i] = databases[--*n];
-}
-
-static bool
-have_hold(Oid database)
-{
-	for (int i = 0; i < nmy_holds; i++)
-	{
-		if (my_holds[i] == database)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Send our processes away from the database, and keep them away until pp_unhold().
- * False: one is still there, in code that can't be interrupted.  54000 if this
- * process holds too many.
- */
-bool
-pp_hold(Oid database)
-{
-	static bool registered = false;
-	PpLane *lane;
-
-	if (!registered)
-	{
-		before_shmem_exit(unhold_at_exit, (Datum) 0);
-		registered = true;
-	}
-
-	if (!have_hold(database))
-	{
-		LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-		if (nmy_holds == MAX_HOLDS || pp_shared->nholds == pp_max_holds())
-		{
-			LWLockRelease(pp_shared->lock);
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("too many databases are kept from their persist_pipeline workers")));
-		}
-		pp_shared->holds[pp_shared->nholds++] = database;
-		my_holds[nmy_holds++] = database;
-		lane = find(database);
-		if (lane)
-			lane->leave = true;
-		LWLockRelease(pp_shared->lock);
-	}
-
-	return wait_for_departure(database);
-}
-
-/* Let them in again, as far as this process is concerned. */
-void
-pp_unhold(Oid database)
-{
-	PpLane *lane;
-
-	if (!have_hold(database))
-		return;
-
-	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	remove_one(my_holds, &nmy_holds, database);
-	remove_one(pp_shared->holds, &pp_shared->nholds, database);
-	lane = find(database);
-	if (lane)
-		lane->leave = is_held(database);
-	LWLockRelease(pp_shared->lock);
-
-	pp_launcher_wake();
-}
-
-void
-pp_unhold_all(void)
-{
-	while (nmy_holds > 0)
-		pp_unhold(my_holds[0]);
-}
-
-/*
- * Is the database held?  A process that asks before it connects may see a hold
- * come while it does: the holder then waits for it.
- */
-bool
-pp_is_held(Oid database)
-{
-	bool held;
-
-	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	held = is_held(database);
-	LWLockRelease(pp_shared->lock);
-
-	return held;
-}
+/* ---- commands ---- */
 
 /*
  * The database, which we hold, has been dropped: free its lane.  Returns how many
@@ -616,7 +484,7 @@ pp_lane_drop(Oid database)
 	uint64 items = 0;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	lane = find(database);
+	lane = pp_lane_of(database);
 	if (lane)
 	{
 		items = pp_ring_clear(&lane->ring) + pp_tally_parked(&lane->tally);
@@ -645,7 +513,7 @@ pp_lane_renew(Oid database, Oid gone)
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	if (OidIsValid(gone))
 		forget_known(database);
-	lane = find(database);
+	lane = pp_lane_of(database);
 	if (lane)
 	{
 		pp_ring_renew(&lane->ring);
@@ -658,10 +526,12 @@ pp_lane_renew(Oid database, Oid gone)
 			SpinLockAcquire(&lane->mutex);
 			lane->discarded += items;
 			lane->ids_of = InvalidOid;
+			lane->retry_at = PP_NEVER;
+			lane->nretries = 0;
 			SpinLockRelease(&lane->mutex);
 		}
 		SpinLockAcquire(&lane->mutex);
-		lane->starts = 0; /* what made workers fail may be gone */
+		lane->starts = lane->retrier.starts = 0; /* what made them fail may be gone */
 		if (OidIsValid(gone))
 		{
 			lane->paused = false;
@@ -693,15 +563,20 @@ pp_probe_database(Oid database)
 	pp_launcher_wake();
 }
 
-/* Let a worker look whether the lane's database is paused. */
+/* Let both its processes look whether the lane's database is paused, or targets are. */
 static void
 doubt_pause(PpLane *lane)
 {
+	bool parked = pp_tally_any_parked(&lane->tally);
+
 	SpinLockAcquire(&lane->mutex);
 	lane->paused = false;
-	lane->pause_changed = true;
+	lane->pause_changed = lane->retrier.pause_changed = true;
+	if (parked)
+		lane->retry_at = pp_steady_now();
 	SpinLockRelease(&lane->mutex);
 	pp_lane_wake(lane);
+	pp_retrier_wake(lane);
 }
 
 /*
@@ -714,7 +589,7 @@ pp_lane_pause_changed(Oid database)
 	PpLane *lane;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	lane = find(database);
+	lane = pp_lane_of(database);
 	if (lane)
 		doubt_pause(lane);
 	LWLockRelease(pp_shared->lock);
@@ -734,7 +609,7 @@ pp_lane_call_pass(Oid database, uint64 items)
 
 	/* under the lock: the lane, which may be empty, can't become another's */
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	lane = find(database);
+	lane = pp_lane_of(database);
 	known = lane == NULL ? find_known(database, false) : NULL;
 	if (known)
 		known->waits = true;

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lane.h
- *	  Which database has which lane, and which databases our processes have to
- *	  stay out of.
+ *	  Which database has which lane.
  *
  * A database gets a lane at its first item.  It loses it when the worker has been
  * idle for worker_idle_timeout, when the database is dropped, or when another
@@ -12,12 +11,6 @@
  *
  * What a database's lanes have counted is kept for as long as the server runs, for those
  * who look.
- *
- * A hold keeps our processes out of a database while a command needs it for
- * itself (DROP DATABASE, DROP EXTENSION, ...).  The worker leaves in the middle of a
- * batch, whose items stay in the ring; the launcher starts no other; and after the
- * last hold is gone, things go on.  All is under PpShared.lock, and a worker that
- * attaches looks for a hold under that lock, so that none can slip in.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,13 +39,10 @@ extern bool pp_lane_known(int number, PpKnown *known, PpLane **lane);
 
 /* The lane's worker */
 extern bool pp_lane_attach(PpLane *lane, Oid database, uint64 *generation);
+extern bool pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation);
 extern bool pp_lane_give_back(PpLane *lane, uint64 generation);
 
 /* Commands */
-extern bool pp_hold(Oid database);
-extern void pp_unhold(Oid database);
-extern void pp_unhold_all(void);
-extern bool pp_is_held(Oid database);
 extern void pp_probe_database(Oid database);
 extern bool pp_lane_pause_changed(Oid database);
 extern bool pp_lane_call_pass(Oid database, uint64 items);

@@ -16,6 +16,10 @@
  * once.  If the server has no slot for another process, the log says so once, and
  * the launcher tries again, with pauses.
  *
+ * Beside its worker a lane has a retrier when something that is parked is to be tried.  Those
+ * count for nothing in max_workers, since what they run may hang.  One that can't even be
+ * ended is named in the log.
+ *
  * When the server stops, the postmaster starts no worker any more.  So the
  * launcher then closes the rings that have none, and if one holds items, becomes
  * its worker.  (It has room for one: a process connects to one database.  The
@@ -37,6 +41,7 @@
 
 #include "compat.h"
 #include "config.h"
+#include "hold.h"
 #include "lane.h"
 #include "launcher.h"
 #include "worker.h"
@@ -53,6 +58,7 @@
 typedef struct Post
 {
 	BackgroundWorkerHandle *handle; /* registered, and not known to have ended */
+	BackgroundWorkerHandle *retrier;
 	PpSteady waiting_since;			/* 0: the lane doesn't need one */
 	bool was_stopped;				/* its worker was told to stop, alone */
 	Oid database;					/* whose it was when it was looked at */
@@ -156,6 +162,16 @@ needs_worker(PpLane *lane, Post *post)
 			view.passes < flush_passes || (resumed && pp_tally_any_parked(&lane->tally)));
 }
 
+/* How long to wait after so many starts in a row that came to nothing, in ms. */
+static long
+pause_of(PpSteady last_start, int starts)
+{
+	if (starts == 0)
+		return 0;
+	return pp_ms_until(pp_steady_plus(
+		last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3)))));
+}
+
 /* How long the lane's next start has to wait, in ms. */
 static long
 restart_delay(PpLane *lane)
@@ -168,10 +184,7 @@ restart_delay(PpLane *lane)
 	starts = lane->starts;
 	SpinLockRelease(&lane->mutex);
 
-	if (starts == 0)
-		return 0;
-	return pp_ms_until(pp_steady_plus(
-		last_start, Min(RESTART_MAX_MS, RESTART_MIN_MS << (2 * Min(starts - 1, 3)))));
+	return pause_of(last_start, starts);
 }
 
 /* How long to wait until the server may have a slot again, in ms. */
@@ -193,7 +206,7 @@ complain(void)
 	complained_at = pp_steady_now();
 	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				  errmsg("no background worker slot is free for persist_pipeline"),
-				  errdetail("Items wait in the ring until one is."),
+				  errdetail("Items wait in the ring, and parked ones where they are, until one is."),
 				  errhint("Increase \"max_worker_processes\".")));
 }
 
@@ -321,20 +334,82 @@ sooner(long a, long b)
 	return a < 0 ? b : b < 0 ? a : Min(a, b);
 }
 
-/* How long until the lane's parked items are to be tried again, in ms; -1: there are none. */
+/* How long until what is parked needs a retrier, in ms; -1: it doesn't, or it has one. */
 static long
 retry_delay(PpLane *lane, Post *post)
 {
 	PpSteady retry_at;
+	PpSteady last_start;
+	int starts;
 	bool paused;
+	bool attached;
 
+	forget_if_ended(&post->retrier);
 	SpinLockAcquire(&lane->mutex);
+	attached = lane->retrier.pid != 0;
 	retry_at = lane->retry_at;
+	last_start = lane->retrier.last_start;
+	starts = lane->retrier.starts;
 	paused = lane->paused;
 	SpinLockRelease(&lane->mutex);
-	if (retry_at == PP_NEVER || paused || !OidIsValid(post->database) || pp_is_held(post->database))
+	if (attached || post->retrier || retry_at == PP_NEVER || paused ||
+		!OidIsValid(post->database) || pp_is_held(post->database) ||
+		!pp_tally_any_parked(&lane->tally))
 		return -1;
-	return Max(pp_ms_until(retry_at), restart_delay(lane));
+	return Max(Max(pp_ms_until(retry_at), pause_of(last_start, starts)), slot_delay());
+}
+
+/* Start what is due of the lane; the ms until it is, or -1. */
+static long
+start_retrier(int number)
+{
+	PpLane *lane = pp_lane(number);
+	Post *post = &posts[number];
+	long delay = retry_delay(lane, post);
+
+	if (delay != 0)
+		return delay;
+	post->retrier =
+		start_process("persist_pipeline retrier", "pp_retrier_main", number, post->database);
+	if (post->retrier == NULL)
+		complain();
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.refused = post->retrier == NULL;
+	if (post->retrier)
+	{
+		lane->retrier.last_start = pp_steady_now();
+		lane->retrier.starts++;
+	}
+	SpinLockRelease(&lane->mutex);
+	if (post->retrier)
+		return -1;
+	ConditionVariableBroadcast(&lane->settled); /* who waits for it needn't */
+	return Max(slot_delay(), 1);
+}
+
+/* Name a retrier that outlives its clock, once; `all`: or its time to stop. */
+static void
+name_overdue(int number, bool all)
+{
+	PpLane *lane = pp_lane(number);
+	Oid database = pp_lane_database(lane);
+	PpRetrier retrier;
+
+	SpinLockAcquire(&lane->mutex);
+	retrier = lane->retrier;
+	if (retrier.overdue && retrier.pid != 0)
+		lane->retrier.state = PP_RETRIER_STUCK;
+	SpinLockRelease(&lane->mutex);
+	if (retrier.pid == 0 || (!all && (!retrier.overdue || retrier.state == PP_RETRIER_STUCK)))
+		return;
+	ereport(WARNING,
+			(errmsg("persist_pipeline retrier (PID %d) for database %u cannot be ended",
+					(int) retrier.pid, database),
+			 errdetail("It has been inserting into relation %u for %lld s, and runs code that "
+					   "can't be interrupted.",
+					   retrier.target, (long long) (pp_steady_now() - retrier.since) / 1000000),
+			 errhint("Only parked items wait for it.  The server can't stop before it has ended, "
+					 "but for an immediate stop.")));
 }
 
 /* What a lane needs; returns the ms until its start is due, 0: now, -1: none is. */
@@ -349,8 +424,6 @@ look_at(int number, int *running)
 		(*running)++;
 	else if (needs_worker(lane, post))
 		delay = restart_delay(lane);
-	else
-		delay = retry_delay(lane, post);
 
 	if (delay < 0)
 		post->waiting_since = 0;
@@ -373,12 +446,12 @@ give_back_idle(PpLane *lane, const Post *post)
 	long ms;
 
 	SpinLockAcquire(&lane->mutex);
-	attached = lane->worker_pid != 0;
+	attached = lane->worker_pid != 0 || lane->retrier.pid != 0;
 	idle_since = lane->idle_since;
 	retry_at = lane->retry_at;
 	paused = lane->paused;
 	SpinLockRelease(&lane->mutex);
-	if (pp_worker_idle_timeout == 0 || attached || post->handle || paused ||
+	if (pp_worker_idle_timeout == 0 || attached || post->handle || post->retrier || paused ||
 		retry_at != PP_NEVER || !OidIsValid(post->database) || pp_is_held(post->database) ||
 		pp_tally_any_parked(&lane->tally))
 		return -1;
@@ -421,6 +494,7 @@ start_workers(void)
 	next_start = -1;
 	for (number = 0; number < pp_max_databases; number++)
 	{
+		name_overdue(number, false);
 		delays[number] = look_at(number, &running);
 		if (delays[number] > 0)
 			next_start = sooner(next_start, delays[number]);
@@ -435,6 +509,10 @@ start_workers(void)
 	while ((number = next_in_line(delays)) >= 0 && running < pp_max_workers && slot_delay() <= 0 &&
 		   start_worker(number))
 		running++;
+
+	/* workers first, where slots are few */
+	for (int i = 0; i < pp_max_databases; i++)
+		next_start = sooner(next_start, start_retrier(i));
 
 	/* whoever makes room wakes us */
 	set_crowded(number >= 0 || probe_waits);
@@ -535,6 +613,23 @@ report_lost(int except)
 	}
 }
 
+/* Is one still there?  They leave at once, if they can. */
+static bool
+any_retrier(void)
+{
+	bool any = false;
+
+	for (int number = 0; number < pp_max_databases; number++)
+	{
+		PpLane *lane = pp_lane(number);
+
+		SpinLockAcquire(&lane->mutex);
+		any |= lane->retrier.pid != 0;
+		SpinLockRelease(&lane->mutex);
+	}
+	return any;
+}
+
 /*
  * The server stops.  The first lane that has items and no worker gets us for one.
  * Workers wake us when they leave, and holds when they end.
@@ -553,6 +648,7 @@ finish(uint32 wait_event)
 		bool early = now < early_until; /* whoever wakes us may not be the last one */
 
 		needy = close_lanes(early, &pending);
+		pending |= any_retrier();
 		if (needy >= 0 || !pending || now >= until)
 			break;
 		(void) pp_nap(&pp_shared->launcher, pp_ms_until(early ? early_until : until), wait_event);
@@ -560,6 +656,8 @@ finish(uint32 wait_event)
 	}
 
 	report_lost(needy);
+	for (int number = 0; number < pp_max_databases && needy < 0; number++)
+		name_overdue(number, true);
 	if (needy >= 0)
 		pp_worker_rescue(needy);
 }

@@ -27,6 +27,7 @@ enum
 	COLUMN_TARGET = PP_JOURNAL_COLUMNS,
 	COLUMN_PARKED_AT,
 	COLUMN_MISFIT_SINCE,
+	COLUMN_ALONE,
 	COLUMNS
 };
 
@@ -39,7 +40,7 @@ pp_parked_open(Oid extension)
 /* Park an item, in the current transaction, in its place in the order of things. */
 void
 pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
-				 TimestampTz parked_at, TimestampTz misfit_since)
+				 TimestampTz parked_at, TimestampTz misfit_since, bool alone)
 {
 	uint64 installation = pp_installation(parked->extension);
 	int nrows = pp_journal_plan((const char *) item, item->size, NULL);
@@ -59,6 +60,8 @@ pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint
 			TimestampTzGetDatum(parked_at != 0 ? parked_at : GetCurrentTimestamp());
 		values[COLUMN_MISFIT_SINCE] = TimestampTzGetDatum(misfit_since);
 		nulls[COLUMN_MISFIT_SINCE] = misfit_since == 0;
+		values[COLUMN_ALONE] = BoolGetDatum(true);
+		nulls[COLUMN_ALONE] = !alone;
 		pp_table_insert(parked, values, nulls);
 	}
 	pfree(rows);
@@ -89,6 +92,8 @@ read_row(const PpTable *parked, HeapTuple tuple)
 						 .parked_at = DatumGetTimestampTz(get_value(rel, tuple, COLUMN_PARKED_AT)),
 						 .misfit_since =
 							 DatumGetTimestampTz(get_value(rel, tuple, COLUMN_MISFIT_SINCE)),
+						 .alone = DatumGetBool(get_value(rel, tuple, COLUMN_ALONE)),
+						 .parked_by = HeapTupleHeaderGetXmin(tuple->t_data),
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length,
@@ -120,28 +125,20 @@ pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 	pp_table_close(&parked);
 }
 
-/* Those of one target and role with at least that pos, in the order of things. */
-void
-pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisitor visit,
-				  void *arg)
+/* Visit those that the keys select, in the order of things. */
+static void
+scan_by_index(Oid extension, ScanKey keys, int nkeys, PpParkedVisitor visit, void *arg)
 {
 	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
 									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
-	ScanKeyData keys[3];
 	SysScanDesc scan;
 	HeapTuple tuple;
 
 	if (parked.rel == NULL)
 		return;
-	ScanKeyInit(&keys[0], COLUMN_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(target));
-	ScanKeyInit(&keys[1], PP_JOURNAL_ROLE_COLUMN, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(role));
-	ScanKeyInit(&keys[2], PP_JOURNAL_POS_COLUMN, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(from));
 	scan = systable_beginscan_ordered(parked.rel, pp_table_index(&parked, order, lengthof(order)),
-									  GetActiveSnapshot(), lengthof(keys), keys);
+									  GetActiveSnapshot(), nkeys, keys);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
 		PpParkedRow row;
@@ -153,6 +150,66 @@ pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisi
 	}
 	systable_endscan_ordered(scan);
 	pp_table_close(&parked);
+}
+
+/* Those of one target and role with at least that pos, in the order of things. */
+void
+pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from, PpParkedVisitor visit,
+				  void *arg)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], COLUMN_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(target));
+	ScanKeyInit(&keys[1], PP_JOURNAL_ROLE_COLUMN, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	ScanKeyInit(&keys[2], PP_JOURNAL_POS_COLUMN, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(from));
+	scan_by_index(extension, keys, lengthof(keys), visit, arg);
+}
+
+/* The first row that is sound */
+typedef struct First
+{
+	PpParkedRow row;
+	bool found;
+} First;
+
+static bool
+note_first(const PpParkedRow *row, void *arg)
+{
+	First *first = arg;
+
+	first->row = *row;
+	first->found = !row->damaged;
+	return row->damaged;
+}
+
+/*
+ * The next target and role after these (at first InvalidOid) that the active snapshot sees
+ * items parked of, and the first of those.  False: there are no more.
+ */
+bool
+pp_parked_next_key(Oid extension, Oid *target, Oid *role, PpParkedRow *row)
+{
+	First first = {.found = false};
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], COLUMN_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(*target));
+	ScanKeyInit(&keys[1], PP_JOURNAL_ROLE_COLUMN, BTGreaterStrategyNumber, F_OIDGT,
+				ObjectIdGetDatum(*role));
+	scan_by_index(extension, keys, 2, note_first, &first);
+	if (!first.found)
+	{
+		ScanKeyInit(&keys[0], COLUMN_TARGET + 1, BTGreaterStrategyNumber, F_OIDGT,
+					ObjectIdGetDatum(*target));
+		scan_by_index(extension, keys, 1, note_first, &first);
+	}
+	*target = first.row.target;
+	*role = first.row.role;
+	*row = first.row;
+	return first.found;
 }
 
 typedef struct Wanted

@@ -4,11 +4,12 @@
  *	  Items whose target can't be written just now: the table persist_parked.
  *
  * Its rows are those of the journal (journal.h), with each item in a record of its
- * own, and three columns more: the target, since when the item is parked, and, with the
- * first item alone, since when the target takes none of its items, if that is so.  They
- * are claimed like those of the journal, which this table is the last one of: a row
- * that is here is not yet applied.  Its index has the items of each target and role in
- * the order of things.  Only the worker writes here.
+ * own, and four columns more: the target, since when the item is parked, with the first
+ * item alone since when the target takes none of its items, if that is so, and whether the
+ * item waits by itself, so that later ones pass it.  They are claimed like those of the
+ * journal, which this table is the last one of: a row that is here is not yet applied.  Its
+ * index has the items of each target and role in the order of things.  Who writes here, and
+ * when: parking.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +32,8 @@ typedef struct PpParkedRow
 	uint32 part;
 	TimestampTz parked_at;
 	TimestampTz misfit_since; /* 0: that is not told */
+	bool alone;				  /* later ones pass it */
+	TransactionId parked_by;
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the item's bytes in it */
@@ -43,10 +46,11 @@ typedef bool (*PpParkedVisitor)(const PpParkedRow *row, void *arg);
 
 extern PpTable pp_parked_open(Oid extension);
 extern void pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint32 part,
-							 TimestampTz parked_at, TimestampTz misfit_since);
+							 TimestampTz parked_at, TimestampTz misfit_since, bool alone);
 extern void pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_scan_of(Oid extension, Oid target, Oid role, uint64 from,
 							  PpParkedVisitor visit, void *arg);
+extern bool pp_parked_next_key(Oid extension, Oid *target, Oid *role, PpParkedRow *first);
 extern bool pp_parked_has_rows(Oid extension, Oid target);
 
 #endif /* PP_PARKED_H */

@@ -1,58 +1,100 @@
 /*-------------------------------------------------------------------------
  *
  * parking.c
- *	  Knows which targets are parked, and when to try again; see parking.h.
+ *	  Knows which targets are parked; see parking.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "common/pg_prng.h"
 #include "storage/lmgr.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
+#include "batch.h"
 #include "config.h"
-#include "copied.h"
 #include "parked.h"
 #include "parking.h"
 #include "settings.h"
 
-#define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 10000
-#define HELD_MAX_MS 1000 /* while later items pass those that wait */
-#define LOCK_MAX_MS 2000 /* to see that a relation is locked costs next to nothing */
-#define SPENT_FACTOR 4	 /* of what is slow to fail we are not to do much */
 #define PAUSED ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE /* the reason for that */
-#define SAY_FAILURES 4 /* what is over sooner is not worth a line */
+#define FIRST_PAUSE_MS 100 /* what the worker has just tried is not tried again at once */
+#define MAX_KEYS 10000	   /* that the worker keeps from one batch to the next */
+#define TRUSTED_AFTER 10   /* transactions without trouble, what has been seen to hang */
+
+HTAB *pp_parked_keys = NULL;
 
 static const PpClaim *claim;
-static HTAB *keys = NULL;
 static List *paused_targets = NIL; /* by persist_pause() */
 
-/* Called once, by the worker that has attached to its lane. */
-void
-pp_parking_init(const PpClaim *worker_claim)
+/* The worker's transaction: counts them; what was parked when it began */
+static uint64 transaction = 1;
+static bool looked = false;
+static Snapshot snapshot = NULL; /* NULL: nothing was */
+
+/* The worker's batch */
+static bool has_parked = false;	   /* something ... */
+static bool has_to_call = false;   /* ... that isn't paused ... */
+static bool has_to_hurry = false;  /* ... and hasn't been tried */
+static bool has_met_lock = false;
+static bool has_followed = false; /* what isn't paused, and hasn't been tried in this batch */
+static uint64 lowest_parked = PG_UINT64_MAX;
+
+/* ---- keys ---- */
+
+static void
+make_keys(void)
 {
 	HASHCTL ctl = {.keysize = sizeof(PpParkedKey), .entrysize = sizeof(PpParked)};
 
-	claim = worker_claim;
-	keys = hash_create("persist_pipeline parked targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	pp_parked_keys =
+		hash_create("persist_pipeline parked targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
 }
 
-static PpParked *
-enter(Oid target, Oid role)
+/* The snapshot goes with its transaction. */
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && snapshot)
+		UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_ABORT)
+	{
+		snapshot = NULL;
+		looked = false;
+		transaction++;
+	}
+}
+
+/* Called once, by a process that has attached to its lane. */
+void
+pp_parking_init(const PpClaim *process_claim)
+{
+	claim = process_claim;
+	make_keys();
+	RegisterXactCallback(xact_event, NULL);
+}
+
+PpParked *
+pp_parking_find(Oid target, Oid role)
+{
+	PpParkedKey key = {.target = target, .role = role};
+
+	return hash_search(pp_parked_keys, &key, HASH_FIND, NULL);
+}
+
+PpParked *
+pp_parking_enter(Oid target, Oid role)
 {
 	PpParkedKey key = {.target = target, .role = role};
 	PpParked *parked;
 	bool found;
 
-	parked = hash_search(keys, &key, HASH_ENTER, &found);
+	parked = hash_search(pp_parked_keys, &key, HASH_ENTER, &found);
 	if (!found)
 	{
 		memset(parked, 0, sizeof(PpParked));
@@ -63,8 +105,8 @@ enter(Oid target, Oid role)
 }
 
 /* One with this place is parked, too. */
-static void
-note_place(PpParked *parked, uint64 pos, uint32 part)
+void
+pp_parking_note_place(PpParked *parked, uint64 pos, uint32 part)
 {
 	if (pos > parked->from || (pos == parked->from && part >= parked->part))
 		return;
@@ -72,187 +114,261 @@ note_place(PpParked *parked, uint64 pos, uint32 part)
 	parked->part = part;
 }
 
-static bool
-is_paused(Oid target)
+/* Is the target, by itself? */
+bool
+pp_parking_is_paused(Oid target)
 {
 	return list_member_oid(paused_targets, target);
 }
 
-/* It is put aside, and so nobody waits for it. */
-static void
-note_damaged(PpDamaged *damaged, const PpParkedRow *row)
+/* Which targets are paused?  In the current transaction. */
+void
+pp_parking_look_for_pauses(void)
 {
-	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items, row->copied);
-	if (!row->copied && OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
-		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
-					  -(int64) row->length);
-}
-
-static bool
-load_row(const PpParkedRow *row, void *arg)
-{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	List *before = paused_targets;
+	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
-	if (row->damaged)
-	{
-		note_damaged(arg, row);
-		return true;
-	}
-	parked = enter(row->target, row->role);
+	paused_targets = pp_settings_paused(claim->extension);
+	MemoryContextSwitchTo(caller);
 
-	parked->whole = true; /* we can't know better */
-	note_place(parked, row->pos, row->part);
-	if (row->misfit_since != 0)
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		parked->misfit_since = pp_steady_from_day(row->misfit_since);
-		parked->noted = true;
+		if (pp_parking_is_paused(parked->key.target))
+		{
+			if (pp_am_retrier)
+				pp_tally_set_reason(&claim->lane->tally, parked->key.target, PAUSED);
+		}
+		else if (list_member_oid(before, parked->key.target))
+			parked->retry_at = pp_steady_now();
 	}
-	parked->retry_at = pp_steady_now();
-	return true;
+	list_free(before);
+}
+
+/* ---- what goes to other servers, and hangs ---- */
+
+static PpHanger *
+find_hanger(Oid target)
+{
+	for (int i = 0; i < PP_HANGERS; i++)
+	{
+		PpHanger *hanger = &pp_shared->hangers[i];
+
+		if (hanger->database == claim->lane->database && hanger->target == target)
+			return hanger;
+	}
+	return NULL;
+}
+
+bool
+pp_parking_has_hung(Oid target)
+{
+	bool has;
+
+	if (*(volatile uint32 *) &pp_shared->nhangers == 0)
+		return false;
+	SpinLockAcquire(&pp_shared->mutex);
+	has = find_hanger(target) != NULL;
+	SpinLockRelease(&pp_shared->mutex);
+	return has;
 }
 
 /*
- * The last worker may have left in the middle of a turn, since another role's items came
- * (leftovers.h): its pauses go on, or what is parked would be tried by each new worker
- * before anything else.
+ * A try of this target's has taken too long.  If it goes to another server the next one may
+ * hang, too, and not even a cancellation ends it.  In a transaction.
+ */
+void
+pp_parking_note_hang(Oid target)
+{
+	PpHanger *hanger;
+
+	if (!pp_batch_goes_elsewhere(target))
+		return;
+	SpinLockAcquire(&pp_shared->mutex);
+	hanger = find_hanger(target);
+	if (hanger == NULL)
+		hanger = &pp_shared->hangers[pp_shared->nhangers++ % PP_HANGERS];
+	*hanger = (PpHanger){.database = claim->lane->database, .target = target};
+	SpinLockRelease(&pp_shared->mutex);
+}
+
+/* The retrier has written to it, in time. */
+void
+pp_parking_note_written(Oid target)
+{
+	PpHanger *hanger;
+
+	if (!pp_parking_has_hung(target))
+		return;
+	SpinLockAcquire(&pp_shared->mutex);
+	hanger = find_hanger(target);
+	if (hanger && ++hanger->written >= TRUSTED_AFTER)
+		*hanger = (PpHanger){.database = InvalidOid};
+	SpinLockRelease(&pp_shared->mutex);
+}
+
+/* ---- questions to the table ---- */
+
+/*
+ * For the worker, before it tries anything in this transaction: what it asks for is as of
+ * now.  A parent that is still parked then may land before its child fails, and has not been
+ * missed then.
  */
 static void
-recall_pauses(void)
+look(void)
 {
-	PpLane *lane = claim->lane;
-	PpRetry retries[PP_RETRIES];
-	int n;
+	bool attached;
 
-	SpinLockAcquire(&lane->mutex);
-	n = lane->nretries;
-	memcpy(retries, lane->retries, n * sizeof(PpRetry));
-	lane->nretries = 0;
-	SpinLockRelease(&lane->mutex);
-	for (int i = 0; i < n; i++)
-	{
-		PpParkedKey key = {.target = retries[i].target, .role = retries[i].role};
-		PpParked *parked = hash_search(keys, &key, HASH_FIND, NULL);
-
-		if (parked == NULL)
-			continue;
-		parked->failures = retries[i].failures;
-		parked->sqlstate = retries[i].sqlstate;
-		parked->retry_at = retries[i].retry_at;
-		pp_tally_set_reason(&lane->tally, key.target, parked->sqlstate);
-	}
+	if (looked)
+		return;
+	looked = true;
+	SpinLockAcquire(&claim->lane->mutex);
+	attached = claim->lane->retrier.pid != 0;
+	SpinLockRelease(&claim->lane->mutex);
+	if (attached || pp_tally_any_parked(&claim->lane->tally))
+		snapshot = RegisterSnapshotOnOwner(GetLatestSnapshot(), TopTransactionResourceOwner);
 }
 
-/* We leave in good order: the next worker knows our pauses, as many as there is room for. */
-void
-pp_parking_save(void)
+/* With what snapshot is to be asked?  The retrier alone takes rows away: it sees the latest. */
+static bool
+push_snapshot(void)
 {
-	PpLane *lane = claim->lane;
-	HASH_SEQ_STATUS seq;
-	PpRetry retries[PP_RETRIES];
+	if (!pp_am_retrier && snapshot == NULL)
+		return false;
+	PushActiveSnapshot(pp_am_retrier ? GetLatestSnapshot() : snapshot);
+	return true;
+}
+
+typedef struct Whole
+{
 	PpParked *parked;
-	int n = 0;
+	bool first; /* none has been seen */
+	bool whole;
+} Whole;
 
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
-	{
-		if (n < PP_RETRIES && !is_paused(parked->key.target)) /* at once, when it is resumed */
-			retries[n++] = (PpRetry){.target = parked->key.target,
-									 .role = parked->key.role,
-									 .failures = parked->failures,
-									 .sqlstate = parked->sqlstate,
-									 .retry_at = parked->retry_at};
-	}
-	SpinLockAcquire(&lane->mutex);
-	memcpy(lane->retries, retries, n * sizeof(PpRetry));
-	lane->nretries = n;
-	SpinLockRelease(&lane->mutex);
+static bool
+look_at_row(const PpParkedRow *row, void *arg)
+{
+	Whole *whole = arg;
+
+	if (row->damaged)
+		return true;
+	if (whole->first)
+		whole->parked->lowest = row->pos;
+	whole->first = false;
+	whole->whole = !row->alone;
+	return !whole->whole;
 }
 
-/* Find out what is parked, in the current transaction. */
-void
-pp_parking_load(void)
+/* Is an item of this target and role parked that others follow? */
+static bool
+is_in_table(PpParked *parked)
 {
-	PpDamaged damaged = {0};
+	Whole whole = {.parked = parked, .first = true};
 
-	pp_tally_forget_reasons(&claim->lane->tally);
-	PushActiveSnapshot(GetLatestSnapshot());
-	pp_parked_scan(claim->extension, load_row, &damaged);
-	if (hash_get_num_entries(keys) == 0)
-		pp_tally_clear_parked(&claim->lane->tally);
-	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
+	if (!push_snapshot())
+		return false;
+	pp_parked_scan_of(claim->extension, parked->key.target, parked->key.role, parked->lowest,
+					  look_at_row, &whole);
 	PopActiveSnapshot();
-	recall_pauses();
-}
-
-static PpParked *
-find(Oid target, Oid role)
-{
-	PpParkedKey key = {.target = target, .role = role};
-
-	return hash_search(keys, &key, HASH_FIND, NULL);
+	return whole.whole;
 }
 
 /* Are the target's items of this role to be parked without a try? */
 bool
 pp_parking_holds(Oid target, Oid role)
 {
-	PpParked *parked = find(target, role);
-
-	return (parked && parked->whole) || is_paused(target);
-}
-
-/* Is the target parked for any role? */
-static bool
-is_parked(Oid target)
-{
-	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
+	look();
+	if (pp_parking_is_paused(target))
+		return true;
+	parked = pp_parking_enter(target, role);
+	if (parked->whole)
+		return true;
+	if (parked->asked != transaction)
 	{
-		if (parked->key.target == target)
-		{
-			hash_seq_term(&seq);
-			return true;
-		}
+		parked->found = is_in_table(parked) || pp_parking_has_hung(target);
+		parked->asked = transaction;
 	}
-	return is_paused(target);
+	return parked->found;
 }
 
 /*
- * May one of those that are parked come before this one?  So nobody waits for himself,
- * nor a circle for ever.  In a transaction what is deferred may need what comes later,
- * unless that waits for something, too.
+ * May this place of a parked item come before that one?  Only earlier items count as
+ * obstacles; otherwise parked targets could wait for each other forever.  In a transaction
+ * what is deferred may need what comes later, unless that waits for something, too.
  */
 static bool
-comes_before(const PpParked *parked, uint64 pos, uint32 part)
+comes_before(uint64 its_pos, uint32 its_part, int sqlstate, uint64 pos, uint32 part)
 {
-	if (parked->from != pos)
-		return parked->from < pos;
-	return parked->part < part || parked->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION;
+	if (its_pos != pos)
+		return its_pos < pos;
+	return its_part < part || sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION;
+}
+
+/* Is this key one of those that we don't ask for? */
+static bool
+is_excepted(Oid target, Oid role, const PpParkedKey *but)
+{
+	PpParked *parked;
+
+	if (but == NULL)
+		return false;
+	if (target == but->target && role == but->role)
+		return true;
+	parked = pp_parking_find(target, role);
+	return parked && parked->trying;
+}
+
+static bool
+is_wanted(Oid target, Oid wanted)
+{
+	return OidIsValid(wanted) ? target == wanted : get_rel_relkind(target) == RELKIND_VIEW;
+}
+
+static int
+reason_of(Oid target, Oid role)
+{
+	PpParked *parked = pp_parking_find(target, role);
+
+	return parked && parked->sqlstate != 0 ? parked->sqlstate
+										   : pp_tally_get(&claim->lane->tally, target).sqlstate;
 }
 
 /*
  * Is an item of the target parked that comes before this place?  Or one of any view, if
- * the target is InvalidOid.  `but`: whatever is parked there; or NULL.
+ * the target is InvalidOid.  `but`: whatever is parked there, or is being tried together; or
+ * NULL.
  */
 bool
 pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but)
 {
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
+	PpParkedRow row;
 	bool any = false;
+	Oid its_target = OidIsValid(target) ? target - 1 : InvalidOid;
+	Oid its_role = PG_UINT32_MAX;
 
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
+	/* by the worker, in this batch */
+	if (!pp_am_retrier)
 	{
-		if (!comes_before(parked, pos, part) ||
-			(but && parked->key.target == but->target && parked->key.role == but->role))
-			continue;
-		any |= OidIsValid(target) ? parked->key.target == target
-								  : get_rel_relkind(parked->key.target) == RELKIND_VIEW;
+		hash_seq_init(&seq, pp_parked_keys);
+		while ((parked = hash_seq_search(&seq)) != NULL)
+			any |= comes_before(parked->from, parked->part, parked->sqlstate, pos, part) &&
+				   !is_excepted(parked->key.target, parked->key.role, but) &&
+				   is_wanted(parked->key.target, target);
 	}
+	if (any || !push_snapshot())
+		return any;
+	while (!any && pp_parked_next_key(claim->extension, &its_target, &its_role, &row) &&
+		   (!OidIsValid(target) || its_target == target))
+		any = comes_before(row.pos, row.part, reason_of(its_target, its_role), pos, part) &&
+			  !is_excepted(its_target, its_role, but) && is_wanted(its_target, target);
+	PopActiveSnapshot();
 	return any;
 }
 
@@ -260,29 +376,47 @@ pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *bu
 bool
 pp_parking_waits_for_lock(void)
 {
-	HASH_SEQ_STATUS seq;
-	PpParked *parked;
-	bool waits = false;
+	bool waits;
 
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
-		waits |= parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-	return waits;
+	SpinLockAcquire(&claim->lane->mutex);
+	waits = claim->lane->waits_for_lock;
+	SpinLockRelease(&claim->lane->mutex);
+	return waits || has_met_lock;
 }
 
-/* Twice as long each time, and never quite the same. */
-static PpSteady
-next_try(int failures, long longest_ms, long spent_ms)
+/* ---- what is parked ---- */
+
+/* The worker notes with an item since when its target takes none; the retrier, for itself. */
+static TimestampTz
+misfit_to_note(Oid target, Oid role)
 {
-	long ms = Min(longest_ms, RETRY_MIN_MS << Min(failures, 10));
+	PpParked *parked = pp_am_retrier ? NULL : pp_parking_find(target, role);
 
-	ms = ms * 3 / 4 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
-	return pp_steady_in(Max(ms, SPENT_FACTOR * spent_ms));
+	if (parked == NULL || parked->misfit_since == 0 || parked->noted_in == transaction)
+		return 0;
+	parked->noted_in = transaction;
+	return pp_steady_to_day(parked->misfit_since);
 }
 
-/* Move rows to the parked table, in the current transaction. */
-void
-pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
+static void
+note_parked(const PpRow *row, Oid role)
+{
+	Oid target = row->item->target;
+	PpParked *parked = pp_parking_find(target, role);
+
+	has_parked = true;
+	lowest_parked = Min(lowest_parked, row->pos);
+	if (!pp_parking_is_paused(target))
+	{
+		has_to_call = true;
+		has_to_hurry |= parked && parked->sqlstate == ERRCODE_QUERY_CANCELED;
+	}
+	if (parked)
+		parked->lowest = Min(parked->lowest, row->pos);
+}
+
+static void
+hold(PpResults *results, Oid role, const PpRow **rows, uint64 n, bool alone)
 {
 	PpTable table = pp_parked_open(claim->extension);
 
@@ -291,11 +425,28 @@ pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
 		const PpRow *row = rows[i];
 		PpResult *result = pp_results_of(results, row->item->target);
 
-		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at, 0);
+		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at,
+						 misfit_to_note(row->item->target, role), alone);
 		result->parked++;
 		result->parked_bytes += row->item->size;
+		if (!pp_am_retrier)
+			note_parked(row, role);
 	}
 	pp_table_close(&table);
+}
+
+/* Move rows to the parked table, in the current transaction. */
+void
+pp_parking_hold(PpResults *results, Oid role, const PpRow **rows, uint64 n)
+{
+	hold(results, role, rows, n, false);
+}
+
+/* The same for one that waits by itself: later ones pass it. */
+void
+pp_parking_hold_alone(PpResults *results, Oid role, const PpRow *row)
+{
+	hold(results, role, &row, 1, true);
 }
 
 /*
@@ -307,16 +458,15 @@ void
 pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
 	Oid target = first->item->target;
-	PpParked *parked = find(target, role);
+	PpParked *parked = pp_parking_enter(target, role);
 
-	if (parked == NULL)
-		parked = enter(target, role);
 	if (parked->retry_at == 0)
-		parked->retry_at = next_try(0, RETRY_MAX_MS, 0);
-	note_place(parked, first->pos, first->part);
+		parked->retry_at = pp_steady_in(FIRST_PAUSE_MS);
+	pp_parking_note_place(parked, first->pos, first->part);
 	parked->whole |= whole;
 	parked->sqlstate = sqlstate;
 	pp_tally_set_reason(&claim->lane->tally, target, sqlstate);
+	has_met_lock |= sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* Park what is locked of the targets of these rows, before anybody waits for it. */
@@ -338,239 +488,151 @@ pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
 	}
 }
 
-/* Is the relation locked, so that nothing can be inserted?  In a transaction of its own. */
-bool
-pp_parking_is_locked(const PpParked *parked)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	bool locked;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	locked = !ConditionalLockRelationOid(parked->key.target, RowExclusiveLock);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-
-	return locked;
-}
-
 /* More of its items are parked, without a try. */
 void
 pp_parking_follow(const PpRow *row, Oid role)
 {
-	PpParked *parked = find(row->item->target, role);
+	Oid target = row->item->target;
+	PpParked *parked = pp_parking_enter(target, role);
 
-	if (parked == NULL)
+	if (parked->sqlstate == 0 && pp_parking_is_paused(target))
 		pp_parking_park(row, role, PAUSED, true);
-	else
-	{
-		parked->whole = true; /* it may be paused, and until then single rows were parked */
-		note_place(parked, row->pos, row->part);
-	}
-}
-
-/* The name of the target, for the log.  In a transaction. */
-static char *
-name_of(Oid target)
-{
-	char *name = get_rel_name(target);
-
-	return name ? name : psprintf("%u", target);
-}
-
-/* Say that it is parked, or not any more; not in a transaction. */
-static void
-say(const PpParked *parked, int sqlstate)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	if (sqlstate != 0)
-		ereport(LOG, (errcode(sqlstate),
-					  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
-							 name_of(parked->key.target), unpack_sql_state(sqlstate)),
-					  errdetail("They are tried again, in their order; other relations' are "
-								"written meanwhile.")));
-	else
-		ereport(LOG, (errmsg("items for relation \"%s\" are not parked any more",
-							 name_of(parked->key.target))));
-	CommitTransactionCommand();
-}
-
-/* It has been tried in vain, which took so long; not in a transaction. */
-void
-pp_parking_back_off(PpParked *parked, int sqlstate, long spent_ms)
-{
-	parked->failures++;
-	parked->sqlstate = sqlstate;
-	parked->retry_at = next_try(parked->failures,
-								!parked->whole							 ? HELD_MAX_MS
-								: sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? LOCK_MAX_MS
-																		 : RETRY_MAX_MS,
-								spent_ms);
-	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
-	if (parked->failures < SAY_FAILURES || parked->said)
-		return;
-	parked->said = true;
-	say(parked, sqlstate);
+	else if (parked->sqlstate == 0 && pp_parking_has_hung(target))
+		pp_parking_park(row, role, ERRCODE_QUERY_CANCELED, true);
+	else if (parked->sqlstate == 0)
+		has_followed = true;
+	parked->whole = true; /* it may be paused, and until then single rows were parked */
+	pp_parking_note_place(parked, row->pos, row->part);
 }
 
 /*
  * To try its items has taken statement_timeout so often: others are to have their turn
- * before the next try, which is of so many items at most.
+ * before the next try, which is of so many items at most.  In a transaction.
  */
 void
 pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width)
 {
-	PpParked *parked = find(target, role);
+	PpParked *parked = pp_parking_find(target, role);
 
+	pp_parking_note_hang(target);
 	if (parked == NULL)
 		return;
 	parked->width = width;
-	parked->retry_at = pp_steady_in((int64) SPENT_FACTOR * timeouts * pp_statement_timeout);
-}
-
-/* Some of its items have been settled; and not only by becoming dead letters. */
-void
-pp_parking_advance(PpParked *parked, bool landed)
-{
-	parked->failures = 0;
-	if (landed)
-		parked->misfit_since = 0;
-	parked->noted = false; /* it was with the first of them */
-	if (parked->width > 0)
-		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
-	parked->retry_at = pp_steady_now();
-}
-
-/* None of its items is left; not in a transaction. */
-void
-pp_parking_end(PpParked *parked)
-{
-	Oid target = parked->key.target;
-	HASH_SEQ_STATUS seq;
-	PpParked *other;
-
-	if (parked->said)
-		say(parked, 0);
-	(void) hash_search(keys, &parked->key, HASH_REMOVE, NULL);
-	if (hash_get_num_entries(keys) == 0)
-		pp_tally_clear_parked(&claim->lane->tally);
-	else if (!is_parked(target))
-		pp_tally_set_reason(&claim->lane->tally, target, 0);
-
-	/* what waits for its rows needn't wait any longer */
-	hash_seq_init(&seq, keys);
-	while ((other = hash_seq_search(&seq)) != NULL)
-	{
-		if (other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
-			other->retry_at = pp_steady_now();
-	}
-}
-
-/* The one that is due first, or NULL. */
-static PpParked *
-first(void)
-{
-	PpParked *next = NULL;
-	HASH_SEQ_STATUS seq;
-	PpParked *parked;
-
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
-	{
-		if (!is_paused(parked->key.target) && (next == NULL || parked->retry_at < next->retry_at))
-			next = parked;
-	}
-	return next;
-}
-
-/* One that is to be tried again now, or NULL. */
-PpParked *
-pp_parking_due(void)
-{
-	PpParked *next = first();
-
-	return next && next->retry_at <= pp_steady_now() ? next : NULL;
-}
-
-/* When is the next one to be tried again?  PP_NEVER: there is none. */
-PpSteady
-pp_parking_next(void)
-{
-	PpParked *next = first();
-
-	return next ? next->retry_at : PP_NEVER;
-}
-
-/* Somebody asks for them: the locks that they wait for may be gone, and that costs little. */
-void
-pp_parking_hurry(void)
-{
-	HASH_SEQ_STATUS seq;
-	PpParked *parked;
-
-	hash_seq_init(&seq, keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
-	{
-		if (parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
-			parked->retry_at = pp_steady_now();
-	}
+	parked->retry_at = pp_steady_in((int64) PP_SPENT_FACTOR * timeouts * pp_statement_timeout);
 }
 
 /* It takes none of its items, as it is now. */
 void
 pp_parking_begin_grace(Oid target, Oid role)
 {
-	PpParked *parked = enter(target, role);
+	PpParked *parked = pp_parking_enter(target, role);
 
 	if (parked->misfit_since == 0)
 		parked->misfit_since = pp_steady_now();
-}
-
-/*
- * Its first item is parked again, now with the time since when the target takes none: the
- * grace goes on, whoever ends.  Since when they are parked doesn't tell that, as they may
- * have been for another reason.
- */
-void
-pp_parking_note_grace(PpParked *parked, const PpRow *first)
-{
-	PpTable table = pp_parked_open(claim->extension);
-
-	pp_parked_append(&table, first->item, parked->key.role, first->pos, first->part,
-					 first->parked_at, pp_steady_to_day(parked->misfit_since));
-	pp_table_close(&table);
 }
 
 /* Has a target that takes none of its items had the time to be mended? */
 bool
 pp_parking_grace_is_over(Oid target, Oid role)
 {
-	PpParked *parked = find(target, role);
+	PpParked *parked = pp_parking_find(target, role);
 
 	return pp_misfit_timeout == 0 || (parked && parked->misfit_since != 0 &&
 									  pp_has_lasted(parked->misfit_since, pp_misfit_timeout));
 }
 
-/* Which targets are paused?  In the current transaction. */
+/* ---- the worker's batches ---- */
+
+/* What comes is decided anew, with the table. */
 void
-pp_parking_look_for_pauses(void)
+pp_parking_begin_batch(void)
 {
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	List *before = paused_targets;
+	TransactionId xid = ReadNextTransactionId();
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
-	paused_targets = pp_settings_paused(claim->extension);
-	MemoryContextSwitchTo(caller);
-
-	hash_seq_init(&seq, keys);
+	if (hash_get_num_entries(pp_parked_keys) > MAX_KEYS)
+	{
+		hash_destroy(pp_parked_keys);
+		make_keys();
+	}
+	hash_seq_init(&seq, pp_parked_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (is_paused(parked->key.target))
-			pp_tally_set_reason(&claim->lane->tally, parked->key.target, PAUSED);
-		else if (list_member_oid(before, parked->key.target))
-			parked->retry_at = pp_steady_now();
+		PpParkedKey key = parked->key;
+		uint64 lowest = parked->lowest;
+
+		*parked = (PpParked){.key = key, .lowest = lowest, .from = PG_UINT64_MAX};
 	}
-	list_free(before);
+	has_followed = false;
+	SpinLockAcquire(&claim->lane->mutex);
+	claim->lane->batch_xid = xid;
+	SpinLockRelease(&claim->lane->mutex);
+}
+
+/* A retrier that began meanwhile may have taken back reasons of what wasn't committed yet. */
+static void
+tell_reasons(void)
+{
+	PpTally *tally = &claim->lane->tally;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->sqlstate != 0 && pp_tally_get(tally, parked->key.target).parked > 0)
+			pp_tally_set_reason(tally, parked->key.target, parked->sqlstate);
+	}
+}
+
+/* What it has parked may be tried; `owes_earlier`: but something may come that belongs before. */
+void
+pp_parking_end_batch(bool owes_earlier)
+{
+	PpLane *lane = claim->lane;
+	PpSteady due = pp_steady_in(has_to_hurry ? 0 : FIRST_PAUSE_MS);
+	bool has_called = has_to_call;
+	bool nothing = !pp_tally_any_parked(&lane->tally);
+
+	if (has_parked)
+		tell_reasons();
+	SpinLockAcquire(&lane->mutex);
+	lane->batch_xid = InvalidTransactionId;
+	lane->owes_earlier = owes_earlier;
+	if (has_parked)
+	{
+		lane->parked_seq++;
+		lane->parked_from = Min(lane->parked_from, lowest_parked);
+	}
+	if (has_to_call)
+		lane->retry_at = Min(lane->retry_at, due);
+	if (has_met_lock)
+		lane->waits_for_lock = true;
+	else if (nothing && lane->retrier.pid == 0)
+		lane->waits_for_lock = false;
+	SpinLockRelease(&lane->mutex);
+	has_parked = has_to_call = has_to_hurry = has_met_lock = false;
+	lowest_parked = PG_UINT64_MAX;
+	if (has_called)
+		pp_retrier_wake(lane);
+}
+
+/*
+ * Has this batch followed items that come in just now?  A target that is busy would be parked
+ * for as long as it is: what comes next would find the items of this batch still there.  So
+ * the retrier gets a moment, if there is little left.
+ */
+bool
+pp_parking_has_to_let_land(void)
+{
+	PpLane *lane = claim->lane;
+	bool landing;
+
+	if (!has_followed || pp_tally_parked(&lane->tally) > 2 * (uint64) pp_batch_size)
+		return false;
+	SpinLockAcquire(&lane->mutex);
+	landing = lane->retrier.pid != 0 && lane->retrier.landing;
+	SpinLockRelease(&lane->mutex);
+	return landing;
 }

@@ -27,6 +27,7 @@
 #include "copied.h"
 #include "extension.h"
 #include "journal.h"
+#include "hold.h"
 #include "lane.h"
 #include "parked.h"
 #include "pause.h"

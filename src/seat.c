@@ -85,6 +85,15 @@ detach(int code, Datum arg)
 	if (code == 0 && pp_seat.failures == 0)
 		pp_seat.lane->starts = 0;
 	pp_seat.lane->idle_since = pp_steady_now();
+	if (TransactionIdIsValid(pp_seat.lane->batch_xid))
+	{
+		/* in the middle of a batch: what it has parked is there, the rest comes again */
+		pp_seat.lane->batch_xid = InvalidTransactionId;
+		pp_seat.lane->owes_earlier = true;
+		pp_seat.lane->parked_seq++;
+		pp_seat.lane->parked_from = 0;
+		pp_seat.lane->retry_at = pp_steady_now();
+	}
 	SpinLockRelease(&pp_seat.lane->mutex);
 
 	if (!pp_seat_is_lost())
@@ -172,11 +181,32 @@ pp_seat_may_be_paused(void)
 	return *(volatile bool *) &pp_seat.lane->pause_changed;
 }
 
+/* Connect this process, which is attached to its lane; what both kinds of them need. */
+void
+pp_seat_enter(Oid database, const char *application)
+{
+	pp_role_settings_note_server();
+	pp_connect(database);
+	pp_identity_init();
+	pp_clock_init(pp_seat.lane);
+	pp_seat.batch_context =
+		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
+
+	StartTransactionCommand();
+	pp_seat.database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
+	CommitTransactionCommand();
+
+	SetConfigOption("application_name", application, PGC_USERSET, PGC_S_OVERRIDE);
+	pgstat_report_appname(application);
+
+	pp_seat_find_extension();
+	pp_parking_init(&pp_seat.claim);
+	MemoryContextSwitchTo(pp_seat.batch_context);
+}
+
 void
 pp_seat_take(int lane_number, Oid database)
 {
-	char application[NAMEDATALEN];
-
 	pp_seat.lane = pp_lane(lane_number);
 	pp_am_worker = true;
 	pp_seat.since = pp_steady_now();
@@ -186,24 +216,8 @@ pp_seat_take(int lane_number, Oid database)
 	BackgroundWorkerUnblockSignals();
 	attach(database);
 
-	pp_role_settings_note_server();
-	pp_connect(database);
-	pp_identity_init();
-	pp_clock_init(pp_seat.lane);
 	wait_event = pp_wait_event("PersistPipelineWorker");
-	pp_seat.batch_context =
-		AllocSetContextCreate(TopMemoryContext, "persist_pipeline batch", ALLOCSET_DEFAULT_SIZES);
-
-	StartTransactionCommand();
-	pp_seat.database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
-	CommitTransactionCommand();
-
-	snprintf(application, sizeof(application), "persist_pipeline worker");
-	SetConfigOption("application_name", application, PGC_USERSET, PGC_S_OVERRIDE);
-	pgstat_report_appname(application);
-
-	pp_seat_find_extension();
-	pp_parking_init(&pp_seat.claim);
+	pp_seat_enter(database, "persist_pipeline worker");
 	pp_upkeep_init(&pp_seat.claim);
 	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_seat_look_for_pause();
@@ -217,6 +231,15 @@ pp_seat_take(int lane_number, Oid database)
 	pp_ring_attend(&pp_seat.lane->ring, true);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
 									 pp_seat.database_name)));
+}
+
+void
+pp_seat_reload_settings(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
 }
 
 /* Between transactions there is nothing that a cancellation could mean. */

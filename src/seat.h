@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * seat.h
- *	  A worker's seat: the lane that it empties, and the database that it is connected to.
+ *	  A worker's seat: the lane that it empties, and the database that it is connected to.  Its
+ *	  retrier has such a one, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +26,8 @@ typedef struct PpSeat
 
 extern PpSeat pp_seat;
 
+extern void pp_seat_enter(Oid database, const char *application);
+extern void pp_seat_reload_settings(void);
 extern void pp_seat_take(int lane_number, Oid database);
 extern bool pp_seat_is_lost(void);
 extern void pp_seat_top_up_ids(void);

@@ -124,14 +124,17 @@ at_commit(void)
 		pp_results_tell(committing.results, &lane->tally);
 	else
 		pp_ring_move(&lane->ring, opened, pp_steady_now());
-	give_shares();
-	for (int i = 0; i < committing.n; i++)
+	if (!committing.works[0].parked) /* the ring is the worker's */
 	{
-		if (committing.works[i].at != PP_NOT_IN_RING && !stays_in_ring(&committing.works[i]))
-			in_ring += settle_entry(&committing.works[i]);
+		give_shares();
+		for (int i = 0; i < committing.n; i++)
+		{
+			if (committing.works[i].at != PP_NOT_IN_RING && !stays_in_ring(&committing.works[i]))
+				in_ring += settle_entry(&committing.works[i]);
+		}
+		pp_ring_free(&lane->ring, in_ring);
+		pp_ring_settle_pass_items(&lane->ring, not_in_ring);
 	}
-	pp_ring_free(&lane->ring, in_ring);
-	pp_ring_settle_pass_items(&lane->ring, not_in_ring);
 
 	committing.works = NULL;
 	done = true;

@@ -19,6 +19,7 @@
 
 PpShared *pp_shared = NULL;
 bool pp_am_worker = false;
+bool pp_am_retrier = false;
 
 static char *first_lane;
 
@@ -84,10 +85,13 @@ init_lane(PpLane *lane)
 	SpinLockInit(&lane->mutex);
 	ConditionVariableInit(&lane->settled);
 	pp_sleeper_init(&lane->worker);
+	pp_sleeper_init(&lane->retrier.sleeper);
 	pp_quota_init(&lane->quota);
 	pp_quota_init(&lane->letters);
 	pp_tally_init(&lane->tally);
 	lane->retry_at = PP_NEVER;
+	lane->parked_from = PG_UINT64_MAX;
+	lane->owes_earlier = true;
 	/* its worker keeps room for the largest item that a trigger may enqueue */
 	pp_ring_init(&lane->ring, ring_bytes(), pp_entry_bytes(pp_item_limit(ring_bytes())));
 }
@@ -132,6 +136,18 @@ pp_lane(int number)
 	return (PpLane *) (first_lane + number * lane_stride());
 }
 
+/* The database's lane, or NULL.  Under PpShared.lock. */
+PpLane *
+pp_lane_of(Oid database)
+{
+	for (int i = 0; i < pp_max_databases; i++)
+	{
+		if (pp_lane(i)->database == database)
+			return pp_lane(i);
+	}
+	return NULL;
+}
+
 /* Wake the worker of a lane, or else the launcher, which starts one. */
 void
 pp_lane_wake(PpLane *lane)
@@ -145,6 +161,36 @@ pp_lane_set_state(PpLane *lane, PpWorkerState state)
 {
 	SpinLockAcquire(&lane->mutex);
 	lane->worker_state = state;
+	SpinLockRelease(&lane->mutex);
+}
+
+/* Wake the retrier of a lane, or else the launcher, which starts one if it is time. */
+void
+pp_retrier_wake(PpLane *lane)
+{
+	if (!pp_wake(&lane->retrier.sleeper))
+		pp_launcher_wake();
+}
+
+/* Have somebody look at what is parked, now. */
+void
+pp_retrier_call(PpLane *lane)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->retry_at = pp_steady_now();
+	SpinLockRelease(&lane->mutex);
+	pp_retrier_wake(lane);
+}
+
+/* What the retrier does from now on. */
+void
+pp_retrier_set_state(PpLane *lane, PpRetrierState state, Oid target)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.state = state;
+	lane->retrier.since = pp_steady_now();
+	lane->retrier.target = target;
+	lane->retrier.overdue = false;
 	SpinLockRelease(&lane->mutex);
 }
 

@@ -10,7 +10,7 @@
  *	2 a spinlock		of one of six kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
- *		PpShared.mutex	settled_lsn, leases
+ *		PpShared.mutex	settled_lsn, leases, hangers
  *		PpLane.mutex	the fields of a lane that are listed under it
  *		PpRing.mutex	the ring (ring.h)
  *		PpQuota.mutex	what roles hold of ring and journal, and of dead letters (quota.h)
@@ -24,19 +24,26 @@
  *	PpShared.leases				anyone who leases ids (lease.h)
  *	PpShared.known				whoever claims a lane or gives it back, and probes
  *	PpShared.warned				who connects to a database (connect.h)
- *	PpShared.holds				whoever holds a database (lane.h)
+ *	PpShared.holds				whoever holds a database (hold.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
  *	PpLane.leave				whoever holds its database; anyone may read it
  *								without a lock, a signal handler too
- *	PpLane.worker_*, batches,
- *	  written, failed, retired,
+ *	PpLane.worker_*, retired,
  *	  idle_since, stopped,
- *	  stuck_*, rate, retry_at,
- *	  retries, retries_done,
- *	  expired_at				the worker of the lane; worker_pid is 0 exactly while no
+ *	  stuck_*, rate, expired_at,
+ *	  batch_xid, owes_earlier,
+ *	  parked_seq				the worker of the lane; worker_pid is 0 exactly while no
  *								worker is attached
+ *	PpLane.batches, written,
+ *	  failed					the worker and the retrier
+ *	PpLane.retrier				its process, but for pause_changed, wanted (true: anyone), and what is
+ *								the launcher's; pid is 0 exactly while none is attached
+ *	PpLane.retries,
+ *	  retries_done				the retrier
+ *	PpLane.retry_at, parked_from,
+ *	  waits_for_lock			the worker makes it sooner, lower, true; the retrier sets it
  *	PpLane.worker				anyone who wakes it
- *	PpLane.paused				the worker; false: anyone who has reason to doubt it
+ *	PpLane.paused				the worker, the retrier; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
  *								works sets `starts` to 0
@@ -97,7 +104,7 @@ typedef struct PpRetired
 
 #define PP_JOURNALS 3
 
-/* When to try parked items again, as a worker that has left in good order knew */
+/* When to try parked items again, as a retrier that has left in good order knew */
 typedef struct PpRetry
 {
 	Oid target;
@@ -105,9 +112,39 @@ typedef struct PpRetry
 	int failures;
 	int sqlstate;
 	PpSteady retry_at;
+	PpSteady believed_since;
 } PpRetry;
 
 #define PP_RETRIES 64
+
+typedef enum PpRetrierState
+{
+	PP_RETRIER_NONE,	/* no retrier attached */
+	PP_RETRIER_WAITING, /* until the next try is due */
+	PP_RETRIER_WRITING, /* it tries something */
+	PP_RETRIER_STUCK	/* that has outlived its clock, and can't be ended */
+} PpRetrierState;
+
+/* The process that tries what is parked (retrier.h) */
+typedef struct PpRetrier
+{
+	pid_t pid;
+	Oid database; /* that it is connected to */
+	PpRetrierState state;
+	PpSteady since;		/* it is in that state */
+	Oid target;			/* at work; InvalidOid: none */
+	bool wanted;		/* its lane is, by another database: by anyone, until it has left */
+	bool landing;		/* what follows parked items keeps a target parked that isn't any more */
+	bool pause_changed; /* as of the worker */
+	bool overdue;		/* by a signal handler: its code can't be ended; until it is seen to be at something else */
+
+	/* the launcher's */
+	bool refused; /* the server had no slot for it */
+	int starts;	  /* in a row that came to nothing; 0: also the retrier, when it works */
+	PpSteady last_start;
+
+	PpSleeper sleeper;
+} PpRetrier;
 
 typedef struct PpLane
 {
@@ -139,10 +176,18 @@ typedef struct PpLane
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
-	PpSteady retry_at; /* parked items are to be tried again; PP_NEVER: there are none */
+	/* between the worker, which parks, and the retrier (parking.h) */
+	TransactionId batch_xid; /* what parks has at least this one, in the batch at work; or none */
+	bool owes_earlier;		 /* what belongs before parked items may still come */
+	uint64 parked_seq;		 /* batches that have parked something */
+	uint64 parked_from;		 /* nothing below has been since the retrier looked */
+	bool waits_for_lock;	 /* something that is parked */
+
+	PpRetrier retrier;
+	PpSteady retry_at; /* parked items are to be tried; PP_NEVER: when somebody says so */
 	uint64 retries_asked; /* by persist_flush: those that wait for a lock, too ... */
 	uint64 retries_done;  /* ... and what was due then has been tried */
-	int nretries;		  /* so many are known: the next worker's */
+	int nretries;		  /* so many are known: the next retrier's */
 	PpRetry retries[PP_RETRIES];
 	PpSteady expired_at; /* when the worker has looked for those that are too old */
 
@@ -190,6 +235,19 @@ typedef struct PpLease
 
 #define PP_LEASES 128
 
+/*
+ * A target that goes to another server, and has been seen to hang: its items are parked
+ * without a try, until the retrier has written some often enough.
+ */
+typedef struct PpHanger
+{
+	Oid database; /* InvalidOid: unused */
+	Oid target;
+	int written; /* so often in a row, by now */
+} PpHanger;
+
+#define PP_HANGERS 64 /* with more of them the first one is tried again */
+
 /* A database with the extension, as the lanes that it had have left it (lane.h) */
 typedef struct PpKnown
 {
@@ -213,6 +271,8 @@ typedef struct PpShared
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 leases_used;
 	PpLease leases[PP_LEASES];
+	uint32 nhangers; /* that there have been; 0 may be read without the mutex */
+	PpHanger hangers[PP_HANGERS];
 
 	PpSleeper launcher;
 
@@ -233,15 +293,20 @@ typedef struct PpShared
 } PpShared;
 
 extern PpShared *pp_shared; /* NULL: the library was not preloaded */
-extern bool pp_am_worker;	/* this process is the worker of a lane */
+extern bool pp_am_worker;	/* this process is the worker of a lane, or its retrier ... */
+extern bool pp_am_retrier;	/* ... that one */
 
 extern void pp_shmem_init(void);
 extern int pp_max_holds(void);
 
 extern uint64 pp_item_limit(uint64 ring_size);
 extern PpLane *pp_lane(int number);
+extern PpLane *pp_lane_of(Oid database);
 extern void pp_lane_wake(PpLane *lane);
 extern void pp_lane_set_state(PpLane *lane, PpWorkerState state);
+extern void pp_retrier_wake(PpLane *lane);
+extern void pp_retrier_call(PpLane *lane);
+extern void pp_retrier_set_state(PpLane *lane, PpRetrierState state, Oid target);
 
 extern PpLease *pp_lease_find(Oid database, Oid extension);
 extern void pp_launcher_wake(void);

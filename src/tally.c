@@ -26,6 +26,7 @@ pp_tally_init(PpTally *tally)
 	SpinLockInit(&tally->mutex);
 	tally->counted = false;
 	tally->added = 0;
+	tally->parks = 0;
 	forget_all(tally);
 }
 
@@ -158,6 +159,7 @@ pp_tally_park(PpTally *tally, Oid target, int64 items, int64 bytes)
 	SpinLockAcquire(&tally->mutex);
 	entry = find_entry(bucket, target, items > 0 || bytes > 0);
 	before = *entry;
+	tally->parks += items > 0;
 	entry->parked = sum(entry->parked, items);
 	entry->parked_bytes = sum(entry->parked_bytes, bytes);
 	if (entry == &bucket->others && entry->parked == 0 && before.parked > 0)
@@ -184,9 +186,12 @@ pp_tally_set_reason(PpTally *tally, Oid target, int sqlstate)
 	SpinLockRelease(&tally->mutex);
 }
 
-/* No reason stays where nothing is parked, or anywhere, with all that is counted as parked. */
+/*
+ * No reason stays where nothing is parked, or anywhere, with all that is counted as parked:
+ * unless something has been since.
+ */
 static void
-clear_reasons(PpTally *tally, bool parked_too)
+clear_reasons(PpTally *tally, bool parked_too, uint64 parks)
 {
 	for (int i = 0; i < PP_TALLY_BUCKETS; i++)
 	{
@@ -198,6 +203,8 @@ clear_reasons(PpTally *tally, bool parked_too)
 			PpTallyEntry *entry = j < PP_TALLY_WAYS ? &bucket->ways[j] : &bucket->others;
 			PpTallyEntry before = *entry;
 
+			if (parked_too && tally->parks != parks)
+				break;
 			if (parked_too)
 			{
 				entry->parked = 0;
@@ -212,23 +219,36 @@ clear_reasons(PpTally *tally, bool parked_too)
 }
 
 /*
- * For a worker that begins or ends: who has settled the last item that was parked may not
+ * For a process that begins or ends: who has settled the last item that was parked may not
  * come to take back the reason.  Where nothing is parked there is none.
  */
 void
 pp_tally_forget_reasons(PpTally *tally)
 {
-	clear_reasons(tally, false);
+	clear_reasons(tally, false, 0);
+}
+
+/* How often something has been parked: to see later whether something has been since. */
+uint64
+pp_tally_parks(PpTally *tally)
+{
+	uint64 parks;
+
+	SpinLockAcquire(&tally->mutex);
+	parks = tally->parks;
+	SpinLockRelease(&tally->mutex);
+
+	return parks;
 }
 
 /*
- * Nothing is parked, as the worker has seen, which alone parks items: what is counted is of
- * rows that somebody else has deleted or damaged.
+ * Nothing is parked, as the caller has seen after something was so often: what is counted is
+ * of rows that somebody else has deleted or damaged.  What has been parked since isn't.
  */
 void
-pp_tally_clear_parked(PpTally *tally)
+pp_tally_clear_parked(PpTally *tally, uint64 parks)
 {
-	clear_reasons(tally, true);
+	clear_reasons(tally, true, parks);
 }
 
 /* What waits for this one, or for all `others` that it may be among. */

@@ -50,6 +50,7 @@ typedef struct PpTally
 	slock_t mutex;
 	bool counted;		   /* what was there before us is in it */
 	uint64 added;		   /* how often something was */
+	uint64 parks;		   /* the same, to the parked table */
 	uint64 parked_targets; /* entries with a reason or parked items; read without the mutex, too */
 	uint64 parked;		   /* items, of all entries */
 	PpTallyBucket buckets[PP_TALLY_BUCKETS];
@@ -68,7 +69,8 @@ extern uint64 pp_tally_parked(PpTally *tally);
 extern int pp_tally_read(PpTally *tally, int bucket, PpTallyEntry *entries);
 extern uint64 pp_tally_added(PpTally *tally);
 extern void pp_tally_clear_pending(PpTally *tally, uint64 added);
-extern void pp_tally_clear_parked(PpTally *tally);
+extern uint64 pp_tally_parks(PpTally *tally);
+extern void pp_tally_clear_parked(PpTally *tally, uint64 parks);
 extern bool pp_tally_is_counted(PpTally *tally);
 extern bool pp_tally_begin_count(PpTally *tally);
 

@@ -22,7 +22,6 @@
 #include "lease.h"
 #include "letterbox.h"
 #include "letters.h"
-#include "parking.h"
 #include "savepoint.h"
 #include "upkeep.h"
 #include "clock.h"
@@ -36,8 +35,8 @@ static int since_account = 0;	   /* ... and since it was */
 static bool journal_waits = false; /* to be emptied */
 
 /*
- * Called once, by the worker that has attached to its lane: what is parked, and how
- * many dead letters there are, was known to the last one.
+ * Called once, by the worker that has attached to its lane: how many dead letters there are
+ * was known to the last one.
  */
 void
 pp_upkeep_init(const PpClaim *worker_claim)
@@ -51,7 +50,6 @@ pp_upkeep_init(const PpClaim *worker_claim)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pp_parking_load();
 	if (pp_letters_try_lock(claim->extension)) /* else who needs to know it will count them */
 		pp_letterbox_count(claim, &letters);
 	CommitTransactionCommand();

@@ -43,6 +43,7 @@
 #include "compat.h"
 #include "enqueue.h"
 #include "extension.h"
+#include "hold.h"
 #include "lane.h"
 #include "pause.h"
 #include "settings.h"

@@ -24,12 +24,13 @@
 #include "parked.h"
 #include "table.h"
 
-#define QUEUE_COLUMNS 17
+#define QUEUE_COLUMNS 21
 #define FIRST_LANE_COLUMN 1
 #define STATE_COLUMN 2
 #define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
 #define BATCHES_COLUMN 11
-#define COPIED_COLUMN 16
+#define RETRIER_COLUMN 16 /* its pid; state, target, since follow */
+#define COPIED_COLUMN 20
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
@@ -51,6 +52,23 @@ state_name(PpWorkerState state)
 			return "retrying";
 		case PP_WORKER_STOPPING:
 			return "stopping";
+	}
+	return "unknown"; /* not reached */
+}
+
+static const char *
+retrier_state_name(PpRetrierState state)
+{
+	switch (state)
+	{
+		case PP_RETRIER_NONE:
+			return "not running";
+		case PP_RETRIER_WAITING:
+			return "waiting";
+		case PP_RETRIER_WRITING:
+			return "writing";
+		case PP_RETRIER_STUCK:
+			return "stuck";
 	}
 	return "unknown"; /* not reached */
 }
@@ -81,6 +99,7 @@ fill_lane(const PpKnown *known, PpLane *lane, Datum *values, bool *nulls)
 	uint64 pending = pp_ring_pending(&view);
 	uint64 parked = pp_tally_parked(&lane->tally);
 	double rate;
+	PpRetrier retrier;
 	int i = FIRST_LANE_COLUMN;
 
 	SpinLockAcquire(&lane->mutex);
@@ -91,6 +110,7 @@ fill_lane(const PpKnown *known, PpLane *lane, Datum *values, bool *nulls)
 	failed = lane->failed;
 	written = lane->written;
 	rate = lane->rate;
+	retrier = lane->retrier;
 	SpinLockRelease(&lane->mutex);
 
 	nulls[i] = pid == 0;
@@ -111,6 +131,14 @@ fill_lane(const PpKnown *known, PpLane *lane, Datum *values, bool *nulls)
 	values[i++] = Float8GetDatum(rate);
 	nulls[i] = rate <= 0 || pid == 0;
 	values[i++] = IntervalPGetDatum(seconds(rate > 0 ? pending / rate : 0));
+	Assert(i == RETRIER_COLUMN);
+	nulls[i] = retrier.pid == 0;
+	values[i++] = Int32GetDatum(retrier.pid);
+	values[i++] = CStringGetTextDatum(retrier_state_name(retrier.state));
+	nulls[i] = !OidIsValid(retrier.target);
+	values[i++] = ObjectIdGetDatum(retrier.target);
+	nulls[i] = retrier.pid == 0;
+	values[i++] = TimestampTzGetDatum(retrier.pid != 0 ? pp_steady_to_day(retrier.since) : 0);
 	Assert(i == COPIED_COLUMN);
 }
 
@@ -129,6 +157,8 @@ fill_known(const PpKnown *known, Datum *values, bool *nulls)
 	values[PENDING_COLUMN + 2] = Int64GetDatum(known->written);
 	values[PENDING_COLUMN + 3] = Int64GetDatum(known->failed);
 	values[BATCHES_COLUMN] = Int64GetDatum(known->batches);
+	nulls[RETRIER_COLUMN + 1] = false;
+	values[RETRIER_COLUMN + 1] = CStringGetTextDatum(retrier_state_name(PP_RETRIER_NONE));
 }
 
 /* lane: NULL, if it has none; copied: only known of our own database. */

@@ -30,6 +30,7 @@
 
 #include "batch.h"
 #include "clock.h"
+#include "compat.h"
 #include "config.h"
 #include "apply.h"
 #include "history.h"
@@ -45,14 +46,14 @@
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
-#define RETRIES_A_TURN (2 * PP_BATCHES_TOGETHER) /* of parked items, until a batch is next ... */
-#define RETRYING_MS 200							 /* ... which comes after that time, anyway */
-#define TURN_MS 1000							 /* of a worker for which others wait */
+#define TURN_MS 1000		 /* of a worker for which others wait */
+#define LANDING_MS 50		 /* for what is parked to come in, before more follows it */
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
 #define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
 
 static PpLane *lane;	   /* that of our seat */
 static bool worked = true; /* since we were idle */
+static bool idled = false; /* long enough to leave, but the lane is still needed */
 
 /* What others have left comes first.  Not before we are sure that we write anything. */
 static void
@@ -67,18 +68,6 @@ recover(void)
 	recovered = true;
 }
 
-/* When are parked items to be tried again?  The launcher has to know, too. */
-static PpSteady
-tell_next_retry(void)
-{
-	PpSteady next = pp_parking_next();
-
-	SpinLockAcquire(&lane->mutex);
-	lane->retry_at = next;
-	SpinLockRelease(&lane->mutex);
-	return next;
-}
-
 static bool
 others_wait(void)
 {
@@ -91,7 +80,7 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane) ||
+	if (idled || pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane) ||
 		pp_apply_is_spent())
 		return true;
 	if (!others_wait())
@@ -100,23 +89,25 @@ has_to_leave(void)
 	return !pp_intake_is_pending(&view) || pp_has_lasted(pp_seat.since, TURN_MS);
 }
 
-static void
-reload_settings(void)
+/* Is something parked that is to be tried, or being tried? */
+static bool
+is_retried(void)
 {
-	if (!ConfigReloadPending)
-		return;
-	ConfigReloadPending = false;
-	ProcessConfigFile(PGC_SIGHUP);
+	bool retried;
+
+	SpinLockAcquire(&lane->mutex);
+	retried = lane->retrier.pid != 0 || lane->retry_at != PP_NEVER;
+	SpinLockRelease(&lane->mutex);
+	return retried;
 }
 
 /*
  * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
- * has called for long enough, or nobody can, give the lane back.
+ * has called for long enough, or nobody can, give the lane back; or leave it to the retrier.
  */
 static void
 sleep_idle(PpRingView view)
 {
-	PpSteady retry_at = tell_next_retry();
 	bool journal_waits;
 
 	MemoryContextReset(pp_seat.batch_context); /* the last one may have been large */
@@ -144,15 +135,17 @@ sleep_idle(PpRingView view)
 			(void) pp_seat_nap(PP_WORKER_IDLE,
 							   NOBODY_MS); /* somebody is in the middle of a commit */
 	}
-	else if (journal_waits && retry_at > pp_steady_in(ROTATE_WAIT_MS))
+	else if (journal_waits)
 	{
 		if (!pp_seat_nap(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
-	else if (retry_at != PP_NEVER)
-		(void) pp_seat_nap(PP_WORKER_RETRYING, pp_ms_until(retry_at));
 	else if (!pp_seat_nap(PP_WORKER_IDLE, pp_worker_idle_timeout > 0 ? pp_worker_idle_timeout : -1))
-		pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
+	{
+		idled = is_retried();
+		if (!idled)
+			pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
+	}
 }
 
 /*
@@ -268,6 +261,19 @@ take_works(PpWork **works, int *nworks)
 	return intake;
 }
 
+/* Give the retrier a moment, so that it gets the better of a target that is busy. */
+static void
+let_land(void)
+{
+	PpSteady until = pp_steady_in(LANDING_MS);
+	long ms;
+
+	ConditionVariablePrepareToSleep(&lane->settled);
+	while (pp_parking_has_to_let_land() && !has_to_leave() && (ms = pp_ms_until(until)) > 0)
+		(void) ConditionVariableTimedSleep(&lane->settled, ms, pp_wait_event("PersistPipelineWorker"));
+	ConditionVariableCancelSleep();
+}
+
 /*
  * Settle the next works, up to batch_size items.  False: there was none to take,
  * since a producer is still copying the first one.
@@ -291,6 +297,7 @@ write_batch(PpRingView view)
 	switch (take_works(&works, &nworks))
 	{
 		case PP_INTAKE_NOTHING:
+			pp_parking_end_batch(pp_intake_owes_earlier());
 			ConditionVariableBroadcast(&lane->settled); /* a pass has ended */
 			return true;
 		case PP_INTAKE_BUSY:
@@ -301,6 +308,7 @@ write_batch(PpRingView view)
 
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
+	pp_parking_begin_batch();
 	pp_clock_start();
 	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
@@ -308,6 +316,9 @@ write_batch(PpRingView view)
 	pgstat_report_stat(false);
 
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);
+	pp_parking_end_batch(pp_intake_owes_earlier());
+	if (!ShutdownRequestPending)
+		let_land();
 	if (outcome == PP_TRANSIENT)
 	{
 		if (!pp_apply_is_spent())
@@ -356,69 +367,6 @@ is_due(PpRingView view, long *ms)
 	return *ms <= 0;
 }
 
-/* How often persist_flush has asked for those that are parked; each time they are due. */
-static uint64
-hurry_for_flush(void)
-{
-	static uint64 hurried = 0;
-	uint64 asked;
-
-	SpinLockAcquire(&lane->mutex);
-	asked = lane->retries_asked;
-	SpinLockRelease(&lane->mutex);
-	if (asked != hurried && !pp_seat_may_be_paused())
-	{
-		pp_parking_hurry();
-		hurried = asked;
-	}
-	return hurried;
-}
-
-/* Nothing is due any more. */
-static void
-answer_flush(uint64 asked)
-{
-	if (pp_parking_due() != NULL || lane->retries_done == asked)
-		return;
-	SpinLockAcquire(&lane->mutex);
-	lane->retries_done = asked;
-	SpinLockRelease(&lane->mutex);
-	ConditionVariableBroadcast(&lane->settled);
-}
-
-/*
- * If parked items are due, try some of them again.  While some of a target are parked its
- * later ones follow: so more have to come out in a turn than can come in, or a target that
- * is busy would never be itself again.  But others are not to wait for long.
- */
-static void
-retry_parked(void)
-{
-	PpSteady began = pp_steady_now();
-	uint64 asked = hurry_for_flush();
-	PpParked *parked;
-
-	for (int i = 0; i < RETRIES_A_TURN && (parked = pp_parking_due()) != NULL; i++)
-	{
-		worked = true;
-		MemoryContextReset(pp_seat.batch_context);
-		MemoryContextSwitchTo(pp_seat.batch_context);
-		pp_lane_set_state(lane, PP_WORKER_WRITING);
-		pgstat_report_activity(STATE_RUNNING, "writing parked items");
-		pp_clock_start();
-		pp_apply_parked(parked);
-		pp_clock_stop();
-		pp_seat_check_interrupts();
-		pgstat_report_stat(false);
-		pp_upkeep_batch();
-		MemoryContextSwitchTo(pp_seat.batch_context);
-		if (ShutdownRequestPending || has_to_leave() || pp_seat_may_be_paused() ||
-			pp_has_lasted(began, RETRYING_MS))
-			break;
-	}
-	answer_flush(asked);
-}
-
 /* One turn of the loop: write what is due, or sleep until something may be. */
 static void
 take_turn(void)
@@ -426,14 +374,13 @@ take_turn(void)
 	PpRingView view = pp_ring_view(&lane->ring);
 	long ms;
 
-	retry_parked();
 	if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!is_due(view, &ms))
 	{
 		if (pp_ring_arm(&lane->ring, &view, view.settled + pp_batch_size,
 						view.head + lane->ring.size / 2))
-			pp_seat_nap(PP_WORKER_GATHERING, Min(ms, pp_ms_until(pp_parking_next())));
+			pp_seat_nap(PP_WORKER_GATHERING, ms);
 	}
 	else if (!write_batch(view))
 	{
@@ -579,7 +526,7 @@ pp_worker_main(Datum lane_number)
 	while (!ShutdownRequestPending && !has_to_leave())
 	{
 		pp_seat_check_interrupts();
-		reload_settings();
+		pp_seat_reload_settings();
 		if (pp_seat_may_be_paused())
 		{
 			pp_seat_look_for_pause();
@@ -591,11 +538,6 @@ pp_worker_main(Datum lane_number)
 	}
 
 	pp_letterbox_say();
-	if (!pp_seat_is_lost())
-	{
-		(void) tell_next_retry();
-		pp_parking_save();
-	}
 	if (ShutdownRequestPending && !pp_seat_is_lost())
 		stop();
 	else if (!pp_seat_is_lost() && !pp_clock_is_held(lane) && OidIsValid(pp_seat.claim.extension))

@@ -80,7 +80,7 @@ BEGIN
 END $$;
 SELECT pg_advisory_lock(1886413932);
 SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_series(32, 34) AS i;
-CALL wait_for($$ worker_state = 'retrying' $$);
+CALL wait_for($$ retrier_state = 'waiting' $$);
 SELECT persist_flush('5 min');
 SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT pg_advisory_unlock(1886413932);

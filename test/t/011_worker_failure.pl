@@ -34,14 +34,14 @@ my $from;
 
 # ---- a lock on the target: its items are parked
 
-my $retrying = qr/persist_pipeline worker 55P03 LOG:  .* will try again: SQLSTATE 55P03/;
-my $parked = qr/persist_pipeline worker 55P03 LOG:  items for relation "t" are parked: SQLSTATE 55P03/;
+my $retrying = qr/persist_pipeline (?:worker|retrier) 55P03 LOG:  .* will try again: SQLSTATE 55P03/;
+my $parked = qr/persist_pipeline (?:worker|retrier) 55P03 LOG:  items for relation "t" are parked: SQLSTATE 55P03/;
 $node->safe_psql('postgres', "CREATE TABLE other (n int)");
 $from = log_position($node);
 $locker->begin_work;
 $locker->do("LOCK TABLE t IN SHARE MODE");
 $node->safe_psql('postgres', sprintf($enqueue, $_)) foreach 1 .. 3;
-ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
+ok(wait_for_queue($node, "retrier_pid > 0 AND items_pending = 3 AND items_parked = 3"),
 	'a lock on a target: its items are parked');
 is_quick(seconds_of(sub { is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 'f', 'persist_flush says so') }),
 	20, 'and does not wait for them');
@@ -55,7 +55,7 @@ $node->wait_for_log($parked, $from);
 is(scalar(log_since($node, $from, $parked)), 1, 'one line for all the attempts');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $pid = wait_for_new_worker($node, $pid);
-ok(wait_for_queue($node, "worker_state = 'retrying' AND items_pending = 3 AND items_parked = 3"),
+ok(wait_for_queue($node, "retrier_pid > 0 AND items_pending = 3 AND items_parked = 3"),
 	'told to stop, it leaves them to the next worker');
 is($node->safe_psql('postgres', "SELECT bool_or(forced) FROM persist_shutdowns"), 'f', 'without being forced');
 $locker->commit;
@@ -186,7 +186,7 @@ $node->restart;    # by force, if it hangs
 
 # A database whose files say that it is none: sessions that are in it stay there.
 my $minute = $ENV{PP_MINUTE};    # watch all of the first minute
-my $dying = qr/persist_pipeline worker \w+ FATAL:  .*is not a valid data directory/;
+my $dying = qr/persist_pipeline (?:worker|retrier) \w+ FATAL:  .*is not a valid data directory/;
 $node->safe_psql('postgres', "CREATE DATABASE shut");
 $node->safe_psql('shut', "CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int)");
 my $inside = connect_to($node, 'shut');
@@ -300,7 +300,7 @@ is_deeply(
 			qr/client backend 57014 ERROR/,
 			qr/(parallel|client).*57P01 FATAL:  terminating/,
 			qr/(WARNING|FATAL).*dodging/,
-			qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,
+			qr/persist_pipeline (?:worker|retrier) 57P01 FATAL:  terminating background worker/,
 			qr/57014 WARNING/)    # tested above
 	],
 	[],

@@ -185,7 +185,7 @@ foreach my $number (1 .. $drops)
 	elsif ($kind eq 'backing off')
 	{
 		load($name, 'slow', 5);
-		wait_for_sql($control, "SELECT count(*) = 1 FROM persist_queue WHERE datname = ? AND worker_state = 'retrying'", $name);
+		wait_for_sql($control, "SELECT count(*) = 1 FROM persist_queue WHERE datname = ? AND retrier_state = 'waiting'", $name);
 	}
 	else
 	{
@@ -514,11 +514,11 @@ is_deeply(
 		complaints($node, $everything_from,
 			qr/client backend (0A000|42501|42P04|42704|42809|25001|55006|57014) ERROR/,
 			qr/client backend 57P01 FATAL:  terminating connection/,
-			qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/)    # stubborn code
+			qr/persist_pipeline (?:worker|retrier) 57P01 FATAL:  terminating background worker/)    # stubborn code
 	],
 	[],
 	'the log holds no WARNING or ERROR that was not provoked');
-cmp_ok(scalar(log_since($node, $everything_from, qr/persist_pipeline worker 57P01 FATAL/)), '<=',
+cmp_ok(scalar(log_since($node, $everything_from, qr/persist_pipeline (?:worker|retrier) 57P01 FATAL/)), '<=',
 	@{ $seconds{'in stubborn code'} } + 2,
 	'a worker ends by force only where its code is stubborn');
 

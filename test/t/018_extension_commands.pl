@@ -624,7 +624,7 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', "$command by a trigger: flushed");
 	is(rows('t'), '{1}', "$command by a trigger: other items arrive");
 	is(rows('sawing'), '{101,102}', "$command by a trigger: so do the others for that table");
-	is(scalar(log_since($node, $from, qr/persist_pipeline worker \w+ WARNING:  item \d+ for relation "public.sawing"/)),
+	is(scalar(log_since($node, $from, qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  item \d+ for relation "public.sawing"/)),
 		1, "$command by a trigger: an error to it");
 	anew();
 	$client->do("DROP TABLE sawing");
@@ -786,9 +786,9 @@ is_deeply(
 			qr/client backend \w+ ERROR/,
 			qr/client backend 57P01 FATAL:  terminating connection/,
 			qr/FATAL:  persist_pipeline worker for database "postgres" cannot work/,
-			qr/persist_pipeline worker 55P03 ERROR:  canceling statement due to lock timeout/,    # pg_extension was locked
-			qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,    # it dodged
-			qr/persist_pipeline worker \w+ WARNING:  item \d+ for relation "public.sawing"/)
+			qr/persist_pipeline (?:worker|retrier) 55P03 ERROR:  canceling statement due to lock timeout/,    # pg_extension was locked
+			qr/persist_pipeline (?:worker|retrier) 57P01 FATAL:  terminating background worker/,    # it dodged
+			qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  item \d+ for relation "public.sawing"/)
 	],
 	[],
 	'the log holds no WARNING or ERROR that was not provoked');

@@ -179,7 +179,7 @@ foreach my $table ('spinning', 'dodging', 'breeding')
 	next if $table eq 'breeding';
 	like(
 		$complaints[0],
-		$table eq 'dodging' ? qr/persist_pipeline worker 57P01 FATAL/ : qr/WARNING:  .*was forced to stop/,
+		$table eq 'dodging' ? qr/persist_pipeline (?:worker|retrier) 57P01 FATAL/ : qr/WARNING:  .*was forced to stop/,
 		"$table: which says that it was forced");
 }
 
@@ -285,8 +285,8 @@ is_deeply(
 			$everything_from,
 			qr/client backend 57P01 ERROR:  the ring of database "postgres" is closed/,
 			qr/client backend 57P01 FATAL:  terminating connection/,
-			qr/persist_pipeline worker 23514 WARNING/,
-			qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,    # dodging
+			qr/persist_pipeline (?:worker|retrier) 23514 WARNING/,
+			qr/persist_pipeline (?:worker|retrier) 57P01 FATAL:  terminating background worker/,    # dodging
 			qr/WARNING:  .*was forced to stop/)
 	],
 	[],

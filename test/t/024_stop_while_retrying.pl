@@ -74,7 +74,7 @@ $node->safe_psql('postgres', q{
 	SELECT persist_enqueue('track'::regclass, '{"id": 3, "artist": 10}'::jsonb, true);
 	COMMIT;
 });
-ok($node->poll_query_until('postgres', "SELECT worker_state = 'retrying' AND items_persisted = 1 FROM persist_queue"),
+ok($node->poll_query_until('postgres', "SELECT retrier_pid > 0 AND items_persisted = 1 FROM persist_queue"),
 	'parked: the worker has tried all');
 $node->poll_query_until('postgres',
 	"SELECT clock_timestamp() > min(backend_start) + interval '13 s' FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'")

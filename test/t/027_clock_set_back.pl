@@ -199,7 +199,7 @@ is_soon('stopped', sub { one_value(session('postgres'), "SELECT count(*) = 2 FRO
 	$committed{postgres}{free}++;
 	session('postgres')->do($version, undef, '0.0');
 	kill 'TERM', $pid;
-	$node->wait_for_log(qr/persist_pipeline worker 55000 FATAL/, $from);
+	$node->wait_for_log(qr/persist_pipeline (?:worker|retrier) 55000 FATAL/, $from);
 	$other->commit;
 	set_back();
 	session('postgres')->do($version, undef, '1.0');
@@ -228,7 +228,7 @@ is_soon('stopped', sub { one_value(session('postgres'), "SELECT count(*) = 2 FRO
 	is(one_value(session('postgres'), "SELECT count(*) FROM free"), 3, 'paused by the next start, though that was a minute earlier');
 }
 
-is_clean_log(qr/persist_pipeline worker 55000 FATAL/, qr/WARNING:  .* was forced to stop/, qr/persist_pipeline worker 42\w+ WARNING:  .* "public.misfit(?:_too)?"/);
+is_clean_log(qr/persist_pipeline (?:worker|retrier) 55000 FATAL/, qr/WARNING:  .* was forced to stop/, qr/persist_pipeline (?:worker|retrier) 42\w+ WARNING:  .* "public.misfit(?:_too)?"/);
 forget_sessions();
 $node->stop;
 done_testing();

@@ -249,7 +249,7 @@ SKIP:
 	$node->safe_psql('postgres', "ALTER SERVER far OPTIONS (SET host '/nowhere')");
 	enqueue_as('alice', 'far', 3);
 	$node->safe_psql('postgres', "SELECT persist_flush('1 ms')");
-	ok(wait_for_queue($node, "worker_state = 'retrying' AND items_parked = 1"), 'a foreign server that is away is waited for');
+	ok(wait_for_queue($node, "retrier_pid > 0 AND items_parked = 1"), 'a foreign server that is away is waited for');
 	enqueue_as('alice', 't', 9);
 	is($node->safe_psql('postgres', "SELECT persist_flush('300 s', 't')"), 't', 'but not by others');
 	is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 9"), '1', 'which arrive');
@@ -262,8 +262,8 @@ SKIP:
 
 is_deeply(
 	[
-		complaints($node, $everything_from, qr/persist_pipeline worker 42704 WARNING/,
-			qr/persist_pipeline worker 42501 WARNING/, qr/client backend 57P01 FATAL/)
+		complaints($node, $everything_from, qr/persist_pipeline (?:worker|retrier) 42704 WARNING/,
+			qr/persist_pipeline (?:worker|retrier) 42501 WARNING/, qr/client backend 57P01 FATAL/)
 	],
 	[],
 	'the log holds no WARNING or ERROR that was not provoked');

@@ -90,7 +90,7 @@ $dbh->do("SELECT persist_enqueue('\"Some Schema\".\"A table\"'::regclass,"
 	  . " FROM generate_series(1, 100) AS i");
 ok(flush($node), 'flushed');
 is(scalar(log_since($node, $position,
-		qr/persist_pipeline worker 23514 WARNING:  10 items for relation "Some Schema\.A table", the first of them \d+, could not be inserted: SQLSTATE 23514/)),
+		qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  10 items for relation "Some Schema\.A table", the first of them \d+, could not be inserted: SQLSTATE 23514/)),
 	1, 'one line for all the bad rows');
 is(scalar(complaints($node, $position)), 1, 'and no more');
 is($node->safe_psql('postgres', "SELECT count(*) FROM \"Some Schema\".\"A table\" WHERE n > 200"),

@@ -95,7 +95,7 @@ foreach my $batch_size (10000, 1)
 is($node->safe_psql('postgres', "SELECT items_failed, items_pending FROM persist_queue"), '2|0', 'two were bad');
 $dbh->disconnect;
 
-is_deeply([ complaints($node, $everything_from, qr/persist_pipeline worker 23505 WARNING/) ],
+is_deeply([ complaints($node, $everything_from, qr/persist_pipeline (?:worker|retrier) 23505 WARNING/) ],
 	[], 'the log holds no WARNING or ERROR that was not provoked');
 
 $node->stop;

@@ -52,7 +52,7 @@ my @of_clients = (
 	qr/57P03 FATAL:  the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)/);
 
 # A worker doesn't wait for ever for a lock on our own tables.
-my $lock_timeout = qr/persist_pipeline worker 55P03 ERROR:  canceling statement due to lock timeout/;
+my $lock_timeout = qr/persist_pipeline (?:worker|retrier) 55P03 ERROR:  canceling statement due to lock timeout/;
 
 sub set
 {

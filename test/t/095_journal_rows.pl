@@ -444,7 +444,7 @@ wait_until(
 	'a new worker has met the lock',
 	sub {
 		one_value($dbh, "SELECT worker_state = 'retrying' FROM persist_queue WHERE datname = 'postgres'")
-		  || log_since($node, $from, qr/persist_pipeline worker 55P03 ERROR/);
+		  || log_since($node, $from, qr/persist_pipeline (?:worker|retrier) 55P03 ERROR/);
 	});
 $locker->commit;
 ok(flushes(), 'locked journal: flushed');
@@ -463,10 +463,10 @@ is(one_value($anew, "SELECT persist_flush()"), 1, 'replaced: flushed');
 $anew->do("ALTER FUNCTION persist_pipeline_batch.persist_batch RENAME TO hidden");
 $from = log_position($node);
 $anew->do("SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE datname = 'anew'");
-$node->wait_for_log(qr/persist_pipeline worker 55000 FATAL: .*cannot work/, $from);
+$node->wait_for_log(qr/persist_pipeline (?:worker|retrier) 55000 FATAL: .*cannot work/, $from);
 $anew->do("SELECT persist_enqueue('t'::regclass, '{\"n\": 3}'::jsonb)");
 wait_until('a worker fails again',
-	sub { log_since($node, $from, qr/persist_pipeline worker 55000 FATAL: .*cannot work/) >= 2 });
+	sub { log_since($node, $from, qr/persist_pipeline (?:worker|retrier) 55000 FATAL: .*cannot work/) >= 2 });
 
 # the next attempt would be in 4 s
 $anew->do("DROP EXTENSION persist_pipeline");
@@ -532,11 +532,11 @@ is_deeply(
 			$node,
 			$everything_from,
 			qr/WARNING:  .*was forced to stop/,
-			qr/persist_pipeline worker XX001 WARNING:  .*could not be read/,
-			qr/persist_pipeline worker XX001 WARNING:  a row of persist_pipeline's tables, .*is damaged/,
-			qr/persist_pipeline worker 55000 FATAL:  .*cannot work/,
-			qr/persist_pipeline worker P0001 FATAL:  no$/,    # the deadly item
-			qr/persist_pipeline worker XX000 WARNING:  item \d+ for relation "public.deadly"/,
+			qr/persist_pipeline (?:worker|retrier) XX001 WARNING:  .*could not be read/,
+			qr/persist_pipeline (?:worker|retrier) XX001 WARNING:  a row of persist_pipeline's tables, .*is damaged/,
+			qr/persist_pipeline (?:worker|retrier) 55000 FATAL:  .*cannot work/,
+			qr/persist_pipeline (?:worker|retrier) P0001 FATAL:  no$/,    # the deadly item
+			qr/persist_pipeline (?:worker|retrier) XX000 WARNING:  item \d+ for relation "public.deadly"/,
 			qr/57P03 FATAL:  the database system is/)
 	],
 	[],

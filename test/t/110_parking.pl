@@ -540,8 +540,8 @@ my $node = parking_node('parking');
 
 is_clean_log(
 	qr/client backend 53400 ERROR/,
-	qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy|in_groups)"/,
-	qr/persist_pipeline worker 23503 WARNING:  .* "public.orphan"/);
+	qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy|in_groups)"/,
+	qr/persist_pipeline (?:worker|retrier) 23503 WARNING:  .* "public.orphan"/);
 forget_sessions();
 $node->stop;
 done_testing();

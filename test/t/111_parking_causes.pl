@@ -500,7 +500,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 is_clean_log(
 	qr/^WARNING:  terminating connection due to/,    # of the other server
-	qr/persist_pipeline worker (57014|23503|23505|23514|428..|42703|P0001) WARNING:  .* for relation/,
+	qr/persist_pipeline (?:worker|retrier) (57014|23503|23505|23514|428..|42703|P0001) WARNING:  .* for relation/,
 	qr/client backend 53400 ERROR:  the item for relation "refusing" cannot become a dead letter/);
 $node->stop;
 done_testing();

@@ -538,8 +538,8 @@ is_deeply(
 			$node, $everything_from,
 			qr/WARNING:  terminating connection because of crash of another server process/,
 			qr/57P0[123] FATAL/,
-			qr/persist_pipeline worker P0001 FATAL:  the end/,
-			qr/persist_pipeline worker XX000 WARNING:  .* could not be inserted/,
+			qr/persist_pipeline (?:worker|retrier) P0001 FATAL:  the end/,
+			qr/persist_pipeline (?:worker|retrier) XX000 WARNING:  .* could not be inserted/,
 			qr/persist_pipeline worker .* WARNING:  .* dead letter/)
 	],
 	[],

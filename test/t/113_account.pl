@@ -563,7 +563,7 @@ is_deeply(
 			$node, $everything_from,
 			qr/client backend (22P02|40001|53400) ERROR/,
 			qr/57P0[13] FATAL/,
-			qr/persist_pipeline worker \w+ WARNING:  .* could not be inserted/,
+			qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  .* could not be inserted/,
 			qr/client backend 40P01 ERROR/)
 	],
 	[],

@@ -129,7 +129,7 @@ create_target('postgres', 'free');
 	set_and_reload('misfit_timeout', "'60s'");
 }
 
-# ---- a worker that ends with the last item that was parked: nothing says that there are others
+# ---- a retrier that ends with the last item that was parked: nothing says that there are others
 
 {
 	my $dbh = session('postgres');
@@ -144,12 +144,12 @@ create_target('postgres', 'free');
 	enqueue('postgres', 'last', 1, 1);
 	is_parked('postgres', 'last', 1, '55000', 'last item: parked');
 	$dbh->do("SELECT persist_resume('last')");
-	wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'persist_pipeline worker%' AND wait_event = 'PgSleep'");
-	$pid = worker_pid($node);
+	wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline retrier' AND wait_event = 'PgSleep'");
+	$pid = one_value($dbh, "SELECT retrier_pid FROM persist_queue WHERE datname = 'postgres'");
 	$dbh->do("SELECT pg_terminate_backend($pid)");
 	$dbh->do("INSERT INTO awake DEFAULT VALUES");
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM last") }, 'last item: it has come');
-	adds_up('postgres', 'last item: the worker was terminated');
+	adds_up('postgres', 'last item: the retrier was terminated');
 }
 
 # ---- a commit that takes its time comes into the ring after later ones, and is parked with them
@@ -390,7 +390,7 @@ foreach my $rings (2, 1)
 	}
 }
 
-is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline worker 42804 WARNING:  .* "public.misfit"/, qr/persist_pipeline worker 23514 WARNING:  item \d+ for relation "public.nd"/, qr/persist_pipeline worker 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline worker 42P01 WARNING:  .* for relation with OID/);
+is_clean_log(qr/client backend 42501 ERROR/, qr/persist_pipeline (?:worker|retrier) 42804 WARNING:  .* "public.misfit"/, qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  item \d+ for relation "public.nd"/, qr/persist_pipeline (?:worker|retrier) 23503 WARNING:  .* "public.(left|right)_half"/, qr/persist_pipeline (?:worker|retrier) 42P01 WARNING:  .* for relation with OID/);
 forget_sessions();
 $node->stop;
 done_testing();

@@ -227,7 +227,7 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 		wait_for_sql($dbh, "SELECT items_pending = 0 FROM persist_queue WHERE datname = 'small'");
 		wait_for_sql($dbh, "SELECT worker_state = 'idle' FROM persist_queue WHERE datname = 'small'");
 	}
-	ok($node->wait_for_log(qr/persist_pipeline worker 53100 LOG:  the upkeep of persist_pipeline's tables has to wait/, $from),
+	ok($node->wait_for_log(qr/persist_pipeline (?:worker|retrier) 53100 LOG:  the upkeep of persist_pipeline's tables has to wait/, $from),
 		'upkeep: it has to wait');
 	make_room();
 	$committed{small}{one} = $n;
@@ -237,6 +237,6 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 
 is_clean_log(
 	qr/client backend 53100 ERROR:  could not extend file/,
-	qr/persist_pipeline worker 01000 WARNING:  .* database "small" was forced to stop/);
+	qr/persist_pipeline (?:worker|retrier) 01000 WARNING:  .* database "small" was forced to stop/);
 $node->stop;
 done_testing();

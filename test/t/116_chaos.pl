@@ -221,9 +221,9 @@ sub is_clean_log
 		[
 			grep { /persist_pipeline/ } complaints(
 				$node, 0,
-				qr/persist_pipeline worker \w+ WARNING:  .* could not be inserted/,
-				qr/persist_pipeline worker 01000 WARNING:  .* was forced to stop/,
-				qr/persist_pipeline worker 57014 ERROR:  canceling statement due to user request/,
+				qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  .* could not be inserted/,
+				qr/persist_pipeline (?:worker|retrier) 01000 WARNING:  .* was forced to stop/,
+				qr/persist_pipeline (?:worker|retrier) 57014 ERROR:  canceling statement due to user request/,
 				qr/\[\d+\] client backend/)
 		],
 		[],

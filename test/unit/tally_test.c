@@ -423,7 +423,7 @@ test_clear_parked(void)
 	pp_tally_park(&tally, LATER, 2, 20);
 	pp_tally_park(&tally, crowd[1], 1, 10);
 	pp_tally_set_reason(&tally, crowd[2], REASON);
-	pp_tally_clear_parked(&tally);
+	pp_tally_clear_parked(&tally, pp_tally_parks(&tally));
 	CHECK(pp_tally_parked(&tally) == 0);
 	CHECK(tally.parked_targets == 0);
 	CHECK(!pp_tally_any_parked(&tally));

@@ -1,0 +1,193 @@
+/*-------------------------------------------------------------------------
+ *
+ * intake_parked.c
+ *	  Finds parked items to try; see intake_parked.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "utils/memutils.h"
+
+#include "attempt.h"
+#include "intake_parked.h"
+#include "parked.h"
+#include "savepoint.h"
+
+/* Works under construction */
+typedef struct ParkedIntake
+{
+	const PpClaim *claim;
+	PpParkedFrom *of;
+	int nof;
+	int max;
+	PpWork *works;
+	int n;
+	int room;
+	bool more; /* there are */
+
+	/* of the target and role at hand */
+	int first; /* its first work */
+	uint64 bytes;
+	PpParkedRow last;
+	bool within; /* the last row continues in the next one */
+} ParkedIntake;
+
+/* The same as pp_journal_is_copy(): the scan is of one role. */
+static bool
+is_copy(const PpParkedRow *row, const PpParkedRow *previous)
+{
+	return row->pos == previous->pos && row->part == previous->part &&
+		   row->header.crc == previous->header.crc &&
+		   row->header.version == previous->header.version && !row->damaged && !previous->damaged;
+}
+
+static PpWork *
+add_parked_work(ParkedIntake *intake)
+{
+	if (intake->n == intake->room)
+	{
+		intake->room = Max(64, intake->room * 2);
+		intake->works = intake->works
+							? repalloc_huge(intake->works, intake->room * sizeof(PpWork))
+							: MemoryContextAllocHuge(CurrentMemoryContext,
+													 intake->room * sizeof(PpWork));
+	}
+	return &intake->works[intake->n++];
+}
+
+static bool
+take_parked_row(const PpParkedRow *row, void *arg)
+{
+	ParkedIntake *intake = arg;
+	bool copy = is_copy(row, &intake->last);
+	PpWork *work;
+
+	/* with an item that begins, the one before it is at its end, or has none; a row that is
+	 * damaged may say anything */
+	if (!copy && (!intake->within || (row->header.items > 0 && !row->damaged)))
+	{
+		if (intake->n - intake->first >= intake->max || intake->bytes >= PP_BATCH_BYTES)
+		{
+			intake->more = true;
+			return false;
+		}
+		work = add_parked_work(intake);
+		*work = (PpWork){.pos = row->pos,
+						 .at = PP_NOT_IN_RING,
+						 .role = row->role,
+						 .part = row->part,
+						 .n = Min(row->header.items, 1), /* 0: its beginning is gone */
+						 .there = Min(row->header.items, 1),
+						 .single = true,
+						 .parked = true,
+						 .target = row->target,
+						 .parked_at = row->parked_at,
+						 .parked_by = row->parked_by,
+						 .alone = row->alone,
+						 .rows = palloc(sizeof(PpJournalRef))};
+	}
+	else
+	{
+		work = &intake->works[intake->n - 1];
+		work->rows = repalloc_huge(work->rows, (work->nrows + 1) * sizeof(PpJournalRef));
+	}
+	work->rows[work->nrows++] = row->ref;
+	if (!copy)
+	{
+		work->bytes += row->length;
+		intake->bytes += row->length;
+	}
+	intake->last = *row;
+	intake->within = row->header.continues;
+	return true;
+}
+
+static int
+compare_works(const void *a, const void *b)
+{
+	const PpWork *left = a;
+	const PpWork *right = b;
+
+	if (left->pos != right->pos)
+		return left->pos < right->pos ? -1 : 1;
+	return left->part < right->part ? -1 : left->part > right->part;
+}
+
+static void
+take_parked(void *arg)
+{
+	ParkedIntake *intake = arg;
+
+	for (int i = 0; i < intake->nof; i++)
+	{
+		PpParkedFrom *of = &intake->of[i];
+
+		intake->first = intake->n;
+		intake->bytes = 0;
+		intake->last = (PpParkedRow){0};
+		intake->within = false;
+		pp_parked_scan_of(intake->claim->extension, of->target, of->role, of->from,
+						  take_parked_row, intake);
+		of->any = intake->n > intake->first;
+	}
+	if (intake->nof > 1 && intake->n > 0)
+		qsort(intake->works, intake->n, sizeof(PpWork), compare_works);
+}
+
+/* How many of them make a batch?  Suspects come alone. */
+static int
+cut_off(const PpWork *works, int n, int max)
+{
+	uint64 bytes = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (i == max || bytes >= PP_BATCH_BYTES ||
+			(i > 0 && (pp_attempt_is_suspect(works[i].pos) ||
+					   pp_attempt_is_suspect(works[i - 1].pos))))
+			return i;
+		bytes += works[i].bytes;
+	}
+	return n;
+}
+
+/*
+ * The first items, so many at most, that are parked for these targets and their role, in
+ * their order; but none that the batch at work has parked, nor what comes after it
+ * (parking.h).  In the current memory context, and in a transaction of its own.  NULL, or why
+ * they can't be had: somebody may have locked the table.
+ */
+ErrorData *
+pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
+				 PpParkedWorks *parked)
+{
+	PpLane *lane = claim->lane;
+	ParkedIntake intake = {.claim = claim, .of = of, .nof = nof, .max = max};
+	ErrorData *error = pp_in_transaction(take_parked, &intake);
+	TransactionId batch_xid;
+	bool owes_earlier;
+	int n = error ? 0 : intake.n;
+
+	/* after the look at the table: what it has found is of a batch that is over, or of this */
+	SpinLockAcquire(&lane->mutex);
+	batch_xid = lane->batch_xid;
+	owes_earlier = lane->owes_earlier;
+	SpinLockRelease(&lane->mutex);
+	pp_intake_note_owes(owes_earlier);
+
+	*parked = (PpParkedWorks){.works = intake.works};
+	for (int i = 0; i < n && TransactionIdIsValid(batch_xid); i++)
+	{
+		if (TransactionIdFollowsOrEquals(intake.works[i].parked_by, batch_xid))
+		{
+			parked->waits = true;
+			n = i;
+		}
+	}
+	parked->n = cut_off(intake.works, n, max);
+	parked->all = error == NULL && !intake.more && parked->n == intake.n;
+
+	return error;
+}

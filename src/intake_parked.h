@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * intake_parked.h
+ *	  What the retrier does next: parked items as pieces of work.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_INTAKE_PARKED_H
+#define PP_INTAKE_PARKED_H
+
+#include "intake.h"
+
+/* Those of a target and role, with at least that pos */
+typedef struct PpParkedFrom
+{
+	Oid target;
+	Oid role;
+	uint64 from;
+	bool any; /* there are some */
+} PpParkedFrom;
+
+/* Works of a role's, each of an item */
+typedef struct PpParkedWorks
+{
+	PpWork *works;
+	int n;
+	bool all;	/* there are no more of them */
+	bool waits; /* for the end of the batch that has parked the next ones */
+} PpParkedWorks;
+
+extern ErrorData *pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
+								   PpParkedWorks *parked);
+
+#endif /* PP_INTAKE_PARKED_H */

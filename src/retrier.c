@@ -1,0 +1,572 @@
+/*-------------------------------------------------------------------------
+ *
+ * retrier.c
+ *	  The process that tries what is parked; see retrier.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/pmsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "apply.h"
+#include "attempt.h"
+#include "batch.h"
+#include "clock.h"
+#include "compat.h"
+#include "config.h"
+#include "intake_parked.h"
+#include "letterbox.h"
+#include "parked.h"
+#include "parking.h"
+#include "pause.h"
+#include "retrier.h"
+#include "retry.h"
+#include "savepoint.h"
+#include "seat.h"
+#include "classify.h"
+#include "works.h"
+
+#define MAX_TOGETHER 64	   /* targets */
+#define ABSENT_MS 2000	   /* for another database to take the lane */
+#define BATCH_LOOK_MS 200  /* for the end of a batch that may be stuck */
+
+static PpLane *lane;
+static uint32 wait_event;
+static bool paused = false;
+
+/* ---- the process ---- */
+
+static void
+request_stop(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	if (pp_stop_requested_at == 0)
+		pp_stop_requested_at = pp_steady_now();
+	ShutdownRequestPending = true;
+	pp_wake_self();
+	errno = save_errno;
+}
+
+/* Leave the lane, whatever ended this process. */
+static void
+detach(int code, Datum arg)
+{
+	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+		pp_attempt_excuse();
+	else if (code != 0)
+		pp_attempt_blame();
+	if (code == 0)
+		pp_attempt_close();
+
+	pp_sleeper_detach(&lane->retrier.sleeper);
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.pid = 0;
+	lane->retrier.database = InvalidOid;
+	lane->retrier.state = PP_RETRIER_NONE;
+	lane->retrier.target = InvalidOid;
+	lane->retrier.overdue = lane->retrier.landing = false;
+	if (code == 0)
+		lane->retrier.starts = 0;
+	else
+		lane->retry_at = pp_steady_now();
+	SpinLockRelease(&lane->mutex);
+	pp_launcher_wake();
+	ConditionVariableBroadcast(&lane->settled);
+}
+
+/* Is the database paused, or are targets? */
+static void
+look_for_pause(void)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.pause_changed = false;
+	SpinLockRelease(&lane->mutex);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	paused = pp_is_paused(pp_seat.claim.extension);
+	pp_parking_look_for_pauses();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+
+	SpinLockAcquire(&lane->mutex);
+	if (paused && !lane->retrier.pause_changed)
+		lane->paused = true;
+	SpinLockRelease(&lane->mutex);
+}
+
+/* Become the lane's retrier; leave at once if that isn't wanted any more. */
+static void
+take_seat(int lane_number, Oid database)
+{
+	lane = pp_seat.lane = pp_lane(lane_number);
+	pp_am_worker = pp_am_retrier = true;
+	pqsignal(SIGTERM, request_stop);
+	pqsignal(SIGHUP, pp_handle_reload);
+	ConfigReloadPending = true; /* until now it was ignored */
+	BackgroundWorkerUnblockSignals();
+	pp_seat.claim.lane = lane;
+	if (!pp_lane_attach_retrier(lane, database, &pp_seat.claim.generation))
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
+
+	wait_event = pp_wait_event("PersistPipelineRetrier");
+	pp_seat_enter(database, "persist_pipeline retrier");
+	if (!OidIsValid(pp_seat.claim.extension))
+	{
+		/* it is gone, and with it what was parked */
+		SpinLockAcquire(&lane->mutex);
+		lane->retry_at = PP_NEVER;
+		SpinLockRelease(&lane->mutex);
+		return;
+	}
+	look_for_pause();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pp_retry_load(&pp_seat.claim);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+	pp_apply_init(&pp_seat.claim);
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline retrier for database \"%s\" started",
+									 pp_seat.database_name)));
+}
+
+/* Is it time to go, whatever is due?  Another process goes on. */
+static bool
+has_to_leave_parked(void)
+{
+	return ShutdownRequestPending || pp_clock_is_held(lane) || paused || pp_lane_is_paused(lane) ||
+		   pp_apply_is_spent() || !OidIsValid(pp_seat.claim.extension);
+}
+
+static bool
+may_be_paused(void)
+{
+	return *(volatile bool *) &lane->retrier.pause_changed;
+}
+
+static void
+nap_until(PpSteady until)
+{
+	pp_letterbox_say();
+	pp_retrier_set_state(lane, PP_RETRIER_WAITING, InvalidOid);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+	pp_seat_check_interrupts();
+	(void) pp_nap(&lane->retrier.sleeper, pp_ms_until(until), wait_event);
+	pp_seat_check_interrupts();
+}
+
+/* ---- a try ---- */
+
+/* What is tried at once: of one target, or of several that refer to each other */
+typedef struct Together
+{
+	PpParked *parked[MAX_TOGETHER];
+	int n;
+	PpParkedWorks works;
+} Together;
+
+/* Is the relation locked, so that nothing can be inserted?  In a transaction of its own. */
+static bool
+is_target_locked(Oid target)
+{
+	bool locked;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	locked = !ConditionalLockRelationOid(target, RowExclusiveLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+
+	return locked;
+}
+
+/* May it be tried together with another one of its role, which waits for a parent? */
+static bool
+may_join(const PpParked *parked, const PpParked *first)
+{
+	return parked != first && parked->key.role == first->key.role &&
+		   !pp_parking_is_paused(parked->key.target) &&
+		   (parked->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
+			parked->retry_at <= pp_steady_now()) &&
+		   ConditionalLockRelationOid(parked->key.target, RowExclusiveLock);
+}
+
+/* Where rows wait for parents: those that its target refers to, or is referred to by, and so on. */
+static void
+add_relatives(Together *together)
+{
+	PpTargetRows shares[MAX_TOGETHER] = {{0}};
+	PpParked *others[MAX_TOGETHER];
+	PpParked *first = together->parked[0];
+	int nothers = 0;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (nothers < MAX_TOGETHER - 1 && may_join(parked, first))
+			others[nothers++] = parked;
+	}
+	shares[0].target = first->key.target;
+	pp_batch_find_relatives(&shares[0]);
+	for (int i = 0; i < together->n; i++)
+	{
+		for (int k = 0; k < nothers; k++)
+		{
+			PpTargetRows share = {.target = others[k]->key.target};
+
+			pp_batch_find_relatives(&share);
+			if (!pp_batch_is_parent(&share, &shares[i]) && !pp_batch_is_parent(&shares[i], &share))
+				continue;
+			shares[together->n] = share;
+			together->parked[together->n++] = others[k];
+			others[k--] = others[--nothers];
+		}
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_seat.batch_context);
+}
+
+static ErrorData *
+take_works(Together *together, uint64 max)
+{
+	PpParkedFrom of[MAX_TOGETHER];
+	ErrorData *error;
+	bool again;
+
+	for (int i = 0; i < together->n; i++)
+		of[i] = (PpParkedFrom){.target = together->parked[i]->key.target,
+							   .role = together->parked[i]->key.role,
+							   .from = together->parked[i]->from};
+	do
+	{
+		again = false;
+		error = pp_intake_parked(&pp_seat.claim, of, together->n, max, &together->works);
+		for (int i = 0; i < together->n && error == NULL; i++)
+		{
+			if (of[i].any || of[i].from == 0)
+				continue;
+			of[i].from = 0; /* look once more, at all of them */
+			again = true;
+		}
+	} while (again);
+
+	for (int i = together->n - 1; i >= 0 && error == NULL; i--)
+	{
+		if (of[i].any)
+			continue;
+		pp_retry_end(together->parked[i]);
+		together->parked[i] = together->parked[--together->n];
+	}
+	return error;
+}
+
+/* Their items have no lower pos than the first of these, or the last of them. */
+static void
+note_places(const PpParkedWorks *works, bool done)
+{
+	for (int i = 0; i < works->n; i++)
+	{
+		const PpWork *work = &works->works[done ? i : works->n - 1 - i];
+		PpParked *parked = pp_parking_find(work->target, work->role);
+
+		if (parked == NULL)
+			continue;
+		parked->from = work->pos;
+		parked->part = done ? 0 : work->part;
+	}
+}
+
+/* Items that are parked again as they are, with something that is noted with them */
+typedef struct Note
+{
+	PpWork *works;
+	int n;
+	PpSteady misfit_since;
+	bool alone;
+} Note;
+
+static void
+park_again(void *arg)
+{
+	Note *note = arg;
+	uint64 nrows;
+	int opened;
+	const PpRow **rows = pp_works_open(&pp_seat.claim, note->works, note->n, &opened, &nrows);
+	PpTable table = pp_parked_open(pp_seat.claim.extension);
+
+	for (uint64 i = 0; i < nrows; i++)
+		pp_parked_append(&table, rows[i]->item, note->works[0].role, rows[i]->pos, rows[i]->part,
+						 rows[i]->parked_at,
+						 note->misfit_since ? pp_steady_to_day(note->misfit_since) : 0,
+						 note->alone);
+	pp_table_close(&table);
+}
+
+/*
+ * The first item is parked again, now with the time since when the target takes none: the
+ * grace goes on, whoever ends.  Since when they are parked doesn't tell that, as they may
+ * have been for another reason.
+ */
+static void
+note_grace(const Together *together, PpParked *parked)
+{
+	for (int i = 0; i < together->works.n; i++)
+	{
+		PpWork *work = &together->works.works[i];
+
+		if (work->target != parked->key.target)
+			continue;
+		parked->noted = pp_in_transaction(park_again, &(Note){.works = work,
+															  .n = 1,
+															  .misfit_since = parked->misfit_since,
+															  .alone = work->alone}) == NULL;
+		return;
+	}
+}
+
+/* Nothing but single rows is left, which wait by themselves: later ones pass them from now on. */
+static void
+let_others_pass(Together *together)
+{
+	PpParkedWorks *works = &together->works;
+	bool are_alone = true;
+
+	for (int i = 0; i < works->n; i++)
+		are_alone &= works->works[i].alone;
+	if (are_alone || pp_in_transaction(park_again, &(Note){.works = works->works,
+														   .n = works->n,
+														   .alone = true}) == NULL)
+		together->parked[0]->whole = false;
+}
+
+/* Some have landed, or died; the rest is parked as it was. */
+static void
+advance(Together *together, PpApply *apply, long spent_ms)
+{
+	bool is_slow = pp_statement_timeout > 0 && 2 * spent_ms > pp_statement_timeout;
+
+	for (int i = 0; i < together->n; i++)
+	{
+		PpParked *parked = together->parked[i];
+		bool landed = apply->results &&
+					  pp_results_of(apply->results, parked->key.target)->delta.persisted > 0;
+
+		pp_retry_advance(parked, landed);
+		if (is_slow)
+			parked->width = together->works.n; /* twice as many would take too long */
+		if (apply->timeouts > 0)
+		{
+			parked->width = apply->width;
+			parked->retry_at = pp_steady_in((int64) PP_SPENT_FACTOR * apply->timeouts *
+											pp_statement_timeout);
+		}
+		else if (landed)
+			pp_parking_note_written(parked->key.target);
+	}
+	/* an old snapshot keeps what has been deleted in our way */
+	if (apply->results && !pp_results_parked_more(apply->results, together->works.n))
+		note_places(&together->works, true);
+}
+
+static void
+back_off_together(Together *together, int sqlstate, long spent_ms)
+{
+	for (int i = 0; i < together->n; i++)
+	{
+		PpParked *parked = together->parked[i];
+
+		pp_retry_back_off(parked, sqlstate, spent_ms);
+		if (parked->misfit_since != 0 && !parked->noted)
+			note_grace(together, parked);
+	}
+}
+
+/* Try those again that are parked for a target and role, as many as fit into a batch. */
+static void
+try_parked(PpParked *first)
+{
+	PpSteady began = pp_steady_now();
+	bool disbelieved = pp_retry_disbelieves(first);
+	uint64 max = disbelieved ? 1 : first->width > 0 ? first->width : (uint64) pp_batch_size;
+	Together together = {.parked = {first}, .n = 1};
+	PpApply apply = {0};
+	PpOutcome outcome;
+	ErrorData *error;
+	long spent_ms;
+
+	first->tried_at = began;
+	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	if (is_target_locked(first->key.target))
+	{
+		pp_retry_back_off(first, ERRCODE_LOCK_NOT_AVAILABLE, 0);
+		return;
+	}
+	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
+		add_relatives(&together);
+	error = take_works(&together, max);
+	if (error)
+	{
+		if (!pp_classify_is_transient(error, pp_cut))
+			ReThrowError(error);
+		if (pp_cut == PP_CUT_NONE)
+			back_off_together(&together, error->sqlerrcode, (pp_steady_now() - began) / 1000);
+		return;
+	}
+	if (together.n == 0)
+		return;
+	if (together.works.n == 0)
+	{
+		for (int i = 0; i < together.n; i++)
+		{
+			together.parked[i]->waits = true;
+			together.parked[i]->retry_at = pp_steady_in(BATCH_LOOK_MS);
+		}
+		return;
+	}
+	note_places(&together.works, false);
+
+	for (int i = 0; i < together.n; i++)
+		together.parked[i]->trying = true;
+	outcome = pp_apply_again(together.works.works, together.works.n,
+							 !disbelieved && pp_parking_has_hung(first->key.target), disbelieved,
+							 &apply, &error);
+	for (int i = 0; i < together.n; i++)
+		together.parked[i]->trying = false;
+
+	if (pp_apply_is_spent() || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
+		return; /* it is due for the next process */
+	spent_ms = (pp_steady_now() - began) / 1000;
+	if (outcome == PP_SETTLED)
+	{
+		advance(&together, &apply, spent_ms);
+		return;
+	}
+	if (apply.width > 0)
+		first->width = apply.width;
+	if (apply.nwaiting > 0 && apply.nclosed == 0 && together.works.all && together.n == 1)
+		let_others_pass(&together);
+	back_off_together(&together, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
+}
+
+/* ---- turns ---- */
+
+/* How often persist_flush has asked for those that are parked; each time they are due. */
+static uint64
+hurry_for_flush(void)
+{
+	static uint64 hurried = 0;
+	uint64 asked;
+
+	SpinLockAcquire(&lane->mutex);
+	asked = lane->retries_asked;
+	SpinLockRelease(&lane->mutex);
+	if (asked != hurried)
+	{
+		pp_retry_hurry();
+		hurried = asked;
+	}
+	return hurried;
+}
+
+/* Nothing is due any more. */
+static void
+answer_flush(uint64 asked)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->retries_done = asked;
+	SpinLockRelease(&lane->mutex);
+	ConditionVariableBroadcast(&lane->settled);
+}
+
+/* Nothing is parked, as far as we know: then nothing is counted, and nothing is suspected. */
+static void
+mend_counts(void)
+{
+	uint64 parks = pp_tally_parks(&lane->tally); /* before the look at the table */
+
+	pp_retry_refresh(true);
+	if (hash_get_num_entries(pp_parked_keys) > 0)
+		return;
+	pp_tally_clear_parked(&lane->tally, parks);
+	pp_attempt_acquit();
+}
+
+/* One turn of the loop: try what is due, or sleep until something is.  False: nothing will be. */
+static bool
+take_retry_turn(void)
+{
+	uint64 asked;
+	PpParked *parked;
+
+	pp_retry_refresh(false);
+	asked = hurry_for_flush();
+	parked = pp_retry_due();
+	if (parked == NULL)
+	{
+		answer_flush(asked);
+		if (hash_get_num_entries(pp_parked_keys) == 0)
+			mend_counts();
+		if (pp_retry_next() == PP_NEVER)
+			return !pp_retry_leave(false, 0);
+		if (*(volatile bool *) &lane->retrier.wanted)
+			return !pp_retry_leave(false, ABSENT_MS);
+		nap_until(pp_retry_next());
+		return true;
+	}
+	MemoryContextReset(pp_seat.batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
+	pp_retrier_set_state(lane, PP_RETRIER_WRITING, parked->key.target);
+	pgstat_report_activity(STATE_RUNNING, "writing parked items");
+	pp_clock_start();
+	try_parked(parked);
+	pp_clock_stop();
+	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
+	pgstat_report_stat(false);
+	pp_retry_tell_worker();
+	return true;
+}
+
+void
+pp_retrier_main(Datum lane_number)
+{
+	Oid database;
+
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	take_seat(DatumGetInt32(lane_number), database);
+	while (!has_to_leave_parked())
+	{
+		pp_seat_check_interrupts();
+		pp_seat_reload_settings();
+		if (may_be_paused())
+			look_for_pause();
+		else if (!take_retry_turn())
+			break;
+	}
+	if (has_to_leave_parked() && OidIsValid(pp_seat.claim.extension))
+		(void) pp_retry_leave(true, 0);
+	pp_letterbox_say();
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline retrier for database \"%s\" left",
+									 pp_seat.database_name)));
+	pgstat_report_stat(true);
+	proc_exit(0);
+}

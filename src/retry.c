@@ -1,0 +1,477 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.c
+ *	  Knows which parked items to try next, and when; see retry.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "config.h"
+#include "copied.h"
+#include "parked.h"
+#include "retry.h"
+
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 10000
+#define HELD_MAX_MS 1000 /* while later items pass those that wait */
+#define LOCK_MAX_MS 2000 /* to see that a relation is locked costs next to nothing */
+#define SAY_FAILURES 4	 /* what is over sooner is not worth a line */
+#define BELIEVED_FAILURES 6
+
+static const PpClaim *claim;
+static uint64 seen_seq = 0; /* of PpLane.parked_seq */
+
+/* ---- what is parked ---- */
+
+/* It is put aside, and so nobody waits for it. */
+static void
+note_damaged(PpDamaged *damaged, const PpParkedRow *row)
+{
+	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items, row->copied);
+	if (!row->copied && OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
+		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
+					  -(int64) row->length);
+}
+
+/*
+ * When to try first what the worker has parked?  What has just taken it too long gets the same
+ * pause as after a try of ours.
+ */
+static PpSteady
+first_try(const PpParkedRow *row, int sqlstate)
+{
+	PpSteady now = pp_steady_now();
+
+	if (sqlstate != ERRCODE_QUERY_CANCELED || pp_parking_has_hung(row->target))
+		return now;
+	return Max(now, pp_steady_plus(pp_steady_from_day(row->parked_at),
+								   (int64) PP_SPENT_FACTOR * pp_statement_timeout));
+}
+
+static bool
+load_row(const PpParkedRow *row, void *arg)
+{
+	PpParked *parked;
+
+	if (row->damaged)
+	{
+		note_damaged(arg, row);
+		return true;
+	}
+	parked = pp_parking_enter(row->target, row->role);
+
+	parked->whole |= !row->alone;
+	pp_parking_note_place(parked, row->pos, row->part);
+	if (row->misfit_since != 0)
+	{
+		parked->misfit_since = pp_steady_from_day(row->misfit_since);
+		parked->noted = true;
+	}
+	if (parked->retry_at == 0)
+		parked->retry_at =
+			first_try(row, pp_tally_get(&claim->lane->tally, row->target).sqlstate);
+	return true;
+}
+
+/*
+ * The last retrier may have left in the middle, since another role's items came
+ * (leftovers.h): its pauses go on, or what is parked would be tried by each new one before
+ * anything else.
+ */
+static void
+recall_pauses(void)
+{
+	PpLane *lane = claim->lane;
+	PpRetry retries[PP_RETRIES];
+	int n;
+
+	SpinLockAcquire(&lane->mutex);
+	n = lane->nretries;
+	memcpy(retries, lane->retries, n * sizeof(PpRetry));
+	lane->nretries = 0;
+	SpinLockRelease(&lane->mutex);
+	for (int i = 0; i < n; i++)
+	{
+		PpParked *parked = pp_parking_find(retries[i].target, retries[i].role);
+
+		if (parked == NULL)
+			continue;
+		parked->failures = retries[i].failures;
+		parked->sqlstate = retries[i].sqlstate;
+		parked->retry_at = retries[i].retry_at;
+		parked->believed_since = retries[i].believed_since;
+		pp_tally_set_reason(&lane->tally, parked->key.target, parked->sqlstate);
+	}
+}
+
+/* Whoever looks is told why they wait. */
+static void
+tell_pauses(void)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (pp_parking_is_paused(parked->key.target))
+			pp_tally_set_reason(&claim->lane->tally, parked->key.target,
+								ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+	}
+}
+
+/* Something has been parked that we don't know of; from here on. */
+static uint64
+take_news(void)
+{
+	PpLane *lane = claim->lane;
+	uint64 from;
+
+	SpinLockAcquire(&lane->mutex);
+	seen_seq = lane->parked_seq;
+	from = lane->parked_from;
+	lane->parked_from = PG_UINT64_MAX;
+	lane->retry_at = PP_NEVER; /* we see to it */
+	SpinLockRelease(&lane->mutex);
+	return from;
+}
+
+/* Find out what is parked, in the current transaction; called once. */
+void
+pp_retry_load(const PpClaim *retrier_claim)
+{
+	PpDamaged damaged = {0};
+
+	claim = retrier_claim;
+	pp_tally_forget_reasons(&claim->lane->tally);
+	(void) take_news();
+	PushActiveSnapshot(GetLatestSnapshot());
+	pp_parked_scan(claim->extension, load_row, &damaged);
+	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
+	PopActiveSnapshot();
+	recall_pauses();
+	tell_pauses();
+}
+
+/*
+ * More may have been parked: note what we don't know of.  In a transaction of its own, if it
+ * needs one.  `always`: whether we have been told, or not.
+ */
+void
+pp_retry_refresh(bool always)
+{
+	PpLane *lane = claim->lane;
+	Oid target = InvalidOid;
+	Oid role = InvalidOid;
+	MemoryContext caller = CurrentMemoryContext;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+	PpParkedRow row;
+	uint64 from;
+
+	if (!always && *(volatile uint64 *) &lane->parked_seq == seen_seq)
+		return;
+	from = take_news();
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (from < parked->from)
+		{
+			parked->from = from;
+			parked->part = 0;
+		}
+		if (parked->waits)
+			parked->retry_at = pp_steady_now();
+		parked->waits = false;
+	}
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	while (pp_parked_next_key(claim->extension, &target, &role, &row))
+	{
+		int sqlstate;
+
+		if (pp_parking_find(target, role))
+			continue;
+		parked = pp_parking_enter(target, role);
+		parked->whole = true; /* we can't know better */
+		parked->from = row.pos;
+		if (row.misfit_since != 0)
+		{
+			parked->misfit_since = pp_steady_from_day(row.misfit_since);
+			parked->noted = true;
+		}
+		sqlstate = pp_tally_get(&lane->tally, target).sqlstate;
+		parked->sqlstate = sqlstate;
+		parked->retry_at = sqlstate == 0 || sqlstate == ERRCODE_QUERY_CANCELED
+							   ? first_try(&row, sqlstate)
+							   : pp_steady_in(RETRY_MIN_MS);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Tell the worker whether something that is parked waits for a lock, as far as we have
+ * looked, and whether something is coming in.
+ */
+void
+pp_retry_tell_worker(void)
+{
+	PpLane *lane = claim->lane;
+	bool waits = false;
+	bool landing = false;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		waits |= parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+		landing |= parked->landing;
+	}
+	SpinLockAcquire(&lane->mutex);
+	if (lane->parked_seq == seen_seq)
+		lane->waits_for_lock = waits;
+	lane->retrier.landing = landing;
+	SpinLockRelease(&lane->mutex);
+	if (!landing)
+		ConditionVariableBroadcast(&lane->settled);
+}
+
+/*
+ * We leave in good order: the next retrier knows our pauses, as many as there is room for.
+ * False: something has been parked since we looked.  `again`: another process is to go on;
+ * or else not before so many ms.
+ */
+bool
+pp_retry_leave(bool again, long absent_ms)
+{
+	PpLane *lane = claim->lane;
+	HASH_SEQ_STATUS seq;
+	PpRetry retries[PP_RETRIES];
+	PpParked *parked;
+	PpSteady next = again ? pp_steady_now() : Max(pp_retry_next(), pp_steady_in(absent_ms));
+	bool is_news;
+	int n = 0;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (n < PP_RETRIES && !pp_parking_is_paused(parked->key.target)) /* at once, then */
+			retries[n++] = (PpRetry){.target = parked->key.target,
+									 .role = parked->key.role,
+									 .failures = parked->failures,
+									 .sqlstate = parked->sqlstate,
+									 .retry_at = parked->retry_at,
+									 .believed_since = parked->believed_since};
+	}
+	SpinLockAcquire(&lane->mutex);
+	is_news = lane->parked_seq != seen_seq;
+	if (!is_news || again || absent_ms > 0)
+	{
+		memcpy(lane->retries, retries, n * sizeof(PpRetry));
+		lane->nretries = n;
+		lane->retry_at = Min(lane->retry_at, next);
+		lane->waits_for_lock = false;
+	}
+	SpinLockRelease(&lane->mutex);
+	return !is_news || again || absent_ms > 0;
+}
+
+/* ---- when to try it ---- */
+
+/* Twice as long each time, and never quite the same. */
+static PpSteady
+next_try(int failures, long longest_ms, long spent_ms)
+{
+	long ms = Min(longest_ms, RETRY_MIN_MS << Min(failures, 10));
+
+	ms = ms * 3 / 4 + (long) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
+	return pp_steady_in(Max(ms, PP_SPENT_FACTOR * spent_ms));
+}
+
+/* The name of the target, for the log.  In a transaction. */
+static char *
+name_of(Oid target)
+{
+	char *name = get_rel_name(target);
+
+	return name ? name : psprintf("%u", target);
+}
+
+/* Say that it is parked, or not any more; not in a transaction. */
+static void
+say_parked(const PpParked *parked, int sqlstate)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (sqlstate != 0)
+		ereport(LOG, (errcode(sqlstate),
+					  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
+							 name_of(parked->key.target), unpack_sql_state(sqlstate)),
+					  errdetail("They are tried again, in their order; other relations' are "
+								"written meanwhile.")));
+	else
+		ereport(LOG, (errmsg("items for relation \"%s\" are not parked any more",
+							 name_of(parked->key.target))));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+/* It has been tried in vain, which took so long; not in a transaction. */
+void
+pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
+{
+	parked->failures++;
+	parked->landing = false;
+	parked->sqlstate = sqlstate;
+	if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_TRANSACTION_ROLLBACK &&
+		!(sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung(parked->key.target)))
+		parked->believed_since = 0;
+	else if (parked->believed_since == 0)
+		parked->believed_since = pp_steady_now();
+	parked->retry_at = next_try(parked->failures,
+								!parked->whole							 ? HELD_MAX_MS
+								: sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? LOCK_MAX_MS
+																		 : RETRY_MAX_MS,
+								spent_ms);
+	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
+	if (parked->failures < SAY_FAILURES || parked->said)
+		return;
+	parked->said = true;
+	say_parked(parked, sqlstate);
+}
+
+/*
+ * An error of class 40 says that another try may do, and a server that hangs may answer again.
+ * Code can raise such an error, too, and a row can be what hangs: so that is believed for a
+ * while.
+ */
+bool
+pp_retry_disbelieves(const PpParked *parked)
+{
+	return parked->believed_since != 0 &&
+		   (parked->failures >= BELIEVED_FAILURES || parked->sqlstate == ERRCODE_QUERY_CANCELED) &&
+		   pp_has_lasted(parked->believed_since, pp_misfit_timeout);
+}
+
+/* Some of its items have been settled; and not only by becoming dead letters. */
+void
+pp_retry_advance(PpParked *parked, bool landed)
+{
+	parked->landing = landed;
+	if (landed)
+	{
+		parked->misfit_since = 0;
+		parked->believed_since = 0;
+	}
+	if (parked->believed_since == 0)
+		parked->failures = 0;
+	parked->noted = false; /* it was with the first of them */
+	if (parked->width > 0)
+		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
+	parked->retry_at = pp_steady_now();
+}
+
+/* Is the target parked for any role? */
+static bool
+is_parked(Oid target)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->key.target == target)
+		{
+			hash_seq_term(&seq);
+			return true;
+		}
+	}
+	return pp_parking_is_paused(target);
+}
+
+/* None of its items is left; not in a transaction. */
+void
+pp_retry_end(PpParked *parked)
+{
+	Oid target = parked->key.target;
+	HASH_SEQ_STATUS seq;
+	PpParked *other;
+
+	if (parked->said)
+		say_parked(parked, 0);
+	(void) hash_search(pp_parked_keys, &parked->key, HASH_REMOVE, NULL);
+	if (!is_parked(target))
+		pp_tally_set_reason(&claim->lane->tally, target, 0);
+
+	/* what waits for its rows needn't wait any longer */
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((other = hash_seq_search(&seq)) != NULL)
+	{
+		if (other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
+			other->retry_at = pp_steady_now();
+	}
+}
+
+/* Of those that are due, the one that was tried longest ago; or NULL. */
+PpParked *
+pp_retry_due(void)
+{
+	PpSteady now = pp_steady_now();
+	PpParked *next = NULL;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->retry_at <= now && !pp_parking_is_paused(parked->key.target) &&
+			(next == NULL || parked->tried_at < next->tried_at))
+			next = parked;
+	}
+	return next;
+}
+
+/* When is the next one to be tried?  PP_NEVER: there is none. */
+PpSteady
+pp_retry_next(void)
+{
+	PpSteady next = PP_NEVER;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (!pp_parking_is_paused(parked->key.target))
+			next = Min(next, parked->retry_at);
+	}
+	return next;
+}
+
+/* Somebody asks for them: the locks that they wait for may be gone, and that costs little. */
+void
+pp_retry_hurry(void)
+{
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	hash_seq_init(&seq, pp_parked_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			parked->retry_at = pp_steady_now();
+	}
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.h
+ *	  For the retrier: which parked items to try next, and when.
+ *
+ * Each target and role has a clock of its own: a pause after each try in vain, twice as long
+ * each time.  Of those that are due the one that was tried longest ago is next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_RETRY_H
+#define PP_RETRY_H
+
+#include "parking.h"
+
+extern void pp_retry_load(const PpClaim *claim);
+extern void pp_retry_refresh(bool always);
+extern void pp_retry_tell_worker(void);
+extern bool pp_retry_leave(bool again, long absent_ms);
+extern PpParked *pp_retry_due(void);
+extern PpSteady pp_retry_next(void);
+extern void pp_retry_hurry(void);
+extern void pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms);
+extern void pp_retry_advance(PpParked *parked, bool landed);
+extern void pp_retry_end(PpParked *parked);
+extern bool pp_retry_disbelieves(const PpParked *parked);
+
+#endif /* PP_RETRY_H */
