@@ -235,6 +235,7 @@ bench:
 	@tools/sandbox bench/worker
 	@tools/sandbox bench/failing
 	@tools/sandbox bench/parking
+	@tools/sandbox bench/attacks
 	@tools/sandbox bench/roles
 
 floors:
