@@ -388,6 +388,7 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 }
 
 is_clean_log(
+	qr/client backend 57014 ERROR:  canceling statement due to user request/,    # of the far server, by ours
 	qr/persist_pipeline retrier 57P01 FATAL:  terminating background worker/,
 	qr/persist_pipeline retrier 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
 	qr/persist_pipeline launcher 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
