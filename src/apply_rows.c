@@ -401,22 +401,16 @@ park(PpApply *apply)
 		if (error == NULL)
 			rows[n++] = row;
 		if (error)
-		{
-			pp_parking_park(row, role, error->sqlerrcode, false);
 			pp_results_error(pp_results_of(apply->results, state->target), error, 1);
-		}
 		else if (state->error)
 		{
 			if (state->mismatch)
 				pp_parking_begin_grace(state->target, role);
-			pp_parking_park(row, role, state->error->sqlerrcode, true);
 			if (state->slow)
 				pp_parking_delay(state->target, role, apply->timeouts, apply->width);
 			pp_results_error(pp_results_of(apply->results, state->target), state->error, 1);
-			state->error = NULL; /* the others follow */
+			state->error = NULL; /* once */
 		}
-		else
-			pp_parking_follow(row, role); /* its place may come before the first one's */
 	}
 	/* what would be rolled back is not worth a row */
 	if (apply->retrying && !apply->moved)
@@ -478,9 +472,9 @@ write_dead_letters(PpApply *apply)
 							  bad->error, true);
 		else
 		{
-			pp_decide_parked(apply, bad->row, NULL);
 			pp_decide_close(apply, bad->target,
-						 pp_error(PP_LETTERS_FULL, "there are too many dead letters"));
+							pp_error(PP_LETTERS_FULL, "there are too many dead letters"));
+			pp_decide_parked(apply, bad->row, NULL);
 		}
 	}
 	apply->nbad = Min(apply->nbad, room);

@@ -68,10 +68,22 @@ pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error)
 	pp_decide_target(apply, row->item->target)->nbad++;
 }
 
-/* `error`: it waits by itself, for this reason; NULL: it waits with the rest of its target. */
+/*
+ * `error`: it waits by itself, for this reason; NULL: it waits with the rest of its target.
+ * Rows that refer to it are to know that at once, and all of them: the others of a target come
+ * in the order of commits, not of places.
+ */
 void
 pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error)
 {
+	const PpApplyTarget *state = pp_decide_target(apply, row->item->target);
+
+	if (error)
+		pp_parking_park(row, apply->role, error->sqlerrcode, false);
+	else if (state->error)
+		pp_parking_park(row, apply->role, state->error->sqlerrcode, true);
+	else
+		pp_parking_follow(row, apply->role);
 	apply->parked = grow(apply->parked, apply->nparked, &apply->maxparked, sizeof(PpApplyParked));
 	apply->parked[apply->nparked++] = (PpApplyParked){.row = row, .error = error};
 	if (error)
