@@ -465,7 +465,8 @@ pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 	pp_parking_note_place(parked, first->pos, first->part);
 	parked->whole |= whole;
 	parked->sqlstate = sqlstate;
-	pp_tally_set_reason(&claim->lane->tally, target, sqlstate);
+	if (pp_am_retrier)
+		pp_tally_set_reason(&claim->lane->tally, target, sqlstate);
 	has_met_lock |= sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
@@ -570,7 +571,7 @@ pp_parking_begin_batch(void)
 	SpinLockRelease(&claim->lane->mutex);
 }
 
-/* A retrier that began meanwhile may have taken back reasons of what wasn't committed yet. */
+/* Whoever looks is told why they wait; not before they do, since the batch may come to nothing. */
 static void
 tell_reasons(void)
 {

@@ -38,6 +38,7 @@
 #include "works.h"
 
 #define MAX_TOGETHER 64	   /* targets */
+#define TABLE_WAIT_MS 200  /* for whoever has locked the table of what is parked */
 #define ABSENT_MS 2000	   /* for another database to take the lane */
 #define BATCH_LOOK_MS 200  /* for the end of a batch that may be stuck */
 
@@ -107,6 +108,32 @@ look_for_pause(void)
 	SpinLockRelease(&lane->mutex);
 }
 
+/* Is it time to go, whatever is due?  Another process goes on. */
+static bool
+has_to_leave_parked(void)
+{
+	return ShutdownRequestPending || pp_clock_is_held(lane) || paused || pp_lane_is_paused(lane) ||
+		   pp_apply_is_spent() || !OidIsValid(pp_seat.claim.extension);
+}
+
+static bool
+may_be_paused(void)
+{
+	return *(volatile bool *) &lane->retrier.pause_changed;
+}
+
+static void
+nap_until(PpSteady until)
+{
+	pp_letterbox_say();
+	pp_retrier_set_state(lane, PP_RETRIER_WAITING, InvalidOid);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+	pp_seat_check_interrupts();
+	(void) pp_nap(&lane->retrier.sleeper, pp_ms_until(until), wait_event);
+	pp_seat_check_interrupts();
+}
+
 /* Become the lane's retrier; leave at once if that isn't wanted any more. */
 static void
 take_seat(int lane_number, Oid database)
@@ -133,40 +160,14 @@ take_seat(int lane_number, Oid database)
 		return;
 	}
 	look_for_pause();
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pp_retry_load(&pp_seat.claim);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(pp_seat.batch_context);
+	while (!pp_retry_load(&pp_seat.claim) && !has_to_leave_parked())
+	{
+		nap_until(pp_steady_in(TABLE_WAIT_MS));
+		MemoryContextReset(pp_seat.batch_context);
+	}
 	pp_apply_init(&pp_seat.claim);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline retrier for database \"%s\" started",
 									 pp_seat.database_name)));
-}
-
-/* Is it time to go, whatever is due?  Another process goes on. */
-static bool
-has_to_leave_parked(void)
-{
-	return ShutdownRequestPending || pp_clock_is_held(lane) || paused || pp_lane_is_paused(lane) ||
-		   pp_apply_is_spent() || !OidIsValid(pp_seat.claim.extension);
-}
-
-static bool
-may_be_paused(void)
-{
-	return *(volatile bool *) &lane->retrier.pause_changed;
-}
-
-static void
-nap_until(PpSteady until)
-{
-	pp_letterbox_say();
-	pp_retrier_set_state(lane, PP_RETRIER_WAITING, InvalidOid);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pgstat_report_stat(true);
-	pp_seat_check_interrupts();
-	(void) pp_nap(&lane->retrier.sleeper, pp_ms_until(until), wait_event);
-	pp_seat_check_interrupts();
 }
 
 /* ---- a try ---- */
@@ -498,17 +499,23 @@ answer_flush(uint64 asked)
 	ConditionVariableBroadcast(&lane->settled);
 }
 
-/* Nothing is parked, as far as we know: then nothing is counted, and nothing is suspected. */
-static void
+/*
+ * Nothing is parked, as far as we know: then nothing is counted, and nothing is suspected.
+ * False: that can't be found out now.
+ */
+static bool
 mend_counts(void)
 {
 	uint64 parks = pp_tally_parks(&lane->tally); /* before the look at the table */
 
-	pp_retry_refresh(true);
-	if (hash_get_num_entries(pp_parked_keys) > 0)
-		return;
-	pp_tally_clear_parked(&lane->tally, parks);
-	pp_attempt_acquit();
+	if (!pp_retry_refresh(true))
+		return false;
+	if (hash_get_num_entries(pp_parked_keys) == 0)
+	{
+		pp_tally_clear_parked(&lane->tally, parks);
+		pp_attempt_acquit();
+	}
+	return true;
 }
 
 /* One turn of the loop: try what is due, or sleep until something is.  False: nothing will be. */
@@ -518,14 +525,20 @@ take_retry_turn(void)
 	uint64 asked;
 	PpParked *parked;
 
-	pp_retry_refresh(false);
+	MemoryContextReset(pp_seat.batch_context);
+	MemoryContextSwitchTo(pp_seat.batch_context);
+	if (!pp_retry_refresh(false))
+	{
+		nap_until(pp_steady_in(TABLE_WAIT_MS));
+		return true;
+	}
 	asked = hurry_for_flush();
 	parked = pp_retry_due();
 	if (parked == NULL)
 	{
 		answer_flush(asked);
-		if (hash_get_num_entries(pp_parked_keys) == 0)
-			mend_counts();
+		if (hash_get_num_entries(pp_parked_keys) == 0 && !mend_counts())
+			return true;
 		if (pp_retry_next() == PP_NEVER)
 			return !pp_retry_leave(false, 0);
 		if (*(volatile bool *) &lane->retrier.wanted)
@@ -533,8 +546,6 @@ take_retry_turn(void)
 		nap_until(pp_retry_next());
 		return true;
 	}
-	MemoryContextReset(pp_seat.batch_context);
-	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_retrier_set_state(lane, PP_RETRIER_WRITING, parked->key.target);
 	pgstat_report_activity(STATE_RUNNING, "writing parked items");
 	pp_clock_start();

@@ -12,10 +12,13 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "classify.h"
+#include "clock.h"
 #include "config.h"
 #include "copied.h"
 #include "parked.h"
 #include "retry.h"
+#include "savepoint.h"
 
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
@@ -142,41 +145,84 @@ take_news(void)
 	return from;
 }
 
-/* Find out what is parked, in the current transaction; called once. */
-void
-pp_retry_load(const PpClaim *retrier_claim)
+static void
+load(void *arg)
 {
 	PpDamaged damaged = {0};
 
-	claim = retrier_claim;
-	pp_tally_forget_reasons(&claim->lane->tally);
-	(void) take_news();
 	PushActiveSnapshot(GetLatestSnapshot());
 	pp_parked_scan(claim->extension, load_row, &damaged);
 	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
 	PopActiveSnapshot();
+}
+
+/* May it do a moment later?  The table is locked, say.  Any other error is thrown. */
+static bool
+has_to_wait(ErrorData *error)
+{
+	if (error && !pp_classify_is_transient(error, pp_cut))
+		ReThrowError(error);
+	return error != NULL;
+}
+
+/* Find out what is parked; called until it is true, outside a transaction. */
+bool
+pp_retry_load(const PpClaim *retrier_claim)
+{
+	claim = retrier_claim;
+	pp_tally_forget_reasons(&claim->lane->tally);
+	(void) take_news();
+	if (has_to_wait(pp_in_transaction(load, NULL)))
+		return false;
 	recall_pauses();
 	tell_pauses();
+	return true;
+}
+
+static void
+look_for_new_keys(void *arg)
+{
+	Oid target = InvalidOid;
+	Oid role = InvalidOid;
+	PpParkedRow row;
+
+	while (pp_parked_next_key(claim->extension, &target, &role, &row))
+	{
+		PpParked *parked;
+		int sqlstate;
+
+		if (pp_parking_find(target, role))
+			continue;
+		parked = pp_parking_enter(target, role);
+		parked->whole = true; /* we can't know better */
+		parked->from = row.pos;
+		if (row.misfit_since != 0)
+		{
+			parked->misfit_since = pp_steady_from_day(row.misfit_since);
+			parked->noted = true;
+		}
+		sqlstate = pp_tally_get(&claim->lane->tally, target).sqlstate;
+		parked->sqlstate = sqlstate;
+		parked->retry_at = sqlstate == 0 || sqlstate == ERRCODE_QUERY_CANCELED
+							   ? first_try(&row, sqlstate)
+							   : pp_steady_in(RETRY_MIN_MS);
+	}
 }
 
 /*
  * More may have been parked: note what we don't know of.  In a transaction of its own, if it
- * needs one.  `always`: whether we have been told, or not.
+ * needs one.  `always`: whether we have been told, or not.  False: that has to wait.
  */
-void
+bool
 pp_retry_refresh(bool always)
 {
-	PpLane *lane = claim->lane;
-	Oid target = InvalidOid;
-	Oid role = InvalidOid;
-	MemoryContext caller = CurrentMemoryContext;
+	static bool owed = false;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
-	PpParkedRow row;
 	uint64 from;
 
-	if (!always && *(volatile uint64 *) &lane->parked_seq == seen_seq)
-		return;
+	if (!always && !owed && *(volatile uint64 *) &claim->lane->parked_seq == seen_seq)
+		return true;
 	from = take_news();
 	hash_seq_init(&seq, pp_parked_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
@@ -190,32 +236,8 @@ pp_retry_refresh(bool always)
 			parked->retry_at = pp_steady_now();
 		parked->waits = false;
 	}
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	while (pp_parked_next_key(claim->extension, &target, &role, &row))
-	{
-		int sqlstate;
-
-		if (pp_parking_find(target, role))
-			continue;
-		parked = pp_parking_enter(target, role);
-		parked->whole = true; /* we can't know better */
-		parked->from = row.pos;
-		if (row.misfit_since != 0)
-		{
-			parked->misfit_since = pp_steady_from_day(row.misfit_since);
-			parked->noted = true;
-		}
-		sqlstate = pp_tally_get(&lane->tally, target).sqlstate;
-		parked->sqlstate = sqlstate;
-		parked->retry_at = sqlstate == 0 || sqlstate == ERRCODE_QUERY_CANCELED
-							   ? first_try(&row, sqlstate)
-							   : pp_steady_in(RETRY_MIN_MS);
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
+	owed = has_to_wait(pp_in_transaction(look_for_new_keys, NULL));
+	return !owed;
 }
 
 /*
