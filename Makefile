@@ -44,7 +44,7 @@ OBJS = \
 	src/account.o \
 	src/layouts.o \
 	src/letters.o \
-	src/attempt.o \
+	src/poison.o \
 	src/hold.o \
 	src/lane.o \
 	src/lease.o \
@@ -236,6 +236,7 @@ bench:
 	@tools/sandbox bench/failing
 	@tools/sandbox bench/parking
 	@tools/sandbox bench/attacks
+	@tools/sandbox bench/poison
 	@tools/sandbox bench/roles
 
 floors:

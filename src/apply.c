@@ -16,7 +16,6 @@
 #include "utils/timestamp.h"
 
 #include "apply.h"
-#include "attempt.h"
 #include "batch.h"
 #include "clock.h"
 #include "compat.h"
@@ -25,6 +24,7 @@
 #include "identity.h"
 #include "letterbox.h"
 #include "parking.h"
+#include "poison.h"
 #include "savepoint.h"
 #include "settlement.h"
 #include "works.h"
@@ -47,7 +47,7 @@ static struct
 
 /*
  * Called once, by a process that has attached to its lane.  If the last one ended in
- * the middle of a transaction, the items of that are suspects.
+ * the middle of a transaction, the items of that are candidates (poison.h).
  */
 void
 pp_apply_init(const PpClaim *worker_claim)
@@ -58,13 +58,14 @@ pp_apply_init(const PpClaim *worker_claim)
 	lane = claim->lane;
 	pp_settlement_init(claim);
 
-	items = pp_attempt_open(MyDatabaseId, claim->extension, pp_am_retrier ? "retrier" : NULL);
+	items = pp_poison_open(pp_am_retrier ? PP_POISON_RETRIER : PP_POISON_WORKER, MyDatabaseId,
+						   claim->extension);
 	if (items > 0)
 		ereport(LOG, (errmsg("a %s of persist_pipeline has ended while it wrote a batch",
 							 pp_am_retrier ? "retrier" : "worker"),
-					  errdetail_plural("The %llu item that it was inserting is tried alone.",
-									   "The %llu items that it was inserting are tried one by one.",
-									   items, (unsigned long long) items)));
+					  errdetail_plural("It was inserting %llu item.",
+									   "Its %llu items are inserted one by one.", items,
+									   (unsigned long long) items)));
 }
 
 /* Does this process keep items waiting that another one could insert? */
@@ -149,7 +150,7 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 	}
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
-	pp_works_note_attempt(run->works, run->n, false);
+	pp_works_note(run->works, run->n);
 	pp_settlement_forget();
 	pp_clock_begin_attempt();
 	pp_batch_state = (PpBatchState){0};
@@ -171,7 +172,6 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 		if (apply->end != PP_APPLY_COMMIT)
 		{
 			run->error = not_through(run);
-			pp_attempt_note(NULL);
 			pp_identity_abort();
 		}
 		else
@@ -198,7 +198,6 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 		apply->known.deferred = run->stage == COMMITTING;
 		learned.careful |= pp_identity_is_committing() && pp_batch_is_scattered();
 		pp_attempt_began = PP_NEVER; /* that was its time, but not that of what comes now */
-		pp_attempt_note(NULL);
 		pp_identity_abort();
 	}
 	PG_END_TRY();
@@ -220,7 +219,6 @@ typedef struct Deed
 	PpWork *works;
 	int n;
 	ErrorData *why;
-	bool show; /* their values */
 	PpApply apply;
 } Deed;
 
@@ -243,8 +241,7 @@ bury_all(void *arg)
 	for (uint64 i = 0; i < nrows; i++)
 	{
 		apply->bad[apply->nbad++] = pp_bad(rows[i], deed->why);
-		pp_letterbox_bury(claim->extension, apply->results, rows[i], apply->role, deed->why,
-						  deed->show);
+		pp_letterbox_bury(claim->extension, apply->results, rows[i], apply->role, deed->why);
 	}
 	pp_works_count_taken(apply->results, rows, nrows, deed->works[0].parked);
 	pp_results_write(apply->results, claim->extension);
@@ -252,19 +249,17 @@ bury_all(void *arg)
 }
 
 /*
- * In a transaction of our own, make dead letters of all their items, with their values or
- * not.
+ * In a transaction of our own, make dead letters of all their items.
  */
 static PpOutcome
-give_up(PpWork *works, int n, ErrorData *why, bool show, ErrorData **error)
+give_up(PpWork *works, int n, ErrorData *why, ErrorData **error)
 {
 	Deed deed = {.works = works,
 				 .n = n,
 				 .why = why,
-				 .show = show,
 				 .apply = {.role = works[0].role, .results = palloc0(sizeof(PpResults))}};
 
-	pp_works_note_attempt(works, n, true);
+	pp_works_note(works, n);
 	*error = pp_settle_by_ourselves(bury_all, &deed, true);
 	if (*error)
 		return PP_TRANSIENT;
@@ -388,7 +383,7 @@ settle_slow(Run *run, ErrorData **error)
 	if (run->n == 1 && run->patient)
 		return PP_TRANSIENT;
 	if (run->n == 1)
-		return give_up(run->works, 1, run->error, true, error);
+		return give_up(run->works, 1, run->error, error);
 	run->apply.width = Max(run->n / NARROWER, 1);
 	return PP_TRANSIENT;
 }
@@ -398,6 +393,14 @@ static bool
 is_nobodys(const Run *run)
 {
 	return run->apply.end == PP_APPLY_LATER || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD;
+}
+
+/* The work's items come next, in a pass, each by itself.  NULL, or what has kept us from it. */
+static ErrorData *
+divide_work(PpWork *work)
+{
+	pp_intake_divide(work->pos);
+	return pp_settle_to_journal(work, 1);
 }
 
 /*
@@ -410,9 +413,8 @@ settle_deadly(Run *run, ErrorData **error)
 	PpWork *work = &run->works[0];
 
 	if (work->there == 1)
-		return give_up(work, 1, run->error, true, error);
-	pp_attempt_suspect(work->pos, work->pos);
-	*error = pp_settle_to_journal(work, 1);
+		return give_up(work, 1, run->error, error);
+	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
@@ -439,7 +441,7 @@ settle_failed(Run *run, bool *halve, ErrorData **error)
 		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
 	}
 	if (run->stage == BEGINNING && !role_exists(run->works[0].role))
-		return give_up(run->works, run->n, run->error, true, error);
+		return give_up(run->works, run->n, run->error, error);
 	if (pp_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
 	if (pp_cut == PP_CUT_TIMEOUT || is_transient(run) || (learned.careful && pp_batch_is_scattered()))
@@ -599,47 +601,100 @@ apply_roles(PpWork *works, int n, List *roles, bool impatient, ErrorData **error
 	return PP_SETTLED;
 }
 
-/* ---- suspects ---- */
+/* ---- after the end of a process (poison.h) ---- */
+
+static bool
+is_candidate(const PpWork *work)
+{
+	return !work->applied && pp_poison_is_candidate(work->pos, work->part);
+}
 
 /*
- * What may end its worker is divided before it is tried: so the next time names the item.
- * What can't be read is put aside.
+ * Whoever ends the server takes along what is in the ring alone: save it.  What can't be read
+ * is found out by the try.
  */
 static PpOutcome
-divide_suspects(PpWork *works, int n, ErrorData **error)
+save_candidates(PpWork *works, int n, ErrorData **error)
 {
-	PpOutcome outcome;
+	PpWork *fleeting = palloc_extended(Max(n, 1) * sizeof(PpWork), MCXT_ALLOC_HUGE);
+	int nfleeting = 0;
 
-	*error = pp_settle_to_journal(works, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (works[i].nrows == 0 && is_candidate(&works[i]))
+			fleeting[nfleeting++] = works[i];
+	}
+	if (nfleeting == 0)
+		return PP_SETTLED;
+	*error = pp_settle_to_journal(fleeting, nfleeting);
 	if (*error == NULL)
 		return PP_DIVIDED;
-	if ((*error)->sqlerrcode != ERRCODE_DATA_CORRUPTED)
-		return PP_TRANSIENT;
-	if (n == 1)
-	{
-		outcome = pp_settle_damaged(works, *error, error);
-		return outcome == PP_SETTLED ? PP_DIVIDED : outcome;
-	}
-	outcome = divide_suspects(works, n / 2, error);
-	return outcome == PP_DIVIDED ? divide_suspects(works + n / 2, n - n / 2, error) : outcome;
+	return (*error)->sqlerrcode == ERRCODE_DATA_CORRUPTED ? PP_SETTLED : PP_TRANSIENT;
 }
 
-/* Has it ended a worker when it was tried alone?  Then nobody tries it again. */
-static bool
-is_culprit(const PpWork *work)
-{
-	return pp_attempt_guilt(work->pos, work->part) != PP_INNOCENT;
-}
-
+/* Make a dead letter of the item that is condemned; a work of many items is divided first. */
 static PpOutcome
-bury_culprit(PpWork *work, ErrorData **error)
+bury_one(PpWork *work, ErrorData **error)
 {
-	bool show = pp_attempt_guilt(work->pos, work->part) == PP_CULPRIT;
+	if (work->there == 1)
+		return give_up(work, 1, pp_poison_verdict(work->pos, work->part), error);
+	*error = divide_work(work);
+	return *error ? PP_TRANSIENT : PP_DIVIDED;
+}
 
-	if (give_up(work, 1, pp_error(ERRCODE_INTERNAL_ERROR, "the worker ended while it was inserted"),
-				show, error) == PP_TRANSIENT)
-		return PP_TRANSIENT;
-	pp_attempt_close_case(work->pos, work->part);
+/* Make dead letters of the items that are condemned, and take their works out. */
+static PpOutcome
+bury_condemned(PpWork *works, int *n, ErrorData **error)
+{
+	int left = 0;
+
+	for (int i = 0; i < *n; i++)
+	{
+		PpWork *work = &works[i];
+
+		if (!work->applied && pp_poison_has_condemned(work->pos, work->part, work->there > 1))
+		{
+			PpOutcome outcome = bury_one(work, error);
+
+			if (outcome == PP_SETTLED)
+				continue;
+			/* what can't be read is found out by the try */
+			if (outcome == PP_DIVIDED || (*error)->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+				return outcome;
+		}
+		works[left++] = *work;
+	}
+	*n = left;
+	return PP_SETTLED;
+}
+
+/*
+ * Where candidates are to be tried fewer at a time, park them: so all others go on, and
+ * each is a work of its own.
+ */
+static PpOutcome
+park_candidates(PpWork *works, int *n, ErrorData **error)
+{
+	int left = 0;
+	int end;
+
+	if (pp_poison_width() == 0)
+		return PP_SETTLED;
+	for (int i = 0; i < *n; i = end)
+	{
+		end = i + 1;
+		if (!is_candidate(&works[i]))
+		{
+			works[left++] = works[i];
+			continue;
+		}
+		while (end < *n && works[end].role == works[i].role && is_candidate(&works[end]))
+			end++;
+		if (park_them(works + i, end - i, pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
+					  error) != PP_SETTLED)
+			return PP_TRANSIENT;
+	}
+	*n = left;
 	return PP_SETTLED;
 }
 
@@ -655,12 +710,17 @@ pp_apply(PpWork *works, int n, ErrorData **error)
 	Run all = {.works = works, .n = n};
 	List *roles = NIL;
 
-	if (pp_attempt_is_suspect(works[0].pos) && !works[0].applied)
+	if (pp_poison_is_suspected())
 	{
-		if (works[0].there > 1)
-			return divide_suspects(works, n, error);
-		if (is_culprit(&works[0]))
-			return bury_culprit(&works[0], error);
+		PpOutcome outcome = bury_condemned(works, &all.n, error);
+
+		if (outcome == PP_SETTLED)
+			outcome = save_candidates(works, all.n, error);
+		if (outcome == PP_SETTLED)
+			outcome = park_candidates(works, &all.n, error);
+		if (outcome != PP_SETTLED || all.n == 0)
+			return outcome;
+		n = all.n;
 	}
 
 	for (int i = 0; i < n; i++)
@@ -683,9 +743,8 @@ pp_apply_again(PpWork *works, int n, bool patient, bool disbelieves, PpApply *ap
 	Run again = {.works = works, .n = n, .patient = patient, .disbelieves = disbelieves};
 	PpOutcome outcome;
 
-	if (is_culprit(&works[0]))
-		outcome = bury_culprit(&works[0], error);
-	else
+	outcome = bury_condemned(works, &again.n, error);
+	if (outcome == PP_SETTLED && again.n > 0)
 		outcome = apply_role(&again, true, error);
 	*apply = again.apply;
 	return outcome;

@@ -16,8 +16,7 @@
  *	spent		(a role's code has left something in this process: leftovers.h) what is of other
  *				roles stays where it is, for another process
  *	fatal		(code that ends the process, or the server) the next worker knows what was
- *				being tried, and tries that again item by item; one that ended its
- *				worker when it was alone is bad (attempt.h)
+ *				being tried, and which item was at hand (poison.h)
  *
  * An item is settled by its transaction's COMMIT callback, and by nothing else.
  *

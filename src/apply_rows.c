@@ -469,7 +469,7 @@ write_dead_letters(PpApply *apply)
 		CHECK_FOR_INTERRUPTS();
 		if (i < room)
 			pp_letterbox_bury(apply->claim->extension, apply->results, bad->row, apply->role,
-							  bad->error, true);
+							  bad->error);
 		else
 		{
 			pp_decide_close(apply, bad->target,

@@ -22,6 +22,8 @@
 #include "utils/snapmgr.h"
 
 #include "batch.h"
+#include "poison.h"
+#include "savepoint.h"
 #include "shape.h"
 
 /* Where else than here the transaction has written */
@@ -30,6 +32,8 @@ static struct
 	Oid target; /* that goes to another server; InvalidOid: none */
 	bool several;
 } elsewhere;
+
+static bool checks_in_vain; /* what is deferred can't be checked before its transaction ends */
 
 /* 42804 if one of the rows has a value that has no column any more. */
 static void
@@ -105,6 +109,7 @@ pp_batch_begin_transaction(void)
 {
 	elsewhere.target = InvalidOid;
 	elsewhere.several = false;
+	checks_in_vain = false;
 }
 
 /*
@@ -281,6 +286,33 @@ pp_batch_divide(const PpRow **rows, uint64 n, int *nshares)
 	return order;
 }
 
+static void
+fire_deferred(void *arg)
+{
+	pp_batch_fire_deferred();
+}
+
+/*
+ * A candidate (poison.h) has been inserted by itself: what is deferred may end this process,
+ * too.  What rows to come may still mend is checked with all the others, in the end.
+ */
+static void
+check_candidate(void)
+{
+	ErrorData *error = checks_in_vain ? NULL : pp_under_savepoint(fire_deferred, NULL);
+
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	checks_in_vain |= error != NULL;
+	pp_poison_note_item(PP_AT_HAND_ALL, 0, 0);
+}
+
+static bool
+is_candidate(const PpRow *row)
+{
+	return pp_poison_is_suspected() && pp_poison_is_candidate(row->pos, row->part);
+}
+
 /*
  * Insert the rows of a target, in the current transaction, as the current user.
  * Returns how many of them are in it now; a trigger or a rule has passed over the
@@ -299,11 +331,16 @@ pp_batch_insert(const PpTargetRows *share)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	while (start < share->n)
 	{
+		const PpRow *first = share->rows[start];
+		bool alone = is_candidate(first);
 		uint64 end = start + 1;
 
-		while (end < share->n &&
-			   pp_item_same_shape(share->rows[start]->item, share->rows[end]->item))
+		while (!alone && end < share->n &&
+			   pp_item_same_shape(first->item, share->rows[end]->item) &&
+			   !is_candidate(share->rows[end]))
 			end++;
+		if (alone)
+			pp_poison_note_item(PP_AT_HAND_ITEM, first->pos, first->part);
 
 		/* whatever is wrong before it has begun is wrong with the first one, too */
 		pp_batch_state.in_rows = false;
@@ -311,6 +348,8 @@ pp_batch_insert(const PpTargetRows *share)
 		inserted += insert_run(share->rows + start, end - start);
 		pp_batch_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
+		if (alone)
+			check_candidate();
 		start = end;
 	}
 	PopActiveSnapshot();

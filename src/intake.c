@@ -16,10 +16,10 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
-#include "attempt.h"
 #include "copied.h"
 #include "intake.h"
 #include "parked.h"
+#include "poison.h"
 #include "rowstore.h"
 #include "savepoint.h"
 
@@ -48,6 +48,10 @@ static struct
 static bool pass_owes = true;
 static uint64 ring_owes_until = 0;
 
+/* The positions whose records come one by one, from .. to */
+static uint64 divided_from = PG_UINT64_MAX;
+static uint64 divided_to = 0;
+
 /* What roles hold of the journal; those that don't fit are together in the last one */
 typedef struct Holdings
 {
@@ -69,14 +73,6 @@ typedef struct Diverted
 	PpJournalRow last;
 } Diverted;
 
-/* With whom a work may be in a batch: with its like, if at all */
-enum Company
-{
-	ANY,	   /* they are no suspects */
-	TO_DIVIDE, /* suspects of many items */
-	ALONE	   /* a suspect, which is one item */
-};
-
 /* Works under construction */
 typedef struct WorkList
 {
@@ -86,7 +82,6 @@ typedef struct WorkList
 	uint64 items;
 	uint64 bytes;
 	List *open; /* of transactions that have begun here, the pos of the last piece */
-	enum Company company;
 } WorkList;
 
 /* Is there anything to do, or about to be? */
@@ -132,24 +127,6 @@ note_transaction(WorkList *list, uint64 pos, uint32 others)
 		*end = pos + others;
 		list->open = lappend(list->open, end);
 	}
-}
-
-static enum Company
-company_of(uint64 pos, uint64 items)
-{
-	if (!pp_attempt_is_suspect(pos))
-		return ANY;
-	return items > 1 ? TO_DIVIDE : ALONE;
-}
-
-/* May such a work join those that are there? */
-static bool
-may_join(WorkList *list, enum Company company)
-{
-	if (list->n > 0 && (company != list->company || company == ALONE))
-		return false;
-	list->company = company;
-	return true;
 }
 
 /* Take the last one into account; is the batch large enough now? */
@@ -210,8 +187,6 @@ take_entries(PpRing *ring, const PpRingView *view, uint64 max, WorkList *list)
 	{
 		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 		{
-			if (!may_join(list, company_of(entry->pos, entry->items - entry->settled)))
-				break;
 			add_entry(ring, at, entry, list);
 			if (is_full(list, max))
 				break;
@@ -222,7 +197,7 @@ take_entries(PpRing *ring, const PpRingView *view, uint64 max, WorkList *list)
 	}
 
 	/* a transaction that is being published will be there at once, with all it has */
-	if (list->n > 0 && (entry || list->open == NIL || list->company != ANY))
+	if (list->n > 0 && (entry || list->open == NIL))
 		return PP_INTAKE_WORK;
 	return view->head < view->tail ? PP_INTAKE_BUSY : PP_INTAKE_NOTHING;
 }
@@ -450,7 +425,7 @@ ends_record(const PpJournalRow *last, const PpJournalRow *next)
 
 /*
  * Records of the journal with the next position, up to so many items; one of them only, if it
- * is a suspect.
+ * is divided.
  */
 static void
 add_rows(WorkList *list, uint64 at, uint64 max_items)
@@ -466,7 +441,7 @@ add_rows(WorkList *list, uint64 at, uint64 max_items)
 	work->part = row->part;
 	work->others = row->header.follows;
 	work->rows = palloc(max * sizeof(PpJournalRef));
-	work->single = list->company != ANY;
+	work->single = work->pos >= divided_from && work->pos <= divided_to;
 	while (row && row->pos == work->pos && row->role == work->role &&
 		   !((work->single || work->n >= max_items) && ends_record(&last, row)))
 	{
@@ -488,6 +463,18 @@ add_rows(WorkList *list, uint64 at, uint64 max_items)
 	}
 }
 
+/* Items of the last work's entry that other works in the list have. */
+static uint64
+others_of(const WorkList *list)
+{
+	const PpWork *last = &list->works[list->n - 1];
+	uint64 items = 0;
+
+	for (const PpWork *work = last - 1; work >= list->works && work->at == last->at; work--)
+		items += work->n;
+	return items;
+}
+
 static PpIntake
 take_from_pass(PpRing *ring, uint64 max, WorkList *list)
 {
@@ -506,10 +493,6 @@ take_from_pass(PpRing *ring, uint64 max, WorkList *list)
 			/* a row that the scan has not found is no more */
 			bool applied = header->refs > 0 && entry->pos < pass.boundary;
 
-			if (!done &&
-				!may_join(list,
-						  applied ? ANY : company_of(entry->pos, header->items - header->settled)))
-				break;
 			pass.next_entry++;
 			if (done)
 				continue;
@@ -520,16 +503,15 @@ take_from_pass(PpRing *ring, uint64 max, WorkList *list)
 		{
 			bool in_ring = entry && entry->pos == row->pos;
 
-			if (!may_join(list, company_of(row->pos, row->header.items)))
-				break;
 			add_rows(list, in_ring ? entry->at : PP_NOT_IN_RING, max);
 			row = pp_rowstore_next(pass.rows);
 			if (in_ring && (row == NULL || row->pos != entry->pos))
 			{
 				PpEntry *header = pp_ring_entry(ring, entry->at);
+				uint64 others = header->settled + others_of(list);
 
 				/* whatever rows are missing: with the last one the entry is done */
-				list->works[list->n - 1].n = header->items - header->settled;
+				list->works[list->n - 1].n = header->items - Min(header->items, others);
 				pass.next_entry++;
 			}
 		}
@@ -573,6 +555,14 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 	*nworks = list.n;
 
 	return result;
+}
+
+/* The records of the journal in this position come one by one from now on. */
+void
+pp_intake_divide(uint64 pos)
+{
+	divided_from = Min(divided_from, pos);
+	divided_to = Max(divided_to, pos);
 }
 
 /* Have the works that were taken last been settled, or do some of them come again? */

@@ -34,12 +34,13 @@ typedef struct PpWork
 	bool alone;			   /* ... and later ones pass it */
 	uint64 n;			   /* items to settle */
 	uint64 there;		   /* so many does it have, at most */
-	bool single;		   /* a single record of the journal, since it is a suspect */
+	bool single;		   /* a single record of the journal (or an item that is parked) */
 	uint64 bytes;		   /* of them, at least */
 	uint32 others;		   /* pieces of the same transaction that come after it */
 
 	/* once it is open */
 	const PpItem **items;
+	uint32 *parts; /* which one of its position each is, however it is taken */
 	uint64 nitems; /* fewer than n, if some have been applied already */
 	uint64 opened; /* their bytes */
 } PpWork;
@@ -49,9 +50,6 @@ typedef struct PpWork
  * The pieces of one transaction stay together, though: where it needs several roles,
  * their rows may need each other.  But one that is larger than several batches is
  * taken in parts, in its order: nothing here grows with it.
- *
- * Suspects (attempt.h) come alone: an item by itself; or several works of many items, to
- * be divided before they are tried.
  */
 #define PP_BATCH_BYTES (16 * 1024 * 1024)
 #define PP_BATCHES_TOGETHER 4
@@ -67,6 +65,7 @@ extern bool pp_intake_is_pending(const PpRingView *view);
 extern PpIntake pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks);
 extern void pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks);
 extern void pp_intake_forget(void);
+extern void pp_intake_divide(uint64 pos);
 extern void pp_intake_note_settled(const PpClaim *claim, bool settled);
 extern bool pp_intake_owes_earlier(void);
 extern void pp_intake_note_owes(bool owes);

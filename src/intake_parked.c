@@ -10,9 +10,9 @@
 #include "access/transam.h"
 #include "utils/memutils.h"
 
-#include "attempt.h"
 #include "intake_parked.h"
 #include "parked.h"
+#include "poison.h"
 #include "savepoint.h"
 
 /* Works under construction */
@@ -136,7 +136,7 @@ take_parked(void *arg)
 		qsort(intake->works, intake->n, sizeof(PpWork), compare_works);
 }
 
-/* How many of them make a batch?  Suspects come alone. */
+/* How many of them make a batch?  One that has been in hand at a kill comes alone. */
 static int
 cut_off(const PpWork *works, int n, int max)
 {
@@ -145,8 +145,8 @@ cut_off(const PpWork *works, int n, int max)
 	for (int i = 0; i < n; i++)
 	{
 		if (i == max || bytes >= PP_BATCH_BYTES ||
-			(i > 0 && (pp_attempt_is_suspect(works[i].pos) ||
-					   pp_attempt_is_suspect(works[i - 1].pos))))
+			(i > 0 && (pp_poison_is_alone(works[i].pos, works[i].part) ||
+					   pp_poison_is_alone(works[i - 1].pos, works[i - 1].part))))
 			return i;
 		bytes += works[i].bytes;
 	}

@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "config.h"
 #include "letterbox.h"
+#include "poison.h"
 #include "savepoint.h"
 #include "shape.h"
 
@@ -211,8 +212,22 @@ write_what_fits(Writing *writing)
 	}
 }
 
+/* Its values, unless they have ended a process when they were shown (poison.h). */
+static Jsonb *
+values_of(const PpRow *row)
+{
+	Jsonb *shown;
+
+	if (pp_poison_is_unshown(row->pos, row->part))
+		return NULL;
+	pp_poison_note_item(PP_AT_HAND_LETTER, row->pos, row->part);
+	shown = try_to_show(row->item);
+	pp_poison_note_item(PP_AT_HAND_ALL, 0, 0);
+	return shown;
+}
+
 static void
-put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show_it)
+put(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
@@ -224,7 +239,7 @@ put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show
 					   .letter = {.id = item->id,
 								  .target = item->target,
 								  .role = role,
-								  .shown = show_it ? try_to_show(item) : NULL,
+								  .shown = values_of(row),
 								  .error = error,
 								  .enqueued_at = item->enqueued_at,
 								  .attempts = item->attempts + 1,
@@ -244,14 +259,14 @@ put(Oid extension, const PpRow *row, Oid role, const ErrorData *error, bool show
 	MemoryContextDelete(context);
 }
 
-/* Make a dead letter of the row, in the current transaction, with its values or not. */
+/* Make a dead letter of the row, in the current transaction. */
 void
 pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
-				  const ErrorData *error, bool show_it)
+				  const ErrorData *error)
 {
 	PpResult *result = pp_results_of(results, row->item->target);
 
-	put(extension, row, role, error, show_it);
+	put(extension, row, role, error);
 	result->delta.dead++;
 	results->dead++;
 	results->failed += row->item->attempts == 0 ? 1 : 0;

@@ -31,7 +31,7 @@ extern ErrorData *pp_error_shorten(ErrorData *error);
 extern void pp_error_abridge(ErrorData *error);
 extern size_t pp_error_size(const ErrorData *error);
 extern void pp_letterbox_bury(Oid extension, PpResults *results, const PpRow *row, Oid role,
-							  const ErrorData *error, bool show);
+							  const ErrorData *error);
 extern void pp_letterbox_refuse(Oid extension, const PpLetter *letter);
 extern void pp_letterbox_count(const PpClaim *claim, PpQuota *counts);
 extern uint64 pp_letterbox_room(const PpClaim *claim, Oid role, uint64 wanted);

@@ -20,7 +20,6 @@
 #include "utils/timestamp.h"
 
 #include "apply.h"
-#include "attempt.h"
 #include "batch.h"
 #include "clock.h"
 #include "compat.h"
@@ -30,6 +29,7 @@
 #include "parked.h"
 #include "parking.h"
 #include "pause.h"
+#include "poison.h"
 #include "retrier.h"
 #include "retry.h"
 #include "savepoint.h"
@@ -64,12 +64,12 @@ request_stop(SIGNAL_ARGS)
 static void
 detach(int code, Datum arg)
 {
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_attempt_excuse();
-	else if (code != 0)
-		pp_attempt_blame();
 	if (code == 0)
-		pp_attempt_close();
+		pp_poison_close(PP_END_CLEAN);
+	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+		pp_poison_close(PP_END_EXCUSED);
+	else
+		pp_poison_close(PP_END_BLAMED);
 
 	pp_sleeper_detach(&lane->retrier.sleeper);
 	SpinLockAcquire(&lane->mutex);
@@ -413,6 +413,8 @@ try_parked(PpParked *first)
 	ErrorData *error;
 	long spent_ms;
 
+	if (pp_poison_width() > 0 && pp_poison_is_candidate(first->from, first->part))
+		max = Min(max, pp_poison_width());
 	first->tried_at = began;
 	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)
@@ -513,7 +515,7 @@ mend_counts(void)
 	if (hash_get_num_entries(pp_parked_keys) == 0)
 	{
 		pp_tally_clear_parked(&lane->tally, parks);
-		pp_attempt_acquit();
+		pp_poison_forget();
 	}
 	return true;
 }

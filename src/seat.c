@@ -19,7 +19,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "attempt.h"
 #include "clock.h"
 #include "compat.h"
 #include "connect.h"
@@ -30,6 +29,7 @@
 #include "letterbox.h"
 #include "parking.h"
 #include "pause.h"
+#include "poison.h"
 #include "role_settings.h"
 #include "seat.h"
 #include "upkeep.h"
@@ -68,12 +68,12 @@ detach(int code, Datum arg)
 {
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
 
-	if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_attempt_excuse();
-	else if (code != 0)
-		pp_attempt_blame();
 	if (code == 0)
-		pp_attempt_close();
+		pp_poison_close(PP_END_CLEAN);
+	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+		pp_poison_close(PP_END_EXCUSED);
+	else
+		pp_poison_close(PP_END_BLAMED);
 
 	pp_sleeper_detach(&pp_seat.lane->worker);
 	SpinLockAcquire(&pp_seat.lane->mutex);

@@ -13,7 +13,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "attempt.h"
 #include "copied.h"
 #include "leftovers.h"
 #include "savepoint.h"
@@ -114,7 +113,6 @@ at_commit(void)
 	if (committing.results && committing.results->dead > 0)
 		(void) pp_quota_take(&lane->letters, PP_STORE_LETTERS, committing.works[0].role,
 							 committing.results->dead, PG_UINT64_MAX, PG_UINT64_MAX);
-	pp_attempt_note(NULL); /* whatever ends this process now is not their fault */
 	SpinLockAcquire(&pp_shared->mutex);
 	pp_shared->settled_lsn = Max(pp_shared->settled_lsn, XactLastCommitEnd);
 	SpinLockRelease(&pp_shared->mutex);
@@ -203,8 +201,6 @@ pp_count_items(const PpWork *works, int n)
 static void
 append_items(const PpWork *work, int number)
 {
-	uint32 part = work->part;
-
 	for (uint64 k = 0; k < work->nitems; k++)
 	{
 		const PpItem *item = work->items[k];
@@ -214,7 +210,7 @@ append_items(const PpWork *work, int number)
 
 		(void) pp_journal_plan((const char *) item, item->size, rows);
 		for (int r = 0; r < nrows; r++)
-			rows[r].part = part++;
+			rows[r].part = work->parts[k] + r;
 		pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
 		pfree(rows);
 		pfree(refs);
@@ -252,7 +248,6 @@ pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held)
 			PG_RE_THROW();
 		error = pp_catch(&catcher);
 		QueryCancelPending = false;
-		pp_attempt_note(NULL);
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
@@ -336,7 +331,7 @@ pp_settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error)
 
 	if (work->nrows > 1 && !work->single)
 	{
-		pp_attempt_suspect(work->pos, work->pos); /* its records come next, in a pass */
+		pp_intake_divide(work->pos); /* its records come next, in a pass */
 		pp_ring_move(&lane->ring, 0, pp_steady_now());
 		return PP_DIVIDED;
 	}

@@ -13,7 +13,6 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
-#include "attempt.h"
 #include "copied.h"
 #include "horizon.h"
 #include "intake.h"
@@ -22,6 +21,7 @@
 #include "lease.h"
 #include "letterbox.h"
 #include "letters.h"
+#include "poison.h"
 #include "savepoint.h"
 #include "upkeep.h"
 #include "clock.h"
@@ -259,7 +259,7 @@ pp_upkeep_batch(void)
 	look_after_layouts();
 }
 
-/* If nothing waits, what is counted nevertheless is a mistake, and nobody is a suspect. */
+/* If nothing waits, what is counted nevertheless is a mistake, and there are no candidates. */
 static void
 mend_counts(void)
 {
@@ -271,7 +271,7 @@ mend_counts(void)
 	pp_quota_clear(&claim->lane->quota);
 	pp_tally_clear_pending(&claim->lane->tally, added);
 	if (pp_tally_parked(&claim->lane->tally) == 0)
-		pp_attempt_acquit();
+		pp_poison_forget();
 }
 
 /* There is nothing else to do, or others wait for their turn.  True: a journal has to wait. */

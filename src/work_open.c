@@ -13,8 +13,9 @@
 #include "item_check.h"
 #include "work_open.h"
 
+/* The first of them is this part of the position; one that takes several rows takes as many. */
 static void
-add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
+add_items(PpWork *work, const char *bytes, uint64 length, uint32 part, uint64 *max)
 {
 	uint64 offset = 0;
 
@@ -36,7 +37,12 @@ add_items(PpWork *work, const char *bytes, uint64 length, uint64 *max)
 			work->items =
 				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
 							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
+			work->parts = work->parts
+							  ? repalloc_huge(work->parts, *max * sizeof(uint32))
+							  : MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(uint32));
 		}
+		work->parts[work->nitems] = part;
+		part += pp_journal_plan((const char *) item, item->size, NULL);
 		work->items[work->nitems++] = item;
 		work->opened += item->size;
 		offset += item->size;
@@ -67,6 +73,7 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 {
 	PpRowHeader header = {.continues = false};
 	PpRecord record = {0};
+	uint32 first_part = 0;
 
 	for (uint32 i = 0; i < work->nrows; i++)
 	{
@@ -89,13 +96,15 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 			complain(work, "a part of an item is missing");
 		if (claimed == PP_ROW_GONE)
 			continue;
+		if (!begun)
+			first_part = record.part;
 		/* the middle of one must not be taken for another */
 		if (begun && (header.items > 0 || !follows(record.part, &work->rows[i], previous)))
 			complain(work, "a part of an item is missing");
 		if (!begun && header.items == 0)
 			complain(work, "the beginning of an item is missing");
 		if (!header.continues)
-			add_items(work, record.bytes, record.length, max);
+			add_items(work, record.bytes, record.length, first_part, max);
 	}
 	if (header.continues)
 		complain(work, "the end of an item is missing");
@@ -115,7 +124,7 @@ open_entry(PpRing *ring, PpWork *work, uint64 *max)
 		pp_ring_read(ring, work->at, copy);
 		payload = copy;
 	}
-	add_items(work, payload, entry->length, max);
+	add_items(work, payload, entry->length, 0, max);
 }
 
 /*
@@ -128,6 +137,7 @@ pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
 	uint64 max = 0;
 
 	work->items = NULL;
+	work->parts = NULL;
 	work->nitems = 0;
 	work->opened = 0;
 	if (work->applied)

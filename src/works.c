@@ -10,29 +10,29 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "attempt.h"
+#include "poison.h"
 #include "settlement.h"
 #include "work_open.h"
 #include "works.h"
 
 /* Note what is being tried, in case that its code ends this process. */
 void
-pp_works_note_attempt(const PpWork *works, int n, bool burying)
+pp_works_note(const PpWork *works, int n)
 {
-	PpAttempt attempt;
+	PpPlace from = {.pos = PG_UINT64_MAX, .part = PG_UINT32_MAX};
+	PpPlace to = {.pos = 0};
 
-	memset(&attempt, 0, sizeof(attempt));
-	attempt.items = pp_count_items(works, n);
-	attempt.from = works[0].pos;
 	for (int i = 0; i < n; i++)
 	{
-		attempt.from = Min(attempt.from, works[i].pos);
-		attempt.to = Max(attempt.to, works[i].pos);
+		const PpWork *work = &works[i];
+		uint32 last = work->there > 1 ? PG_UINT32_MAX : work->part;
+
+		if (work->pos < from.pos || (work->pos == from.pos && work->part < from.part))
+			from = (PpPlace){.pos = work->pos, .part = work->part};
+		if (work->pos > to.pos || (work->pos == to.pos && last > to.part))
+			to = (PpPlace){.pos = work->pos, .part = last};
 	}
-	attempt.part = works[0].part;
-	attempt.alone = n == 1 && works[0].there == 1;
-	attempt.burying = burying;
-	pp_attempt_note(&attempt);
+	pp_poison_note(from, to, pp_count_items(works, n));
 }
 
 /* Records of a piece of one have the same place, and its pieces follow each other. */
@@ -71,7 +71,6 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 	for (int i = 0; i < n; i++)
 	{
 		const PpWork *work = &works[i];
-		uint32 part = work->part;
 
 		if (i == 0 || !is_same_transaction(&works[i - 1], work))
 			unit++;
@@ -81,11 +80,10 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 
 			*row = (PpRow){.item = item,
 						   .pos = work->pos,
-						   .part = part,
+						   .part = work->parts[k],
 						   .unit = unit,
 						   .parked_at = work->parked_at};
 			rows[(*nrows)++] = row++;
-			part += pp_journal_plan((const char *) item, item->size, NULL); /* if it is parked */
 		}
 	}
 	return rows;

@@ -12,7 +12,7 @@
 #include "results.h"
 #include "statement.h"
 
-extern void pp_works_note_attempt(const PpWork *works, int n, bool burying);
+extern void pp_works_note(const PpWork *works, int n);
 extern const PpRow **pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened,
 								   uint64 *nrows);
 extern void pp_works_count_taken(PpResults *results, const PpRow **rows, uint64 n, bool parked);

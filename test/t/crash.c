@@ -1,8 +1,10 @@
 /*
- * A trigger and a type that end the server; for 112_poison.pl, which compiles them.
+ * A trigger and a type that end the server; for 112_poison.pl and 118_candidates.pl, which
+ * compile them.
  *
  * Of a relation with the columns n and how: a row with how = 'abort' and so on ends the
- * process that inserts it, any other is inserted.  A bomb is a number; who wants to read
+ * process that inserts it, any other is inserted; but 'many' does so only after some others
+ * of its transaction, as if these took all the memory there is.  A bomb is a number; who wants to read
  * 13 is ended.
  */
 #include "postgres.h"
@@ -10,11 +12,27 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 
 PG_MODULE_MAGIC;
+
+#define TOO_MANY 9
+
+/* Are there so many of them in this transaction? */
+static bool
+are_many(void)
+{
+	static TransactionId transaction = InvalidTransactionId;
+	static int rows = 0;
+
+	if (transaction != GetTopTransactionId())
+		rows = 0;
+	transaction = GetTopTransactionId();
+	return ++rows == TOO_MANY;
+}
 
 PG_FUNCTION_INFO_V1(crash);
 
@@ -31,6 +49,8 @@ crash(PG_FUNCTION_ARGS)
 	if (how && strcmp(how, "null") == 0)
 		*(volatile int *) NULL = 1;
 	if (how && strcmp(how, "kill") == 0)
+		kill(getpid(), SIGKILL);
+	if (how && strcmp(how, "many") == 0 && are_many())
 		kill(getpid(), SIGKILL);
 	if (how && strcmp(how, "exit") == 0)
 		_exit(0); /* the postmaster takes it for a crash, too */
