@@ -130,7 +130,7 @@ check('several', 't', 4, [ map { [ $_, @$ended ] } 5, 1000, 2500 ],
 	$dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', i, 'how', CASE i WHEN 5 THEN 'fatal' ELSE '' END)) FROM generate_series(1, 10) AS i");
 	wait_for_sql($dbh, "SELECT sum(parked) = 10 FROM persist_stats");
 	$locker->rollback;
-	$node->wait_for_log(qr/a worker of persist_pipeline has ended while it wrote a batch/, $from);
+	$node->wait_for_log(qr/a (?:worker|retrier) of persist_pipeline has ended while it wrote a batch/, $from);
 	$dbh->do("SELECT persist_enqueue('o'::regclass, '{\"n\": 1}')");
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM o");
 	wait_for_sql($dbh, "SELECT count(*) = 9 FROM t");
@@ -145,9 +145,9 @@ is_deeply(
 			$node, $everything_from,
 			qr/WARNING:  terminating connection because of crash of another server process/,
 			qr/57P0[123] FATAL/,
-			qr/persist_pipeline worker 22000 FATAL:  the end of/,
-			qr/persist_pipeline worker .* WARNING:  .* could not be inserted/,
-			qr/persist_pipeline worker .* WARNING:  .* dead letter/)
+			qr/persist_pipeline (?:worker|retrier) 22000 FATAL:  the end of/,
+			qr/persist_pipeline (?:worker|retrier) .* WARNING:  .* could not be inserted/,
+			qr/persist_pipeline (?:worker|retrier) .* WARNING:  .* dead letter/)
 	],
 	[],
 	'the log holds no WARNING or ERROR that was not provoked');
