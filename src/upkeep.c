@@ -270,8 +270,7 @@ mend_counts(void)
 		return;
 	pp_quota_clear(&claim->lane->quota);
 	pp_tally_clear_pending(&claim->lane->tally, added);
-	if (pp_tally_parked(&claim->lane->tally) == 0)
-		pp_poison_forget();
+	pp_poison_forget(); /* what is parked is the retrier's */
 }
 
 /* There is nothing else to do, or others wait for their turn.  True: a journal has to wait. */
