@@ -60,6 +60,8 @@ pp_apply_init(const PpClaim *worker_claim)
 
 	items = pp_poison_open(pp_am_retrier ? PP_POISON_RETRIER : PP_POISON_WORKER, MyDatabaseId,
 						   claim->extension);
+	if (pp_am_retrier)
+		pp_poison_take_over();
 	if (items > 0)
 		ereport(LOG, (errmsg("a %s of persist_pipeline has ended while it wrote a batch",
 							 pp_am_retrier ? "retrier" : "worker"),
@@ -277,6 +279,7 @@ park_all(void *arg)
 	uint64 nrows;
 	int opened;
 
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
 	rows = pp_works_open(claim, deed->works, deed->n, &opened, &nrows);
 	pp_parking_hold(results, role, rows, nrows);
 	for (uint64 i = 0; i < nrows; i++)

@@ -65,19 +65,21 @@ typedef struct Findings
 	Condemned condemned[MAX_CONDEMNED];
 } Findings;
 
-/* The file, as we have written it */
-static struct
+typedef struct NoteFile
 {
 	uint32 magic;
 	Oid extension;
 	int pid; /* of the process that opened it last */
 	Attempt attempt;
 	Findings findings;
-} file;
+} NoteFile;
+
+static NoteFile file; /* as we have written it */
 
 static int fd = -1;	 /* -1: not open; then nothing outlives us */
 static int noted_at; /* the nesting level of the transaction, when an item was noted */
 static char path[MAXPGPATH];
+static char workers_path[MAXPGPATH]; /* of the retrier's database */
 static emit_log_hook_type previous_hook;
 
 static Findings *const findings = &file.findings;
@@ -160,6 +162,11 @@ judge(const Attempt *attempt)
 	bool again = pp_poison_is_candidate(attempt->from.pos, attempt->from.part);
 	bool fewer = again;
 
+	if (!again)
+	{
+		findings->width = 0; /* that was about others, which are none any more */
+		findings->kills = 0;
+	}
 	findings->from = attempt->from;
 	findings->to = attempt->to;
 	if (attempt->what != PP_AT_HAND_ALL)
@@ -325,6 +332,8 @@ pp_poison_open(PpPoisonFile kind, Oid database, Oid extension)
 {
 	uint64 items = 0;
 
+	snprintf(workers_path, sizeof(path), "%s/persist_pipeline.%u.worker", PG_STAT_TMP_DIR,
+			 database);
 	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.%s", PG_STAT_TMP_DIR, database,
 			 kind == PP_POISON_WORKER ? "worker" : "retrier");
 	if (!read_or_init(extension))
@@ -350,6 +359,26 @@ pp_poison_open(PpPoisonFile kind, Oid database, Oid extension)
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterSubXactCallback(at_savepoint_end, NULL);
 	return items;
+}
+
+void
+pp_poison_take_over(void)
+{
+	static NoteFile its;
+	int its_fd;
+
+	if (fd < 0 || findings->to.pos > 0)
+		return;
+	its_fd = BasicOpenFile(workers_path, O_RDONLY | PG_BINARY);
+	if (its_fd < 0)
+		return; /* the worker has left, and nothing to say */
+	if (pread(its_fd, &its, sizeof(its), 0) == sizeof(its) && its.magic == MAGIC &&
+		its.extension == file.extension && its.findings.to.pos > 0)
+	{
+		*findings = its.findings;
+		write_all();
+	}
+	(void) close(its_fd);
 }
 
 /*

@@ -93,6 +93,12 @@ extern bool pp_poison_has_condemned(uint64 pos, uint32 part, bool any_part);
 /* Has it ended a process to show its values? */
 extern bool pp_poison_is_unshown(uint64 pos, uint32 part);
 
+/*
+ * The retrier goes on with what the worker has found out of candidates, which it has parked;
+ * unless it has some of its own.
+ */
+extern void pp_poison_take_over(void);
+
 /* Nothing waits that was there when a process ended. */
 extern void pp_poison_forget(void);
 

@@ -11,6 +11,7 @@
 #include "common/pg_prng.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "classify.h"
 #include "clock.h"
@@ -57,12 +58,20 @@ first_try(const PpParkedRow *row, int sqlstate)
 								   (int64) PP_SPENT_FACTOR * pp_statement_timeout));
 }
 
+/* Does the row have a target and a role?  Then the try finds out what of an item is damaged. */
+static bool
+may_be_tried(const PpParkedRow *row)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->target)) &&
+		   SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->role));
+}
+
 static bool
 load_row(const PpParkedRow *row, void *arg)
 {
 	PpParked *parked;
 
-	if (row->damaged)
+	if (row->damaged && (row->copied || !may_be_tried(row)))
 	{
 		note_damaged(arg, row);
 		return true;
@@ -71,7 +80,7 @@ load_row(const PpParkedRow *row, void *arg)
 
 	parked->whole |= !row->alone;
 	pp_parking_note_place(parked, row->pos, row->part);
-	if (row->misfit_since != 0)
+	if (row->misfit_since != 0 && !row->damaged)
 	{
 		parked->misfit_since = pp_steady_from_day(row->misfit_since);
 		parked->noted = true;

@@ -68,6 +68,9 @@ detach(int code, Datum arg)
 {
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
 
+	if (code == 0 && view.head == view.tail && !view.recovering && !view.diverted &&
+		!view.pass && !pp_tally_any_parked(&pp_seat.lane->tally))
+		pp_poison_forget();
 	if (code == 0)
 		pp_poison_close(PP_END_CLEAN);
 	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())

@@ -270,7 +270,8 @@ mend_counts(void)
 		return;
 	pp_quota_clear(&claim->lane->quota);
 	pp_tally_clear_pending(&claim->lane->tally, added);
-	pp_poison_forget(); /* what is parked is the retrier's */
+	if (pp_tally_parked(&claim->lane->tally) == 0)
+		pp_poison_forget();
 }
 
 /* There is nothing else to do, or others wait for their turn.  True: a journal has to wait. */

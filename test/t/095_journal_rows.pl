@@ -536,7 +536,7 @@ is_deeply(
 			qr/persist_pipeline (?:worker|retrier) XX001 WARNING:  a row of persist_pipeline's tables, .*is damaged/,
 			qr/persist_pipeline (?:worker|retrier) 55000 FATAL:  .*cannot work/,
 			qr/persist_pipeline (?:worker|retrier) P0001 FATAL:  no$/,    # the deadly item
-			qr/persist_pipeline (?:worker|retrier) XX000 WARNING:  item \d+ for relation "public.deadly"/,
+			qr/persist_pipeline (?:worker|retrier) P0001 WARNING:  item \d+ for relation "public.deadly"/,
 			qr/57P03 FATAL:  the database system is/)
 	],
 	[],

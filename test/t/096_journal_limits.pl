@@ -266,7 +266,7 @@ is_deeply(
 			qr/client backend 54000 ERROR:  the transaction has enqueued too much/,
 			qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  item \d+ for relation "public.large"/,
 			qr/persist_pipeline \w+ P0001 FATAL:  no$/,    # the deadly item
-			qr/persist_pipeline \w+ XX000 WARNING:  item \d+ for relation "public.deadly"/,
+			qr/persist_pipeline \w+ P0001 WARNING:  item \d+ for relation "public.deadly"/,
 			qr/persist_pipeline \w+ 55P03 ERROR:  canceling statement due to lock timeout/,
 			qr/client backend 57P01 FATAL:  terminating connection/,
 			qr/WARNING:  .*was forced to stop/,

@@ -109,12 +109,12 @@ sub wait_until_settled
 	} || 0;
 }
 
-# How often has a worker ended by itself since?
+# How often has one of our processes ended by itself since?
 sub crashes_since
 {
 	my ($from) = @_;
 
-	return scalar log_since($node, $from, qr/LOG:  background worker "persist_pipeline worker.*(was terminated by signal|exited with exit code 0)/);
+	return scalar log_since($node, $from, qr/LOG:  background worker "persist_pipeline (?:worker|retrier).*(was terminated by signal|exited with exit code 0)/);
 }
 
 # Enqueue rows of a run, in this session: [target, n, how], ...  Returns the ids.
