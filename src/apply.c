@@ -103,8 +103,7 @@ typedef struct Run
 {
 	PpWork *works;
 	int n;
-	bool patient;	  /* see PpApply */
-	bool disbelieves;
+	bool disbelieves; /* see PpApply */
 	Stage stage;
 	int opened; /* so many have been opened; if that fails, the next one can't be */
 	PpApply apply;
@@ -136,7 +135,6 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 					   .role = run->works[0].role,
 					   .retrying = run->works[0].parked,
 					   .impatient = impatient || run->works[0].parked,
-					   .patient = run->patient,
 					   .disbelieves = run->disbelieves,
 					   .known = *known,
 					   .results = palloc0(sizeof(PpResults))};
@@ -375,6 +373,12 @@ settle_fewer(Run *run, ErrorData **error)
 	return PP_DIVIDED;
 }
 
+static void
+note_hang(void *arg)
+{
+	pp_parking_note_hang(*(Oid *) arg);
+}
+
 /*
  * All parked items of a target together take longer than statement_timeout.  Fewer are tried
  * the next time; an item that takes as long by itself is bad.
@@ -383,7 +387,8 @@ static PpOutcome
 settle_slow(Run *run, ErrorData **error)
 {
 	run->apply.timeouts = 1;
-	if (run->n == 1 && run->patient)
+	(void) pp_in_transaction(note_hang, &run->works[0].target);
+	if (run->n == 1 && pp_decide_is_patient(&run->apply, run->works[0].target))
 		return PP_TRANSIENT;
 	if (run->n == 1)
 		return give_up(run->works, 1, run->error, error);
@@ -415,6 +420,9 @@ settle_deadly(Run *run, ErrorData **error)
 {
 	PpWork *work = &run->works[0];
 
+	if (work->there == 1 && pp_classify(run->error, true, pp_cut) == PP_CLASS_UNPROVEN &&
+		pp_decide_may_be_innocent(work->parked ? work->parked_at : 0))
+		return work->parked ? PP_TRANSIENT : park_them(work, 1, run->error, error);
 	if (work->there == 1)
 		return give_up(work, 1, run->error, error);
 	*error = divide_work(work);
@@ -740,10 +748,9 @@ pp_apply(PpWork *works, int n, ErrorData **error)
  * come of it is in *apply; PP_TRANSIENT: nothing has changed.
  */
 PpOutcome
-pp_apply_again(PpWork *works, int n, bool patient, bool disbelieves, PpApply *apply,
-			   ErrorData **error)
+pp_apply_again(PpWork *works, int n, bool disbelieves, PpApply *apply, ErrorData **error)
 {
-	Run again = {.works = works, .n = n, .patient = patient, .disbelieves = disbelieves};
+	Run again = {.works = works, .n = n, .disbelieves = disbelieves};
 	PpOutcome outcome;
 
 	outcome = bury_condemned(works, &again.n, error);

@@ -252,10 +252,9 @@ insert_together(PpApply *apply, PpBad *bad, uint64 n, uint64 *nfailed)
 		CHECK_FOR_INTERRUPTS();
 		for (uint64 i = from; i < n; i++)
 			rows[i - from] = bad[i].row;
-		failure = pp_try_insert_marked(apply->claim->extension, rows, n - from, middle - from,
-									   apply->results);
-		if (failure.error == NULL)
-			return true;
+		failure = pp_try_insert_marked(apply->claim->extension, rows, n - from, middle - from, NULL);
+		if (failure.error == NULL) /* the mark is not to stay */
+			return pp_try_insert(rows, n - from, true, apply->results).error == NULL;
 		if (!failure.deferred || failure.cut != PP_CUT_NONE || *nfailed == MAX_DANGLING)
 			return false;
 

@@ -219,6 +219,13 @@ close_mismatch(PpApply *apply, Oid target, ErrorData *error, bool with_bad)
 	pp_decide_close(apply, target, error);
 }
 
+/* Isn't a row of the target bad that takes too long, since it may be another server that hangs? */
+bool
+pp_decide_is_patient(const PpApply *apply, Oid target)
+{
+	return !apply->disbelieves && pp_parking_has_hung(target);
+}
+
 /* It takes too long, and others wait meanwhile: it is to be tried by itself, and later. */
 static PpDecision
 decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
@@ -226,7 +233,9 @@ decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	apply->width = Max(n / 2, 1);
 	if (++apply->timeouts <= MAX_TIMEOUTS && n > 1)
 		return PP_DECIDE_FEWER;
-	if (apply->retrying && !apply->patient && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
+	if (apply->retrying)
+		pp_parking_note_hang(rows[0]->item->target);
+	if (apply->retrying && !pp_decide_is_patient(apply, rows[0]->item->target) && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
 		return PP_DECIDE_OUT_BAD; /* it has had its own time */
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -262,13 +271,13 @@ decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
 	return PP_DECIDE_GO_ON;
 }
 
-/* Is there no SQLSTATE that condemns the row, and may it wait? */
-static bool
-may_be_innocent(const PpRow *row)
+/* A row that no SQLSTATE condemns, parked since then (0: it isn't): may it wait? */
+bool
+pp_decide_may_be_innocent(TimestampTz parked_at)
 {
 	return pp_misfit_timeout > 0 &&
-		   (row->parked_at == 0 ||
-			!TimestampDifferenceExceeds(row->parked_at, GetCurrentTimestamp(), pp_misfit_timeout));
+		   (parked_at == 0 ||
+			!TimestampDifferenceExceeds(parked_at, GetCurrentTimestamp(), pp_misfit_timeout));
 }
 
 /* What to do about these rows, which have failed so? */
@@ -309,7 +318,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		pp_decide_close(apply, target, error);
 		return PP_DECIDE_GO_ON;
 	}
-	if (class == PP_CLASS_UNPROVEN && told && may_be_innocent(suspect))
+	if (class == PP_CLASS_UNPROVEN && told && pp_decide_may_be_innocent(suspect->parked_at))
 	{
 		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING)
 			return PP_DECIDE_OUT_WAITING;

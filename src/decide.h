@@ -56,7 +56,6 @@ typedef struct PpApply
 	Oid role;
 	bool retrying;	/* these are parked ones */
 	bool impatient; /* somebody has waited for a lock already */
-	bool patient;	/* a row that takes too long isn't bad: another server may hang */
 	bool disbelieves; /* an error of class 40 is one like any other: it has come for too long */
 	PpTry known;	/* how all of them have failed together; no error: not known */
 	PpResults *results;
@@ -105,6 +104,8 @@ typedef struct PpDecideMark
 } PpDecideMark;
 
 extern PpDecision pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure);
+extern bool pp_decide_may_be_innocent(TimestampTz parked_at);
+extern bool pp_decide_is_patient(const PpApply *apply, Oid target);
 extern bool pp_decide_has_another_way(PpApply *apply, const ErrorData *error);
 extern PpApplyTarget *pp_decide_target(PpApply *apply, Oid target);
 extern void pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error);

@@ -312,6 +312,7 @@ typedef struct TargetCount
 	uint64 pending;
 	uint64 parked;
 	uint64 parked_bytes;
+	bool to_put_aside; /* a row is damaged, or a copy of another installation's */
 } TargetCount;
 
 static TargetCount *
@@ -338,6 +339,7 @@ count_parked(const PpParkedRow *row, void *arg)
 
 	count->parked += row->header.items;
 	count->parked_bytes += row->length;
+	count->to_put_aside |= row->damaged;
 	return true;
 }
 
@@ -354,6 +356,7 @@ count_targets(const PpClaim *claim)
 	HTAB *counts;
 	HASH_SEQ_STATUS seq;
 	TargetCount *count;
+	bool to_put_aside = false;
 
 	if (pp_tally_is_counted(tally))
 		return;
@@ -366,12 +369,13 @@ count_targets(const PpClaim *claim)
 	hash_seq_init(&seq, counts);
 	while ((count = hash_seq_search(&seq)) != NULL)
 	{
+		to_put_aside |= count->to_put_aside;
 		if (!OidIsValid(count->target))
-			continue; /* damaged */
+			continue;
 		pp_tally_add(tally, count->target, count->pending);
 		pp_tally_park(tally, count->target, count->parked, count->parked_bytes);
 	}
-	if (pp_tally_any_parked(tally))
+	if (to_put_aside || pp_tally_any_parked(tally))
 		pp_retrier_call(claim->lane);
 }
 

@@ -517,6 +517,17 @@ pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 	}
 }
 
+/* Only the table of parked items: whoever tries those may hang, and journals are to be emptied. */
+void
+pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals)
+{
+	Relation rel = open_journal(extension, PP_PARKED, mode);
+
+	memset(journals, 0, sizeof(*journals));
+	journals->rels[PP_PARKED] = rel;
+	journals->blocks[PP_PARKED] = rel ? RelationGetNumberOfBlocks(rel) : 0;
+}
+
 /* The locks stay to the end of the transaction. */
 void
 pp_journals_close(PpJournals *journals)

@@ -151,6 +151,7 @@ extern void pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisi
 									void *arg);
 extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);
+extern void pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals);
 extern void pp_journals_close(PpJournals *journals);
 extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref);
 extern PpClaimed pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,

@@ -453,9 +453,13 @@ bool
 pp_lane_give_back(PpLane *lane, uint64 generation)
 {
 	bool given = false;
+	bool retried;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	if (!has_retrier(lane) && !pp_ring_is_stale(&lane->ring, generation) &&
+	SpinLockAcquire(&lane->mutex);
+	retried = lane->retrier.pid != 0 || lane->retry_at != PP_NEVER;
+	SpinLockRelease(&lane->mutex);
+	if (!retried && !pp_ring_is_stale(&lane->ring, generation) &&
 		pp_ring_disown(&lane->ring))
 	{
 		leave_ranges(lane);

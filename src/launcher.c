@@ -353,8 +353,7 @@ retry_delay(PpLane *lane, Post *post)
 	paused = lane->paused;
 	SpinLockRelease(&lane->mutex);
 	if (attached || post->retrier || retry_at == PP_NEVER || paused ||
-		!OidIsValid(post->database) || pp_is_held(post->database) ||
-		!pp_tally_any_parked(&lane->tally))
+		!OidIsValid(post->database) || pp_is_held(post->database))
 		return -1;
 	return Max(Max(pp_ms_until(retry_at), pause_of(last_start, starts)), slot_delay());
 }

@@ -78,6 +78,7 @@ static NoteFile file; /* as we have written it */
 
 static int fd = -1;	 /* -1: not open; then nothing outlives us */
 static int noted_at; /* the nesting level of the transaction, when an item was noted */
+static volatile sig_atomic_t panics = false;
 static char path[MAXPGPATH];
 static char workers_path[MAXPGPATH]; /* of the retrier's database */
 static emit_log_hook_type previous_hook;
@@ -159,24 +160,33 @@ condemn(const Attempt *attempt)
 static void
 judge(const Attempt *attempt)
 {
-	bool again = pp_poison_is_candidate(attempt->from.pos, attempt->from.part);
+	bool again = pp_poison_is_candidate(attempt->from.pos, attempt->from.part) ||
+				 pp_poison_is_candidate(attempt->to.pos, attempt->to.part);
+	bool suspected = attempt->what != PP_AT_HAND_ALL &&
+				 pp_poison_is_candidate(attempt->item.pos, attempt->item.part);
 	bool fewer = again;
 
-	if (!again)
+	if (!again && !suspected)
 	{
 		findings->width = 0; /* that was about others, which are none any more */
 		findings->kills = 0;
 	}
 	findings->from = attempt->from;
 	findings->to = attempt->to;
-	if (attempt->what != PP_AT_HAND_ALL)
+	if (attempt->what != PP_AT_HAND_ALL && attempt->end == PP_END_BLAMED)
+	{
+		if (suspected)
+			condemn(attempt);
+		fewer = false;
+	}
+	else if (attempt->what != PP_AT_HAND_ALL)
 	{
 		bool known = findings->kills > 0 && is_same(findings->killed, attempt->item);
 
 		findings->killed = attempt->item;
 		fewer = !known && findings->kills > 0; /* each time it's another one */
 		findings->kills = known ? findings->kills + 1 : 1;
-		if (attempt->end == PP_END_BLAMED || findings->kills == ENOUGH)
+		if (findings->kills == ENOUGH)
 		{
 			condemn(attempt);
 			fewer = false;
@@ -205,7 +215,8 @@ end_by_signal(int signal, siginfo_t *info, void *context)
 {
 	bool is_sent = info->si_code <= 0 && info->si_pid != MyProcPid;
 
-	note_end(is_sent ? PP_END_EXCUSED : PP_END_BLAMED);
+	/* a PANIC may be about the disk, or another thing that no item can help */
+	note_end(is_sent ? PP_END_EXCUSED : panics ? PP_END_UNKNOWN : PP_END_BLAMED);
 	if (signal == SIGQUIT)
 		_exit(2);  /* as SignalHandlerForCrashExit does */
 	raise(signal); /* now it means what it always does */
@@ -235,6 +246,7 @@ note_fatal(ErrorData *error)
 {
 	Attempt *attempt = &file.attempt;
 
+	panics |= error->elevel == PANIC;
 	if (error->elevel == FATAL && error->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN && error->message &&
 		attempt->what == PP_AT_HAND_ITEM)
 	{
@@ -318,7 +330,8 @@ read_or_init(Oid extension)
 		return false;
 	ReserveExternalFD();
 	if (pread(fd, &file, sizeof(file), 0) != sizeof(file) || file.magic != MAGIC ||
-		file.extension != extension)
+		file.extension != extension || findings->ncondemned < 0 ||
+		findings->ncondemned > MAX_CONDEMNED)
 	{
 		memset(&file, 0, sizeof(file));
 		file.magic = MAGIC;
@@ -373,7 +386,8 @@ pp_poison_take_over(void)
 	if (its_fd < 0)
 		return; /* the worker has left, and nothing to say */
 	if (pread(its_fd, &its, sizeof(its), 0) == sizeof(its) && its.magic == MAGIC &&
-		its.extension == file.extension && its.findings.to.pos > 0)
+		its.extension == file.extension && its.findings.to.pos > 0 &&
+		its.findings.ncondemned >= 0 && its.findings.ncondemned <= MAX_CONDEMNED)
 	{
 		*findings = its.findings;
 		write_all();

@@ -417,7 +417,7 @@ try_parked(PpParked *first)
 		pp_poison_take_over();
 	if (pp_poison_width() > 0 && pp_poison_is_candidate(first->from, first->part))
 		max = Min(max, pp_poison_width());
-	first->tried_at = began;
+	pp_retry_begin(first);
 	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)
 		pp_cut = PP_CUT_NONE;
@@ -452,12 +452,12 @@ try_parked(PpParked *first)
 
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = true;
-	outcome = pp_apply_again(together.works.works, together.works.n,
-							 !disbelieved && pp_parking_has_hung(first->key.target), disbelieved,
-							 &apply, &error);
+	outcome = pp_apply_again(together.works.works, together.works.n, disbelieved, &apply, &error);
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = false;
 
+	if (pp_apply_is_spent())
+		pp_retry_postpone(first);
 	if (pp_apply_is_spent() || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 		return; /* it is due for the next process */
 	spent_ms = (pp_steady_now() - began) / 1000;

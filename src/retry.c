@@ -11,7 +11,6 @@
 #include "common/pg_prng.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "classify.h"
 #include "clock.h"
@@ -33,14 +32,50 @@ static uint64 seen_seq = 0; /* of PpLane.parked_seq */
 
 /* ---- what is parked ---- */
 
+/* What comes before a row in its position */
+typedef struct Before
+{
+	const PpParkedRow *row;
+	uint32 part;	/* of the last one */
+	bool continues; /* in the next one, as far as can be read */
+} Before;
+
+static bool
+look_before(const PpParkedRow *row, void *arg)
+{
+	Before *before = arg;
+
+	if (row->pos != before->row->pos || row->part >= before->row->part)
+		return false;
+	if (!row->damaged)
+		before->continues = row->header.continues;
+	else
+		before->continues &= row->part == before->part + 1;
+	before->part = row->part;
+	return true;
+}
+
+/* Is it the rest of an item, which is lost when that is tried? */
+static bool
+goes_on(const PpParkedRow *row)
+{
+	Before before = {.row = row};
+
+	if (row->copied)
+		return false;
+	pp_parked_scan_of(claim->extension, row->target, row->role, row->pos, look_before, &before);
+	return before.continues && before.part + 1 == row->part;
+}
+
 /* It is put aside, and so nobody waits for it. */
 static void
 note_damaged(PpDamaged *damaged, const PpParkedRow *row)
 {
-	pp_damaged_note(damaged, &row->ref, row->pos, row->header.items, row->copied);
+	uint64 items = goes_on(row) ? 0 : row->header.items;
+
+	pp_damaged_note(damaged, &row->ref, row->pos, items, row->copied);
 	if (!row->copied && OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
-		pp_tally_park(&claim->lane->tally, row->target, -(int64) row->header.items,
-					  -(int64) row->length);
+		pp_tally_park(&claim->lane->tally, row->target, -(int64) items, -(int64) row->length);
 }
 
 /*
@@ -58,20 +93,12 @@ first_try(const PpParkedRow *row, int sqlstate)
 								   (int64) PP_SPENT_FACTOR * pp_statement_timeout));
 }
 
-/* Does the row have a target and a role?  Then the try finds out what of an item is damaged. */
-static bool
-may_be_tried(const PpParkedRow *row)
-{
-	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->target)) &&
-		   SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->role));
-}
-
 static bool
 load_row(const PpParkedRow *row, void *arg)
 {
 	PpParked *parked;
 
-	if (row->damaged && (row->copied || !may_be_tried(row)))
+	if (row->damaged)
 	{
 		note_damaged(arg, row);
 		return true;
@@ -80,7 +107,7 @@ load_row(const PpParkedRow *row, void *arg)
 
 	parked->whole |= !row->alone;
 	pp_parking_note_place(parked, row->pos, row->part);
-	if (row->misfit_since != 0 && !row->damaged)
+	if (row->misfit_since != 0)
 	{
 		parked->misfit_since = pp_steady_from_day(row->misfit_since);
 		parked->noted = true;
@@ -106,7 +133,6 @@ recall_pauses(void)
 	SpinLockAcquire(&lane->mutex);
 	n = lane->nretries;
 	memcpy(retries, lane->retries, n * sizeof(PpRetry));
-	lane->nretries = 0;
 	SpinLockRelease(&lane->mutex);
 	for (int i = 0; i < n; i++)
 	{
@@ -116,6 +142,7 @@ recall_pauses(void)
 			continue;
 		parked->failures = retries[i].failures;
 		parked->sqlstate = retries[i].sqlstate;
+		parked->tried_at = retries[i].tried_at;
 		parked->retry_at = retries[i].retry_at;
 		parked->believed_since = retries[i].believed_since;
 		pp_tally_set_reason(&lane->tally, parked->key.target, parked->sqlstate);
@@ -277,6 +304,39 @@ pp_retry_tell_worker(void)
 		ConditionVariableBroadcast(&lane->settled);
 }
 
+static PpRetry
+retry_of(const PpParked *parked)
+{
+	return (PpRetry){.target = parked->key.target,
+					 .role = parked->key.role,
+					 .failures = parked->failures,
+					 .sqlstate = parked->sqlstate,
+					 .tried_at = parked->tried_at,
+					 .retry_at = parked->retry_at,
+					 .believed_since = parked->believed_since};
+}
+
+/* For the next retrier, whatever ends this one; 0 in `retry_at`: nothing is parked any more. */
+static void
+note_retry(const PpRetry *retry)
+{
+	PpLane *lane = claim->lane;
+	int i = 0;
+
+	SpinLockAcquire(&lane->mutex);
+	while (i < lane->nretries && (lane->retries[i].target != retry->target ||
+								  lane->retries[i].role != retry->role))
+		i++;
+	if (retry->retry_at == 0 && i < lane->nretries)
+		lane->retries[i] = lane->retries[--lane->nretries];
+	else if (retry->retry_at != 0 && i < PP_RETRIES)
+	{
+		lane->retries[i] = *retry;
+		lane->nretries = Max(lane->nretries, i + 1);
+	}
+	SpinLockRelease(&lane->mutex);
+}
+
 /*
  * We leave in good order: the next retrier knows our pauses, as many as there is room for.
  * False: something has been parked since we looked.  `again`: another process is to go on;
@@ -297,15 +357,10 @@ pp_retry_leave(bool again, long absent_ms)
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		if (n < PP_RETRIES && !pp_parking_is_paused(parked->key.target)) /* at once, then */
-			retries[n++] = (PpRetry){.target = parked->key.target,
-									 .role = parked->key.role,
-									 .failures = parked->failures,
-									 .sqlstate = parked->sqlstate,
-									 .retry_at = parked->retry_at,
-									 .believed_since = parked->believed_since};
+			retries[n++] = retry_of(parked);
 	}
 	SpinLockAcquire(&lane->mutex);
-	is_news = lane->parked_seq != seen_seq;
+	is_news = lane->parked_seq != seen_seq || lane->retrier.pause_changed;
 	if (!is_news || again || absent_ms > 0)
 	{
 		memcpy(lane->retries, retries, n * sizeof(PpRetry));
@@ -359,10 +414,36 @@ say_parked(const PpParked *parked, int sqlstate)
 	MemoryContextSwitchTo(caller);
 }
 
+/* It is about to be tried.  If that ends us, others come first, and it has a pause. */
+void
+pp_retry_begin(PpParked *parked)
+{
+	PpRetry retry;
+
+	parked->tried_at = pp_steady_now();
+	retry = retry_of(parked);
+	retry.failures++;
+	retry.retry_at = next_try(retry.failures, RETRY_MAX_MS, 0);
+	note_retry(&retry);
+}
+
+/* The process may not try it: it comes first in the next one. */
+void
+pp_retry_postpone(PpParked *parked)
+{
+	PpRetry retry;
+
+	parked->tried_at = 0;
+	retry = retry_of(parked);
+	note_retry(&retry);
+}
+
 /* It has been tried in vain, which took so long; not in a transaction. */
 void
 pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 {
+	PpRetry retry;
+
 	parked->failures++;
 	parked->landing = false;
 	parked->sqlstate = sqlstate;
@@ -377,6 +458,8 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 																		 : RETRY_MAX_MS,
 								spent_ms);
 	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
+	retry = retry_of(parked);
+	note_retry(&retry);
 	if (parked->failures < SAY_FAILURES || parked->said)
 		return;
 	parked->said = true;
@@ -400,6 +483,8 @@ pp_retry_disbelieves(const PpParked *parked)
 void
 pp_retry_advance(PpParked *parked, bool landed)
 {
+	PpRetry retry;
+
 	parked->landing = landed;
 	if (landed)
 	{
@@ -412,6 +497,11 @@ pp_retry_advance(PpParked *parked, bool landed)
 	if (parked->width > 0)
 		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
 	parked->retry_at = pp_steady_now();
+	retry = retry_of(parked);
+	note_retry(&retry);
+	SpinLockAcquire(&claim->lane->mutex);
+	claim->lane->retrier.starts = 0; /* this one works */
+	SpinLockRelease(&claim->lane->mutex);
 }
 
 /* Is the target parked for any role? */
@@ -443,6 +533,7 @@ pp_retry_end(PpParked *parked)
 
 	if (parked->said)
 		say_parked(parked, 0);
+	note_retry(&(PpRetry){.target = target, .role = parked->key.role});
 	(void) hash_search(pp_parked_keys, &parked->key, HASH_REMOVE, NULL);
 	if (!is_parked(target))
 		pp_tally_set_reason(&claim->lane->tally, target, 0);

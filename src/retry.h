@@ -20,6 +20,8 @@ extern bool pp_retry_leave(bool again, long absent_ms);
 extern PpParked *pp_retry_due(void);
 extern PpSteady pp_retry_next(void);
 extern void pp_retry_hurry(void);
+extern void pp_retry_begin(PpParked *parked);
+extern void pp_retry_postpone(PpParked *parked);
 extern void pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms);
 extern void pp_retry_advance(PpParked *parked, bool landed);
 extern void pp_retry_end(PpParked *parked);

@@ -104,13 +104,14 @@ typedef struct PpRetired
 
 #define PP_JOURNALS 3
 
-/* When to try parked items again, as a retrier that has left in good order knew */
+/* When to try parked items again, as the last retrier knew when it left, or began a try */
 typedef struct PpRetry
 {
 	Oid target;
 	Oid role;
 	int failures;
 	int sqlstate;
+	PpSteady tried_at;
 	PpSteady retry_at;
 	PpSteady believed_since;
 } PpRetry;

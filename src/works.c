@@ -56,7 +56,10 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 
 	*nrows = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	if (n > 0 && works[0].parked)
+		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
+	else
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (*opened = 0; *opened < n; (*opened)++)
 	{
 		pp_work_open(claim, &journals, &works[*opened]);

@@ -250,6 +250,6 @@ is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), 0, 'parked: not
 
 $_->disconnect foreach $dbh, $mallory, $bob;
 $node->stop;
-is_deeply([ complaints($node, 0, qr/persist_pipeline worker 54001 WARNING:  .* could not be inserted/) ],
+is_deeply([ complaints($node, 0, qr/persist_pipeline (?:worker|retrier) 54001 WARNING:  .* could not be inserted/) ],
 	[], 'the log holds no WARNING or ERROR that was not provoked');
 done_testing();

@@ -108,6 +108,6 @@ is(try_sql($bob, $bad), '53400', 'then there is no more');
 
 $_->disconnect foreach $dbh, $alice, $bob;
 $node->stop;
-is_deeply([ complaints($node, 0, qr/persist_pipeline worker 23514 WARNING:  .* could not be inserted/, qr/client backend 53400 ERROR/) ],
+is_deeply([ complaints($node, 0, qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  .* could not be inserted/, qr/client backend 53400 ERROR/) ],
 	[], 'the log holds no WARNING or ERROR that was not provoked');
 done_testing();
