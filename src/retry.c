@@ -113,8 +113,10 @@ load_row(const PpParkedRow *row, void *arg)
 		parked->noted = true;
 	}
 	if (parked->retry_at == 0)
-		parked->retry_at =
-			first_try(row, pp_tally_get(&claim->lane->tally, row->target).sqlstate);
+	{
+		parked->sqlstate = pp_tally_get(&claim->lane->tally, row->target).sqlstate;
+		parked->retry_at = first_try(row, parked->sqlstate);
+	}
 	return true;
 }
 
@@ -145,23 +147,25 @@ recall_pauses(void)
 		parked->tried_at = retries[i].tried_at;
 		parked->retry_at = retries[i].retry_at;
 		parked->believed_since = retries[i].believed_since;
-		pp_tally_set_reason(&lane->tally, parked->key.target, parked->sqlstate);
 	}
 }
 
-/* Whoever looks is told why they wait. */
+/* Whoever looks is told why they wait, and of nothing else. */
 static void
-tell_pauses(void)
+tell_reasons(void)
 {
+	PpTally *tally = &claim->lane->tally;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
+	pp_tally_forget_reasons(tally);
 	hash_seq_init(&seq, pp_parked_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		if (pp_parking_is_paused(parked->key.target))
-			pp_tally_set_reason(&claim->lane->tally, parked->key.target,
-								ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+			pp_tally_set_reason(tally, parked->key.target, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+		else if (parked->sqlstate != 0)
+			pp_tally_set_reason(tally, parked->key.target, parked->sqlstate);
 	}
 }
 
@@ -206,12 +210,11 @@ bool
 pp_retry_load(const PpClaim *retrier_claim)
 {
 	claim = retrier_claim;
-	pp_tally_forget_reasons(&claim->lane->tally);
 	(void) take_news();
 	if (has_to_wait(pp_in_transaction(load, NULL)))
 		return false;
 	recall_pauses();
-	tell_pauses();
+	tell_reasons();
 	return true;
 }
 

@@ -174,6 +174,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	$dead += one_value($dbh, "SELECT dead FROM persist_stats WHERE target_name = 'public.drowsy'");
 
 	# nobody waits for the table that its letter is to be written to
+	wait_for_queue($node, 'retrier_pid IS NULL') or die 'the retrier is still there';
 	add_trigger('drowsy', "PERFORM pg_sleep(60)");
 	enqueue('postgres', 'drowsy', $n + 1, $n + 1);
 	is_parked('postgres', 'drowsy', 1, '57014', 'a row hangs: parked');
