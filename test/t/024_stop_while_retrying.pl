@@ -50,7 +50,8 @@ is($node->safe_psql('postgres', 'SELECT items_pending, items_failed FROM persist
 	'3|0', "bob's item needs alice's, and waits for it");
 
 $node->stop('fast');
-is(scalar(log_since($node, $from, qr/stopped: .* 3 items drained, none left/)), 1, 'a clean stop');
+# (0, if it was just trying them when it was told to stop)
+is(scalar(log_since($node, $from, qr/stopped: .* [03] items drained, none left/)), 1, 'a clean stop');
 $node->start;
 is($node->safe_psql('postgres',
 		'SELECT (SELECT count(*) FROM locked), (SELECT count(*) FROM artist), (SELECT count(*) FROM track)'),
