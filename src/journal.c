@@ -504,28 +504,29 @@ pp_journal_has_rows(Oid extension)
 	return found;
 }
 
+static void
+open_one(Oid extension, LOCKMODE mode, PpJournals *journals, int i)
+{
+	Relation rel = open_journal(extension, i, mode);
+
+	journals->rels[i] = rel;
+	journals->blocks[i] = rel ? RelationGetNumberOfBlocks(rel) : 0;
+}
+
 /* Open the tables, to claim rows that the caller knows of already, say. */
 void
 pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
 	for (int i = 0; i <= PP_PARKED; i++)
-	{
-		Relation rel = open_journal(extension, i, mode);
-
-		journals->rels[i] = rel;
-		journals->blocks[i] = rel ? RelationGetNumberOfBlocks(rel) : 0;
-	}
+		open_one(extension, mode, journals, i);
 }
 
 /* Only the table of parked items: whoever tries those may hang, and journals are to be emptied. */
 void
 pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
-	Relation rel = open_journal(extension, PP_PARKED, mode);
-
 	memset(journals, 0, sizeof(*journals));
-	journals->rels[PP_PARKED] = rel;
-	journals->blocks[PP_PARKED] = rel ? RelationGetNumberOfBlocks(rel) : 0;
+	open_one(extension, mode, journals, PP_PARKED);
 }
 
 /* The locks stay to the end of the transaction. */

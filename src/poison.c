@@ -80,7 +80,6 @@ static int fd = -1;	 /* -1: not open; then nothing outlives us */
 static int noted_at; /* the nesting level of the transaction, when an item was noted */
 static volatile sig_atomic_t panics = false;
 static char path[MAXPGPATH];
-static char workers_path[MAXPGPATH]; /* of the retrier's database */
 static emit_log_hook_type previous_hook;
 
 static Findings *const findings = &file.findings;
@@ -321,6 +320,22 @@ pp_poison_note_item(PpAtHand what, uint64 pos, uint32 part)
 
 /* ---- the file ---- */
 
+static void
+name_file(char *name, PpPoisonFile kind, Oid database)
+{
+	snprintf(name, MAXPGPATH, "%s/persist_pipeline.%u.%s", PG_STAT_TMP_DIR, database,
+			 kind == PP_POISON_WORKER ? "worker" : "retrier");
+}
+
+/* Read it, if it is this installation's. */
+static bool
+read_file(int from, Oid extension, NoteFile *it)
+{
+	return pread(from, it, sizeof(*it), 0) == sizeof(*it) && it->magic == MAGIC &&
+		   it->extension == extension && it->findings.ncondemned >= 0 &&
+		   it->findings.ncondemned <= MAX_CONDEMNED;
+}
+
 /* Read what there is, as far as it is this installation's. */
 static bool
 read_or_init(Oid extension)
@@ -329,9 +344,7 @@ read_or_init(Oid extension)
 	if (fd < 0)
 		return false;
 	ReserveExternalFD();
-	if (pread(fd, &file, sizeof(file), 0) != sizeof(file) || file.magic != MAGIC ||
-		file.extension != extension || findings->ncondemned < 0 ||
-		findings->ncondemned > MAX_CONDEMNED)
+	if (!read_file(fd, extension, &file))
 	{
 		memset(&file, 0, sizeof(file));
 		file.magic = MAGIC;
@@ -345,10 +358,7 @@ pp_poison_open(PpPoisonFile kind, Oid database, Oid extension)
 {
 	uint64 items = 0;
 
-	snprintf(workers_path, sizeof(path), "%s/persist_pipeline.%u.worker", PG_STAT_TMP_DIR,
-			 database);
-	snprintf(path, sizeof(path), "%s/persist_pipeline.%u.%s", PG_STAT_TMP_DIR, database,
-			 kind == PP_POISON_WORKER ? "worker" : "retrier");
+	name_file(path, kind, database);
 	if (!read_or_init(extension))
 	{
 		ereport(LOG, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path),
@@ -378,16 +388,16 @@ void
 pp_poison_take_over(void)
 {
 	static NoteFile its;
+	char its_path[MAXPGPATH];
 	int its_fd;
 
 	if (fd < 0 || findings->to.pos > 0)
 		return;
-	its_fd = BasicOpenFile(workers_path, O_RDONLY | PG_BINARY);
+	name_file(its_path, PP_POISON_WORKER, MyDatabaseId);
+	its_fd = BasicOpenFile(its_path, O_RDONLY | PG_BINARY);
 	if (its_fd < 0)
 		return; /* the worker has left, and nothing to say */
-	if (pread(its_fd, &its, sizeof(its), 0) == sizeof(its) && its.magic == MAGIC &&
-		its.extension == file.extension && its.findings.to.pos > 0 &&
-		its.findings.ncondemned >= 0 && its.findings.ncondemned <= MAX_CONDEMNED)
+	if (read_file(its_fd, file.extension, &its) && its.findings.to.pos > 0)
 	{
 		*findings = its.findings;
 		write_all();

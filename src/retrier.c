@@ -14,13 +14,13 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
-#include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "apply.h"
 #include "batch.h"
+#include "classify.h"
 #include "clock.h"
 #include "compat.h"
 #include "config.h"
@@ -28,13 +28,11 @@
 #include "letterbox.h"
 #include "parked.h"
 #include "parking.h"
-#include "pause.h"
 #include "poison.h"
 #include "retrier.h"
 #include "retry.h"
 #include "savepoint.h"
 #include "seat.h"
-#include "classify.h"
 #include "works.h"
 
 #define MAX_TOGETHER 64	   /* targets */
@@ -48,29 +46,11 @@ static bool paused = false;
 
 /* ---- the process ---- */
 
-static void
-request_stop(SIGNAL_ARGS)
-{
-	int save_errno = errno;
-
-	if (pp_stop_requested_at == 0)
-		pp_stop_requested_at = pp_steady_now();
-	ShutdownRequestPending = true;
-	pp_wake_self();
-	errno = save_errno;
-}
-
 /* Leave the lane, whatever ended this process. */
 static void
 detach(int code, Datum arg)
 {
-	if (code == 0)
-		pp_poison_close(PP_END_CLEAN);
-	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_poison_close(PP_END_EXCUSED);
-	else
-		pp_poison_close(PP_END_BLAMED);
-
+	pp_seat_note_end(code);
 	pp_sleeper_detach(&lane->retrier.sleeper);
 	SpinLockAcquire(&lane->mutex);
 	lane->retrier.pid = 0;
@@ -91,16 +71,7 @@ detach(int code, Datum arg)
 static void
 look_for_pause(void)
 {
-	SpinLockAcquire(&lane->mutex);
-	lane->retrier.pause_changed = false;
-	SpinLockRelease(&lane->mutex);
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	paused = pp_is_paused(pp_seat.claim.extension);
-	pp_parking_look_for_pauses();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(pp_seat.batch_context);
+	paused = pp_seat_read_pauses(&lane->retrier.pause_changed);
 
 	SpinLockAcquire(&lane->mutex);
 	if (paused && !lane->retrier.pause_changed)
@@ -140,10 +111,7 @@ take_seat(int lane_number, Oid database)
 {
 	lane = pp_seat.lane = pp_lane(lane_number);
 	pp_am_worker = pp_am_retrier = true;
-	pqsignal(SIGTERM, request_stop);
-	pqsignal(SIGHUP, pp_handle_reload);
-	ConfigReloadPending = true; /* until now it was ignored */
-	BackgroundWorkerUnblockSignals();
+	pp_seat_handle_signals();
 	pp_seat.claim.lane = lane;
 	if (!pp_lane_attach_retrier(lane, database, &pp_seat.claim.generation))
 		proc_exit(0);

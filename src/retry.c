@@ -321,20 +321,20 @@ retry_of(const PpParked *parked)
 
 /* For the next retrier, whatever ends this one; 0 in `retry_at`: nothing is parked any more. */
 static void
-note_retry(const PpRetry *retry)
+note_retry(PpRetry retry)
 {
 	PpLane *lane = claim->lane;
 	int i = 0;
 
 	SpinLockAcquire(&lane->mutex);
-	while (i < lane->nretries && (lane->retries[i].target != retry->target ||
-								  lane->retries[i].role != retry->role))
+	while (i < lane->nretries && (lane->retries[i].target != retry.target ||
+								  lane->retries[i].role != retry.role))
 		i++;
-	if (retry->retry_at == 0 && i < lane->nretries)
+	if (retry.retry_at == 0 && i < lane->nretries)
 		lane->retries[i] = lane->retries[--lane->nretries];
-	else if (retry->retry_at != 0 && i < PP_RETRIES)
+	else if (retry.retry_at != 0 && i < PP_RETRIES)
 	{
-		lane->retries[i] = *retry;
+		lane->retries[i] = retry;
 		lane->nretries = Max(lane->nretries, i + 1);
 	}
 	SpinLockRelease(&lane->mutex);
@@ -427,26 +427,21 @@ pp_retry_begin(PpParked *parked)
 	retry = retry_of(parked);
 	retry.failures++;
 	retry.retry_at = next_try(retry.failures, RETRY_MAX_MS, 0);
-	note_retry(&retry);
+	note_retry(retry);
 }
 
 /* The process may not try it: it comes first in the next one. */
 void
 pp_retry_postpone(PpParked *parked)
 {
-	PpRetry retry;
-
 	parked->tried_at = 0;
-	retry = retry_of(parked);
-	note_retry(&retry);
+	note_retry(retry_of(parked));
 }
 
 /* It has been tried in vain, which took so long; not in a transaction. */
 void
 pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 {
-	PpRetry retry;
-
 	parked->failures++;
 	parked->landing = false;
 	parked->sqlstate = sqlstate;
@@ -461,8 +456,7 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 																		 : RETRY_MAX_MS,
 								spent_ms);
 	pp_tally_set_reason(&claim->lane->tally, parked->key.target, sqlstate);
-	retry = retry_of(parked);
-	note_retry(&retry);
+	note_retry(retry_of(parked));
 	if (parked->failures < SAY_FAILURES || parked->said)
 		return;
 	parked->said = true;
@@ -486,8 +480,6 @@ pp_retry_disbelieves(const PpParked *parked)
 void
 pp_retry_advance(PpParked *parked, bool landed)
 {
-	PpRetry retry;
-
 	parked->landing = landed;
 	if (landed)
 	{
@@ -500,8 +492,7 @@ pp_retry_advance(PpParked *parked, bool landed)
 	if (parked->width > 0)
 		parked->width = Min(2 * parked->width, (uint64) pp_batch_size);
 	parked->retry_at = pp_steady_now();
-	retry = retry_of(parked);
-	note_retry(&retry);
+	note_retry(retry_of(parked));
 	SpinLockAcquire(&claim->lane->mutex);
 	claim->lane->retrier.starts = 0; /* this one works */
 	SpinLockRelease(&claim->lane->mutex);
@@ -536,7 +527,7 @@ pp_retry_end(PpParked *parked)
 
 	if (parked->said)
 		say_parked(parked, 0);
-	note_retry(&(PpRetry){.target = target, .role = parked->key.role});
+	note_retry((PpRetry){.target = target, .role = parked->key.role});
 	(void) hash_search(pp_parked_keys, &parked->key, HASH_REMOVE, NULL);
 	if (!is_parked(target))
 		pp_tally_set_reason(&claim->lane->tally, target, 0);

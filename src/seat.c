@@ -55,11 +55,33 @@ request_stop(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
+/* Either process of the lane; a ring is closed only by the worker. */
+void
+pp_seat_handle_signals(void)
+{
+	pqsignal(SIGTERM, request_stop);
+	pqsignal(SIGHUP, pp_handle_reload);
+	ConfigReloadPending = true; /* until now it was ignored */
+	BackgroundWorkerUnblockSignals();
+}
+
 /* Has the lane been taken from us?  Only an empty one can be. */
 bool
 pp_seat_is_lost(void)
 {
 	return pp_seat.given_back || pp_ring_is_stale(&pp_seat.lane->ring, pp_seat.claim.generation);
+}
+
+/* Either process of the lane: this is how it ends, if that says something of what it tries. */
+void
+pp_seat_note_end(int code)
+{
+	if (code == 0)
+		pp_poison_close(PP_END_CLEAN);
+	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+		pp_poison_close(PP_END_EXCUSED);
+	else
+		pp_poison_close(PP_END_BLAMED);
 }
 
 /* Leave the lane, whatever ended this process. */
@@ -68,15 +90,9 @@ detach(int code, Datum arg)
 {
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
 
-	if (code == 0 && view.head == view.tail && !view.recovering && !view.diverted &&
-		!view.pass && !pp_tally_any_parked(&pp_seat.lane->tally))
+	if (code == 0 && !pp_intake_is_pending(&view) && !pp_tally_any_parked(&pp_seat.lane->tally))
 		pp_poison_forget();
-	if (code == 0)
-		pp_poison_close(PP_END_CLEAN);
-	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
-		pp_poison_close(PP_END_EXCUSED);
-	else
-		pp_poison_close(PP_END_BLAMED);
+	pp_seat_note_end(code);
 
 	pp_sleeper_detach(&pp_seat.lane->worker);
 	SpinLockAcquire(&pp_seat.lane->mutex);
@@ -156,14 +172,17 @@ pp_seat_find_extension(void)
 	MemoryContextSwitchTo(pp_seat.batch_context);
 }
 
-/* Is the database paused?  From now on the launcher knows it, too. */
-void
-pp_seat_look_for_pause(void)
+/*
+ * Is the database paused, or are targets?  *changed: the lane's word that this process has to
+ * look, which is true again if it has to look once more.
+ */
+bool
+pp_seat_read_pauses(bool *changed)
 {
 	bool paused;
 
 	SpinLockAcquire(&pp_seat.lane->mutex);
-	pp_seat.lane->pause_changed = false;
+	*changed = false;
 	SpinLockRelease(&pp_seat.lane->mutex);
 
 	SetCurrentStatementStartTimestamp();
@@ -172,6 +191,15 @@ pp_seat_look_for_pause(void)
 	pp_parking_look_for_pauses();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_seat.batch_context);
+
+	return paused;
+}
+
+/* Is the database paused?  From now on the launcher knows it, too. */
+void
+pp_seat_look_for_pause(void)
+{
+	bool paused = pp_seat_read_pauses(&pp_seat.lane->pause_changed);
 
 	SpinLockAcquire(&pp_seat.lane->mutex);
 	pp_seat.lane->paused = paused && !pp_seat.lane->pause_changed;
@@ -213,10 +241,7 @@ pp_seat_take(int lane_number, Oid database)
 	pp_seat.lane = pp_lane(lane_number);
 	pp_am_worker = true;
 	pp_seat.since = pp_steady_now();
-	pqsignal(SIGTERM, request_stop);
-	pqsignal(SIGHUP, pp_handle_reload);
-	ConfigReloadPending = true; /* until now it was ignored */
-	BackgroundWorkerUnblockSignals();
+	pp_seat_handle_signals();
 	attach(database);
 
 	wait_event = pp_wait_event("PersistPipelineWorker");
