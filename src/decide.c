@@ -235,7 +235,8 @@ decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		return PP_DECIDE_FEWER;
 	if (apply->retrying)
 		pp_parking_note_hang(rows[0]->item->target);
-	if (apply->retrying && !pp_decide_is_patient(apply, rows[0]->item->target) && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1)
+	if (apply->retrying && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1 &&
+		!pp_decide_is_patient(apply, rows[0]->item->target))
 		return PP_DECIDE_OUT_BAD; /* it has had its own time */
 	for (uint64 i = 0; i < n; i++)
 	{

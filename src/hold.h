@@ -5,9 +5,9 @@
  *
  * A hold keeps our processes out of a database while a command needs it for
  * itself (DROP DATABASE, DROP EXTENSION, ...).  The worker leaves in the middle of a
- * batch, whose items stay in the ring, and so does the retrier; the launcher starts no other; and after the
- * last hold is gone, things go on.  All is under PpShared.lock, and a worker that
- * attaches looks for a hold under that lock, so that none can slip in.
+ * batch, whose items stay in the ring, and so does the retrier; the launcher starts no
+ * other; and after the last hold is gone, things go on.  All is under PpShared.lock, and a
+ * worker that attaches looks for a hold under that lock, so that none can slip in.
  *
  *-------------------------------------------------------------------------
  */
