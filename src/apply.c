@@ -578,6 +578,13 @@ apply_roles(PpWork *works, int n, List *roles, bool impatient, ErrorData **error
 		PpWork *selected = select_role(works, n, lfirst_oid(cell), &nselected);
 		Run all = {.works = selected, .n = nselected};
 
+		if (pp_clock_is_over())
+		{
+			outcome = park_them(selected, nselected, pp_decide_too_late(), error);
+			if (outcome != PP_SETTLED)
+				return outcome;
+			continue;
+		}
 		if (run(&all, pp_apply_rows_at_once, impatient, &none))
 			continue;
 		*error = all.error;

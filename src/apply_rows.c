@@ -120,6 +120,13 @@ narrow_to_transaction(PpApply *apply, PpIsolate *iso, const PpRow **rows, uint64
 	return true;
 }
 
+/* Is there no time left for what others wait for?  The retrier has time. */
+static bool
+is_over(const PpApply *apply)
+{
+	return !apply->retrying && pp_clock_is_over();
+}
+
 /*
  * Insert what can be inserted of these rows, in their order; false: the transaction ends.
  * `known`: how all of them have failed together; no error: that isn't known.
@@ -147,6 +154,11 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 		{
 			nclosed = apply->nclosed;
 			pp_isolate_drop(&iso, left - pp_decide_leave_closed(apply, next, left));
+			continue;
+		}
+		if (failure.error == NULL && is_over(apply))
+		{
+			pp_decide_close_all(apply, next, left);
 			continue;
 		}
 		if (pp_isolate_is_guilty(&iso))
@@ -250,6 +262,8 @@ insert_together(PpApply *apply, PpBad *bad, uint64 n, uint64 *nfailed)
 		PpTry failure;
 
 		CHECK_FOR_INTERRUPTS();
+		if (is_over(apply))
+			return false;
 		for (uint64 i = from; i < n; i++)
 			rows[i - from] = bad[i].row;
 		failure = pp_try_insert_marked(apply->claim->extension, rows, n - from, middle - from, NULL);
@@ -301,8 +315,18 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	}
 	for (uint64 i = 0; i < n && !needed; i++)
 		needed = may_need(all, nall, bad[i].error);
-	if (!needed || !insert_together(apply, bad, n, &nfailed))
+	if (!needed)
 		return;
+	if (!insert_together(apply, bad, n, &nfailed))
+	{
+		/* they may be good, but there is no time to find out */
+		for (uint64 i = 0; i < n && is_over(apply); i++)
+		{
+			pp_decide_target(apply, bad[i].target)->spares_bad = true;
+			pp_decide_close(apply, bad[i].target, pp_decide_too_late());
+		}
+		return;
+	}
 
 	/* what has landed is not bad any more */
 	for (uint64 i = 0; i < nothers; i++)
@@ -539,7 +563,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
 	/* what has waited for a lock, or was cancelled, may come through now */
-	if (apply->nparked > 0 || known.cut != PP_CUT_NONE ||
+	if (apply->nparked > 0 || (known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;

@@ -23,11 +23,18 @@
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
+#define SLICES 32		  /* of statement_timeout, once a batch has had that ... */
+#define MIN_SLICE_MS 100  /* ... of at least that length ... */
+#define EXTRA_FRACTION 4  /* ... for this part of it in all */
 #define SET_BACK_MS 500 /* less doesn't matter */
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
 volatile PpSteady pp_attempt_began = 0;
 volatile PpSteady pp_stop_requested_at = 0;
+
+static PpSteady batch_began = 0;	/* 0: the retrier has no batches */
+static bool batch_is_cut = false;	/* it has had its time: short tries from now on */
+static volatile int attempt_ms = 0; /* what the attempt may take */
 
 static PpLane *clock_lane;
 static timer_t timer;
@@ -117,8 +124,8 @@ look_at_clock(void)
 	start = pp_attempt_began;
 	if (start == PP_NEVER)
 		return;
-	if (pp_has_lasted(start, pp_statement_timeout))
-		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) pp_statement_timeout + GRACE_MS));
+	if (pp_has_lasted(start, attempt_ms))
+		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) attempt_ms + GRACE_MS));
 	if (pp_am_retrier && pp_has_lasted(start, (int64) pp_statement_timeout + 2 * GRACE_MS))
 		note_overdue();
 }
@@ -178,10 +185,49 @@ forgive(void)
 	QueryCancelPending = false;
 }
 
-/* The clock of statement_timeout starts anew. */
+/* The worker begins a batch: all that it tries of that has one clock. */
+void
+pp_clock_begin_batch(void)
+{
+	batch_began = pp_steady_now();
+	batch_is_cut = false;
+}
+
+/* Has the batch had all of its time, so that nothing more of it is to be tried? */
+bool
+pp_clock_is_over(void)
+{
+	int64 ms = (int64) pp_statement_timeout + pp_statement_timeout / EXTRA_FRACTION;
+
+	return batch_began != 0 && pp_statement_timeout > 0 && pp_has_lasted(batch_began, ms);
+}
+
+static int
+slice(void)
+{
+	return Max(pp_statement_timeout / SLICES, MIN_SLICE_MS);
+}
+
+/* Was the attempt one of those that get a slice of the time?  Then it says little. */
+bool
+pp_clock_was_short(void)
+{
+	return attempt_ms < pp_statement_timeout / 2;
+}
+
+/* The clock starts anew, with what is left of the batch's time. */
 void
 pp_clock_begin_attempt(void)
 {
+	int left = pp_statement_timeout;
+
+	if (batch_began != 0 && left > 0)
+	{
+		left = pp_ms_until(pp_steady_plus(batch_began, pp_statement_timeout));
+		batch_is_cut |= left <= 0 || pp_cut == PP_CUT_TIMEOUT;
+		left = batch_is_cut ? slice() : Max(left, slice());
+	}
+	attempt_ms = left;
 	forgive();
 	pp_attempt_began = pp_steady_now();
 }

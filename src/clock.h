@@ -9,6 +9,10 @@
  * statement_timeout, which code must not be able to change.  Code that catches its
  * cancellation is ended with the process, a moment later.
  *
+ * All tries of a worker's batch have statement_timeout together, since all targets wait for
+ * it.  Once that is over, whatever is still to be tried gets a short slice each, for a quarter
+ * of that time in all; what is left then is the retrier's, whose tries have a clock each.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_CLOCK_H
@@ -30,6 +34,9 @@ extern volatile PpSteady pp_stop_requested_at; /* 0: not at all; by a signal han
 extern void pp_clock_init(PpLane *lane);
 extern void pp_clock_start(void);
 extern void pp_clock_stop(void);
+extern void pp_clock_begin_batch(void);
+extern bool pp_clock_is_over(void);
+extern bool pp_clock_was_short(void);
 extern void pp_clock_begin_attempt(void);
 extern void pp_clock_end_attempt(void);
 extern bool pp_clock_is_held(const PpLane *lane);

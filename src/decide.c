@@ -14,6 +14,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "config.h"
 #include "decide.h"
 #include "identity.h"
@@ -226,27 +227,61 @@ pp_decide_is_patient(const PpApply *apply, Oid target)
 	return !apply->disbelieves && pp_parking_has_hung(target);
 }
 
-/* It takes too long, and others wait meanwhile: it is to be tried by itself, and later. */
-static PpDecision
-decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+ErrorData *
+pp_decide_too_late(void)
 {
-	apply->width = Max(n / 2, 1);
+	return pp_error(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+					"its batch has taken longer than \"persist_pipeline.statement_timeout\"");
+}
+
+/* The batch has had its time: nothing more of these rows is tried in it. */
+void
+pp_decide_close_all(PpApply *apply, const PpRow **rows, uint64 n)
+{
+	for (uint64 i = 0; i < n; i++)
+		pp_decide_close(apply, rows[i]->item->target, pp_decide_too_late());
+}
+
+/* Of the retrier's: fewer are tried at a time, down to a single row, which has its own time. */
+static PpDecision
+decide_slow_parked(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+{
+	Oid target = rows[0]->item->target;
+
 	if (++apply->timeouts <= MAX_TIMEOUTS && n > 1)
 		return PP_DECIDE_FEWER;
-	if (apply->retrying)
-		pp_parking_note_hang(rows[0]->item->target);
-	if (apply->retrying && n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1 &&
-		!pp_decide_is_patient(apply, rows[0]->item->target))
-		return PP_DECIDE_OUT_BAD; /* it has had its own time */
+	pp_parking_note_hang(target);
+	if (n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1 && !pp_decide_is_patient(apply, target))
+		return PP_DECIDE_OUT_BAD;
 	for (uint64 i = 0; i < n; i++)
 	{
-		Oid target = rows[i]->item->target;
-
+		target = rows[i]->item->target;
 		if (OidIsValid(failure->target) && target != failure->target)
 			continue;
 		pp_decide_target(apply, target)->slow = true;
 		pp_decide_close(apply, target, failure->error);
 	}
+	return PP_DECIDE_GO_ON;
+}
+
+/*
+ * It takes too long, and others wait meanwhile: it is to be tried by itself, and later.  At
+ * once, if it has had but a slice of the time.
+ */
+static PpDecision
+decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+{
+	bool is_told = OidIsValid(failure->target) && !failure->deferred;
+	Oid target = is_told ? failure->target : rows[0]->item->target;
+
+	apply->width = Max(n / 2, 1);
+	if (apply->retrying)
+		return decide_slow_parked(apply, rows, n, failure);
+	apply->timeouts++;
+	if (!is_told && n > 1)
+		return PP_DECIDE_FEWER;
+	pp_decide_target(apply, target)->slow = !pp_clock_was_short();
+	pp_decide_close(apply, target, pp_clock_was_short() ? pp_decide_too_late() : failure->error);
 	return PP_DECIDE_GO_ON;
 }
 

@@ -110,6 +110,8 @@ extern bool pp_decide_has_another_way(PpApply *apply, const ErrorData *error);
 extern PpApplyTarget *pp_decide_target(PpApply *apply, Oid target);
 extern void pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error);
 extern void pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error);
+extern ErrorData *pp_decide_too_late(void);
+extern void pp_decide_close_all(PpApply *apply, const PpRow **rows, uint64 n);
 extern void pp_decide_close(PpApply *apply, Oid target, ErrorData *error);
 extern uint64 pp_decide_leave_closed(PpApply *apply, const PpRow **rows, uint64 n);
 extern PpDecideMark pp_decide_mark(const PpApply *apply);

@@ -80,10 +80,10 @@ pp_try_insert_all(const PpRow **rows, uint64 n, PpResults *results)
 
 		result->delta.persisted += inserted;
 		result->delta.skipped += shares[i]->n - inserted;
+		if (pp_cut != PP_CUT_NONE)
+			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+							errmsg("a trigger went on after its cancellation")));
 	}
-	if (pp_cut != PP_CUT_NONE)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("a trigger went on after its cancellation")));
 }
 
 /* What a try is to do */

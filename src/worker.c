@@ -309,6 +309,7 @@ write_batch(PpRingView view)
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
 	pp_parking_begin_batch();
+	pp_clock_begin_batch();
 	pp_clock_start();
 	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
