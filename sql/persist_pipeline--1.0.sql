@@ -485,7 +485,7 @@ CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
 	OUT rate double precision, OUT time_left interval,
 	OUT retrier_pid integer, OUT retrier_state text, OUT retrier_target oid,
-	OUT retrier_since timestamptz, OUT items_copied bigint)
+	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[])
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -497,7 +497,7 @@ SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
 	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied,
-	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since
+	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
@@ -525,6 +525,8 @@ COMMENT ON COLUMN persist_queue.retrier_state IS
 '"not running", "waiting" (for the time of the next try), "writing", "stuck" (in code that can''t be interrupted, past statement_timeout: nobody but parked items waits for it)';
 COMMENT ON COLUMN persist_queue.retrier_target IS 'the OID of the relation whose parked items it tries';
 COMMENT ON COLUMN persist_queue.retrier_since IS 'since when it has been at that';
+COMMENT ON COLUMN persist_queue.stuck_pids IS
+'processes that were the worker until another one took their place, since they run code that can''t be interrupted; NULL: none';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
 	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)

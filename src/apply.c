@@ -181,8 +181,11 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
 								errmsg("the rows go to several servers")));
 			pp_works_count_taken(apply->results, rows, nrows, apply->retrying);
-			pp_results_write(apply->results, claim->extension);
 			pp_settlement_on_commit(run->works, run->n, apply->results);
+			run->stage = OPENING; /* what fails here is no row's fault, either */
+			pp_works_take(claim, run->works, run->n);
+			run->stage = COMMITTING;
+			pp_results_write(apply->results, claim->extension);
 			pp_identity_commit();
 			committed = true;
 		}
@@ -197,8 +200,10 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 		apply->known = pp_try_failure(apply->rows, apply->nrows, run->error);
 		apply->known.deferred = run->stage == COMMITTING;
 		learned.careful |= pp_identity_is_committing() && pp_batch_is_scattered();
-		pp_attempt_began = PP_NEVER; /* that was its time, but not that of what comes now */
+		pp_settlement_forget();
+		pp_clock_begin_undo(); /* that was its time, but not that of what comes now */
 		pp_identity_abort();
+		pp_clock_end_undo();
 	}
 	PG_END_TRY();
 
@@ -244,8 +249,9 @@ bury_all(void *arg)
 		pp_letterbox_bury(claim->extension, apply->results, rows[i], apply->role, deed->why);
 	}
 	pp_works_count_taken(apply->results, rows, nrows, deed->works[0].parked);
-	pp_results_write(apply->results, claim->extension);
 	pp_settlement_on_commit(deed->works, deed->n, apply->results);
+	pp_works_take(claim, deed->works, deed->n);
+	pp_results_write(apply->results, claim->extension);
 }
 
 /*
@@ -293,8 +299,9 @@ park_all(void *arg)
 		pp_results_error(result, deed->why, 1);
 	}
 	pp_works_count_taken(results, rows, nrows, false);
-	pp_results_write(results, claim->extension);
 	pp_settlement_on_commit(deed->works, deed->n, results);
+	pp_works_take(claim, deed->works, deed->n);
+	pp_results_write(results, claim->extension);
 }
 
 /* Park all that they have, without a try: each target is tried by itself. */

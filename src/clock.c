@@ -20,6 +20,8 @@
 
 #include "clock.h"
 #include "config.h"
+#include "poison.h"
+#include "statement.h"
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
@@ -32,6 +34,7 @@ volatile sig_atomic_t pp_cut = PP_CUT_NONE;
 volatile PpSteady pp_attempt_began = 0;
 volatile PpSteady pp_stop_requested_at = 0;
 
+static volatile PpSteady undo_began = 0; /* of what has failed; 0: nothing is being undone */
 static PpSteady batch_began = 0;	/* 0: the retrier has no batches */
 static bool batch_is_cut = false;	/* it has had its time: short tries from now on */
 static volatile int attempt_ms = 0; /* what the attempt may take */
@@ -82,18 +85,58 @@ was_day_set_back(void)
 	return day_seen < before - SET_BACK_MS * INT64CONST(1000);
 }
 
-/*
- * The retrier should have ended by now, and can't: the launcher says so, since a signal
- * handler can't.  A wake-up may be lost, but there are more.
- */
 static void
-note_overdue(void)
+wake_launcher(void)
 {
 	Latch *launcher = *(Latch *volatile *) &pp_shared->launcher.latch;
 
-	*(volatile bool *) &clock_lane->retrier.overdue = true;
-	if (launcher && *(volatile PpRetrierState *) &clock_lane->retrier.state != PP_RETRIER_STUCK)
+	if (launcher)
 		SetLatch(launcher);
+}
+
+/*
+ * The worker should have ended by now, and can't: another one is to take its place.  That finds
+ * the target parked, and suspects no item.
+ */
+static void
+note_overdue_worker(void)
+{
+	if (*(volatile bool *) &clock_lane->overdue)
+		return;
+	if (OidIsValid(pp_batch_state.target))
+		pp_poison_close(PP_END_EXCUSED);
+	*(volatile Oid *) &clock_lane->overdue_target = pp_batch_state.target;
+	pg_write_barrier();
+	*(volatile bool *) &clock_lane->overdue = true;
+	wake_launcher();
+}
+
+/*
+ * The same of the retrier: the launcher says so, since a signal handler can't.  A wake-up may
+ * be lost, but there are more.
+ */
+static void
+note_overdue_retrier(void)
+{
+	*(volatile bool *) &clock_lane->retrier.overdue = true;
+	if (*(volatile PpRetrierState *) &clock_lane->retrier.state != PP_RETRIER_STUCK)
+		wake_launcher();
+}
+
+static void
+note_overdue(void)
+{
+	if (pp_am_retrier)
+		note_overdue_retrier();
+	else
+		note_overdue_worker();
+}
+
+/* Has another process taken our place, as the worker of the lane? */
+static bool
+is_replaced(void)
+{
+	return !pp_am_retrier && *(volatile pid_t *) &clock_lane->worker_pid != MyProcPid;
 }
 
 /*
@@ -108,6 +151,14 @@ look_at_clock(void)
 	bool set_back = was_day_set_back();
 	PpSteady start;
 
+	if (is_replaced())
+	{
+		pp_poison_mute();
+		cut_off(PP_CUT_HOLD, true);
+		return;
+	}
+	if (deadline_has_passed(GRACE_MS + LEAVE_GRACE_MS))
+		note_overdue();
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
 	else if (set_back && MyProc->waitLock != NULL)
@@ -119,6 +170,8 @@ look_at_clock(void)
 		cut_off(PP_CUT_HOLD, pp_has_lasted(hold_seen_at, LEAVE_GRACE_MS));
 	}
 
+	if (undo_began != 0 && pp_has_lasted(undo_began, 2 * GRACE_MS))
+		note_overdue();
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
 	start = pp_attempt_began;
@@ -126,7 +179,7 @@ look_at_clock(void)
 		return;
 	if (pp_has_lasted(start, attempt_ms))
 		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) attempt_ms + GRACE_MS));
-	if (pp_am_retrier && pp_has_lasted(start, (int64) pp_statement_timeout + 2 * GRACE_MS))
+	if (pp_has_lasted(start, (int64) attempt_ms + 2 * GRACE_MS))
 		note_overdue();
 }
 
@@ -238,6 +291,23 @@ pp_clock_end_attempt(void)
 {
 	pp_attempt_began = PP_NEVER;
 	forgive();
+}
+
+/*
+ * What has failed is being undone: that has no limit, and nothing can end it.  Of another
+ * server's part it may take long.
+ */
+void
+pp_clock_begin_undo(void)
+{
+	pp_attempt_began = PP_NEVER;
+	undo_began = pp_steady_now();
+}
+
+void
+pp_clock_end_undo(void)
+{
+	undo_began = 0;
 }
 
 /* Is shutdown_timeout over? */

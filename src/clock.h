@@ -7,7 +7,8 @@
  * SIGTERM alone doesn't end a statement (it should finish); the clock does, when the
  * time to stop is up.  It also does when a command holds the database, and it keeps
  * statement_timeout, which code must not be able to change.  Code that catches its
- * cancellation is ended with the process, a moment later.
+ * cancellation is ended with the process, a moment later.  Where even that can't be, since it
+ * can't be interrupted, the launcher is told.
  *
  * All tries of a worker's batch have statement_timeout together, since all targets wait for
  * it.  Once that is over, whatever is still to be tried gets a short slice each, for a quarter
@@ -39,6 +40,8 @@ extern bool pp_clock_is_over(void);
 extern bool pp_clock_was_short(void);
 extern void pp_clock_begin_attempt(void);
 extern void pp_clock_end_attempt(void);
+extern void pp_clock_begin_undo(void);
+extern void pp_clock_end_undo(void);
 extern bool pp_clock_is_held(const PpLane *lane);
 extern bool pp_stop_is_overdue(void);
 

@@ -84,7 +84,7 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 		}
 		table_endscan(scan);
 	}
-	pp_journals_close(&journals);
+	pp_journals_close(&journals, NoLock);
 	if (copied)
 		relation_close(copied, NoLock);
 
@@ -151,7 +151,7 @@ pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 			TM_Ok)
 			elog(ERROR, "a row that nobody else changes has been changed");
 	}
-	pp_journals_close(journals);
+	pp_journals_close(journals, NoLock);
 	if (copied)
 		relation_close(copied, NoLock);
 }
@@ -267,7 +267,7 @@ pp_copied_count(Oid extension)
 		if (journals.rels[i])
 			items += count_items(journals.rels[i], pp_installation(extension));
 	}
-	pp_journals_close(&journals);
+	pp_journals_close(&journals, NoLock);
 
 	return items;
 }
@@ -467,7 +467,7 @@ pp_copied_adopt(Oid extension, int journal, PpTargetVisitor visit, void *arg)
 	(void) pp_copied_find(extension, NULL, &items);
 	pp_journals_open(extension, RowExclusiveLock, &journals);
 	items = empty(extension, journals.rels[journal], visit, arg);
-	pp_journals_close(&journals);
+	pp_journals_close(&journals, NoLock);
 
 	return items;
 }

@@ -224,7 +224,7 @@ close_mismatch(PpApply *apply, Oid target, ErrorData *error, bool with_bad)
 bool
 pp_decide_is_patient(const PpApply *apply, Oid target)
 {
-	return !apply->disbelieves && pp_parking_has_hung(target);
+	return !apply->disbelieves && pp_parking_has_hung_elsewhere(target);
 }
 
 ErrorData *

@@ -5,7 +5,7 @@
  *
  * A piece of work is what one entry of the ring holds, or, where entries can't be
  * had, records of the journal with one position.  It is done as a whole, in one
- * transaction with the claim of its rows.
+ * transaction with the removal of its rows.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +43,7 @@ typedef struct PpWork
 	uint32 *parts; /* which one of its position each is, however it is taken */
 	uint64 nitems; /* fewer than n, if some have been applied already */
 	uint64 opened; /* their bytes */
+	bool *present; /* by row: it is there; NULL: none has been looked for */
 } PpWork;
 
 /*

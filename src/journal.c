@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * journal.c
- *	  Appends to the journal, scans it, claims its rows; see journal.h.
+ *	  Appends to the journal, scans it, reads and deletes its rows; see journal.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -513,7 +513,7 @@ open_one(Oid extension, LOCKMODE mode, PpJournals *journals, int i)
 	journals->blocks[i] = rel ? RelationGetNumberOfBlocks(rel) : 0;
 }
 
-/* Open the tables, to claim rows that the caller knows of already, say. */
+/* Open the tables, for rows that the caller knows of already, say. */
 void
 pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
@@ -529,14 +529,14 @@ pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals)
 	open_one(extension, mode, journals, PP_PARKED);
 }
 
-/* The locks stay to the end of the transaction. */
+/* NoLock: the locks stay to the end of the transaction. */
 void
-pp_journals_close(PpJournals *journals)
+pp_journals_close(PpJournals *journals, LOCKMODE mode)
 {
 	for (int i = 0; i <= PP_PARKED; i++)
 	{
 		if (journals->rels[i])
-			relation_close(journals->rels[i], NoLock);
+			relation_close(journals->rels[i], mode);
 	}
 }
 
@@ -551,25 +551,21 @@ pp_journals_have(const PpJournals *journals, const PpJournalRef *ref)
 }
 
 /*
- * Delete the row and append its bytes to the record, unless it is a copy of the row
- * before, whose header is passed in: from now on this transaction applies it.  XX001 if
- * it can't be read.
+ * Append the row's bytes to the record, unless it is a copy of the row before, whose header
+ * is passed in.  It stays until pp_journal_delete().  XX001 if it can't be read.
  */
-PpClaimed
-pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRecord *record,
-				 PpRowHeader *header)
+PpRowFound
+pp_journal_read(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRecord *record,
+				PpRowHeader *header)
 {
 	Relation rel = journals->rels[ref->journal];
-	ItemPointerData tid;
 	HeapTupleData tuple;
 	Buffer buffer;
-	TM_FailureData failure;
 	RawRow row;
 	bool copy;
 
 	Assert(pp_journals_have(journals, ref));
-	ItemPointerSet(&tid, ref->block, ref->offset);
-	tuple.t_self = tid;
+	ItemPointerSet(&tuple.t_self, ref->block, ref->offset);
 	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 		return PP_ROW_GONE;
 	row = read_raw(rel, &tuple);
@@ -588,10 +584,20 @@ pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRe
 							: errmsg("a row of \"%s\" is damaged", RelationGetRelationName(rel))));
 	if (row.columns.pos != pos)
 		return PP_ROW_GONE;
+	return copy ? PP_ROW_COPY : PP_ROW_FOUND;
+}
 
+/* Delete a row that has been read: this transaction applies it.  40001 if somebody else has. */
+void
+pp_journal_delete(PpJournals *journals, const PpJournalRef *ref)
+{
+	Relation rel = journals->rels[ref->journal];
+	ItemPointerData tid;
+	TM_FailureData failure;
+
+	ItemPointerSet(&tid, ref->block, ref->offset);
 	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), false, &failure) != TM_Ok)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",
 							   RelationGetRelationName(rel))));
-	return copy ? PP_ROW_COPY : PP_ROW_CLAIMED;
 }

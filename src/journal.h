@@ -23,7 +23,7 @@
  * A record is a row with whole items, or several rows, one after the other, with
  * one item that is too large for one: all but its last `continue`.
  *
- * The last of the tables, for whoever claims rows, is that of parked items (parked.h).
+ * The last of the tables, for whoever reads rows, is that of parked items (parked.h).
  *
  * Rows are not decoded for logical replication: they are no business of another
  * server.  Where they come to one nevertheless, as by the copy of a table that a
@@ -102,7 +102,7 @@ typedef struct PpJournalRow
 
 /*
  * Does a row come twice, one after the other in the order of things?  Whoever has written to
- * the tables has doubled it; the two are claimed together, as one.
+ * the tables has doubled it; the two are taken together, as one.
  */
 static inline bool
 pp_journal_is_copy(const PpJournalRow *row, const PpJournalRow *previous)
@@ -117,7 +117,7 @@ typedef void (*PpRowVisitor)(const PpJournalRow *row, void *arg);
 /* Called with the first bytes of the items that begin in a row */
 typedef void (*PpTargetVisitor)(Oid target, uint64 items, void *arg);
 
-/* The tables, open for one transaction that claims rows */
+/* The tables, open to read rows that are known, or to delete them */
 typedef struct PpJournals
 {
 	Relation rels[PP_JOURNALS + 1]; /* NULL: it isn't there */
@@ -130,15 +130,15 @@ typedef struct PpRecord
 	char *bytes; /* in the memory context that was current */
 	uint64 length;
 	uint64 room;
-	uint32 part; /* of the row that was claimed last, of this record or the one before */
+	uint32 part; /* of the row that was read last, of this record or the one before */
 } PpRecord;
 
-typedef enum PpClaimed
+typedef enum PpRowFound
 {
-	PP_ROW_CLAIMED,
-	PP_ROW_COPY, /* of the one that was claimed before it: that is enough */
+	PP_ROW_FOUND,
+	PP_ROW_COPY, /* of the one that was read before it: that is enough */
 	PP_ROW_GONE, /* it has been applied */
-} PpClaimed;
+} PpRowFound;
 
 extern Oid pp_journal_oid(Oid extension, int number);
 extern int pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows);
@@ -152,10 +152,11 @@ extern void pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisi
 extern bool pp_journal_has_rows(Oid extension);
 extern void pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals);
 extern void pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals);
-extern void pp_journals_close(PpJournals *journals);
+extern void pp_journals_close(PpJournals *journals, LOCKMODE mode);
 extern bool pp_journals_have(const PpJournals *journals, const PpJournalRef *ref);
-extern PpClaimed pp_journal_claim(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
-								  PpRecord *record, PpRowHeader *header);
+extern PpRowFound pp_journal_read(PpJournals *journals, const PpJournalRef *ref, uint64 pos,
+							   PpRecord *record, PpRowHeader *header);
+extern void pp_journal_delete(PpJournals *journals, const PpJournalRef *ref);
 
 /* A row, for whoever moves it elsewhere, or keeps such rows himself */
 extern void pp_journal_row_values(Datum *values, uint64 installation, uint64 pos, Oid role,

@@ -16,6 +16,9 @@
  * once.  If the server has no slot for another process, the log says so once, and
  * the launcher tries again, with pauses.
  *
+ * A worker that runs code that can't be interrupted loses its place to another one; see
+ * PpStuck.
+ *
  * Beside its worker a lane has a retrier when something that is parked is to be tried.  Those
  * count for nothing in max_workers, since what they run may hang.  One that can't even be
  * ended is named in the log.
@@ -44,6 +47,7 @@
 #include "hold.h"
 #include "lane.h"
 #include "launcher.h"
+#include "parking.h"
 #include "worker.h"
 
 #define RESTART_MIN_MS 1000
@@ -61,6 +65,7 @@ typedef struct Post
 	BackgroundWorkerHandle *retrier;
 	PpSteady waiting_since;			/* 0: the lane doesn't need one */
 	bool was_stopped;				/* its worker was told to stop, alone */
+	pid_t named;					/* the worker that was named last, since it can't be ended */
 	Oid database;					/* whose it was when it was looked at */
 } Post;
 
@@ -386,6 +391,66 @@ start_retrier(int number)
 	return Max(slot_delay(), 1);
 }
 
+static void
+name_stuck_worker(pid_t pid, Oid database, Oid target, const char *hint)
+{
+	ereport(WARNING, (errmsg("persist_pipeline worker (PID %d) for database %u cannot be ended",
+							 (int) pid, database),
+					  OidIsValid(target)
+						  ? errdetail("It has been inserting into relation %u, and runs code that "
+									  "can't be interrupted.",
+									  target)
+						  : errdetail("It runs code that can't be interrupted."),
+					  errhint("%s  The server can't stop before it has ended, but for an "
+							  "immediate stop.",
+							  hint)));
+}
+
+/*
+ * A worker that can't be ended is named, once, and another one takes its place; what goes to
+ * the target is the retrier's from now on.
+ */
+static void
+replace_worker(int number)
+{
+	PpLane *lane = pp_lane(number);
+	Post *post = &posts[number];
+	Oid database = pp_lane_database(lane);
+	pid_t pid;
+	Oid target;
+
+	if (pp_lane_replace_worker(lane, &pid, &target))
+	{
+		if (post->handle)
+			pfree(post->handle);
+		post->handle = NULL;
+		if (OidIsValid(target))
+			pp_parking_note_outlived(database, target);
+		name_stuck_worker(pid, database, target, "Another worker has taken its place.");
+	}
+	else if (pid != 0 && pid != post->named)
+		name_stuck_worker(pid, database, target, "The items of the database wait for it.");
+	post->named = pid;
+}
+
+/* The server stops: name those that keep it from that. */
+static void
+name_replaced(int number)
+{
+	PpLane *lane = pp_lane(number);
+	PpStuck stuck[PP_STUCK];
+
+	SpinLockAcquire(&lane->mutex);
+	memcpy(stuck, lane->stuck, sizeof(stuck));
+	SpinLockRelease(&lane->mutex);
+	for (int i = 0; i < PP_STUCK; i++)
+	{
+		if (stuck[i].pid != 0)
+			name_stuck_worker(stuck[i].pid, stuck[i].database, InvalidOid,
+							  "Another worker has taken its place.");
+	}
+}
+
 /* Name a retrier that outlives its clock, once; `all`: or its time to stop. */
 static void
 name_overdue(int number, bool all)
@@ -494,6 +559,7 @@ start_workers(void)
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		name_overdue(number, false);
+		replace_worker(number);
 		delays[number] = look_at(number, &running);
 		if (delays[number] > 0)
 			next_start = sooner(next_start, delays[number]);
@@ -646,6 +712,8 @@ finish(uint32 wait_event)
 		PpSteady now = pp_steady_now();
 		bool early = now < early_until; /* whoever wakes us may not be the last one */
 
+		for (int number = 0; number < pp_max_databases; number++)
+			replace_worker(number);
 		needy = close_lanes(early, &pending);
 		pending |= any_retrier();
 		if (needy >= 0 || !pending || now >= until)
@@ -655,8 +723,12 @@ finish(uint32 wait_event)
 	}
 
 	report_lost(needy);
-	for (int number = 0; number < pp_max_databases && needy < 0; number++)
-		name_overdue(number, true);
+	for (int number = 0; number < pp_max_databases; number++)
+	{
+		name_replaced(number);
+		if (needy < 0)
+			name_overdue(number, true);
+	}
 	if (needy >= 0)
 		pp_worker_rescue(needy);
 }

@@ -10,6 +10,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -147,32 +148,70 @@ pp_parking_look_for_pauses(void)
 	list_free(before);
 }
 
-/* ---- what goes to other servers, and hangs ---- */
+/* ---- what hangs ---- */
 
 static PpHanger *
-find_hanger(Oid target)
+find_hanger(Oid database, Oid target)
 {
 	for (int i = 0; i < PP_HANGERS; i++)
 	{
 		PpHanger *hanger = &pp_shared->hangers[i];
 
-		if (hanger->database == claim->lane->database && hanger->target == target)
+		if (hanger->database == database && hanger->target == target)
 			return hanger;
 	}
 	return NULL;
 }
 
+static PpHanger
+get_hanger(Oid target)
+{
+	PpHanger *found;
+	PpHanger hanger = {.database = InvalidOid};
+
+	if (*(volatile uint32 *) &pp_shared->nhangers == 0)
+		return hanger;
+	SpinLockAcquire(&pp_shared->mutex);
+	found = find_hanger(MyDatabaseId, target);
+	if (found)
+		hanger = *found;
+	SpinLockRelease(&pp_shared->mutex);
+	return hanger;
+}
+
 bool
 pp_parking_has_hung(Oid target)
 {
-	bool has;
+	return OidIsValid(get_hanger(target).database);
+}
 
-	if (*(volatile uint32 *) &pp_shared->nhangers == 0)
-		return false;
+/* May it be another server that hangs, and not the row? */
+bool
+pp_parking_has_hung_elsewhere(Oid target)
+{
+	return get_hanger(target).elsewhere;
+}
+
+static void
+note_hanger(Oid database, Oid target, bool elsewhere)
+{
+	PpHanger *hanger;
+
 	SpinLockAcquire(&pp_shared->mutex);
-	has = find_hanger(target) != NULL;
+	hanger = find_hanger(database, target);
+	if (hanger == NULL)
+		hanger = &pp_shared->hangers[pp_shared->nhangers++ % PP_HANGERS];
+	else
+		elsewhere |= hanger->elsewhere;
+	*hanger = (PpHanger){.database = database, .target = target, .elsewhere = elsewhere};
 	SpinLockRelease(&pp_shared->mutex);
-	return has;
+}
+
+/* The code of a target has outlived its cancellation, and with it the worker of this database. */
+void
+pp_parking_note_outlived(Oid database, Oid target)
+{
+	note_hanger(database, target, false);
 }
 
 /*
@@ -182,16 +221,8 @@ pp_parking_has_hung(Oid target)
 void
 pp_parking_note_hang(Oid target)
 {
-	PpHanger *hanger;
-
-	if (!pp_batch_goes_elsewhere(target))
-		return;
-	SpinLockAcquire(&pp_shared->mutex);
-	hanger = find_hanger(target);
-	if (hanger == NULL)
-		hanger = &pp_shared->hangers[pp_shared->nhangers++ % PP_HANGERS];
-	*hanger = (PpHanger){.database = claim->lane->database, .target = target};
-	SpinLockRelease(&pp_shared->mutex);
+	if (pp_batch_goes_elsewhere(target))
+		note_hanger(MyDatabaseId, target, true);
 }
 
 /* The retrier has written to it, in time. */
@@ -203,7 +234,7 @@ pp_parking_note_written(Oid target)
 	if (!pp_parking_has_hung(target))
 		return;
 	SpinLockAcquire(&pp_shared->mutex);
-	hanger = find_hanger(target);
+	hanger = find_hanger(MyDatabaseId, target);
 	if (hanger && ++hanger->written >= TRUSTED_AFTER)
 		*hanger = (PpHanger){.database = InvalidOid};
 	SpinLockRelease(&pp_shared->mutex);

@@ -100,7 +100,9 @@ extern void pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width);
 extern void pp_parking_begin_grace(Oid target, Oid role);
 extern bool pp_parking_grace_is_over(Oid target, Oid role);
 extern void pp_parking_note_hang(Oid target);
+extern void pp_parking_note_outlived(Oid database, Oid target);
 extern bool pp_parking_has_hung(Oid target);
+extern bool pp_parking_has_hung_elsewhere(Oid target);
 extern void pp_parking_note_written(Oid target);
 
 /* The worker */

@@ -76,7 +76,7 @@ typedef struct NoteFile
 
 static NoteFile file; /* as we have written it */
 
-static int fd = -1;	 /* -1: not open; then nothing outlives us */
+static volatile sig_atomic_t fd = -1; /* -1: not open; then nothing outlives us */
 static int noted_at; /* the nesting level of the transaction, when an item was noted */
 static volatile sig_atomic_t panics = false;
 static char path[MAXPGPATH];
@@ -403,6 +403,27 @@ pp_poison_take_over(void)
 		write_all();
 	}
 	(void) close(its_fd);
+}
+
+void
+pp_poison_mute(void)
+{
+	fd = -1;
+}
+
+void
+pp_poison_note_outlived(void)
+{
+	static const char message[] =
+		"its code went on after its cancellation due to \"persist_pipeline.statement_timeout\"";
+	Attempt *attempt = &file.attempt;
+
+	StaticAssertStmt(sizeof(message) <= MESSAGE_SIZE, "the message has to fit");
+	if (attempt->what != PP_AT_HAND_ITEM)
+		return;
+	attempt->sqlstate = ERRCODE_QUERY_CANCELED;
+	memcpy(attempt->message, message, sizeof(message));
+	write_part(attempt, sizeof(Attempt));
 }
 
 /*

@@ -102,7 +102,13 @@ extern void pp_poison_take_over(void);
 /* Nothing waits that was there when a process ended. */
 extern void pp_poison_forget(void);
 
-/* The process ends, in this way. */
+/* The process ends, in this way.  A signal handler may say so, but for PP_END_CLEAN. */
 extern void pp_poison_close(PpEnd end);
+
+/* Its code has outlived its cancellation: that is the error of what it is at. */
+extern void pp_poison_note_outlived(void);
+
+/* The file is another process's by now.  Also called by a signal handler. */
+extern void pp_poison_mute(void);
 
 #endif /* PP_POISON_H */

@@ -50,7 +50,7 @@ static bool paused = false;
 static void
 detach(int code, Datum arg)
 {
-	pp_seat_note_end(code);
+	(void) pp_seat_note_end(code);
 	pp_sleeper_detach(&lane->retrier.sleeper);
 	SpinLockAcquire(&lane->mutex);
 	lane->retrier.pid = 0;
@@ -287,6 +287,7 @@ park_again(void *arg)
 						 note->misfit_since ? pp_steady_to_day(note->misfit_since) : 0,
 						 note->alone);
 	pp_table_close(&table);
+	pp_works_take(&pp_seat.claim, note->works, note->n);
 }
 
 /*

@@ -446,7 +446,8 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	parked->landing = false;
 	parked->sqlstate = sqlstate;
 	if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_TRANSACTION_ROLLBACK &&
-		!(sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung(parked->key.target)))
+		!(sqlstate == ERRCODE_QUERY_CANCELED &&
+		  pp_parking_has_hung_elsewhere(parked->key.target)))
 		parked->believed_since = 0;
 	else if (parked->believed_since == 0)
 		parked->believed_since = pp_steady_now();

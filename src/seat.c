@@ -32,6 +32,7 @@
 #include "poison.h"
 #include "role_settings.h"
 #include "seat.h"
+#include "statement.h"
 #include "upkeep.h"
 
 PpSeat pp_seat;
@@ -72,16 +73,42 @@ pp_seat_is_lost(void)
 	return pp_seat.given_back || pp_ring_is_stale(&pp_seat.lane->ring, pp_seat.claim.generation);
 }
 
-/* Either process of the lane: this is how it ends, if that says something of what it tries. */
-void
+/*
+ * The clock had to end this worker.  Where the target is known, the next one leaves that to the
+ * retrier, and no item is to blame yet.
+ */
+static bool
+leave_to_retrier(void)
+{
+	Oid target = pp_batch_state.target;
+
+	if (pp_am_retrier || pp_cut != PP_CUT_TIMEOUT || !OidIsValid(target) ||
+		pp_parking_has_hung(target))
+		return false;
+	pp_parking_note_outlived(MyDatabaseId, target);
+	return true;
+}
+
+/*
+ * Either process of the lane: this is how it ends, if that says something of what it tries.
+ * True: another one can go on at once.
+ */
+bool
 pp_seat_note_end(int code)
 {
+	bool left = code != 0 && leave_to_retrier();
+
 	if (code == 0)
 		pp_poison_close(PP_END_CLEAN);
-	else if (pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
+	else if (left || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD || !PostmasterIsAlive())
 		pp_poison_close(PP_END_EXCUSED);
 	else
+	{
+		if (pp_cut == PP_CUT_TIMEOUT)
+			pp_poison_note_outlived();
 		pp_poison_close(PP_END_BLAMED);
+	}
+	return left;
 }
 
 /* Leave the lane, whatever ended this process. */
@@ -89,31 +116,25 @@ static void
 detach(int code, Datum arg)
 {
 	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
+	bool left;
 
+	if (pp_lane_is_replaced(pp_seat.lane))
+	{
+		pp_lane_detach(pp_seat.lane);
+		pp_launcher_wake();
+		return; /* the other one goes on */
+	}
 	if (code == 0 && !pp_intake_is_pending(&view) && !pp_tally_any_parked(&pp_seat.lane->tally))
 		pp_poison_forget();
-	pp_seat_note_end(code);
+	left = pp_seat_note_end(code);
 
-	pp_sleeper_detach(&pp_seat.lane->worker);
 	SpinLockAcquire(&pp_seat.lane->mutex);
-	pp_seat.lane->worker_pid = 0;
-	pp_seat.lane->worker_database = InvalidOid;
-	pp_seat.lane->worker_state = PP_WORKER_NONE;
 	if (!pp_seat_is_lost())
 		pp_seat.lane->stopped = pp_seat.came_to_stop;
-	if (code == 0 && pp_seat.failures == 0)
+	if (left || (code == 0 && pp_seat.failures == 0))
 		pp_seat.lane->starts = 0;
-	pp_seat.lane->idle_since = pp_steady_now();
-	if (TransactionIdIsValid(pp_seat.lane->batch_xid))
-	{
-		/* in the middle of a batch: what it has parked is there, the rest comes again */
-		pp_seat.lane->batch_xid = InvalidTransactionId;
-		pp_seat.lane->owes_earlier = true;
-		pp_seat.lane->parked_seq++;
-		pp_seat.lane->parked_from = 0;
-		pp_seat.lane->retry_at = pp_steady_now();
-	}
 	SpinLockRelease(&pp_seat.lane->mutex);
+	pp_lane_detach(pp_seat.lane);
 
 	if (!pp_seat_is_lost())
 		pp_ring_attend(&pp_seat.lane->ring, false);

@@ -27,7 +27,7 @@ typedef struct PpSeat
 extern PpSeat pp_seat;
 
 extern void pp_seat_handle_signals(void);
-extern void pp_seat_note_end(int code);
+extern bool pp_seat_note_end(int code);
 extern bool pp_seat_read_pauses(bool *changed);
 extern void pp_seat_enter(Oid database, const char *application);
 extern void pp_seat_reload_settings(void);

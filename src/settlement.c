@@ -143,12 +143,15 @@ xact_event(XactEvent event, void *arg)
 {
 	if (committing.works == NULL)
 		return;
-	if (event == XACT_EVENT_COMMIT)
-		at_commit();
-	else if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
+	if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
 		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
+	else if (event == XACT_EVENT_COMMIT)
+	{
+		at_commit();
+		pp_lane_end_commit(lane);
+	}
 	else if (event == XACT_EVENT_ABORT)
-		committing.works = NULL;
+		pp_settlement_forget();
 }
 
 /* Called once, by the worker that has attached to its lane. */
@@ -162,20 +165,26 @@ pp_settlement_init(const PpClaim *worker_claim)
 
 /*
  * When the open transaction commits, these works are settled, with these results;
- * without any, they are in the journal now.
+ * without any, they are in the journal now.  Call it before their rows are taken.  FATAL where
+ * another worker has taken our place.
  */
 void
 pp_settlement_on_commit(PpWork *works, int n, const PpResults *results)
 {
+	if (!pp_am_retrier && !pp_lane_begin_commit(lane))
+		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+						errmsg("another persist_pipeline worker has taken the place of this one")));
 	committing.works = works;
 	committing.n = n;
 	committing.results = results;
 }
 
-/* Another transaction is about to begin. */
+/* Another transaction is about to begin, or this one has failed. */
 void
 pp_settlement_forget(void)
 {
+	if (committing.works)
+		pp_lane_end_commit(lane);
 	committing.works = NULL;
 	done = false;
 }
@@ -279,13 +288,14 @@ move_to_journal(void *arg)
 	if (has_rows)
 		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
+	pp_settlement_on_commit(works, n, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		pp_work_open(claim, &journals, &works[i]);
 		append_items(&works[i], number);
+		pp_work_take(claim, &journals, &works[i]);
 	}
-	pp_journals_close(&journals);
-	pp_settlement_on_commit(works, n, NULL);
+	pp_journals_close(&journals, NoLock);
 	ForceSyncCommit(); /* the server may be about to end, or to crash */
 }
 
@@ -313,10 +323,10 @@ put_aside(void *arg)
 	Damage *damage = arg;
 	PpWork *work = damage->work;
 
+	pp_settlement_on_commit(work, 1, &damage->results);
 	if (work->nrows > 0)
 		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
 	pp_results_write(&damage->results, claim->extension);
-	pp_settlement_on_commit(work, 1, &damage->results);
 }
 
 /*

@@ -33,7 +33,11 @@
  *	  stuck_*, rate, expired_at,
  *	  batch_xid, owes_earlier,
  *	  parked_seq				the worker of the lane; worker_pid is 0 exactly while no
- *								worker is attached
+ *								worker is attached.  The launcher takes an overdue one out
+ *	PpLane.commits				the worker; false: also the launcher, which takes its place
+ *	PpLane.overdue, _target		the worker's signal handler, without the lock; false: the
+ *								worker, and the launcher
+ *	PpLane.stuck				the launcher; a process takes itself out
  *	PpLane.batches, written,
  *	  failed					the worker and the retrier
  *	PpLane.retrier				its process, but for pause_changed, wanted (true: anyone), and what is
@@ -104,6 +108,18 @@ typedef struct PpRetired
 
 #define PP_JOURNALS 3
 
+/*
+ * A process that was the lane's worker, until another took its place, since it runs code that
+ * can't be interrupted.  It can't commit what it has begun, and ends when its code does.
+ */
+typedef struct PpStuck
+{
+	pid_t pid; /* 0: unused */
+	Oid database;
+} PpStuck;
+
+#define PP_STUCK 2 /* with as many, the next one keeps its place */
+
 /* When to try parked items again, as the last retrier knew when it left, or began a try */
 typedef struct PpRetry
 {
@@ -173,6 +189,11 @@ typedef struct PpLane
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
+	bool commits;		/* the worker settles items: from here on nobody takes its place */
+	bool overdue;		/* by its signal handler: its code can't be ended ... */
+	Oid overdue_target; /* ... that this one runs; InvalidOid: not known */
+	PpStuck stuck[PP_STUCK];
+
 	int stuck_sqlstate; /* why the worker backs off; 0: it doesn't */
 	Oid stuck_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
@@ -237,14 +258,16 @@ typedef struct PpLease
 #define PP_LEASES 128
 
 /*
- * A target that goes to another server, and has been seen to hang: its items are parked
- * without a try, until the retrier has written some often enough.
+ * A target that has been seen to hang, since it goes to another server, or so that the worker
+ * had to be ended: its items are parked without a try, until the retrier has written some often
+ * enough.
  */
 typedef struct PpHanger
 {
 	Oid database; /* InvalidOid: unused */
 	Oid target;
-	int written; /* so often in a row, by now */
+	bool elsewhere; /* if not, its code has outlived its cancellation */
+	int written;	/* so often in a row, by now */
 } PpHanger;
 
 #define PP_HANGERS 64 /* with more of them the first one is tried again */

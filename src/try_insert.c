@@ -134,11 +134,12 @@ try_it(const Attempt *attempt, PpResults *results)
 		failure = pp_try_failure(attempt->rows, attempt->n, pp_try_catch(&catcher));
 		failure.deferred = inserted;
 		failure.past_mark = OidIsValid(attempt->extension) && pp_mark_is_passed();
-		if (failure.cut == PP_CUT_TIMEOUT)
-			pp_clock_begin_attempt(); /* or else the clock goes on to end us */
+		pp_clock_begin_undo();
 		QueryCancelPending = false;
 		while (GetCurrentTransactionNestLevel() > level)
 			RollbackAndReleaseCurrentSubTransaction();
+		pp_clock_end_undo();
+		pp_clock_begin_attempt(); /* of what comes now */
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

@@ -24,13 +24,14 @@
 #include "parked.h"
 #include "table.h"
 
-#define QUEUE_COLUMNS 21
+#define QUEUE_COLUMNS 22
 #define FIRST_LANE_COLUMN 1
 #define STATE_COLUMN 2
 #define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
 #define BATCHES_COLUMN 11
 #define RETRIER_COLUMN 16 /* its pid; state, target, since follow */
 #define COPIED_COLUMN 20
+#define STUCK_COLUMN 21
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
@@ -80,6 +81,26 @@ seconds(double n)
 
 	interval->time = (TimeOffset) (n * USECS_PER_SEC);
 	return interval;
+}
+
+static void
+fill_stuck(PpLane *lane, Oid database, Datum *values, bool *nulls)
+{
+	PpStuck stuck[PP_STUCK];
+	Datum pids[PP_STUCK];
+	int n = 0;
+
+	SpinLockAcquire(&lane->mutex);
+	memcpy(stuck, lane->stuck, sizeof(stuck));
+	SpinLockRelease(&lane->mutex);
+	for (int i = 0; i < PP_STUCK; i++)
+	{
+		if (stuck[i].pid != 0 && stuck[i].database == database)
+			pids[n++] = Int32GetDatum(stuck[i].pid);
+	}
+	nulls[STUCK_COLUMN] = n == 0;
+	values[STUCK_COLUMN] =
+		PointerGetDatum(construct_array(pids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
 /*
@@ -140,13 +161,14 @@ fill_lane(const PpKnown *known, PpLane *lane, Datum *values, bool *nulls)
 	nulls[i] = retrier.pid == 0;
 	values[i++] = TimestampTzGetDatum(retrier.pid != 0 ? pp_steady_to_day(retrier.since) : 0);
 	Assert(i == COPIED_COLUMN);
+	fill_stuck(lane, known->database, values, nulls);
 }
 
 /* The same of one without a lane: what it had is known, unless something has come since. */
 static void
 fill_known(const PpKnown *known, Datum *values, bool *nulls)
 {
-	memset(nulls + FIRST_LANE_COLUMN, true, COPIED_COLUMN - FIRST_LANE_COLUMN);
+	memset(nulls + FIRST_LANE_COLUMN, true, QUEUE_COLUMNS - FIRST_LANE_COLUMN);
 	nulls[STATE_COLUMN] = false;
 	memset(nulls + PENDING_COLUMN, false, BATCHES_COLUMN - PENDING_COLUMN + 1);
 	nulls[PENDING_COLUMN] = known->waits;

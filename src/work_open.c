@@ -64,10 +64,20 @@ follows(uint32 part, const PpJournalRef *ref, uint32 previous)
 }
 
 /*
- * Claim the rows.  A record that is gone has been applied, all of it.  One whose
- * table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the next
- * try makes a pass, which finds it.
+ * A row whose table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the
+ * next try makes a pass, which finds it.
  */
+static void
+check_place(const PpClaim *claim, const PpJournals *journals, const PpJournalRef *ref)
+{
+	if (pp_journals_have(journals, ref))
+		return;
+	pp_ring_move(&claim->lane->ring, 0, pp_steady_now());
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("the journal has been rewritten")));
+}
+
+/* Read the rows.  A record that is gone has been applied, all of it. */
 static void
 open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 {
@@ -75,26 +85,23 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 	PpRecord record = {0};
 	uint32 first_part = 0;
 
+	work->present = palloc_extended(work->nrows * sizeof(bool), MCXT_ALLOC_HUGE);
 	for (uint32 i = 0; i < work->nrows; i++)
 	{
 		bool begun = header.continues;
 		uint32 previous = record.part;
-		PpClaimed claimed;
+		PpRowFound found;
 
-		if (!pp_journals_have(journals, &work->rows[i]))
-		{
-			pp_ring_move(&claim->lane->ring, 0, pp_steady_now());
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("the journal has been rewritten")));
-		}
+		check_place(claim, journals, &work->rows[i]);
 		if (!begun)
 			record = (PpRecord){.part = record.part};
-		claimed = pp_journal_claim(journals, &work->rows[i], work->pos, &record, &header);
-		if (claimed == PP_ROW_COPY)
+		found = pp_journal_read(journals, &work->rows[i], work->pos, &record, &header);
+		work->present[i] = found != PP_ROW_GONE;
+		if (found == PP_ROW_COPY)
 			continue;
-		if (begun && claimed == PP_ROW_GONE)
+		if (begun && found == PP_ROW_GONE)
 			complain(work, "a part of an item is missing");
-		if (claimed == PP_ROW_GONE)
+		if (found == PP_ROW_GONE)
 			continue;
 		if (!begun)
 			first_part = record.part;
@@ -110,26 +117,23 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 		complain(work, "the end of an item is missing");
 }
 
-/* The items in the ring, where they are or, if the payload wraps, copied. */
+/*
+ * The items in the ring, copied: a worker that hangs may find there what has come since, when
+ * another has taken its place.
+ */
 static void
 open_entry(PpRing *ring, PpWork *work, uint64 *max)
 {
 	PpEntry *entry = pp_ring_entry(ring, work->at);
-	const char *payload = pp_ring_contiguous(ring, work->at);
+	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
 
-	if (payload == NULL)
-	{
-		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
-
-		pp_ring_read(ring, work->at, copy);
-		payload = copy;
-	}
-	add_items(work, payload, entry->length, 0, max);
+	pp_ring_read(ring, work->at, copy);
+	add_items(work, copy, entry->length, 0, max);
 }
 
 /*
- * Get at the items, in the current transaction, which applies them when it commits.
- * In the current memory context.
+ * Get at the items; whoever applies them takes their rows with pp_work_take(), in the same
+ * transaction.  In the current memory context.
  */
 void
 pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
@@ -140,10 +144,24 @@ pp_work_open(const PpClaim *claim, PpJournals *journals, PpWork *work)
 	work->parts = NULL;
 	work->nitems = 0;
 	work->opened = 0;
+	work->present = NULL;
 	if (work->applied)
 		return;
 	if (work->nrows > 0)
 		open_rows(claim, journals, work, &max);
 	else
 		open_entry(&claim->lane->ring, work, &max);
+}
+
+/* Delete the rows of a work that is open. */
+void
+pp_work_take(const PpClaim *claim, PpJournals *journals, const PpWork *work)
+{
+	for (uint32 i = 0; work->present && i < work->nrows; i++)
+	{
+		if (!work->present[i])
+			continue;
+		check_place(claim, journals, &work->rows[i]);
+		pp_journal_delete(journals, &work->rows[i]);
+	}
 }

@@ -314,6 +314,8 @@ write_batch(PpRingView view)
 	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
 	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
+	if (pp_lane_is_replaced(lane))
+		proc_exit(1);
 	pgstat_report_stat(false);
 
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);

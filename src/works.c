@@ -43,7 +43,7 @@ is_same_transaction(const PpWork *work, const PpWork *next)
 }
 
 /*
- * Open the works in this transaction; all their items, in their order.  *opened: so many are
+ * Open the works; all their items, in their order.  *opened: so many are
  * open, if that ends.
  */
 const PpRow **
@@ -57,15 +57,15 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 	*nrows = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (n > 0 && works[0].parked)
-		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
+		pp_journals_open_parked(claim->extension, AccessShareLock, &journals);
 	else
-		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+		pp_journals_open(claim->extension, AccessShareLock, &journals);
 	for (*opened = 0; *opened < n; (*opened)++)
 	{
 		pp_work_open(claim, &journals, &works[*opened]);
 		*nrows += works[*opened].nitems;
 	}
-	pp_journals_close(&journals);
+	pp_journals_close(&journals, AccessShareLock);
 	PopActiveSnapshot();
 
 	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
@@ -90,6 +90,28 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 		}
 	}
 	return rows;
+}
+
+/* Take the rows of works that are open: this transaction has applied them. */
+void
+pp_works_take(const PpClaim *claim, const PpWork *works, int n)
+{
+	PpJournals journals;
+	bool any = false;
+
+	for (int i = 0; i < n && !any; i++)
+		any = works[i].present != NULL;
+	if (!any)
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (works[0].parked)
+		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
+	else
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	for (int i = 0; i < n; i++)
+		pp_work_take(claim, &journals, &works[i]);
+	pp_journals_close(&journals, NoLock);
+	PopActiveSnapshot();
 }
 
 /* Where did the items come from?  There they wait no longer. */

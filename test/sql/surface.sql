@@ -76,7 +76,7 @@ SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') 
 
 -- columns
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0),
-	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_parked bigint, items_persisted bigint, items_failed bigint, batches bigint, diverted boolean, journal_bytes bigint, rate double precision, time_left interval, items_copied bigint, retrier_pid integer, retrier_state text, retrier_target oid, retrier_since timestamp with time zone',
+	'datid oid, datname name, worker_pid integer, worker_state text, ring_used bigint, ring_size bigint, ring_peak bigint, ring_closed boolean, items_pending bigint, items_parked bigint, items_persisted bigint, items_failed bigint, batches bigint, diverted boolean, journal_bytes bigint, rate double precision, time_left interval, items_copied bigint, retrier_pid integer, retrier_state text, retrier_target oid, retrier_since timestamp with time zone, stuck_pids integer[]',
 	'columns of persist_queue');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
 	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
