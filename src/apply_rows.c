@@ -120,6 +120,17 @@ narrow_to_transaction(PpApply *apply, PpIsolate *iso, const PpRow **rows, uint64
 	return true;
 }
 
+/* How many of the rows, from the first on, are of its target */
+static uint64
+of_one_target(const PpRow **rows, uint64 n)
+{
+	uint64 end = 1;
+
+	while (end < n && rows[end]->item->target == rows[0]->item->target)
+		end++;
+	return end;
+}
+
 /* Is there no time left for what others wait for?  The retrier has time. */
 static bool
 is_over(const PpApply *apply)
@@ -172,6 +183,8 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 			tried = pp_isolate_next(&iso);
 			if (apply->width > 0)
 				tried = Min(tried, apply->width);
+			if (pp_clock_is_short())
+				tried = Min(tried, of_one_target(next, left));
 			if (scope == TRANSACTIONS)
 				tried = whole_transactions(next, left, tried);
 		}
@@ -522,6 +535,20 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 	return others;
 }
 
+/* How many targets have they?  Rows of one often follow each other. */
+static int
+count_targets(const PpRow **rows, uint64 n)
+{
+	List *targets = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (i == 0 || rows[i]->item->target != rows[i - 1]->item->target)
+			targets = list_append_unique_oid(targets, rows[i]->item->target);
+	}
+	return Max(list_length(targets), 1);
+}
+
 /*
  * Insert the rows of one role, all or none, in the current transaction, as that role;
  * but those of targets that are parked follow the others there.
@@ -560,6 +587,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	rows = without_parked(apply, rows, &n);
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;
+	pp_clock_set_shares(count_targets(rows, n));
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(IMPATIENT_MS);
 	/* what has waited for a lock, or was cancelled, may come through now */

@@ -25,9 +25,10 @@
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
-#define SLICES 32		  /* of statement_timeout, once a batch has had that ... */
-#define MIN_SLICE_MS 100  /* ... of at least that length ... */
-#define EXTRA_FRACTION 4  /* ... for this part of it in all */
+#define SHORT_FRACTION 4  /* of statement_timeout, for short tries once a batch has had that ... */
+#define MIN_TRY_MS 5	  /* ... of at least that length each */
+#define SLICES 32		  /* of statement_timeout: so long may what comes in between take ... */
+#define MIN_SLICE_MS 100  /* ... or so long, if that is more */
 #define SET_BACK_MS 500 /* less doesn't matter */
 
 volatile sig_atomic_t pp_cut = PP_CUT_NONE;
@@ -37,7 +38,9 @@ volatile PpSteady pp_stop_requested_at = 0;
 static volatile PpSteady undo_began = 0; /* of what has failed; 0: nothing is being undone */
 static PpSteady batch_began = 0;	/* 0: the retrier has no batches */
 static bool batch_is_cut = false;	/* it has had its time: short tries from now on */
+static int nshares = 1;				/* of targets, for which a short try is */
 static volatile int attempt_ms = 0; /* what the attempt may take */
+static int tick_ms = 0;				/* of the timer */
 
 static PpLane *clock_lane;
 static timer_t timer;
@@ -212,6 +215,7 @@ set_timer(int ms)
 	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 	struct itimerspec every = {.it_interval = time, .it_value = time};
 
+	tick_ms = ms;
 	(void) timer_settime(timer, 0, &every, NULL);
 }
 
@@ -244,33 +248,46 @@ pp_clock_begin_batch(void)
 {
 	batch_began = pp_steady_now();
 	batch_is_cut = false;
+	nshares = 1;
 }
 
-/* Has the batch had all of its time, so that nothing more of it is to be tried? */
-bool
-pp_clock_is_over(void)
+static bool
+has_batch_lasted(int64 ms)
 {
-	int64 ms = (int64) pp_statement_timeout + pp_statement_timeout / EXTRA_FRACTION;
-
 	return batch_began != 0 && pp_statement_timeout > 0 && pp_has_lasted(batch_began, ms);
 }
 
-static int
-slice(void)
+/* Has the batch had its time, so that there are only short tries from now on? */
+bool
+pp_clock_is_short(void)
 {
-	return Max(pp_statement_timeout / SLICES, MIN_SLICE_MS);
+	return batch_is_cut || has_batch_lasted(pp_statement_timeout);
 }
 
-/* Was the attempt one of those that get a slice of the time?  Then it says little. */
+/* Has it had time for those, too, so that nothing more of it is to be tried? */
+bool
+pp_clock_is_over(void)
+{
+	return has_batch_lasted((int64) pp_statement_timeout + pp_statement_timeout / 2);
+}
+
+/* The rows to try are of so many targets: each is to have a chance in what time is left. */
+void
+pp_clock_set_shares(int n)
+{
+	nshares = n;
+}
+
+/* Was the attempt a short one?  Then it says little. */
 bool
 pp_clock_was_short(void)
 {
 	return attempt_ms < pp_statement_timeout / 2;
 }
 
-/* The clock starts anew, with what is left of the batch's time. */
-void
-pp_clock_begin_attempt(void)
+/* The clock starts anew, with what is left of the batch's time, but at least so many ms. */
+static void
+begin_attempt(int least)
 {
 	int left = pp_statement_timeout;
 
@@ -278,11 +295,29 @@ pp_clock_begin_attempt(void)
 	{
 		left = pp_ms_until(pp_steady_plus(batch_began, pp_statement_timeout));
 		batch_is_cut |= left <= 0 || pp_cut == PP_CUT_TIMEOUT;
-		left = batch_is_cut ? slice() : Max(left, slice());
+		left = batch_is_cut ? least : Max(left, least);
 	}
 	attempt_ms = left;
+	if (left < PP_CLOCK_MS)
+		set_timer(Max(left / 2, 1));
+	else if (tick_ms != PP_CLOCK_MS)
+		set_timer(PP_CLOCK_MS);
 	forgive();
 	pp_attempt_began = pp_steady_now();
+}
+
+/* What is no try begins: a commit, say. */
+void
+pp_clock_begin_attempt(void)
+{
+	begin_attempt(Max(pp_statement_timeout / SLICES, MIN_SLICE_MS));
+}
+
+/* Rows are tried. */
+void
+pp_clock_begin_try(void)
+{
+	begin_attempt(Max(pp_statement_timeout / SHORT_FRACTION / nshares, MIN_TRY_MS));
 }
 
 /* What comes now may take longer. */

@@ -11,8 +11,9 @@
  * can't be interrupted, the launcher is told.
  *
  * All tries of a worker's batch have statement_timeout together, since all targets wait for
- * it.  Once that is over, whatever is still to be tried gets a short slice each, for a quarter
- * of that time in all; what is left then is the retrier's, whose tries have a clock each.
+ * it.  Once that is over, each target whose rows are still to be tried gets a short try, as if
+ * all of those had a quarter of that time; after half of it what is left is the retrier's, whose
+ * tries have a clock each.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,9 +37,12 @@ extern void pp_clock_init(PpLane *lane);
 extern void pp_clock_start(void);
 extern void pp_clock_stop(void);
 extern void pp_clock_begin_batch(void);
+extern bool pp_clock_is_short(void);
 extern bool pp_clock_is_over(void);
 extern bool pp_clock_was_short(void);
+extern void pp_clock_set_shares(int n);
 extern void pp_clock_begin_attempt(void);
+extern void pp_clock_begin_try(void);
 extern void pp_clock_end_attempt(void);
 extern void pp_clock_begin_undo(void);
 extern void pp_clock_end_undo(void);

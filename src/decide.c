@@ -26,7 +26,7 @@
 #define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
 #define MISMATCH_SAMPLE 100 /* rows; when all of them fail alike it is the target that doesn't fit */
 #define MAX_DOUBTS 3
-#define MAX_TIMEOUTS 2 /* of one transaction */
+#define MAX_TIMEOUTS 2 /* of one transaction; of the worker's, and of one target */
 #define MAX_BAD_BYTES (16 * 1024 * 1024) /* of errors; from there on they are told in short */
 
 /* ---- what has become of rows ---- */
@@ -231,7 +231,7 @@ ErrorData *
 pp_decide_too_late(void)
 {
 	return pp_error(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-					"its batch has taken longer than \"persist_pipeline.statement_timeout\"");
+					"its batch took longer than \"persist_pipeline.statement_timeout\"");
 }
 
 /* The batch has had its time: nothing more of these rows is tried in it. */
@@ -264,24 +264,25 @@ decide_slow_parked(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *fa
 	return PP_DECIDE_GO_ON;
 }
 
-/*
- * It takes too long, and others wait meanwhile: it is to be tried by itself, and later.  At
- * once, if it has had but a slice of the time.
- */
+/* It takes too long, and others wait meanwhile: it is to be tried by itself, and later. */
 static PpDecision
 decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 {
 	bool is_told = OidIsValid(failure->target) && !failure->deferred;
 	Oid target = is_told ? failure->target : rows[0]->item->target;
+	PpApplyTarget *state;
 
 	apply->width = Max(n / 2, 1);
 	if (apply->retrying)
 		return decide_slow_parked(apply, rows, n, failure);
 	apply->timeouts++;
-	if (!is_told && n > 1)
+	if (n > 1 && !is_told)
 		return PP_DECIDE_FEWER;
-	pp_decide_target(apply, target)->slow = !pp_clock_was_short();
-	pp_decide_close(apply, target, pp_clock_was_short() ? pp_decide_too_late() : failure->error);
+	state = pp_decide_target(apply, target);
+	state->slow |= !failure->was_short;
+	if (n > 1 && state->timeouts++ < MAX_TIMEOUTS)
+		return PP_DECIDE_FEWER;
+	pp_decide_close(apply, target, state->slow ? failure->error : pp_decide_too_late());
 	return PP_DECIDE_GO_ON;
 }
 

@@ -38,6 +38,7 @@ typedef struct PpApplyTarget
 	bool spares_bad;	/* ... so that those that were bad are parked, too */
 	bool slow;			/* that takes too long */
 	bool parents_free;	/* nobody has locked a table that it refers to: so rows wait for rows */
+	int timeouts;		/* tries of several rows that took too long for that */
 	uint64 nwaiting;	/* rows that wait by themselves */
 	uint64 nbad;
 } PpApplyTarget;

@@ -55,7 +55,8 @@ number_of(Oid target, uint64 n, const PpRow **rows, uint64 nrows)
 PpTry
 pp_try_failure(const PpRow **rows, uint64 n, ErrorData *error)
 {
-	PpTry failure = {.error = error, .cut = pp_cut, .in_rows = true};
+	PpTry failure = {
+		.error = error, .cut = pp_cut, .was_short = pp_clock_was_short(), .in_rows = true};
 
 	if (!OidIsValid(pp_batch_state.target) || number_of(pp_batch_state.target, 1, rows, n) == 0)
 		return failure;
@@ -109,7 +110,7 @@ try_it(const Attempt *attempt, PpResults *results)
 	PpTry failure = {.error = NULL};
 	PpResults own = {0};
 
-	pp_clock_begin_attempt();
+	pp_clock_begin_try();
 	pp_batch_state = (PpBatchState){0};
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);

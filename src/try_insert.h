@@ -19,7 +19,8 @@
 typedef struct PpTry
 {
 	ErrorData *error; /* NULL: it hasn't */
-	PpCut cut;		  /* why it was cancelled, if it was */
+	PpCut cut;		  /* why it was cancelled, if it was ... */
+	bool was_short;	  /* ... and that try had little time (clock.h) */
 	Oid target;		  /* whose INSERT it was; InvalidOid: that can't be told, or it was none */
 	bool in_rows;	  /* the INSERT had begun with its rows, or it was none */
 	uint64 row;		  /* which of the rows, from 1 on; 0: that can't be told */

@@ -43,8 +43,8 @@ is_same_transaction(const PpWork *work, const PpWork *next)
 }
 
 /*
- * Open the works; all their items, in their order.  *opened: so many are
- * open, if that ends.
+ * Open the works; all their items, in their order.  Whoever has locked their tables is waited
+ * for here, and not after all has been tried.  *opened: so many are open, if that ends.
  */
 const PpRow **
 pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *nrows)
@@ -57,15 +57,15 @@ pp_works_open(const PpClaim *claim, PpWork *works, int n, int *opened, uint64 *n
 	*nrows = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (n > 0 && works[0].parked)
-		pp_journals_open_parked(claim->extension, AccessShareLock, &journals);
+		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
 	else
-		pp_journals_open(claim->extension, AccessShareLock, &journals);
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
 	for (*opened = 0; *opened < n; (*opened)++)
 	{
 		pp_work_open(claim, &journals, &works[*opened]);
 		*nrows += works[*opened].nitems;
 	}
-	pp_journals_close(&journals, AccessShareLock);
+	pp_journals_close(&journals, RowExclusiveLock);
 	PopActiveSnapshot();
 
 	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
