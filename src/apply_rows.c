@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -21,6 +22,46 @@
 
 #define IMPATIENT_MS 10
 #define MAX_DANGLING 64 /* rows of a transaction; with more of them all that fail alone are bad */
+
+/* ---- what a command does in the middle ---- */
+
+/* Relations whose definition has changed since the transaction began */
+static struct
+{
+	Oid relations[16];
+	int n; /* that there have been */
+	bool all;
+} changed;
+
+static void
+relation_changed(Datum arg, Oid relation)
+{
+	changed.all |= !OidIsValid(relation);
+	changed.relations[changed.n++ % lengthof(changed.relations)] = relation;
+}
+
+static void
+watch_relations(void)
+{
+	static bool watched = false;
+
+	if (!watched)
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	watched = true;
+	changed.n = 0;
+	changed.all = false;
+}
+
+static bool
+has_changed(Oid relation)
+{
+	for (int i = 0; i < Min(changed.n, lengthof(changed.relations)); i++)
+	{
+		if (changed.relations[i] == relation)
+			return true;
+	}
+	return changed.all;
+}
 
 /* ---- tries ---- */
 
@@ -341,6 +382,17 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 		return;
 	}
 
+	/*
+	 * They don't fail any more since the target has been mended, perhaps: then they don't belong
+	 * behind the others.  The retrier can try all once more.
+	 */
+	if (apply->retrying && has_changed(bad[0].target))
+	{
+		apply->end = PP_APPLY_LATER;
+		apply->error = bad[0].error;
+		return;
+	}
+
 	/* what has landed is not bad any more */
 	for (uint64 i = 0; i < nothers; i++)
 	{
@@ -415,7 +467,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	if (!through)
 		return false;
 	reconsider(apply, rows, n, nbad);
-	return true;
+	return apply->end == PP_APPLY_COMMIT;
 }
 
 /* ---- what becomes of the others ---- */
@@ -595,6 +647,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
+	watch_relations();
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
 	spare_bad(apply);

@@ -433,6 +433,27 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 		lands_without($name, [], '', "all alike, $when, mended");
 	}
 
+	# mended in the middle of a try: those of a transaction that come first don't land last
+	{
+		my $other = connect_to($node);
+
+		create_target('postgres', 'shaky');
+		$dbh->do("CREATE TABLE go ()");
+		$dbh->do("CREATE FUNCTION shaky() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN WHILE NEW.n = 50 AND NOT EXISTS (SELECT FROM public.go) LOOP PERFORM pg_sleep(0.01); END LOOP; RAISE check_violation; END \$\$");
+		$dbh->do("CREATE CONSTRAINT TRIGGER shaky AFTER INSERT ON shaky DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION shaky()");
+		$dbh->do("SELECT persist_pause('shaky')");
+		$dbh->do("SELECT persist_enqueue('shaky', jsonb_build_object('n', i)) FROM generate_series(1, 150) AS i");
+		$committed{postgres}{shaky} = 150;
+		is_parked('postgres', 'shaky', 150, '55000', 'mended in the middle: paused');
+		$dbh->do("SELECT persist_resume('shaky')");
+		wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline retrier' AND wait_event = 'PgSleep'");
+		start_sql($other, "DROP TRIGGER shaky ON shaky");
+		wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'shaky'::regclass AND NOT granted");
+		$dbh->do("INSERT INTO go DEFAULT VALUES");
+		is(finish_sql($other), '00000', 'mended in the middle');
+		lands_without('shaky', [], '', 'mended in the middle');
+	}
+
 	# two of them in the same batch, whose rows take turns
 	$dbh->do("CREATE TABLE missing (n int PRIMARY KEY)");
 	create_target('postgres', $_, 'FOREIGN KEY (n) REFERENCES missing') foreach 'without1', 'without2';
