@@ -9,9 +9,13 @@
 
 #include "access/detoast.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "compat.h"
 #include "item.h"
+
+/* Bytes of its values of any length: with all the rest, the row of a dead letter has to hold them */
+#define MAX_VALUES (MaxAllocSize - 1024 * 1024)
 
 /* The descriptor of an item's tuple; see rule 2 of item.h. */
 TupleDesc
@@ -48,9 +52,22 @@ bitmaps_end(int natts)
 	return MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(natts));
 }
 
+static void
+check_size(Oid target, uint64 bytes)
+{
+	if (bytes > MAX_VALUES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the item for relation \"%s\" is too large", get_rel_name(target)),
+						errdetail("Its values have %llu bytes; the limit is %llu.",
+								  (unsigned long long) bytes,
+								  (unsigned long long) MAX_VALUES),
+						errhint("Insert the row into its table.")));
+}
+
 /*
  * Make an item in the current memory context.  `values` and `nulls` are those
  * of the carried columns, in the order of the descriptor.  The id is left 0.
+ * 54000 if it is too large for a dead letter.
  */
 PpItem *
 pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const uint8 *carried,
@@ -59,6 +76,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = bitmaps_end(natts);
 	MinimalTuple tuple;
+	uint64 bytes = 0;
 	Size size;
 	PpItem *item;
 
@@ -66,10 +84,14 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	{
 		Form_pg_attribute att = TupleDescAttr(descriptor, i);
 
-		if (!nulls[i] && att->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
+		if (nulls[i] || att->attlen != -1)
+			continue;
+		if (VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
 			values[i] = PointerGetDatum(
 				detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
+		bytes += VARSIZE_ANY(DatumGetPointer(values[i]));
 	}
+	check_size(target, bytes);
 
 	tuple = pp_form_minimal_tuple(descriptor, values, nulls);
 	size = MAXALIGN(tuple_offset + tuple->t_len);

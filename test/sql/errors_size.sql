@@ -49,4 +49,11 @@ SELECT array_agg(n ORDER BY n) FROM t WHERE n BETWEEN 11 AND 99;
 SELECT array_agg(n ORDER BY n) FROM u WHERE n BETWEEN 11 AND 99;
 SELECT count(*) FROM t WHERE n = 100;
 
+-- more than a dead letter could hold, though not more than a row
+CREATE FUNCTION big(mb int) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT repeat(repeat('x', 1000000), mb) $$;
+CREATE TABLE huge (n int, a text DEFAULT big(268), b text DEFAULT big(268), c text DEFAULT big(268), d text DEFAULT big(269));
+\set VERBOSITY sqlstate
+SELECT persist_enqueue('huge', '{"n": 1}');
+\set VERBOSITY default
+
 DROP SCHEMA errors_size CASCADE;

@@ -102,6 +102,29 @@ foreach my $database ('postgres', 'second', 'postgres', 'second')
 	$session->disconnect;
 }
 
+# what a ring has left is not used any more once others have had higher ones
+{
+	my $second = connect_to($node, 'second');
+	my $first = connect_to($node);
+
+	wait_for_sql($second, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
+	$second->do('SELECT persist_pause()');
+	wait_for_sql($second, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type ~ 'persist_pipeline (worker|probe)'");
+	$lock->begin_work;
+	$lock->do('LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE');
+	enqueue($first, 1000);
+	is(one_value($first, "SELECT string_agg(datname, ' ') FROM persist_queue WHERE ring_size IS NOT NULL"), 'postgres', 'left, and others have had more: the ring is in use');
+	enqueue($second, 1001);
+	$lock->commit;
+	ok(flush($node), 'left, and others have had more: flushed');
+	enqueue($second, 1002);
+	is(one_value($second, "SELECT count(*) FROM persist_queue WHERE ring_size IS NOT NULL AND datname = 'second'"), 1, 'left, and others have had more: another ring');
+	$second->do('SELECT persist_resume()');
+	ok(flush($node, 'second'), 'left, and others have had more: flushed, too');
+	is(one_value($second, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM t WHERE n > 1000"), '1001 1002', 'left, and others have had more: in order');
+	$_->disconnect foreach $first, $second;
+}
+
 $_->disconnect foreach $dbh, $lock, @sessions;
 $node->stop;
 done_testing();
