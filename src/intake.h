@@ -30,7 +30,6 @@ typedef struct PpWork
 	bool parked;		   /* its rows are those of the parked table ... */
 	Oid target;			   /* ... for this one ... */
 	TimestampTz parked_at; /* ... since then ... */
-	TransactionId parked_by; /* ... by that transaction ... */
 	bool alone;			   /* ... and later ones pass it */
 	uint64 n;			   /* items to settle */
 	uint64 there;		   /* so many does it have, at most */

@@ -84,7 +84,6 @@ take_parked_row(const PpParkedRow *row, void *arg)
 						 .parked = true,
 						 .target = row->target,
 						 .parked_at = row->parked_at,
-						 .parked_by = row->parked_by,
 						 .alone = row->alone,
 						 .rows = palloc(sizeof(PpJournalRef))};
 	}
@@ -166,21 +165,21 @@ pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
 	PpLane *lane = claim->lane;
 	ParkedIntake intake = {.claim = claim, .of = of, .nof = nof, .max = max};
 	ErrorData *error = pp_in_transaction(take_parked, &intake);
-	TransactionId batch_xid;
+	TimestampTz batch_parked_at;
 	bool owes_earlier;
 	int n = error ? 0 : intake.n;
 
 	/* after the look at the table: what it has found is of a batch that is over, or of this */
 	SpinLockAcquire(&lane->mutex);
-	batch_xid = lane->batch_xid;
+	batch_parked_at = TransactionIdIsValid(lane->batch_xid) ? lane->batch_parked_at : 0;
 	owes_earlier = lane->owes_earlier;
 	SpinLockRelease(&lane->mutex);
 	pp_intake_note_owes(owes_earlier);
 
 	*parked = (PpParkedWorks){.works = intake.works};
-	for (int i = 0; i < n && TransactionIdIsValid(batch_xid); i++)
+	for (int i = 0; i < n && batch_parked_at != 0; i++)
 	{
-		if (TransactionIdFollowsOrEquals(intake.works[i].parked_by, batch_xid))
+		if (intake.works[i].parked_at == batch_parked_at)
 		{
 			parked->waits = true;
 			n = i;

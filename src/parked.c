@@ -56,8 +56,7 @@ pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint
 		rows[i].part = part + i;
 		pp_journal_row_values(values, installation, pos, role, &rows[i]);
 		values[COLUMN_TARGET] = ObjectIdGetDatum(item->target);
-		values[COLUMN_PARKED_AT] =
-			TimestampTzGetDatum(parked_at != 0 ? parked_at : GetCurrentTimestamp());
+		values[COLUMN_PARKED_AT] = TimestampTzGetDatum(parked_at);
 		values[COLUMN_MISFIT_SINCE] = TimestampTzGetDatum(misfit_since);
 		nulls[COLUMN_MISFIT_SINCE] = misfit_since == 0;
 		values[COLUMN_ALONE] = BoolGetDatum(true);
@@ -93,7 +92,6 @@ read_row(const PpTable *parked, HeapTuple tuple)
 						 .misfit_since =
 							 DatumGetTimestampTz(get_value(rel, tuple, COLUMN_MISFIT_SINCE)),
 						 .alone = DatumGetBool(get_value(rel, tuple, COLUMN_ALONE)),
-						 .parked_by = HeapTupleHeaderGetXmin(tuple->t_data),
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length,

@@ -33,7 +33,6 @@ typedef struct PpParkedRow
 	TimestampTz parked_at;
 	TimestampTz misfit_since; /* 0: that is not told */
 	bool alone;				  /* later ones pass it */
-	TransactionId parked_by;
 	PpJournalRef ref;
 	PpRowHeader header;
 	uint32 length; /* of the item's bytes in it */

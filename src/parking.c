@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
 #include "config.h"
@@ -44,6 +45,7 @@ static bool has_to_call = false;   /* ... that isn't paused ... */
 static bool has_to_hurry = false;  /* ... and hasn't been tried */
 static bool has_met_lock = false;
 static bool has_followed = false; /* what isn't paused, and hasn't been tried in this batch */
+static TimestampTz batch_parked_at = 0; /* 0: nothing */
 static uint64 lowest_parked = PG_UINT64_MAX;
 
 /* ---- keys ---- */
@@ -429,6 +431,25 @@ misfit_to_note(Oid target, Oid role)
 	return pp_steady_to_day(parked->misfit_since);
 }
 
+/*
+ * All that a batch parks has one time, and keeps it where the retrier parks it again: so that
+ * knows what the batch at work has parked.
+ */
+static TimestampTz
+time_of(const PpRow *row)
+{
+	if (row->parked_at != 0)
+		return row->parked_at;
+	if (batch_parked_at == 0)
+	{
+		batch_parked_at = GetCurrentTimestamp();
+		SpinLockAcquire(&claim->lane->mutex);
+		claim->lane->batch_parked_at = batch_parked_at;
+		SpinLockRelease(&claim->lane->mutex);
+	}
+	return batch_parked_at;
+}
+
 static void
 note_parked(const PpRow *row, Oid role)
 {
@@ -456,7 +477,7 @@ hold(PpResults *results, Oid role, const PpRow **rows, uint64 n, bool alone)
 		const PpRow *row = rows[i];
 		PpResult *result = pp_results_of(results, row->item->target);
 
-		pp_parked_append(&table, row->item, role, row->pos, row->part, row->parked_at,
+		pp_parked_append(&table, row->item, role, row->pos, row->part, time_of(row),
 						 misfit_to_note(row->item->target, role), alone);
 		result->parked++;
 		result->parked_bytes += row->item->size;
@@ -597,8 +618,10 @@ pp_parking_begin_batch(void)
 		*parked = (PpParked){.key = key, .lowest = lowest, .from = PG_UINT64_MAX};
 	}
 	has_followed = false;
+	batch_parked_at = 0;
 	SpinLockAcquire(&claim->lane->mutex);
 	claim->lane->batch_xid = xid;
+	claim->lane->batch_parked_at = 0;
 	SpinLockRelease(&claim->lane->mutex);
 }
 

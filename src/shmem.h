@@ -32,6 +32,7 @@
  *	  idle_since, stopped,
  *	  stuck_*, rate, expired_at,
  *	  batch_xid, owes_earlier,
+ *	  batch_parked_at,
  *	  parked_seq				the worker of the lane; worker_pid is 0 exactly while no
  *								worker is attached.  The launcher takes an overdue one out
  *	PpLane.commits				the worker; false: also the launcher, which takes its place
@@ -199,7 +200,8 @@ typedef struct PpLane
 	double rate;		/* items per second that it has written of late */
 
 	/* between the worker, which parks, and the retrier (parking.h) */
-	TransactionId batch_xid; /* what parks has at least this one, in the batch at work; or none */
+	TransactionId batch_xid; /* the next one when the batch at work began; or none is */
+	TimestampTz batch_parked_at; /* of all that it has parked; 0: nothing, so far */
 	bool owes_earlier;		 /* what belongs before parked items may still come */
 	uint64 parked_seq;		 /* batches that have parked something */
 	uint64 parked_from;		 /* nothing below has been since the retrier looked */
