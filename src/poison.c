@@ -131,19 +131,26 @@ find_condemned(uint64 pos, uint32 part)
 	return NULL;
 }
 
+static Condemned *
+enter_condemned(PpPlace item)
+{
+	Condemned *condemned = find_condemned(item.pos, item.part);
+
+	if (condemned)
+		return condemned;
+	if (findings->ncondemned == MAX_CONDEMNED)
+		memmove(findings->condemned, findings->condemned + 1,
+				--findings->ncondemned * sizeof(Condemned));
+	condemned = &findings->condemned[findings->ncondemned++];
+	*condemned = (Condemned){.item = item};
+	return condemned;
+}
+
 static void
 condemn(const Attempt *attempt)
 {
-	Condemned *condemned = find_condemned(attempt->item.pos, attempt->item.part);
+	Condemned *condemned = enter_condemned(attempt->item);
 
-	if (condemned == NULL)
-	{
-		if (findings->ncondemned == MAX_CONDEMNED)
-			memmove(findings->condemned, findings->condemned + 1,
-					--findings->ncondemned * sizeof(Condemned));
-		condemned = &findings->condemned[findings->ncondemned++];
-		*condemned = (Condemned){.item = attempt->item};
-	}
 	if (attempt->what == PP_AT_HAND_LETTER)
 		condemned->unshown = true;
 	else
@@ -384,6 +391,29 @@ pp_poison_open(PpPoisonFile kind, Oid database, Oid extension)
 	return items;
 }
 
+/* Those of another process join ours: whatever one of the two suspects is a candidate. */
+static void
+add(const Findings *its)
+{
+	if (findings->to.pos == 0 ||
+		compare(its->from, findings->from.pos, findings->from.part) < 0)
+		findings->from = its->from;
+	if (compare(its->to, findings->to.pos, findings->to.part) > 0)
+		findings->to = its->to;
+	if (findings->width == 0 || (its->width > 0 && its->width < findings->width))
+		findings->width = its->width;
+	if (findings->kills == 0)
+	{
+		findings->killed = its->killed;
+		findings->kills = its->kills;
+	}
+	for (int i = 0; i < its->ncondemned; i++)
+	{
+		if (find_condemned(its->condemned[i].item.pos, its->condemned[i].item.part) == NULL)
+			*enter_condemned(its->condemned[i].item) = its->condemned[i];
+	}
+}
+
 void
 pp_poison_take_over(void)
 {
@@ -391,7 +421,7 @@ pp_poison_take_over(void)
 	char its_path[MAXPGPATH];
 	int its_fd;
 
-	if (fd < 0 || findings->to.pos > 0)
+	if (fd < 0)
 		return;
 	name_file(its_path, PP_POISON_WORKER, MyDatabaseId);
 	its_fd = BasicOpenFile(its_path, O_RDONLY | PG_BINARY);
@@ -399,7 +429,7 @@ pp_poison_take_over(void)
 		return; /* the worker has left, and nothing to say */
 	if (read_file(its_fd, file.extension, &its) && its.findings.to.pos > 0)
 	{
-		*findings = its.findings;
+		add(&its.findings);
 		write_all();
 	}
 	(void) close(its_fd);

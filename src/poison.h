@@ -94,8 +94,8 @@ extern bool pp_poison_has_condemned(uint64 pos, uint32 part, bool any_part);
 extern bool pp_poison_is_unshown(uint64 pos, uint32 part);
 
 /*
- * The retrier goes on with what the worker has found out of candidates, which it has parked;
- * unless it has some of its own.
+ * The retrier goes on with what the worker has found out of candidates, which it may have
+ * parked, and with what it has found out itself.
  */
 extern void pp_poison_take_over(void);
 

@@ -382,8 +382,6 @@ try_parked(PpParked *first)
 	ErrorData *error;
 	long spent_ms;
 
-	if (first->sqlstate == ERRCODE_CRASH_SHUTDOWN)
-		pp_poison_take_over();
 	if (pp_poison_width() > 0 && pp_poison_is_candidate(first->from, first->part))
 		max = Min(max, pp_poison_width());
 	pp_retry_begin(first);

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "copied.h"
 #include "parked.h"
+#include "poison.h"
 #include "retry.h"
 #include "savepoint.h"
 
@@ -263,6 +264,7 @@ pp_retry_refresh(bool always)
 	if (!always && !owed && *(volatile uint64 *) &claim->lane->parked_seq == seen_seq)
 		return true;
 	from = take_news();
+	pp_poison_take_over(); /* they may be candidates, whatever their target has waited for */
 	hash_seq_init(&seq, pp_parked_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{

@@ -78,7 +78,86 @@ $dbh->do("CREATE TRIGGER hold BEFORE INSERT ON busy FOR EACH ROW EXECUTE FUNCTIO
 	adds_up('postgres', 'parked again');
 }
 
-is_clean_log();
+# ---- what has ended the worker is suspected, whatever has ended the retrier
+
+$dbh->do(
+	q{
+	CREATE FUNCTION fatal() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		RAISE LOG 'row % in transaction %', NEW.n, txid_current();
+		IF NEW.n = 17 THEN
+			PERFORM set_config('exit_on_error', 'on', false);
+			RAISE 'the end' USING ERRCODE = '22000';
+		END IF;
+		RETURN NEW;
+	END $$;
+});
+
+# Row 17 ends whoever inserts it: in the commit, where nobody can tell that it was that one, since
+# the others, which need each other, can't be checked one by one.
+sub create_fatal
+{
+	my ($target, $when) = @_;
+
+	$dbh->do("CREATE TABLE $target (n int PRIMARY KEY, other int REFERENCES $target DEFERRABLE INITIALLY DEFERRED)");
+	$dbh->do(($when || 'CREATE CONSTRAINT TRIGGER fatal AFTER INSERT ON TARGET DEFERRABLE INITIALLY DEFERRED') =~ s/TARGET/$target/r
+		  . " FOR EACH ROW EXECUTE FUNCTION fatal()");
+	return;
+}
+
+sub enqueue_pairs
+{
+	my ($target) = @_;
+
+	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i, 'other', i + 2 * (i % 2) - 1)) FROM generate_series(1, 16) AS i"
+		  . " UNION ALL SELECT persist_enqueue('$target', '{\"n\": 17}')");
+	return;
+}
+
+# How many rows the retrier has tried in one transaction, at most.
+sub most_together
+{
+	my ($from) = @_;
+	my %rows;
+
+	foreach my $line (log_since($node, $from, qr/persist_pipeline retrier \w+ LOG:  row/))
+	{
+		$rows{$1}++ if $line =~ /in transaction (\d+)/;
+	}
+	return (sort { $b <=> $a } values %rows)[0];
+}
+
+sub dies
+{
+	my ($target) = @_;
+
+	comes("SELECT count(*) = 1 FROM persist_dead_letters WHERE target_name = 'public.$target' AND item->>'n' = '17'", "$target: the one that ends them is dead");
+	$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+	return;
+}
+
+{
+	my $from;
+
+	create_target('postgres', 'kept');
+	create_fatal('at_once', 'CREATE TRIGGER fatal BEFORE INSERT ON TARGET');
+	create_fatal('in_commit');
+	enqueue_paused('kept', 1, 2);
+	enqueue_paused('at_once', 17, 17);
+	$dbh->do("SELECT persist_resume('at_once')");
+	dies('at_once');
+	$from = log_position($node);
+	enqueue_pairs('in_commit');
+	dies('in_commit');
+	comes("SELECT count(*) = 16 FROM in_commit", 'both: the others have landed');
+	cmp_ok(most_together($from), '<=', 8, 'both: after the second end half of them are tried together, at most');
+	$dbh->do("SELECT persist_resume('kept')");
+	lands('postgres', 'kept', 'both');
+}
+
+is_clean_log(
+	qr/persist_pipeline (?:worker|retrier) 22000 FATAL:  the end/,
+	qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  item \d+ for relation "public.(?:at_once|in_commit|behind)" could not be inserted/);
 forget_sessions();
 $node->stop;
 done_testing();
