@@ -135,15 +135,21 @@ take_parked(void *arg)
 		qsort(intake->works, intake->n, sizeof(PpWork), compare_works);
 }
 
-/* How many of them make a batch?  One that has been in hand at a kill comes alone. */
+/*
+ * How many of them make a batch?  One with a candidate has no more than may be together; what
+ * has been in hand at a kill comes alone.
+ */
 static int
-cut_off(const PpWork *works, int n, int max)
+cut_off(const PpWork *works, int n, uint64 max)
 {
+	uint64 width = pp_poison_width();
 	uint64 bytes = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (i == max || bytes >= PP_BATCH_BYTES ||
+		if (width > 0 && pp_poison_is_candidate(works[i].pos, works[i].part))
+			max = Min(max, width);
+		if (i >= max || bytes >= PP_BATCH_BYTES ||
 			(i > 0 && (pp_poison_is_alone(works[i].pos, works[i].part) ||
 					   pp_poison_is_alone(works[i - 1].pos, works[i - 1].part))))
 			return i;

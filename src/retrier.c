@@ -382,8 +382,6 @@ try_parked(PpParked *first)
 	ErrorData *error;
 	long spent_ms;
 
-	if (pp_poison_width() > 0 && pp_poison_is_candidate(first->from, first->part))
-		max = Min(max, pp_poison_width());
 	pp_retry_begin(first);
 	pp_attempt_began = PP_NEVER; /* this is no statement of anybody's */
 	if (pp_cut != PP_CUT_STOP)

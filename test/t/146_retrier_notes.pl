@@ -78,7 +78,7 @@ $dbh->do("CREATE TRIGGER hold BEFORE INSERT ON busy FOR EACH ROW EXECUTE FUNCTIO
 	adds_up('postgres', 'parked again');
 }
 
-# ---- what has ended the worker is suspected, whatever has ended the retrier
+# ---- what has ended the worker is suspected, and so are its neighbours
 
 $dbh->do(
 	q{
@@ -107,9 +107,9 @@ sub create_fatal
 
 sub enqueue_pairs
 {
-	my ($target) = @_;
+	my ($target, $n) = @_;
 
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i, 'other', i + 2 * (i % 2) - 1)) FROM generate_series(1, 16) AS i"
+	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i, 'other', i + 2 * (i % 2) - 1)) FROM generate_series(1, $n) AS i"
 		  . " UNION ALL SELECT persist_enqueue('$target', '{\"n\": 17}')");
 	return;
 }
@@ -136,6 +136,30 @@ sub dies
 	return;
 }
 
+# whatever comes before them
+
+{
+	my $locker = connect_to($node);
+	my $from;
+
+	create_fatal('behind');
+	$locker->begin_work;
+	$locker->do("INSERT INTO behind VALUES (-1), (0)");
+	$dbh->do("SELECT persist_enqueue('behind', jsonb_build_object('n', i)) FROM generate_series(-1, 0) AS i");
+	is_parked('postgres', 'behind', 2, '55P03', 'behind: two rows wait');
+	$from = log_position($node);
+	enqueue_pairs('behind', 8);
+	ok($node->wait_for_log(qr/persist_pipeline retrier \w+ LOG:  row 1 /, $from), 'behind: the others have been parked, and are tried');
+	comes("SELECT count(*) = 8 FROM behind", 'behind: they land');
+	$locker->rollback;
+	$locker->disconnect;
+	dies('behind');
+	comes("SELECT count(*) = 10 FROM behind", 'behind: the others have landed');
+	cmp_ok(most_together($from), '<=', 4, 'behind: half of them are tried together, at most');
+}
+
+# whatever has ended the retrier
+
 {
 	my $from;
 
@@ -147,7 +171,7 @@ sub dies
 	$dbh->do("SELECT persist_resume('at_once')");
 	dies('at_once');
 	$from = log_position($node);
-	enqueue_pairs('in_commit');
+	enqueue_pairs('in_commit', 16);
 	dies('in_commit');
 	comes("SELECT count(*) = 16 FROM in_commit", 'both: the others have landed');
 	cmp_ok(most_together($from), '<=', 8, 'both: after the second end half of them are tried together, at most');
