@@ -68,15 +68,25 @@ goes_on(const PpParkedRow *row)
 	return before.continues && before.part + 1 == row->part;
 }
 
-/* It is put aside, and so nobody waits for it. */
+/* What can't be tried, and is put aside */
+typedef struct Aside
+{
+	PpDamaged damaged;
+	PpResults results; /* so that nobody waits for it: told after the commit */
+} Aside;
+
 static void
-note_damaged(PpDamaged *damaged, const PpParkedRow *row)
+note_damaged(Aside *aside, const PpParkedRow *row)
 {
 	uint64 items = goes_on(row) ? 0 : row->header.items;
+	PpResult *result;
 
-	pp_damaged_note(damaged, &row->ref, row->pos, items, row->copied);
-	if (!row->copied && OidIsValid(row->target) && pp_tally_is_counted(&claim->lane->tally))
-		pp_tally_park(&claim->lane->tally, row->target, -(int64) items, -(int64) row->length);
+	pp_damaged_note(&aside->damaged, &row->ref, row->pos, items, row->copied);
+	if (row->copied || !OidIsValid(row->target))
+		return;
+	result = pp_results_of(&aside->results, row->target);
+	result->parked -= items;
+	result->parked_bytes -= row->length;
 }
 
 /*
@@ -189,11 +199,11 @@ take_news(void)
 static void
 load(void *arg)
 {
-	PpDamaged damaged = {0};
+	Aside *aside = arg;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	pp_parked_scan(claim->extension, load_row, &damaged);
-	pp_copied_put_damaged_aside(claim->extension, claim->lane, &damaged);
+	pp_parked_scan(claim->extension, load_row, aside);
+	pp_copied_put_damaged_aside(claim->extension, claim->lane, &aside->damaged);
 	PopActiveSnapshot();
 }
 
@@ -210,10 +220,14 @@ has_to_wait(ErrorData *error)
 bool
 pp_retry_load(const PpClaim *retrier_claim)
 {
+	Aside aside = {0};
+
 	claim = retrier_claim;
 	(void) take_news();
-	if (has_to_wait(pp_in_transaction(load, NULL)))
+	if (has_to_wait(pp_in_transaction(load, &aside)))
 		return false;
+	if (pp_tally_is_counted(&claim->lane->tally))
+		pp_results_tell(&aside.results, &claim->lane->tally);
 	recall_pauses();
 	tell_reasons();
 	return true;

@@ -179,7 +179,40 @@ sub dies
 	lands('postgres', 'kept', 'both');
 }
 
+# ---- a damaged row counts as parked until it has been put aside
+
+{
+	my $lock;
+	my $aside = connect_to($node);
+	my $waits = "$retrier AND wait_event_type = 'Lock'";
+	my $since;
+
+	open_guards($aside, 'persist_parked');
+	create_target('postgres', 'damaged');
+	enqueue('postgres', 'damaged', 1, 1);
+	lands('postgres', 'damaged', 'damaged: before');
+	$lock = lock_tables('damaged');
+	$dbh->do("SELECT persist_enqueue('damaged', jsonb_build_object('n', i)) FROM generate_series(2, 4) AS i");
+	is_parked('postgres', 'damaged', 3, '55P03', 'damaged: parked');
+	is($aside->do("UPDATE persist_pipeline_internal.persist_parked SET data = set_byte(data, 0, 99) WHERE part = (SELECT max(part) FROM persist_pipeline_internal.persist_parked)"),
+		1, 'damaged: one of them');
+	$aside->begin_work;
+	$aside->do("LOCK TABLE persist_pipeline_internal.persist_copied");
+	$dbh->do("SELECT pg_terminate_backend(pid) $retrier");
+	comes("SELECT count(*) = 1 $waits", 'damaged: it cannot be put aside');
+	$since = one_value($dbh, "SELECT max(xact_start) $retrier");
+	comes("SELECT count(*) = 1 $waits AND xact_start > '$since'", 'damaged: the next time, too');
+	is(one_value($dbh, "SELECT parked FROM persist_stats WHERE target_name = 'public.damaged'"), 3, 'damaged: it is parked all the same');
+	$aside->rollback;
+	$aside->disconnect;
+	unlock($lock);
+	comes("SELECT sum(parked) = 0 AND sum(lost) = 1 FROM persist_stats", 'damaged: it is lost');
+	is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM damaged"), '1 2 3', 'damaged: the others have landed');
+}
+
 is_clean_log(
+	qr/persist_pipeline retrier 57P01 FATAL:  terminating background worker/,
+	qr/persist_pipeline retrier XX001 WARNING:  items, enqueued as number \d+, could not be read/,
 	qr/persist_pipeline (?:worker|retrier) 22000 FATAL:  the end/,
 	qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  item \d+ for relation "public.(?:at_once|in_commit|behind)" could not be inserted/);
 forget_sessions();
