@@ -107,6 +107,7 @@ typedef struct Run
 	Stage stage;
 	int opened; /* so many have been opened; if that fails, the next one can't be */
 	PpApply apply;
+	PpResults *committed; /* of all its transactions; NULL: nobody asks */
 	ErrorData *error;
 } Run;
 
@@ -468,6 +469,15 @@ settle_failed(Run *run, bool *halve, ErrorData **error)
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
 
+/* It has committed. */
+static PpOutcome
+settle_all(const Run *run)
+{
+	if (run->committed)
+		pp_results_add(run->committed, run->apply.results);
+	return PP_SETTLED;
+}
+
 /* Find out what can be inserted of the work items of one role, and settle them. */
 static PpOutcome
 apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
@@ -507,7 +517,7 @@ apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
 		some->n = n;
 		return outcome;
 	}
-	return PP_SETTLED;
+	return settle_all(some);
 }
 
 /* Does the transaction as a whole need too much, of locks or memory?  What has landed has it. */
@@ -533,7 +543,7 @@ apply_role(Run *all, bool impatient, ErrorData **error)
 			learned.width *= 2;
 			learned.fitting = 0;
 		}
-		return PP_SETTLED;
+		return settle_all(all);
 	}
 	*error = all->error;
 	if (is_nobodys(all))
@@ -759,17 +769,21 @@ pp_apply(PpWork *works, int n, ErrorData **error)
 
 /*
  * The same for work items of parked items of one role, which the retrier has taken.  What has
- * come of it is in *apply; PP_TRANSIENT: nothing has changed.
+ * come of the last transaction is in *apply, but of all of them in apply->results.
  */
 PpOutcome
 pp_apply_again(PpWork *works, int n, bool disbelieves, PpApply *apply, ErrorData **error)
 {
-	Run again = {.works = works, .n = n, .disbelieves = disbelieves};
+	Run again = {.works = works,
+				 .n = n,
+				 .disbelieves = disbelieves,
+				 .committed = palloc0(sizeof(PpResults))};
 	PpOutcome outcome;
 
 	outcome = bury_condemned(works, &again.n, error);
 	if (outcome == PP_SETTLED && again.n > 0)
 		outcome = apply_role(&again, true, error);
 	*apply = again.apply;
+	apply->results = again.committed;
 	return outcome;
 }

@@ -43,7 +43,7 @@ pp_results_copy(const PpResults *results)
 	return copy;
 }
 
-/* Rows that have come through, or were passed over. */
+/* Rows that have come through, or were passed over; or are parked, or not any more. */
 void
 pp_results_add(PpResults *to, const PpResults *from)
 {
@@ -53,6 +53,7 @@ pp_results_add(PpResults *to, const PpResults *from)
 
 		result->delta.persisted += from->of[i].delta.persisted;
 		result->delta.skipped += from->of[i].delta.skipped;
+		result->parked += from->of[i].parked;
 		to->persisted += from->of[i].delta.persisted;
 	}
 }

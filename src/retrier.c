@@ -336,8 +336,7 @@ advance(Together *together, PpApply *apply, long spent_ms)
 	for (int i = 0; i < together->n; i++)
 	{
 		PpParked *parked = together->parked[i];
-		bool landed = apply->results &&
-					  pp_results_of(apply->results, parked->key.target)->delta.persisted > 0;
+		bool landed = pp_results_of(apply->results, parked->key.target)->delta.persisted > 0;
 
 		pp_retry_advance(parked, landed);
 		if (is_slow)
@@ -352,7 +351,7 @@ advance(Together *together, PpApply *apply, long spent_ms)
 			pp_parking_note_written(parked->key.target);
 	}
 	/* an old snapshot keeps what has been deleted in our way */
-	if (apply->results && !pp_results_parked_more(apply->results, together->works.n))
+	if (!pp_results_parked_more(apply->results, together->works.n))
 		note_places(&together->works, true);
 }
 
@@ -426,7 +425,7 @@ try_parked(PpParked *first)
 	if (pp_apply_is_spent() || pp_cut == PP_CUT_STOP || pp_cut == PP_CUT_HOLD)
 		return; /* it is due for the next process */
 	spent_ms = (pp_steady_now() - began) / 1000;
-	if (outcome == PP_SETTLED)
+	if (outcome == PP_SETTLED || apply.results->n > 0)
 	{
 		advance(&together, &apply, spent_ms);
 		return;

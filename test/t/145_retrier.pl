@@ -305,6 +305,17 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 	$dbh->do("DELETE FROM far_gate");
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM far_rows") }, 'it hangs no longer: it comes');
 	my $tried = tries('far', 'worker');
+
+	# what dies in the commit has not been written
+	$dbh->do("CREATE FUNCTION far_refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.n < 0 THEN RAISE ''refused''; END IF; RETURN NULL; END'");
+	$dbh->do("CREATE CONSTRAINT TRIGGER far_refuse AFTER INSERT ON far_rows DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION far_refuse()");
+	foreach my $n (1 .. 11)
+	{
+		$dbh->do("SELECT persist_enqueue('far', '{\"n\": -1}'), persist_enqueue('far', '{\"n\": -2}')");
+		ok(eval { wait_for_sql($dbh, "SELECT count(*) = 2 * $n FROM persist_dead_letters WHERE target_name = 'public.far'") }, "it has hung: two die, $n");
+	}
+	is(tries('far', 'worker'), $tried, 'it has hung: all of them are left to the retrier');
+
 	foreach my $n (2 .. 20)
 	{
 		$dbh->do("SELECT persist_enqueue('far', '{\"n\": $n}')");
@@ -313,9 +324,9 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 	}
 	ok(tries('far', 'worker') > $tried, 'it has hung: often enough written, the worker writes to it again');
 	set_and_reload('statement_timeout', "'10min'");
-	$committed{postgres}{far} = 20;
+	$committed{postgres}{far} = 42;
 	adds_up('postgres', 'it has hung');
-	is(one_value($dbh, "SELECT count(*) FROM far_rows"), 20, 'it has hung: none has died');
+	is(one_value($dbh, "SELECT count(*) FROM far_rows"), 20, 'it has hung: no other has died');
 }
 
 # ---- no slot
@@ -392,6 +403,8 @@ is_clean_log(
 	qr/persist_pipeline retrier 57P01 FATAL:  terminating background worker/,
 	qr/persist_pipeline retrier 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
 	qr/persist_pipeline launcher 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
+	qr/client backend P0001 ERROR:  refused/,    # of the far server
+	qr/persist_pipeline retrier P0001 WARNING:  (?:item \d+|\d+ items) for relation/,
 	qr/persist_pipeline retrier 40001 WARNING:  item \d+ for relation "public.liar"/);
 forget_sessions();
 $node->stop;
