@@ -332,12 +332,15 @@ static void
 advance(Together *together, PpApply *apply, long spent_ms)
 {
 	bool is_slow = pp_statement_timeout > 0 && 2 * spent_ms > pp_statement_timeout;
+	bool all = !pp_results_parked_more(apply->results, together->works.n);
 
 	for (int i = 0; i < together->n; i++)
 	{
 		PpParked *parked = together->parked[i];
 		bool landed = pp_results_of(apply->results, parked->key.target)->delta.persisted > 0;
 
+		if (all && parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			parked->sqlstate = 0; /* what is left hasn't been tried since the lock went */
 		pp_retry_advance(parked, landed);
 		if (is_slow)
 			parked->width = together->works.n; /* twice as many would take too long */
@@ -351,7 +354,7 @@ advance(Together *together, PpApply *apply, long spent_ms)
 			pp_parking_note_written(parked->key.target);
 	}
 	/* an old snapshot keeps what has been deleted in our way */
-	if (!pp_results_parked_more(apply->results, together->works.n))
+	if (all)
 		note_places(&together->works, true);
 }
 

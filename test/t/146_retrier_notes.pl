@@ -179,6 +179,41 @@ sub dies
 	lands('postgres', 'kept', 'both');
 }
 
+# ---- nobody waits for a lock any more, though more is parked
+
+{
+	my $locker = connect_to($node);
+	my $lock;
+
+	create_target('postgres', $_) foreach 'locked', 'row_locked';
+	$dbh->do("CREATE UNIQUE INDEX ON row_locked (n)");
+	$dbh->do("CREATE TRIGGER hold BEFORE INSERT ON locked FOR EACH ROW WHEN (NEW.n > 2) EXECUTE FUNCTION hold()");
+	enqueue('postgres', $_, 1, 1) foreach 'locked', 'row_locked';
+	lands('postgres', $_, 'unlocked: before') foreach 'locked', 'row_locked';
+	$lock = lock_tables('locked');
+	enqueue('postgres', 'locked', 2, 4);
+	is_parked('postgres', 'locked', 3, '55P03', 'unlocked: parked');
+	set_and_reload('batch_size', 1);
+	set_and_reload('lock_timeout', "'10min'");
+	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.lock_timeout') = '10min'");
+	$dbh->do("INSERT INTO held VALUES ('retrier')");
+	unlock($lock);
+	comes("SELECT count(*) = 2 FROM locked", 'unlocked: one of them lands');
+	comes("SELECT count(*) = 1 $retrier AND wait_event = 'PgSleep'", 'unlocked: the next one is tried');
+	$locker->begin_work;
+	$locker->do("INSERT INTO row_locked VALUES (2)");
+	enqueue('postgres', 'row_locked', 2, 2);
+	comes("SELECT (SELECT parked = 1 FROM persist_stats WHERE target_name = 'public.row_locked')"
+		  . " OR (SELECT count(*) = 1 $worker AND wait_event_type = 'Lock' AND xact_start < clock_timestamp() - interval '1 s')", 'unlocked: a row is locked');
+	is(one_value($dbh, "SELECT parked FROM persist_stats WHERE target_name = 'public.row_locked'"), 0, 'unlocked: the worker waits for it, as if nothing else had been');
+	$locker->rollback;
+	$locker->disconnect;
+	$dbh->do("DELETE FROM held");
+	lands('postgres', $_, 'unlocked') foreach 'locked', 'row_locked';
+	set_and_reload('batch_size', 10000);
+	set_and_reload('lock_timeout', "'1s'");
+}
+
 # ---- a damaged row counts as parked until it has been put aside
 
 {
