@@ -172,6 +172,8 @@ look_at_clock(void)
 			hold_seen_at = pp_steady_now();
 		cut_off(PP_CUT_HOLD, pp_has_lasted(hold_seen_at, LEAVE_GRACE_MS));
 	}
+	else
+		hold_seen_at = 0;
 
 	if (undo_began != 0 && pp_has_lasted(undo_began, 2 * GRACE_MS))
 		note_overdue();

@@ -245,7 +245,68 @@ sub dies
 	is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM damaged"), '1 2 3', 'damaged: the others have landed');
 }
 
+# ---- a command wants the database, and then it doesn't: the next one begins anew
+
+{
+	my $dropper = connect_to($node);
+	my $dropper_pid = one_value($dropper, "SELECT pg_backend_pid()");
+	my $sleeps = "SELECT pid $worker AND wait_event = 'PgSleep'";
+	my $survived;
+
+	$dbh->do(
+		q{
+		CREATE SEQUENCE defied;
+		CREATE FUNCTION defy() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			WHILE EXISTS (SELECT FROM public.held) LOOP
+				BEGIN
+					PERFORM pg_sleep(600);
+				EXCEPTION WHEN query_canceled THEN
+					PERFORM nextval('public.defied');
+				END;
+			END LOOP;
+			RETURN NEW;
+		END $$;
+	});
+	create_target('postgres', 'defiant');
+	$dbh->do("CREATE TRIGGER defy BEFORE INSERT ON defiant FOR EACH ROW EXECUTE FUNCTION defy()");
+	$dbh->do("INSERT INTO held VALUES ('any')");
+	enqueue('postgres', 'defiant', 1, 1);
+
+	# It is cancelled, and goes on.  True: by nothing else.
+	my $hold = sub {
+		my $pid = wait_for_sql($dbh, $sleeps);
+		my $before = one_value($dbh, "SELECT nextval('defied')");
+		my $defied = 0;
+
+		$dropper->begin_work;
+		start_sql($dropper, "DROP EXTENSION persist_pipeline");
+		wait_until('held', sub {
+			$defied = one_value($dbh, "SELECT last_value > $before FROM defied");
+			return $defied || one_value($dbh, "SELECT NOT EXISTS (SELECT $worker AND pid = $pid)") });
+		$dbh->do("SELECT pg_cancel_backend($dropper_pid)");
+		finish_sql($dropper);
+		$dropper->rollback;
+		return ($defied, $defied && (one_value($dbh, $sleeps) || 0) == $pid);
+	};
+
+	# it has a quarter of a second to go, which may be too short for us
+	foreach (1 .. 10)
+	{
+		$survived ||= ($hold->())[1];
+	}
+	ok($survived, 'held: it may be cancelled, and stay');
+	one_value($dbh, "SELECT pg_sleep(1)");
+	ok(($hold->())[0], 'held again: it is cancelled before it is ended');
+	$dbh->do("DELETE FROM held");
+	$dbh->do("SELECT pg_cancel_backend(pid) $worker");
+	lands('postgres', 'defiant', 'held');
+	$dropper->disconnect;
+}
+
 is_clean_log(
+	qr/client backend 57014 ERROR:  canceling statement due to user request/,
+	qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,
 	qr/persist_pipeline retrier 57P01 FATAL:  terminating background worker/,
 	qr/persist_pipeline retrier XX001 WARNING:  items, enqueued as number \d+, could not be read/,
 	qr/persist_pipeline (?:worker|retrier) 22000 FATAL:  the end/,
