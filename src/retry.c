@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
+#include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -207,13 +208,26 @@ load(void *arg)
 	PopActiveSnapshot();
 }
 
-/* May it do a moment later?  The table is locked, say.  Any other error is thrown. */
+/*
+ * Look at what is parked, in a transaction of our own; as that can be much, the clock runs.
+ * False: it has to be a moment later.  The table is locked, say, or we are to go.  Any other
+ * error is thrown.
+ */
 static bool
-has_to_wait(ErrorData *error)
+look(void (*deed)(void *arg), void *arg)
 {
+	ErrorData *error;
+
+	pp_attempt_began = PP_NEVER; /* it is no statement of anybody's */
+	if (pp_cut != PP_CUT_STOP)
+		pp_cut = PP_CUT_NONE;
+	pp_clock_start();
+	error = pp_in_transaction(deed, arg);
+	pp_clock_stop();
+	QueryCancelPending = false;
 	if (error && !pp_classify_is_transient(error, pp_cut))
 		ReThrowError(error);
-	return error != NULL;
+	return error == NULL;
 }
 
 /* Find out what is parked; called until it is true, outside a transaction. */
@@ -224,7 +238,7 @@ pp_retry_load(const PpClaim *retrier_claim)
 
 	claim = retrier_claim;
 	(void) take_news();
-	if (has_to_wait(pp_in_transaction(load, &aside)))
+	if (!look(load, &aside))
 		return false;
 	if (pp_tally_is_counted(&claim->lane->tally))
 		pp_results_tell(&aside.results, &claim->lane->tally);
@@ -291,7 +305,7 @@ pp_retry_refresh(bool always)
 			parked->retry_at = pp_steady_now();
 		parked->waits = false;
 	}
-	owed = has_to_wait(pp_in_transaction(look_for_new_keys, NULL));
+	owed = !look(look_for_new_keys, NULL);
 	return !owed;
 }
 
