@@ -495,7 +495,7 @@ park(PpApply *apply)
 			if (state->mismatch)
 				pp_parking_begin_grace(state->target, role);
 			if (state->slow)
-				pp_parking_delay(state->target, role, apply->timeouts, apply->width);
+				pp_parking_note_hang(state->target);
 			pp_results_error(pp_results_of(apply->results, state->target), state->error, 1);
 			state->error = NULL; /* once */
 		}

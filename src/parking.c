@@ -512,8 +512,6 @@ pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
 	Oid target = first->item->target;
 	PpParked *parked = pp_parking_enter(target, role);
 
-	if (parked->retry_at == 0)
-		parked->retry_at = pp_steady_in(FIRST_PAUSE_MS);
 	pp_parking_note_place(parked, first->pos, first->part);
 	parked->whole |= whole;
 	parked->sqlstate = sqlstate;
@@ -556,22 +554,6 @@ pp_parking_follow(const PpRow *row, Oid role)
 		has_followed = true;
 	parked->whole = true; /* it may be paused, and until then single rows were parked */
 	pp_parking_note_place(parked, row->pos, row->part);
-}
-
-/*
- * To try its items has taken statement_timeout so often: others are to have their turn
- * before the next try, which is of so many items at most.  In a transaction.
- */
-void
-pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width)
-{
-	PpParked *parked = pp_parking_find(target, role);
-
-	pp_parking_note_hang(target);
-	if (parked == NULL)
-		return;
-	parked->width = width;
-	parked->retry_at = pp_steady_in((int64) PP_SPENT_FACTOR * timeouts * pp_statement_timeout);
 }
 
 /* It takes none of its items, as it is now. */

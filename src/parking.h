@@ -96,7 +96,6 @@ extern void pp_parking_hold_alone(PpResults *results, Oid role, const PpRow *row
 extern void pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole);
 extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern void pp_parking_follow(const PpRow *row, Oid role);
-extern void pp_parking_delay(Oid target, Oid role, int timeouts, uint64 width);
 extern void pp_parking_begin_grace(Oid target, Oid role);
 extern bool pp_parking_grace_is_over(Oid target, Oid role);
 extern void pp_parking_note_hang(Oid target);

@@ -433,8 +433,8 @@ try_parked(PpParked *first)
 		advance(&together, &apply, spent_ms);
 		return;
 	}
-	if (apply.width > 0)
-		first->width = apply.width;
+	for (int i = 0; i < together.n && apply.width > 0; i++)
+		together.parked[i]->width = apply.width;
 	if (apply.nwaiting > 0 && apply.nclosed == 0 && together.works.all && together.n == 1)
 		let_others_pass(&together);
 	back_off_together(&together, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
