@@ -92,32 +92,28 @@ note_damaged(Aside *aside, const PpParkedRow *row)
 
 /*
  * When to try first what the worker has parked?  What has just taken it too long gets the same
- * pause as after a try of ours.
+ * pause as after a try of ours; where it has met something else, it is so many ms.
  */
 static PpSteady
-first_try(const PpParkedRow *row, int sqlstate)
+first_try(const PpParkedRow *row, int sqlstate, long pause_ms)
 {
 	PpSteady now = pp_steady_now();
 
-	if (sqlstate != ERRCODE_QUERY_CANCELED || pp_parking_has_hung(row->target))
+	if (sqlstate == 0 || (sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung(row->target)))
 		return now;
+	if (sqlstate != ERRCODE_QUERY_CANCELED)
+		return pp_steady_plus(now, pause_ms);
 	return Max(now, pp_steady_plus(pp_steady_from_day(row->parked_at),
 								   (int64) PP_SPENT_FACTOR * pp_statement_timeout));
 }
 
-static bool
-load_row(const PpParkedRow *row, void *arg)
+/* It is parked; `whole`: later ones of its target and role follow. */
+static void
+enter_row(const PpParkedRow *row, bool whole, long pause_ms)
 {
-	PpParked *parked;
+	PpParked *parked = pp_parking_enter(row->target, row->role);
 
-	if (row->damaged)
-	{
-		note_damaged(arg, row);
-		return true;
-	}
-	parked = pp_parking_enter(row->target, row->role);
-
-	parked->whole |= !row->alone;
+	parked->whole |= whole;
 	pp_parking_note_place(parked, row->pos, row->part);
 	if (row->misfit_since != 0)
 	{
@@ -127,8 +123,17 @@ load_row(const PpParkedRow *row, void *arg)
 	if (parked->retry_at == 0)
 	{
 		parked->sqlstate = pp_tally_get(&claim->lane->tally, row->target).sqlstate;
-		parked->retry_at = first_try(row, parked->sqlstate);
+		parked->retry_at = first_try(row, parked->sqlstate, pause_ms);
 	}
+}
+
+static bool
+load_row(const PpParkedRow *row, void *arg)
+{
+	if (row->damaged)
+		note_damaged(arg, row);
+	else
+		enter_row(row, !row->alone, 0);
 	return true;
 }
 
@@ -256,24 +261,8 @@ look_for_new_keys(void *arg)
 
 	while (pp_parked_next_key(claim->extension, &target, &role, &row))
 	{
-		PpParked *parked;
-		int sqlstate;
-
-		if (pp_parking_find(target, role))
-			continue;
-		parked = pp_parking_enter(target, role);
-		parked->whole = true; /* we can't know better */
-		parked->from = row.pos;
-		if (row.misfit_since != 0)
-		{
-			parked->misfit_since = pp_steady_from_day(row.misfit_since);
-			parked->noted = true;
-		}
-		sqlstate = pp_tally_get(&claim->lane->tally, target).sqlstate;
-		parked->sqlstate = sqlstate;
-		parked->retry_at = sqlstate == 0 || sqlstate == ERRCODE_QUERY_CANCELED
-							   ? first_try(&row, sqlstate)
-							   : pp_steady_in(RETRY_MIN_MS);
+		if (pp_parking_find(target, role) == NULL)
+			enter_row(&row, true, RETRY_MIN_MS); /* others may be whole: we can't know better */
 	}
 }
 
