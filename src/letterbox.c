@@ -374,9 +374,11 @@ pp_letterbox_refuse(Oid extension, const PpLetter *letter)
 void
 pp_letterbox_count(const PpClaim *claim, PpQuota *counts)
 {
+	uint64 takes = claim->lane ? pp_quota_takes(&claim->lane->letters) : 0;
+
 	pp_letters_count(claim->extension, counts);
 	if (claim->lane)
-		pp_quota_assign(&claim->lane->letters, counts);
+		pp_quota_assign(&claim->lane->letters, counts, takes);
 }
 
 /* For how many more is there room, going by these? */

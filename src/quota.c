@@ -21,6 +21,7 @@ pp_quota_init(PpQuota *quota)
 {
 	SpinLockInit(&quota->mutex);
 	quota->counted = false;
+	quota->takes = 0;
 	give_all(quota);
 }
 
@@ -105,6 +106,7 @@ pp_quota_take(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limi
 	{
 		mine->held[store] += bytes;
 		quota->held[store] += bytes;
+		quota->takes++;
 	}
 	SpinLockRelease(&quota->mutex);
 
@@ -153,14 +155,33 @@ pp_quota_held_by(PpQuota *quota, PpStore store, Oid role)
 	return held;
 }
 
-/* This has been counted, in memory of one's own. */
+/* How often something has been taken: to see later whether something has been since. */
+uint64
+pp_quota_takes(PpQuota *quota)
+{
+	uint64 takes;
+
+	SpinLockAcquire(&quota->mutex);
+	takes = quota->takes;
+	SpinLockRelease(&quota->mutex);
+
+	return takes;
+}
+
+/*
+ * This has been counted, in memory of one's own, since so much was taken.  What has been taken
+ * meanwhile may not be in it: then all stays as it was, and who finds no room counts again.
+ */
 void
-pp_quota_assign(PpQuota *quota, const PpQuota *counted)
+pp_quota_assign(PpQuota *quota, const PpQuota *counted, uint64 takes)
 {
 	SpinLockAcquire(&quota->mutex);
-	memcpy(quota->held, counted->held, sizeof(quota->held));
-	memcpy(quota->shares, counted->shares, sizeof(quota->shares));
-	quota->counted = true;
+	if (quota->takes == takes)
+	{
+		memcpy(quota->held, counted->held, sizeof(quota->held));
+		memcpy(quota->shares, counted->shares, sizeof(quota->shares));
+		quota->counted = true;
+	}
 	SpinLockRelease(&quota->mutex);
 }
 

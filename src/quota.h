@@ -14,7 +14,7 @@
  *
  * Letters, which stay longer than any item waits, have a quota of their own, so that
  * they take no role's place in that of ring and journal.  Nobody gives them back: who finds
- * no room counts them, and what is counted is assigned.
+ * no room counts them, and what is counted is assigned, unless some have come meanwhile.
  *
  * Every field is written under `mutex`; nothing is called while it is held.
  *
@@ -47,6 +47,7 @@ typedef struct PpQuota
 {
 	slock_t mutex;
 	bool counted; /* what was there before us is in it */
+	uint64 takes; /* how often something has been taken */
 	uint64 held[PP_STORES];
 	PpShare shares[PP_SHARES];
 } PpQuota;
@@ -67,7 +68,8 @@ extern PpQuotaResult pp_quota_ask(PpQuota *quota, PpStore store, Oid role, uint6
 extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
 extern uint64 pp_quota_held(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_held_by(PpQuota *quota, PpStore store, Oid role);
-extern void pp_quota_assign(PpQuota *quota, const PpQuota *counted);
+extern uint64 pp_quota_takes(PpQuota *quota);
+extern void pp_quota_assign(PpQuota *quota, const PpQuota *counted, uint64 takes);
 extern void pp_quota_clear(PpQuota *quota);
 extern bool pp_quota_is_counted(PpQuota *quota);
 extern bool pp_quota_begin_count(PpQuota *quota);

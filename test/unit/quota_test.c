@@ -90,6 +90,7 @@ static void
 test_assign(void)
 {
 	static PpQuota counts;
+	uint64 takes;
 
 	pp_quota_init(&quota);
 	pp_quota_init(&counts);
@@ -97,7 +98,15 @@ test_assign(void)
 	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, ALICE, 2, 1000, 600) == PP_QUOTA_TAKEN);
 	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_TAKEN);
 	CHECK(!pp_quota_is_counted(&quota));
-	pp_quota_assign(&quota, &counts);
+
+	/* but not of what has been taken while it was counted */
+	takes = pp_quota_takes(&quota);
+	CHECK(pp_quota_take(&quota, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_TAKEN);
+	pp_quota_assign(&quota, &counts, takes);
+	CHECK(!pp_quota_is_counted(&quota));
+	CHECK(pp_quota_held(&quota, PP_STORE_LETTERS) == 6);
+
+	pp_quota_assign(&quota, &counts, pp_quota_takes(&quota));
 	CHECK(pp_quota_is_counted(&quota));
 	CHECK(pp_quota_held(&quota, PP_STORE_LETTERS) == 3);
 	CHECK(pp_quota_held_by(&quota, PP_STORE_LETTERS, ALICE) == 2);
