@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -91,6 +92,7 @@ typedef enum Stage
 {
 	BEGINNING,
 	OPENING,
+	TAKING, /* what has been opened and inserted, from where it waits: no row's fault, either */
 	INSERTING,
 	COMMITTING
 } Stage;
@@ -160,8 +162,12 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 		const PpRow **rows;
 		uint64 nrows;
 
+		Snapshot snapshot;
+
 		pp_identity_begin(apply->role);
 		MemoryContextSwitchTo(context);
+		/* what has been read stays in its place until it is taken, whoever else deletes it */
+		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
 		run->stage = OPENING;
 		rows = pp_works_open(claim, run->works, run->n, &run->opened, &nrows);
 		run->stage = INSERTING;
@@ -183,10 +189,13 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 								errmsg("the rows go to several servers")));
 			pp_works_count_taken(apply->results, rows, nrows, apply->retrying);
 			pp_settlement_on_commit(run->works, run->n, apply->results);
-			run->stage = OPENING; /* what fails here is no row's fault, either */
+			run->stage = TAKING;
 			pp_works_take(claim, run->works, run->n);
+			UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
 			run->stage = COMMITTING;
 			pp_results_write(apply->results, claim->extension);
+			if (way == pp_apply_rows)
+				pp_clock_begin_attempt(); /* of what is deferred */
 			pp_identity_commit();
 			committed = true;
 		}
@@ -255,9 +264,7 @@ bury_all(void *arg)
 	pp_results_write(apply->results, claim->extension);
 }
 
-/*
- * In a transaction of our own, make dead letters of all their items.
- */
+/* In a transaction of our own, make dead letters of all their items. */
 static PpOutcome
 give_up(PpWork *works, int n, ErrorData *why, ErrorData **error)
 {
@@ -452,6 +459,8 @@ settle_failed(Run *run, bool *halve, ErrorData **error)
 	PpOutcome outcome;
 
 	*halve = false;
+	if (run->stage == TAKING)
+		return PP_TRANSIENT;
 	if (run->stage == OPENING)
 	{
 		if (run->error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
@@ -763,6 +772,7 @@ pp_apply(PpWork *works, int n, ErrorData **error)
 		if (i == 0 || works[i].role != works[i - 1].role)
 			roles = list_append_unique_oid(roles, works[i].role);
 	}
+	pp_clock_begin_batch(list_length(roles));
 	return list_length(roles) == 1 ? apply_role(&all, impatient, error)
 								   : apply_roles(works, n, roles, impatient, error);
 }

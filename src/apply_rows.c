@@ -445,7 +445,9 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 		CurrentResourceOwner = owner;
 		return true;
 	}
+	pp_clock_begin_undo();
 	RollbackAndReleaseCurrentSubTransaction();
+	pp_clock_end_undo();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	pp_decide_back_to(apply, &before);
@@ -549,7 +551,6 @@ write_dead_letters(PpApply *apply)
 
 	if (apply->nbad == 0)
 		return;
-	pp_clock_end_attempt(); /* that is no part of what the rows do */
 	for (uint64 i = 0; i < apply->nbad; i++)
 	{
 		PpBad *bad = &apply->bad[i];
@@ -566,7 +567,6 @@ write_dead_letters(PpApply *apply)
 		}
 	}
 	apply->nbad = Min(apply->nbad, room);
-	pp_clock_begin_attempt(); /* the commit is */
 }
 
 /* Those that nobody is to try are parked; the others, and *n of them. */
@@ -650,6 +650,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	watch_relations();
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
+	pp_clock_end_attempt(); /* the rest is no part of what the rows do */
 	spare_bad(apply);
 	check_all_are_there(apply, given);
 	write_dead_letters(apply);

@@ -38,7 +38,8 @@ volatile PpSteady pp_stop_requested_at = 0;
 static volatile PpSteady undo_began = 0; /* of what has failed; 0: nothing is being undone */
 static PpSteady batch_began = 0;	/* 0: the retrier has no batches */
 static bool batch_is_cut = false;	/* it has had its time: short tries from now on */
-static int nshares = 1;				/* of targets, for which a short try is */
+static int nroles = 1;				/* that its items are of ... */
+static int nshares = 1;				/* ... and targets of one of them, for which a short try is */
 static volatile int attempt_ms = 0; /* what the attempt may take */
 static int tick_ms = 0;				/* of the timer */
 
@@ -104,13 +105,13 @@ wake_launcher(void)
 static void
 note_overdue_worker(void)
 {
-	if (*(volatile bool *) &clock_lane->overdue)
+	if (*(volatile pid_t *) &clock_lane->overdue == MyProcPid)
 		return;
 	if (OidIsValid(pp_batch_state.target))
 		pp_poison_close(PP_END_EXCUSED);
 	*(volatile Oid *) &clock_lane->overdue_target = pp_batch_state.target;
 	pg_write_barrier();
-	*(volatile bool *) &clock_lane->overdue = true;
+	*(volatile pid_t *) &clock_lane->overdue = MyProcPid;
 	wake_launcher();
 }
 
@@ -160,7 +161,7 @@ look_at_clock(void)
 		cut_off(PP_CUT_HOLD, true);
 		return;
 	}
-	if (deadline_has_passed(GRACE_MS + LEAVE_GRACE_MS))
+	if (deadline_has_passed(GRACE_MS + 2 * PP_CLOCK_MS))
 		note_overdue();
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
@@ -244,10 +245,11 @@ forgive(void)
 	QueryCancelPending = false;
 }
 
-/* The worker begins a batch: all that it tries of that has one clock. */
+/* The worker begins a batch, of so many roles: all that it tries of that has one clock. */
 void
-pp_clock_begin_batch(void)
+pp_clock_begin_batch(int roles)
 {
+	nroles = roles;
 	batch_began = pp_steady_now();
 	batch_is_cut = false;
 	nshares = 1;
@@ -273,7 +275,7 @@ pp_clock_is_over(void)
 	return has_batch_lasted((int64) pp_statement_timeout + pp_statement_timeout / 2);
 }
 
-/* The rows to try are of so many targets: each is to have a chance in what time is left. */
+/* A transaction's rows are of so many targets: each is to have a chance in what time is left. */
 void
 pp_clock_set_shares(int n)
 {
@@ -299,8 +301,9 @@ begin_attempt(int least)
 		batch_is_cut |= left <= 0 || pp_cut == PP_CUT_TIMEOUT;
 		left = batch_is_cut ? least : Max(left, least);
 	}
+	pp_attempt_began = PP_NEVER; /* a tick must not take the new limit for the last one's */
 	attempt_ms = left;
-	if (left < PP_CLOCK_MS)
+	if (left > 0 && left < PP_CLOCK_MS)
 		set_timer(Max(left / 2, 1));
 	else if (tick_ms != PP_CLOCK_MS)
 		set_timer(PP_CLOCK_MS);
@@ -319,7 +322,7 @@ pp_clock_begin_attempt(void)
 void
 pp_clock_begin_try(void)
 {
-	begin_attempt(Max(pp_statement_timeout / SHORT_FRACTION / nshares, MIN_TRY_MS));
+	begin_attempt(Max(pp_statement_timeout / SHORT_FRACTION / nroles / nshares, MIN_TRY_MS));
 }
 
 /* What comes now may take longer. */

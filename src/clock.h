@@ -36,7 +36,7 @@ extern volatile PpSteady pp_stop_requested_at; /* 0: not at all; by a signal han
 extern void pp_clock_init(PpLane *lane);
 extern void pp_clock_start(void);
 extern void pp_clock_stop(void);
-extern void pp_clock_begin_batch(void);
+extern void pp_clock_begin_batch(int roles);
 extern bool pp_clock_is_short(void);
 extern bool pp_clock_is_over(void);
 extern bool pp_clock_was_short(void);

@@ -398,7 +398,8 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 		lane->worker_pid = MyProcPid;
 		lane->worker_database = database;
 		lane->worker_state = PP_WORKER_WRITING;
-		lane->commits = lane->overdue = false;
+		lane->commits = false;
+		lane->overdue = 0;
 		lane->owes_earlier = true; /* it doesn't know what the last one has left */
 		lane->stopped = false;
 		attached = true;
@@ -421,7 +422,8 @@ vacate(PpLane *lane)
 	lane->worker_pid = 0;
 	lane->worker_database = InvalidOid;
 	lane->worker_state = PP_WORKER_NONE;
-	lane->commits = lane->overdue = false;
+	lane->commits = false;
+	lane->overdue = 0;
 	lane->idle_since = pp_steady_now();
 	if (!TransactionIdIsValid(lane->batch_xid))
 		return;
@@ -482,13 +484,16 @@ pp_lane_begin_commit(PpLane *lane)
 	return ours;
 }
 
-/* That transaction has ended. */
+/* That transaction has ended, or whatever else has taken so long. */
 void
 pp_lane_end_commit(PpLane *lane)
 {
 	SpinLockAcquire(&lane->mutex);
 	if (lane->worker_pid == MyProcPid)
-		lane->commits = lane->overdue = false;
+	{
+		lane->commits = false;
+		lane->overdue = 0;
+	}
 	SpinLockRelease(&lane->mutex);
 }
 
@@ -498,13 +503,14 @@ pp_lane_end_commit(PpLane *lane)
  * its place.
  */
 bool
-pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *target)
+pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target)
 {
 	PpStuck *unused = NULL;
 	bool replaced = false;
 
 	SpinLockAcquire(&lane->mutex);
-	*pid = lane->overdue ? lane->worker_pid : 0;
+	*pid = lane->overdue == lane->worker_pid ? lane->overdue : 0;
+	*database = lane->worker_database;
 	*target = lane->overdue_target;
 	for (int i = 0; i < PP_STUCK; i++)
 	{

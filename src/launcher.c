@@ -415,11 +415,11 @@ replace_worker(int number)
 {
 	PpLane *lane = pp_lane(number);
 	Post *post = &posts[number];
-	Oid database = pp_lane_database(lane);
 	pid_t pid;
+	Oid database;
 	Oid target;
 
-	if (pp_lane_replace_worker(lane, &pid, &target))
+	if (pp_lane_replace_worker(lane, &pid, &database, &target))
 	{
 		if (post->handle)
 			pfree(post->handle);

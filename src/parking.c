@@ -201,10 +201,13 @@ note_hanger(Oid database, Oid target, bool elsewhere)
 
 	SpinLockAcquire(&pp_shared->mutex);
 	hanger = find_hanger(database, target);
-	if (hanger == NULL)
-		hanger = &pp_shared->hangers[pp_shared->nhangers++ % PP_HANGERS];
-	else
+	if (hanger)
 		elsewhere |= hanger->elsewhere;
+	else
+		hanger = find_hanger(InvalidOid, InvalidOid); /* unused */
+	if (hanger == NULL)
+		hanger = &pp_shared->hangers[pp_shared->nhangers % PP_HANGERS];
+	pp_shared->nhangers++;
 	*hanger = (PpHanger){.database = database, .target = target, .elsewhere = elsewhere};
 	SpinLockRelease(&pp_shared->mutex);
 }
@@ -238,7 +241,7 @@ pp_parking_note_written(Oid target)
 	SpinLockAcquire(&pp_shared->mutex);
 	hanger = find_hanger(MyDatabaseId, target);
 	if (hanger && ++hanger->written >= TRUSTED_AFTER)
-		*hanger = (PpHanger){.database = InvalidOid};
+		*hanger = (PpHanger){.database = InvalidOid, .target = InvalidOid};
 	SpinLockRelease(&pp_shared->mutex);
 }
 

@@ -561,7 +561,15 @@ pp_retry_end(PpParked *parked)
 	}
 }
 
-/* Of those that are due, the one that was tried longest ago; or NULL. */
+/* Does its code hang, so that all others would wait for the next try? */
+static bool
+hangs(const PpParked *parked)
+{
+	return pp_parking_has_hung(parked->key.target) &&
+		   !pp_parking_has_hung_elsewhere(parked->key.target);
+}
+
+/* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */
 PpParked *
 pp_retry_due(void)
 {
@@ -574,7 +582,8 @@ pp_retry_due(void)
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		if (parked->retry_at <= now && !pp_parking_is_paused(parked->key.target) &&
-			(next == NULL || parked->tried_at < next->tried_at))
+			(next == NULL || hangs(parked) < hangs(next) ||
+			 (hangs(parked) == hangs(next) && parked->tried_at < next->tried_at)))
 			next = parked;
 	}
 	return next;

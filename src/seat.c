@@ -50,7 +50,9 @@ request_stop(SIGNAL_ARGS)
 	if (pp_stop_requested_at == 0)
 		pp_stop_requested_at = pp_steady_now();
 	ShutdownRequestPending = true;
-	if (stop_closes && !pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
+	/* whoever has lost its place has no ring */
+	if (stop_closes && *(volatile pid_t *) &pp_seat.lane->worker_pid == MyProcPid &&
+		!pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
 		pp_ring_close_at_once(stop_closes);
 	pp_wake_self();
 	errno = save_errno;

@@ -36,7 +36,7 @@
  *	  parked_seq				the worker of the lane; worker_pid is 0 exactly while no
  *								worker is attached.  The launcher takes an overdue one out
  *	PpLane.commits				the worker; false: also the launcher, which takes its place
- *	PpLane.overdue, _target		the worker's signal handler, without the lock; false: the
+ *	PpLane.overdue, _target		the worker's signal handler, without the lock; 0: the
  *								worker, and the launcher
  *	PpLane.stuck				the launcher; a process takes itself out
  *	PpLane.batches, written,
@@ -191,7 +191,7 @@ typedef struct PpLane
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
 	bool commits;		/* the worker settles items: from here on nobody takes its place */
-	bool overdue;		/* by its signal handler: its code can't be ended ... */
+	pid_t overdue;		/* by its signal handler: its code can't be ended ... */
 	Oid overdue_target; /* ... that this one runs; InvalidOid: not known */
 	PpStuck stuck[PP_STUCK];
 
@@ -297,7 +297,7 @@ typedef struct PpShared
 	XLogRecPtr settled_lsn; /* end of the last commit that settled items */
 	uint64 leases_used;
 	PpLease leases[PP_LEASES];
-	uint32 nhangers; /* that there have been; 0 may be read without the mutex */
+	uint32 nhangers; /* so often has one been noted; 0 may be read without the mutex */
 	PpHanger hangers[PP_HANGERS];
 
 	PpSleeper launcher;

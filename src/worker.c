@@ -309,10 +309,10 @@ write_batch(PpRingView view)
 	pp_lane_set_state(lane, ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
 	pp_parking_begin_batch();
-	pp_clock_begin_batch();
 	pp_clock_start();
 	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
+	pp_lane_end_commit(lane);
 	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
 	if (pp_lane_is_replaced(lane))
 		proc_exit(1);
@@ -533,6 +533,9 @@ pp_worker_main(Datum lane_number)
 		if (pp_seat_may_be_paused())
 		{
 			pp_seat_look_for_pause();
+			/* what we have parked as paused, while it was resumed, nobody has called for */
+			if (pp_tally_any_parked(&lane->tally))
+				pp_retrier_call(lane);
 			continue;
 		}
 		recover();

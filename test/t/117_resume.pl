@@ -70,6 +70,29 @@ foreach my $database ('a', 'b')
 	create_target($database, 't');
 }
 
+# The worker is just parking what is paused, and is held up; then nothing is parked that the
+# resume could see.
+{
+	my $dbh = session('a');
+	my $other = connect_to($node, 'a');
+
+	set_and_reload('lock_timeout', "'60s'");
+	enqueue('a', 't', 1, 1);
+	lands('a', 't', 'resumed while it is being parked: a worker is there');
+	$dbh->do("SELECT persist_pause('t')");
+	$other->begin_work;
+	$other->do("SELECT persist_resume('t')");
+	enqueue('a', 't', 2, 3);
+	$other->do("LOCK TABLE persist_pipeline_internal.persist_parked IN SHARE MODE");
+	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_parked'::regclass AND NOT granted") },
+		'resumed while it is being parked: the worker waits');
+	$other->commit;
+	lands('a', 't', 'resumed while it is being parked');
+	adds_up('a', 'resumed while it is being parked');
+	$other->disconnect;
+	set_and_reload('lock_timeout', "'1s'");
+}
+
 foreach my $rings (1, 6)
 {
 	restart_with(max_databases => $rings);
