@@ -25,6 +25,8 @@
 
 #define GRACE_MS 1000 /* from its cancellation to the end of the process */
 #define LEAVE_GRACE_MS 250
+#define END_MS 500	 /* from there to where it can't be ended */
+#define UNDO_MS 1000 /* the same of what is being undone */
 #define SHORT_FRACTION 4  /* of statement_timeout, for short tries once a batch has had that ... */
 #define MIN_TRY_MS 5	  /* ... of at least that length each */
 #define SLICES 32		  /* of statement_timeout: so long may what comes in between take ... */
@@ -176,7 +178,7 @@ look_at_clock(void)
 	else
 		hold_seen_at = 0;
 
-	if (undo_began != 0 && pp_has_lasted(undo_began, 2 * GRACE_MS))
+	if (undo_began != 0 && pp_has_lasted(undo_began, UNDO_MS))
 		note_overdue();
 	if (pp_statement_timeout == 0 || !IsTransactionState())
 		return;
@@ -185,7 +187,7 @@ look_at_clock(void)
 		return;
 	if (pp_has_lasted(start, attempt_ms))
 		cut_off(PP_CUT_TIMEOUT, pp_has_lasted(start, (int64) attempt_ms + GRACE_MS));
-	if (pp_has_lasted(start, (int64) attempt_ms + 2 * GRACE_MS))
+	if (pp_has_lasted(start, (int64) attempt_ms + GRACE_MS + END_MS))
 		note_overdue();
 }
 

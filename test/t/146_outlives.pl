@@ -153,6 +153,10 @@ sub release
 
 hang('looping', 'it hangs');
 is(stuck(), 1, 'it hangs: persist_queue knows it');
+# whoever is asked to end has no ring to close any more
+is(one_value(session($database), "SELECT pg_terminate_backend(stuck_pids[1]) FROM persist_queue WHERE datname = '$database'"), 1, 'it hangs: it is told to end');
+others_land('it hangs, and is told to end');
+is(one_value(session($database), "SELECT ring_closed FROM persist_queue WHERE datname = '$database'"), 0, 'it hangs, and is told to end: the ring is open');
 enqueue($database, 'looping', 2, 3);
 is_parked($database, 'looping', 3, '', 'it hangs: its own follow');
 release('it goes on', 'looping');
