@@ -20,6 +20,7 @@
 #include "handover.h"
 #include "lease.h"
 
+#define LANE_WAIT_MS 5000 /* for one that others don't need, and so give back */
 #define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
 
 /* ---- what is held ---- */
@@ -565,6 +566,8 @@ pp_handover_abort(PpHandover *handover)
 	if ((handover->reserved > 0 && pp_ring_release(&lane->ring, handover->reserved)) ||
 		(handover->diverting && pp_ring_undivert(&lane->ring)))
 		pp_lane_wake(lane);
+	if (pp_shared->lanes_wanted)
+		pp_launcher_wake(); /* now this one may be free */
 }
 
 /* ---- at once ---- */
@@ -573,7 +576,8 @@ pp_handover_abort(PpHandover *handover)
 static const PpClaim *
 claim_lane(void)
 {
-	const PpClaim *claim = pp_lane_claim();
+	const PpClaim *claim =
+		pp_lane_await(pp_steady_in(LANE_WAIT_MS), false, pp_wait_event("PersistPipelineLane"));
 
 	if (claim == NULL)
 		ereport(ERROR,

@@ -16,80 +16,67 @@
 #include "hold.h"
 #include "lane.h"
 
+#define ANSWER_MS 100 /* for an idle worker that is asked to give its lane back */
+#define LOOK_MS 100	  /* from one look whether a lane can be given back to the next */
+
 static PpClaim mine = {NULL, 0, InvalidOid};
 static bool mine_is_new = false; /* of an installation that hasn't been committed */
 
 /* ---- under PpShared.lock ---- */
 
-/* Does a process try what is parked of its database?  Then it stays with that. */
-static bool
-has_retrier(PpLane *lane)
-{
-	bool attached;
-
-	SpinLockAcquire(&lane->mutex);
-	attached = lane->retrier.pid != 0;
-	SpinLockRelease(&lane->mutex);
-
-	return attached;
-}
-
 /*
- * Is it empty?  Or is its database paused, so that all it has is in the journal?  That
- * gets a lane again when it is resumed.
+ * Could its database do without the lane?  It is empty; or its database is paused, so that all
+ * it has is in the journal, and gets a lane again when it is resumed.  But what is parked is
+ * tried first, where that is due, and a retrier that is `asked` makes way between two tries.
  */
 static bool
-is_free(PpLane *lane, const PpRingView *view)
+is_free(PpLane *lane, bool ask)
 {
-	bool empty;
+	PpRingView view = pp_ring_view(&lane->ring);
+	bool paused = pp_lane_is_paused(lane);
+	bool retried;
+	bool due;
 
-	if (view->reserved > 0 || view->diverting > 0)
+	if (!OidIsValid(lane->database) || view.reserved > 0 || view.diverting > 0)
 		return false;
-	if (pp_lane_is_paused(lane))
-		empty = pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
-	else
-		empty = view->head == view->tail && !view->diverted && !view->pass;
-	if (!empty || !has_retrier(lane))
-		return empty;
+	if (paused ? pp_ring_volatile_items(&lane->ring) > 0 || pp_ring_is_busy(&lane->ring)
+			   : view.head < view.tail || view.diverted || view.pass)
+		return false;
 
-	/* between two tries it makes way: the next one who asks gets the lane */
 	SpinLockAcquire(&lane->mutex);
-	lane->retrier.wanted = true;
+	retried = lane->retrier.pid != 0;
+	/* one that can't be started, or fails, keeps nobody waiting */
+	due = !paused && lane->retry_at <= pp_steady_now() && !lane->retrier.refused &&
+		  lane->retrier.starts <= 1;
+	lane->retrier.wanted |= retried && ask;
 	SpinLockRelease(&lane->mutex);
-	(void) pp_wake(&lane->retrier.sleeper);
-	return false;
+	if (retried && ask)
+		(void) pp_wake(&lane->retrier.sleeper);
+	return !retried && !due;
 }
 
-/* The lane that has been empty for longest, taken from its database; or NULL. */
+/* The lane that has been empty for longest, of those that are free; or NULL. */
 static PpLane *
-evict(void)
+find_idlest(void)
 {
-	/* one that gets an item between a look at it and the next is passed over */
-	for (int tries = 0; tries < pp_max_databases; tries++)
+	PpLane *idlest = NULL;
+	PpSteady idle_since = 0;
+
+	for (int i = 0; i < pp_max_databases; i++)
 	{
-		PpLane *idlest = NULL;
-		PpSteady idle_since = 0;
+		PpLane *lane = pp_lane(i);
+		PpSteady since;
 
-		for (int i = 0; i < pp_max_databases; i++)
+		SpinLockAcquire(&lane->mutex);
+		since = lane->idle_since;
+		SpinLockRelease(&lane->mutex);
+		if (is_free(lane, true) && (idlest == NULL || since < idle_since))
 		{
-			PpLane *lane = pp_lane(i);
-			PpRingView view = pp_ring_view(&lane->ring);
-			PpSteady since;
-
-			SpinLockAcquire(&lane->mutex);
-			since = lane->idle_since;
-			SpinLockRelease(&lane->mutex);
-			if (is_free(pp_lane(i), &view) && (idlest == NULL || since < idle_since))
-			{
-				idlest = lane;
-				idle_since = since;
-			}
+			idlest = lane;
+			idle_since = since;
 		}
-		if (idlest == NULL || pp_ring_disown(&idlest->ring) ||
-			(pp_lane_is_paused(idlest) && pp_ring_disown_journalled(&idlest->ring)))
-			return idlest;
 	}
-	return NULL;
+	return idlest;
 }
 
 /* What is known of a database; NULL: nothing, and there is no room to `create` it. */
@@ -129,7 +116,61 @@ enter_lane(Oid database)
 	PpKnown *known = find_known(database, true);
 
 	if (known)
+	{
 		known->waits = false;
+		known->wanted_at = 0;
+	}
+}
+
+/* From then on the database waits for a lane.  False: there is no room to note that. */
+static bool
+want_lane(Oid database, PpSteady at)
+{
+	PpKnown *known = find_known(database, true);
+
+	if (known == NULL)
+		return false;
+	if (known->wanted_at == 0 || known->wanted_at > at)
+	{
+		known->wanted_at = at;
+		pp_launcher_wake();
+	}
+	if (at <= pp_steady_now())
+		pp_shared->lanes_wanted = true;
+	return true;
+}
+
+/* The database that has waited for a lane for longest; NULL: none does. */
+static PpKnown *
+first_in_line(void)
+{
+	PpSteady now = pp_steady_now();
+	PpKnown *first = NULL;
+
+	for (int i = 0; i < PP_KNOWN; i++)
+	{
+		PpKnown *known = &pp_shared->known[i];
+
+		if (OidIsValid(known->database) && known->wanted_at != 0 && known->wanted_at <= now &&
+			(first == NULL || known->wanted_at < first->wanted_at) &&
+			!pp_is_held_locked(known->database))
+			first = known;
+	}
+	return first;
+}
+
+/* Have the database looked into; if others are being, in one more round. */
+static void
+want_probe(Oid database)
+{
+	if (pp_shared->probe.wanted)
+		pp_shared->probe.again = true;
+	else
+	{
+		pp_shared->probe.wanted = true;
+		pp_shared->probe.database = database;
+	}
+	pp_launcher_wake();
 }
 
 /* The lane is about to be another database's, or nobody's. */
@@ -137,9 +178,17 @@ static void
 leave_counts(PpLane *lane)
 {
 	PpKnown *known = find_known(lane->database, false); /* or its extension is gone */
+	PpSteady retry_at;
 
+	SpinLockAcquire(&lane->mutex);
+	retry_at = lane->paused ? PP_NEVER : lane->retry_at;
+	SpinLockRelease(&lane->mutex);
 	if (known == NULL)
+	{
+		if (retry_at != PP_NEVER)
+			want_probe(lane->database);
 		return;
+	}
 	known->parked = pp_tally_parked(&lane->tally);
 	SpinLockAcquire(&lane->mutex);
 	known->paused = lane->paused;
@@ -148,6 +197,8 @@ leave_counts(PpLane *lane)
 	known->failed += lane->failed;
 	known->batches += lane->batches;
 	SpinLockRelease(&lane->mutex);
+	if (retry_at != PP_NEVER)
+		want_lane(lane->database, retry_at);
 }
 
 /*
@@ -216,9 +267,73 @@ assign(PpLane *lane, Oid database)
 	pp_quota_reset(&lane->quota);
 	pp_quota_reset(&lane->letters);
 	pp_tally_reset(&lane->tally);
+	enter_lane(database);
+}
+
+/*
+ * Lanes that nobody has go to databases that wait, whose journals then are due.  True: one
+ * has got one, which is to be told.
+ */
+static bool
+serve(void)
+{
+	bool served = false;
+	PpKnown *known;
+	PpLane *lane;
+
+	while ((known = first_in_line()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
+	{
+		assign(lane, known->database);
+		pp_ring_move(&lane->ring, 0, pp_steady_now());
+		served = true;
+	}
+	pp_shared->lanes_wanted = known != NULL;
+	return served;
+}
+
+/* Take the lane from its database; by its worker, which leaves it, or where there is none. */
+static bool
+give_back(PpLane *lane, bool to_others)
+{
+	bool ours;
+	bool kept;
+
+	SpinLockAcquire(&lane->mutex);
+	ours = lane->worker_pid == MyProcPid;
+	kept = (lane->worker_pid != 0 && !ours) ||
+		   (!to_others && (lane->retrier.pid != 0 || lane->retry_at != PP_NEVER));
+	SpinLockRelease(&lane->mutex);
+	if (kept || (to_others && !is_free(lane, false)))
+		return false;
+	if (!pp_ring_disown(&lane->ring) &&
+		!(to_others && pp_lane_is_paused(lane) && pp_ring_disown_journalled(&lane->ring)))
+		return false;
+
+	leave_ranges(lane);
+	leave_counts(lane);
+	lane->database = InvalidOid;
+	lane->leave = false;
+	if (ours)
+	{
+		pp_sleeper_detach(&lane->worker);
+		SpinLockAcquire(&lane->mutex);
+		lane->worker_pid = 0;
+		lane->worker_database = InvalidOid;
+		lane->worker_state = PP_WORKER_NONE;
+		SpinLockRelease(&lane->mutex);
+	}
+	ConditionVariableBroadcast(&lane->settled); /* who flushes */
+	return true;
 }
 
 /* ---- claims ---- */
+
+static void
+tell_served(void)
+{
+	pp_launcher_wake();
+	ConditionVariableBroadcast(&pp_shared->served);
+}
 
 PpLane *
 pp_lane_find(Oid database)
@@ -278,50 +393,27 @@ is_good(const PpClaim *claim)
 	return claim->lane != NULL && !pp_ring_is_stale(&claim->lane->ring, claim->generation);
 }
 
-/* The current database's lane; `create`: a free or idle one, if it has none. */
+/* The current database's lane; `create`: a free one, if it has none, or else it waits for one. */
 static PpClaim
 look(bool create)
 {
 	PpClaim claim = {NULL, 0, InvalidOid};
-	Oid robbed = InvalidOid;
-	bool taken = false;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	claim.lane = pp_lane_of(MyDatabaseId);
-	if (claim.lane == NULL && create)
-	{
-		claim.lane = pp_lane_of(InvalidOid);
-		if (claim.lane == NULL)
-		{
-			claim.lane = evict();
-			taken = claim.lane != NULL;
-		}
-		if (taken && pp_tally_any_parked(&claim.lane->tally))
-			robbed = claim.lane->database;
-		if (taken)
-		{
-			leave_ranges(claim.lane);
-			leave_counts(claim.lane);
-		}
-		if (claim.lane)
-			assign(claim.lane, MyDatabaseId);
-	}
 	if (claim.lane && create)
 		enter_lane(MyDatabaseId);
+	else if (create)
+	{
+		claim.lane = pp_lane_of(InvalidOid);
+		if (claim.lane)
+			assign(claim.lane, MyDatabaseId);
+		else
+			(void) want_lane(MyDatabaseId, pp_steady_now());
+	}
 	if (claim.lane)
 		claim.generation = pp_ring_view(&claim.lane->ring).generation;
 	LWLockRelease(pp_shared->lock);
-
-	/* its worker, if it has one, sees that the ring has moved on; who flushes, too */
-	if (taken)
-	{
-		pp_lane_wake(claim.lane);
-		ConditionVariableBroadcast(&claim.lane->settled);
-	}
-
-	/* its parked items need one again */
-	if (OidIsValid(robbed))
-		pp_probe_database(robbed);
 
 	return claim;
 }
@@ -337,7 +429,7 @@ pp_lane_claim(void)
 	{
 		PpClaim claim;
 
-		/* who can't use it shall not take it from another database */
+		/* who can't use it shall not keep it from another database */
 		(void) pp_extension_get();
 
 		claim = look(true);
@@ -366,6 +458,39 @@ void
 pp_lane_forget_claim(void)
 {
 	mine.lane = NULL;
+}
+
+static bool
+any_is_free(void)
+{
+	bool any = false;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	for (int i = 0; i < pp_max_databases && !any; i++)
+		any = is_free(pp_lane(i), false);
+	LWLockRelease(pp_shared->lock);
+
+	return any;
+}
+
+/*
+ * The same, but wait for one.  NULL: there was none up to the deadline, or, unless
+ * `patient`, all have items of other databases.
+ */
+const PpClaim *
+pp_lane_await(PpSteady deadline, bool patient, uint32 wait_event)
+{
+	const PpClaim *claim;
+	long ms;
+
+	if ((claim = pp_lane_claim()) != NULL)
+		return claim;
+	ConditionVariablePrepareToSleep(&pp_shared->served);
+	while ((claim = pp_lane_claim()) == NULL && (patient || any_is_free()) &&
+		   (ms = pp_ms_until(deadline)) > 0)
+		(void) ConditionVariableTimedSleep(&pp_shared->served, Min(ms, LOOK_MS), wait_event);
+	ConditionVariableCancelSleep();
+	return claim;
 }
 
 /*
@@ -446,33 +571,62 @@ pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation)
 }
 
 /*
- * Free the lane, if nothing is in it and nobody tries what is parked of it; called by its idle
- * worker or, where it has none, by the launcher.
+ * Give the lane back, if nothing is in it and nobody tries what is parked of it; called by its
+ * idle worker, which has no lane any more then, or, where it has none, by the launcher.
+ * `to_others`: only if another database waits for one, which gets it at once.
  */
 bool
-pp_lane_give_back(PpLane *lane, uint64 generation)
+pp_lane_give_back(PpLane *lane, bool to_others)
 {
-	bool given = false;
-	bool retried;
+	bool given;
+	bool served;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	SpinLockAcquire(&lane->mutex);
-	retried = lane->retrier.pid != 0 || lane->retry_at != PP_NEVER;
-	SpinLockRelease(&lane->mutex);
-	if (!retried && !pp_ring_is_stale(&lane->ring, generation) &&
-		pp_ring_disown(&lane->ring))
-	{
-		leave_ranges(lane);
-		leave_counts(lane);
-		lane->database = InvalidOid;
-		lane->leave = false;
-		given = true;
-	}
+	given = (!to_others || first_in_line()) && give_back(lane, to_others);
+	served = given && serve();
 	LWLockRelease(pp_shared->lock);
-	if (given)
-		ConditionVariableBroadcast(&lane->settled);
+	if (served)
+		tell_served();
 
 	return given;
+}
+
+/*
+ * For the launcher: lanes for databases that wait, from those that can do without.  Where a
+ * worker is idle it is asked; others look when they become idle.  Returns the ms until it has to
+ * be called again, or -1.
+ */
+long
+pp_lanes_serve(void)
+{
+	bool served;
+	PpLane *idlest = NULL;
+	PpSteady next = PP_NEVER;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	served = serve();
+	if (first_in_line())
+	{
+		/* from now on those that become idle see it; after that, which are? */
+		while (pp_shared->lanes_wanted && (idlest = find_idlest()) != NULL &&
+			   give_back(idlest, true))
+			served |= serve();
+	}
+	for (int i = 0; i < PP_KNOWN; i++)
+	{
+		if (pp_shared->known[i].wanted_at > pp_steady_now())
+			next = Min(next, pp_shared->known[i].wanted_at);
+	}
+	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
+
+	if (pp_shared->lanes_wanted && idlest)
+	{
+		(void) pp_wake(&idlest->worker);
+		next = Min(next, pp_steady_in(ANSWER_MS));
+	}
+	return next == PP_NEVER ? -1 : Max(pp_ms_until(next), 1);
 }
 
 /* ---- commands ---- */
@@ -485,6 +639,7 @@ uint64
 pp_lane_drop(Oid database)
 {
 	PpLane *lane;
+	bool served;
 	uint64 items = 0;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
@@ -498,7 +653,10 @@ pp_lane_drop(Oid database)
 	if (pp_shared->probe.database == database)
 		pp_shared->probe.database = InvalidOid;
 	forget_known(database);
+	served = serve();
 	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
 
 	return items;
 }
@@ -551,20 +709,12 @@ pp_lane_renew(Oid database, Oid gone)
 	return items;
 }
 
-/* Have a database looked into; if others are being, in one more round. */
 void
 pp_probe_database(Oid database)
 {
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	if (pp_shared->probe.wanted)
-		pp_shared->probe.again = true;
-	else
-	{
-		pp_shared->probe.wanted = true;
-		pp_shared->probe.database = database;
-	}
+	want_probe(database);
 	LWLockRelease(pp_shared->lock);
-	pp_launcher_wake();
 }
 
 /* Let both its processes look whether the lane's database is paused, or targets are. */
@@ -603,28 +753,34 @@ pp_lane_pause_changed(Oid database)
 
 /*
  * The database's journal has rows, of so many items, that its ring doesn't know of: a
- * pass is due.  False: it has no lane.  Can't fail.
+ * pass is due, now or when it has a lane.  False: it has none, and there is no room to note that
+ * it waits for one.  Can't fail.
  */
 bool
 pp_lane_call_pass(Oid database, uint64 items)
 {
 	PpLane *lane;
-	PpKnown *known;
+	bool known = true;
+	bool served = false;
 
 	/* under the lock: the lane, which may be empty, can't become another's */
-	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	lane = pp_lane_of(database);
-	known = lane == NULL ? find_known(database, false) : NULL;
-	if (known)
-		known->waits = true;
 	if (lane)
 	{
 		pp_ring_move(&lane->ring, items, pp_steady_now());
 		pp_lane_wake(lane);
 	}
+	else if ((known = want_lane(database, pp_steady_now())))
+	{
+		find_known(database, false)->waits = true;
+		served = serve();
+	}
 	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
 
-	return lane != NULL;
+	return known;
 }
 
 bool

@@ -457,7 +457,7 @@ give_back_idle(PpLane *lane, const Post *post)
 	ms = pp_ms_until(pp_steady_plus(idle_since, pp_worker_idle_timeout));
 	if (ms > 0)
 		return ms;
-	(void) pp_lane_give_back(lane, pp_ring_view(&lane->ring).generation);
+	(void) pp_lane_give_back(lane, false);
 	return -1;
 }
 
@@ -490,7 +490,7 @@ start_workers(void)
 	forget_if_ended(&probe);
 	had_probe = probe != NULL;
 	running = had_probe ? 1 : 0;
-	next_start = -1;
+	next_start = pp_lanes_serve();
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		name_overdue(number, false);
