@@ -14,6 +14,7 @@
 #include "config.h"
 #include "extension.h"
 #include "hold.h"
+#include "known.h"
 #include "lane.h"
 
 #define ANSWER_MS 100 /* for an idle worker that is asked to give its lane back */
@@ -79,86 +80,6 @@ find_idlest(void)
 	return idlest;
 }
 
-/* What is known of a database; NULL: nothing, and there is no room to `create` it. */
-static PpKnown *
-find_known(Oid database, bool create)
-{
-	PpKnown *unused = NULL;
-
-	for (int i = 0; i < PP_KNOWN; i++)
-	{
-		PpKnown *known = &pp_shared->known[i];
-
-		if (known->database == database)
-			return known;
-		if (unused == NULL && !OidIsValid(known->database))
-			unused = known;
-	}
-	if (!create || unused == NULL)
-		return NULL;
-	*unused = (PpKnown){.database = database};
-	return unused;
-}
-
-static void
-forget_known(Oid database)
-{
-	PpKnown *known = find_known(database, false);
-
-	if (known)
-		*known = (PpKnown){0};
-}
-
-/* It has a lane, which knows better. */
-static void
-enter_lane(Oid database)
-{
-	PpKnown *known = find_known(database, true);
-
-	if (known)
-	{
-		known->waits = false;
-		known->wanted_at = 0;
-	}
-}
-
-/* From then on the database waits for a lane.  False: there is no room to note that. */
-static bool
-want_lane(Oid database, PpSteady at)
-{
-	PpKnown *known = find_known(database, true);
-
-	if (known == NULL)
-		return false;
-	if (known->wanted_at == 0 || known->wanted_at > at)
-	{
-		known->wanted_at = at;
-		pp_launcher_wake();
-	}
-	if (at <= pp_steady_now())
-		pp_shared->lanes_wanted = true;
-	return true;
-}
-
-/* The database that has waited for a lane for longest; NULL: none does. */
-static PpKnown *
-first_in_line(void)
-{
-	PpSteady now = pp_steady_now();
-	PpKnown *first = NULL;
-
-	for (int i = 0; i < PP_KNOWN; i++)
-	{
-		PpKnown *known = &pp_shared->known[i];
-
-		if (OidIsValid(known->database) && known->wanted_at != 0 && known->wanted_at <= now &&
-			(first == NULL || known->wanted_at < first->wanted_at) &&
-			!pp_is_held_locked(known->database))
-			first = known;
-	}
-	return first;
-}
-
 /* Have the database looked into; if others are being, in one more round. */
 static void
 want_probe(Oid database)
@@ -173,22 +94,15 @@ want_probe(Oid database)
 	pp_launcher_wake();
 }
 
-/* The lane is about to be another database's, or nobody's. */
+/* The lane is about to be another database's, or nobody's; what is parked will need one again. */
 static void
 leave_counts(PpLane *lane)
 {
-	PpKnown *known = find_known(lane->database, false); /* or its extension is gone */
+	PpKnown *known = pp_known_find(lane->database, false); /* or its extension is gone */
+	PpKnown unknown = {0};
 	PpSteady retry_at;
 
-	SpinLockAcquire(&lane->mutex);
-	retry_at = lane->paused ? PP_NEVER : lane->retry_at;
-	SpinLockRelease(&lane->mutex);
-	if (known == NULL)
-	{
-		if (retry_at != PP_NEVER)
-			want_probe(lane->database);
-		return;
-	}
+	known = known ? known : &unknown;
 	known->parked = pp_tally_parked(&lane->tally);
 	SpinLockAcquire(&lane->mutex);
 	known->paused = lane->paused;
@@ -196,9 +110,11 @@ leave_counts(PpLane *lane)
 	known->written += lane->written;
 	known->failed += lane->failed;
 	known->batches += lane->batches;
+	retry_at = lane->paused ? PP_NEVER : lane->retry_at;
 	SpinLockRelease(&lane->mutex);
-	if (retry_at != PP_NEVER)
-		want_lane(lane->database, retry_at);
+
+	if (retry_at != PP_NEVER && !pp_known_want(lane->database, retry_at))
+		want_probe(lane->database);
 }
 
 /*
@@ -267,7 +183,7 @@ assign(PpLane *lane, Oid database)
 	pp_quota_reset(&lane->quota);
 	pp_quota_reset(&lane->letters);
 	pp_tally_reset(&lane->tally);
-	enter_lane(database);
+	pp_known_enter(database);
 }
 
 /*
@@ -281,7 +197,7 @@ serve(void)
 	PpKnown *known;
 	PpLane *lane;
 
-	while ((known = first_in_line()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
+	while ((known = pp_known_first()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
 	{
 		assign(lane, known->database);
 		pp_ring_move(&lane->ring, 0, pp_steady_now());
@@ -366,7 +282,7 @@ pp_lane_know(Oid database, bool paused, bool waits)
 	PpKnown *known;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	known = find_known(database, true);
+	known = pp_known_find(database, true);
 	if (known)
 	{
 		known->paused = paused;
@@ -402,14 +318,14 @@ look(bool create)
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	claim.lane = pp_lane_of(MyDatabaseId);
 	if (claim.lane && create)
-		enter_lane(MyDatabaseId);
+		pp_known_enter(MyDatabaseId);
 	else if (create)
 	{
 		claim.lane = pp_lane_of(InvalidOid);
 		if (claim.lane)
 			assign(claim.lane, MyDatabaseId);
 		else
-			(void) want_lane(MyDatabaseId, pp_steady_now());
+			(void) pp_known_want(MyDatabaseId, pp_steady_now());
 	}
 	if (claim.lane)
 		claim.generation = pp_ring_view(&claim.lane->ring).generation;
@@ -582,7 +498,7 @@ pp_lane_give_back(PpLane *lane, bool to_others)
 	bool served;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	given = (!to_others || first_in_line()) && give_back(lane, to_others);
+	given = (!to_others || pp_known_first()) && give_back(lane, to_others);
 	served = given && serve();
 	LWLockRelease(pp_shared->lock);
 	if (served)
@@ -600,32 +516,31 @@ long
 pp_lanes_serve(void)
 {
 	bool served;
+	bool asked = false;
 	PpLane *idlest = NULL;
-	PpSteady next = PP_NEVER;
+	PpSteady next;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	served = serve();
-	if (first_in_line())
+	/* those that become idle from now on see it */
+	while (pp_shared->lanes_wanted && (idlest = find_idlest()) != NULL && give_back(idlest, true))
+		served |= serve();
+	if (pp_shared->lanes_wanted && idlest)
 	{
-		/* from now on those that become idle see it; after that, which are? */
-		while (pp_shared->lanes_wanted && (idlest = find_idlest()) != NULL &&
-			   give_back(idlest, true))
-			served |= serve();
+		/* the next time it is another one's turn: this one may have something to do by now */
+		SpinLockAcquire(&idlest->mutex);
+		idlest->idle_since = pp_steady_now();
+		SpinLockRelease(&idlest->mutex);
+		(void) pp_wake(&idlest->worker);
+		asked = true;
 	}
-	for (int i = 0; i < PP_KNOWN; i++)
-	{
-		if (pp_shared->known[i].wanted_at > pp_steady_now())
-			next = Min(next, pp_shared->known[i].wanted_at);
-	}
+	next = pp_known_next();
 	LWLockRelease(pp_shared->lock);
 	if (served)
 		tell_served();
 
-	if (pp_shared->lanes_wanted && idlest)
-	{
-		(void) pp_wake(&idlest->worker);
+	if (asked)
 		next = Min(next, pp_steady_in(ANSWER_MS));
-	}
 	return next == PP_NEVER ? -1 : Max(pp_ms_until(next), 1);
 }
 
@@ -652,7 +567,7 @@ pp_lane_drop(Oid database)
 	}
 	if (pp_shared->probe.database == database)
 		pp_shared->probe.database = InvalidOid;
-	forget_known(database);
+	pp_known_forget(database);
 	served = serve();
 	LWLockRelease(pp_shared->lock);
 	if (served)
@@ -674,7 +589,7 @@ pp_lane_renew(Oid database, Oid gone)
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	if (OidIsValid(gone))
-		forget_known(database);
+		pp_known_forget(database);
 	lane = pp_lane_of(database);
 	if (lane)
 	{
@@ -771,9 +686,9 @@ pp_lane_call_pass(Oid database, uint64 items)
 		pp_ring_move(&lane->ring, items, pp_steady_now());
 		pp_lane_wake(lane);
 	}
-	else if ((known = want_lane(database, pp_steady_now())))
+	else if ((known = pp_known_want(database, pp_steady_now())))
 	{
-		find_known(database, false)->waits = true;
+		pp_known_find(database, false)->waits = true;
 		served = serve();
 	}
 	LWLockRelease(pp_shared->lock);
