@@ -4,8 +4,8 @@
  *	  Which database has which lane, and how that changes, for the model checker SPIN; run it
  *	  with test/model/check.  What it covers, and what not: doc/model.md.
  *
- * More databases than lanes; in each a backend with a few transactions that commit or abort.  A
- * lane has a ring, which is no more here than what is in it, and a worker, if somebody has
+ * One lane, and more databases; in each a backend with a few transactions that commit or abort.
+ * The lane has a ring, which is no more here than what is in it, and a worker, if somebody has
  * started one.  A worker looks at its ring, and acts on it later: so nobody may take the ring
  * from it in between.
  *
@@ -26,7 +26,7 @@
  * any may be the first in line.  What the launcher does only since it looks again after a while
  * is left out: it has to do without.
  *
- *	-DDBS=n, -DLANES=n	databases, lanes
+ *	-DDBS=n				databases
  *	-DTXS=n				transactions in each database
  *	-DAWAIT				the first one is not transactional: it waits until there is a ring
  *	-DTIMEOUT			a worker that is idle gives its lane back at any moment
@@ -43,9 +43,6 @@
 #ifndef DBS
 #define DBS 2
 #endif
-#ifndef LANES
-#define LANES 1
-#endif
 #ifndef TXS
 #define TXS 2
 #endif
@@ -57,7 +54,9 @@
 #endif
 
 #define NOBODY DBS
-#define NO_LANE LANES
+#define LANES 1
+#define NO_LANE 1
+#define LANE_OF(d) (owner[0] == (d) -> 0 : NO_LANE)
 #define BIT(d) (1 << (d))
 #define HAS(set, d) (((set) & BIT(d)) != 0)
 
@@ -77,6 +76,9 @@ byte waiting; /* databases */
 byte current; /* databases whose backend has a claim of their ring's generation */
 bool lanes_wanted;
 bool call; /* the launcher's latch */
+#ifdef AWAIT
+byte called; /* databases in which somebody waits for a lane, and looks again */
+#endif
 
 /* ---- of a database ---- */
 
@@ -93,12 +95,6 @@ hidden byte i, own_ring, one_owner, nothing_stranded;
 #define FREE(l) (owner[l] != NOBODY && EMPTY(l))
 #else
 #define FREE(l) (owner[l] != NOBODY && EMPTY(l) && in_commit[l] == 0)
-#endif
-
-#if LANES == 1
-#define LANE_OF(d) (owner[0] == (d) -> 0 : NO_LANE)
-#else
-#define LANE_OF(d) (owner[0] == (d) -> 0 : (owner[1] == (d) -> 1 : NO_LANE))
 #endif
 
 inline wake(l)
@@ -133,6 +129,9 @@ inline serve()
 #ifndef X_SERVED
 		diverted[lane] = true;
 #endif
+#ifdef AWAIT
+		called = BIT(DBS) - 1;
+#endif
 		call = true
 	:: else -> break
 	od;
@@ -165,6 +164,9 @@ next_tx:
 	:: tx < TXS ->
 claim:
 		atomic {
+#ifdef AWAIT
+			called = called & ~BIT(me);
+#endif
 			/* what it knows already is looked at by whoever admits it */
 			if
 			:: HAS(current, me)
@@ -193,7 +195,7 @@ claim:
 		}
 #ifdef AWAIT
 		if
-		:: NOT_TRANSACTIONAL && lane == NO_LANE -> LANE_OF(me) != NO_LANE -> goto claim
+		:: NOT_TRANSACTIONAL && lane == NO_LANE -> HAS(called, me) -> goto claim
 		:: else
 		fi;
 #endif
@@ -275,7 +277,7 @@ inline gone()
 	call = true
 }
 
-/* The process that is attached to a lane, whichever database it is of. */
+/* The process that is attached to the lane, whichever database it is of. */
 proctype worker(byte me)
 {
 	byte its = NOBODY, lane = NO_LANE;
@@ -287,8 +289,10 @@ end_none:
 		atomic { /* attach */
 			its = starting[me];
 			starting[me] = NOBODY;
-			mine();
-			attached[me] = its
+			if
+			:: owner[me] == its -> attached[me] = its
+			:: else -> its = NOBODY; call = true; goto end_none
+			fi
 		}
 loop:
 		do
@@ -351,34 +355,27 @@ end_idle:			if
 
 proctype launcher()
 {
-	byte lane = NO_LANE, at;
+	byte lane = NO_LANE;
 
 end_asleep:
 	do
 	:: call ->
 		call = false;
 		atomic { serve() }
-		/* after that: those that become idle from now on see it */
-		at = 0;
-		do
-		:: at < LANES ->
-			atomic { /* the lanes of others are asked for one after the other */
-				if
-				:: lanes_wanted && FREE(at) && attached[at] == NOBODY -> disown(at); serve()
-				:: lanes_wanted && FREE(at) && attached[at] != NOBODY -> latch[at] = true
-				:: else
-				fi;
-				if
-				:: owner[at] != NOBODY && !EMPTY(at) && attached[at] == NOBODY &&
-					starting[at] == NOBODY ->
-					starting[at] = owner[at]
-				:: else
-				fi
-			}
-			at++
-		:: else -> break
-		od;
-		at = 0
+		atomic { /* those that become idle from now on see that somebody waits */
+			if
+			:: lanes_wanted && FREE(0) && attached[0] == NOBODY -> disown(0); serve()
+			:: lanes_wanted && FREE(0) && attached[0] != NOBODY -> latch[0] = true
+			:: else
+			fi
+		}
+		d_step {
+			if
+			:: owner[0] != NOBODY && !EMPTY(0) && attached[0] == NOBODY && starting[0] == NOBODY ->
+				starting[0] = owner[0]
+			:: else
+			fi
+		}
 	od
 }
 
@@ -386,11 +383,13 @@ end_asleep:
 proctype judge()
 {
 	timeout;
-	nothing_stranded = true;
-	for (i : 0 .. DBS - 1) {
-		nothing_stranded = nothing_stranded && applied[i] == committed[i] && journal[i] == 0
+	d_step {
+		nothing_stranded = waiting == 0;
+		for (i : 0 .. DBS - 1) {
+			nothing_stranded = nothing_stranded && applied[i] == committed[i] && journal[i] == 0
+		}
+		i = 0
 	}
-	nothing_stranded = nothing_stranded && waiting == 0;
 	assert(nothing_stranded)
 }
 
@@ -403,9 +402,6 @@ init
 		run backend(2);
 #endif
 		run worker(0);
-#if LANES > 1
-		run worker(1);
-#endif
 		run launcher();
 		run judge()
 	}
