@@ -397,10 +397,11 @@ settle_all(PpSteady deadline)
 		lane = look_at_lane(&then);
 		if (lane)
 			settled = wait_until_settled(lane, &then, deadline);
-		else if (!has_journal())
+		else if (!has_journal() && !pp_lane_is_owed(MyDatabaseId))
 			settled = SETTLED; /* without a lane nothing is in the works */
 		else if (pp_lane_await(deadline, true, pp_wait_event("PersistPipelineFlush")))
-			/* nobody has looked into it since the start, or no lane was free */
+			/* nobody has looked into it since the start, or no lane was free; or what is parked
+			 * was to be tried later */
 			(void) pp_lane_call_pass(MyDatabaseId, 0);
 		else
 			settled = NOT_SETTLED;

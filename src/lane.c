@@ -275,6 +275,21 @@ pp_lane_database(PpLane *lane)
 	return database;
 }
 
+/* Does it wait for a lane, now or later, to try what is parked? */
+bool
+pp_lane_is_owed(Oid database)
+{
+	PpKnown *known;
+	bool owed;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	known = pp_known_find(database, false);
+	owed = known && known->wanted_at != 0 && known->parked > 0;
+	LWLockRelease(pp_shared->lock);
+
+	return owed;
+}
+
 /* A process has looked into a database with the extension. */
 void
 pp_lane_know(Oid database, bool paused, bool waits)

@@ -42,6 +42,7 @@ extern void pp_lane_forget_claim(void);
 extern void pp_lane_end_transaction(bool committed);
 extern PpLane *pp_lane_find(Oid database);
 extern Oid pp_lane_database(PpLane *lane);
+extern bool pp_lane_is_owed(Oid database);
 extern void pp_lane_know(Oid database, bool paused, bool waits);
 extern bool pp_lane_known(int number, PpKnown *known, PpLane **lane);
 
