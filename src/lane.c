@@ -17,8 +17,9 @@
 #include "known.h"
 #include "lane.h"
 
-#define ANSWER_MS 100 /* for an idle worker that is asked to give its lane back */
-#define LOOK_MS 100	  /* from one look whether a lane can be given back to the next */
+#define ANSWER_MS 100  /* for an idle worker that is asked to give its lane back */
+#define LOOK_MS 100	   /* from one look whether a lane can be given back to the next */
+#define RETURN_MS 1000 /* until a database that has given its lane up may have one for what is parked */
 
 static PpClaim mine = {NULL, 0, InvalidOid};
 static bool mine_is_new = false; /* of an installation that hasn't been committed */
@@ -113,7 +114,9 @@ leave_counts(PpLane *lane)
 	retry_at = lane->paused ? PP_NEVER : lane->retry_at;
 	SpinLockRelease(&lane->mutex);
 
-	if (retry_at != PP_NEVER && !pp_known_want(lane->database, retry_at))
+	/* not at once, or it would come before the one that gets the lane now */
+	if (retry_at != PP_NEVER &&
+		!pp_known_want(lane->database, Max(retry_at, pp_steady_in(RETURN_MS))))
 		want_probe(lane->database);
 }
 
