@@ -17,7 +17,6 @@
 #include "known.h"
 #include "lane.h"
 
-#define ANSWER_MS 100  /* for an idle worker that is asked to give its lane back */
 #define LOOK_MS 100	   /* from one look whether a lane can be given back to the next */
 #define RETURN_MS 1000 /* until a database that has given its lane up may have one for what is parked */
 
@@ -57,28 +56,35 @@ is_free(PpLane *lane, bool ask)
 	return !retried && !due;
 }
 
-/* The lane that has been empty for longest, of those that are free; or NULL. */
+/*
+ * The lane that has been empty for longest, of those that are free; or NULL.  *young: who has
+ * just got that has yet to use it, and none has been empty for longer.
+ */
 static PpLane *
-find_idlest(void)
+find_idlest(bool *young)
 {
 	PpLane *idlest = NULL;
 	PpSteady idle_since = 0;
 
+	*young = false;
 	for (int i = 0; i < pp_max_databases; i++)
 	{
 		PpLane *lane = pp_lane(i);
 		PpSteady since;
+		bool attended;
 
 		SpinLockAcquire(&lane->mutex);
 		since = lane->idle_since;
+		attended = lane->worker_pid != 0;
 		SpinLockRelease(&lane->mutex);
 		if (is_free(lane, true) && (idlest == NULL || since < idle_since))
 		{
 			idlest = lane;
 			idle_since = since;
+			*young = !attended && !pp_has_lasted(since, LOOK_MS);
 		}
 	}
-	return idlest;
+	return *young ? NULL : idlest;
 }
 
 /* Have the database looked into; if others are being, in one more round. */
@@ -190,8 +196,8 @@ assign(PpLane *lane, Oid database)
 }
 
 /*
- * Lanes that nobody has go to databases that wait, whose journals then are due.  True: one
- * has got one, which is to be told.
+ * Lanes that nobody has go to databases that wait; what they are known to have, in the journal
+ * or parked, is due then.  True: one has got one, which is to be told.
  */
 static bool
 serve(void)
@@ -202,8 +208,11 @@ serve(void)
 
 	while ((known = pp_known_first()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
 	{
+		bool owes = known->waits || known->parked > 0;
+
 		assign(lane, known->database);
-		pp_ring_move(&lane->ring, 0, pp_steady_now());
+		if (owes)
+			pp_ring_move(&lane->ring, 0, pp_steady_now());
 		served = true;
 	}
 	pp_shared->lanes_wanted = known != NULL;
@@ -534,14 +543,15 @@ long
 pp_lanes_serve(void)
 {
 	bool served;
-	bool asked = false;
+	bool again = false;
 	PpLane *idlest = NULL;
 	PpSteady next;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	served = serve();
 	/* those that become idle from now on see it */
-	while (pp_shared->lanes_wanted && (idlest = find_idlest()) != NULL && give_back(idlest, true))
+	while (pp_shared->lanes_wanted && (idlest = find_idlest(&again)) != NULL &&
+		   give_back(idlest, true))
 		served |= serve();
 	if (pp_shared->lanes_wanted && idlest)
 	{
@@ -550,15 +560,15 @@ pp_lanes_serve(void)
 		idlest->idle_since = pp_steady_now();
 		SpinLockRelease(&idlest->mutex);
 		(void) pp_wake(&idlest->worker);
-		asked = true;
+		again = true;
 	}
 	next = pp_known_next();
 	LWLockRelease(pp_shared->lock);
 	if (served)
 		tell_served();
 
-	if (asked)
-		next = Min(next, pp_steady_in(ANSWER_MS));
+	if (again && pp_shared->lanes_wanted)
+		next = Min(next, pp_steady_in(LOOK_MS));
 	return next == PP_NEVER ? -1 : Max(pp_ms_until(next), 1);
 }
 

@@ -11,6 +11,9 @@
  * longest is next; the workers see that the place is crowded, and leave when their
  * turn is over (worker.c).
  *
+ * Where databases wait for a lane, it asks the worker that has been idle for longest, and gives
+ * back itself what is empty and has no worker (lane.h).
+ *
  * A worker that fails before it has written anything is started again after a
  * second, then four, and so on up to a minute; one that left in good order, at
  * once.  If the server has no slot for another process, the log says so once, and

@@ -3,10 +3,11 @@
  * worker.c
  *	  The process that empties one lane's ring; see worker.h.
  *
- * It sleeps while the ring is empty; after worker_idle_timeout it gives the lane
- * back and leaves.  It writes when the oldest item is flush_interval old, when
- * batch_size items wait, when the ring is half full, or when persist_flush asks; and
- * then until there is nothing to write.
+ * It sleeps while the ring is empty; after worker_idle_timeout, or when another database waits
+ * for a lane, it gives its own back and leaves.  Nobody takes it from a worker.
+ *
+ * It writes when the oldest item is flush_interval old, when batch_size items wait, when the
+ * ring is half full, or when persist_flush asks; and then until there is nothing to write.
  *
  * Where more databases have items than there are workers, a worker writes at once
  * what there is, and leaves when there is nothing or its turn is over.  It also

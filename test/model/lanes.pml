@@ -73,6 +73,7 @@ bool latch[LANES];
 /* ---- shared ---- */
 
 byte waiting; /* databases */
+byte owing; /* of these, those with rows that no lane knows of */
 byte current; /* databases whose backend has a claim of their ring's generation */
 bool lanes_wanted;
 bool call; /* the launcher's latch */
@@ -110,7 +111,16 @@ inline assign(l, d)
 	one_owner = LANE_OF(d) == NO_LANE;
 	assert(one_owner);
 	owner[l] = d;
-	waiting = waiting & ~BIT(d)
+	waiting = waiting & ~BIT(d);
+	owing = owing & ~BIT(d)
+}
+
+inline give(l, d)
+{
+#ifndef X_SERVED
+	diverted[l] = HAS(owing, d);
+#endif
+	assign(l, d)
 }
 
 /* Under the lock.  Which of them has waited for longest isn't known here. */
@@ -120,15 +130,12 @@ inline serve()
 	:: waiting != 0 && LANE_OF(NOBODY) != NO_LANE ->
 		lane = LANE_OF(NOBODY);
 		if
-		:: HAS(waiting, 0) -> assign(lane, 0)
-		:: HAS(waiting, 1) -> assign(lane, 1)
+		:: HAS(waiting, 0) -> give(lane, 0)
+		:: HAS(waiting, 1) -> give(lane, 1)
 #if DBS > 2
-		:: HAS(waiting, 2) -> assign(lane, 2)
+		:: HAS(waiting, 2) -> give(lane, 2)
 #endif
 		fi;
-#ifndef X_SERVED
-		diverted[lane] = true;
-#endif
 #ifdef AWAIT
 		called = BIT(DBS) - 1;
 #endif
@@ -249,7 +256,7 @@ claim:
 					lane = LANE_OF(me);
 					if
 					:: lane != NO_LANE -> diverted[lane] = true; wake(lane)
-					:: else -> want(me); serve()
+					:: else -> want(me); owing = owing | BIT(me); serve()
 					fi;
 					lane = NO_LANE
 				}
