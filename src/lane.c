@@ -28,10 +28,11 @@ static bool mine_is_new = false; /* of an installation that hasn't been committe
 /*
  * Could its database do without the lane?  It is empty; or its database is paused, so that all
  * it has is in the journal, and gets a lane again when it is resumed.  But what is parked is
- * tried first, where that is due, and a retrier that is `asked` makes way between two tries.
+ * tried first, where that is due, and a retrier makes way between two tries when it is asked:
+ * unless `again` is NULL.  *again: it can't be asked yet, so somebody has to look again.
  */
 static bool
-is_free(PpLane *lane, bool ask)
+is_free(PpLane *lane, bool *again)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
 	bool paused = pp_lane_is_paused(lane);
@@ -49,24 +50,27 @@ is_free(PpLane *lane, bool ask)
 	/* one that can't be started, or fails, keeps nobody waiting */
 	due = !paused && lane->retry_at <= pp_steady_now() && !lane->retrier.refused &&
 		  lane->retrier.starts <= 1;
-	lane->retrier.wanted |= retried && ask;
+	lane->retrier.wanted |= retried && again;
 	SpinLockRelease(&lane->mutex);
-	if (retried && ask)
+	if (retried && again)
 		(void) pp_wake(&lane->retrier.sleeper);
+	else if (due && again)
+		*again = true;
 	return !retried && !due;
 }
 
 /*
- * The lane that has been empty for longest, of those that are free; or NULL.  *young: who has
- * just got that has yet to use it, and none has been empty for longer.
+ * The lane that has been empty for longest, of those that are free; or NULL.  None is if who has
+ * just got that one has yet to use it.  *again: somebody has to look again.
  */
 static PpLane *
-find_idlest(bool *young)
+find_idlest(bool *again)
 {
 	PpLane *idlest = NULL;
 	PpSteady idle_since = 0;
+	bool young = false;
 
-	*young = false;
+	*again = false;
 	for (int i = 0; i < pp_max_databases; i++)
 	{
 		PpLane *lane = pp_lane(i);
@@ -77,14 +81,15 @@ find_idlest(bool *young)
 		since = lane->idle_since;
 		attended = lane->worker_pid != 0;
 		SpinLockRelease(&lane->mutex);
-		if (is_free(lane, true) && (idlest == NULL || since < idle_since))
+		if (is_free(lane, again) && (idlest == NULL || since < idle_since))
 		{
 			idlest = lane;
 			idle_since = since;
-			*young = !attended && !pp_has_lasted(since, LOOK_MS);
+			young = !attended && !pp_has_lasted(since, LOOK_MS);
 		}
 	}
-	return *young ? NULL : idlest;
+	*again |= young;
+	return young ? NULL : idlest;
 }
 
 /* Have the database looked into; if others are being, in one more round. */
@@ -231,7 +236,7 @@ give_back(PpLane *lane, bool to_others)
 	kept = (lane->worker_pid != 0 && !ours) ||
 		   (!to_others && (lane->retrier.pid != 0 || lane->retry_at != PP_NEVER));
 	SpinLockRelease(&lane->mutex);
-	if (kept || (to_others && !is_free(lane, false)))
+	if (kept || (to_others && !is_free(lane, NULL)))
 		return false;
 	if (!pp_ring_disown(&lane->ring) &&
 		!(to_others && pp_lane_is_paused(lane) && pp_ring_disown_journalled(&lane->ring)))
@@ -410,7 +415,7 @@ any_is_free(void)
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	for (int i = 0; i < pp_max_databases && !any; i++)
-		any = is_free(pp_lane(i), false);
+		any = is_free(pp_lane(i), NULL);
 	LWLockRelease(pp_shared->lock);
 
 	return any;
@@ -530,6 +535,8 @@ pp_lane_give_back(PpLane *lane, bool to_others)
 	LWLockRelease(pp_shared->lock);
 	if (served)
 		tell_served();
+	else if (to_others && !given)
+		pp_launcher_wake(); /* which asks the retrier, if that is in the way */
 
 	return given;
 }
