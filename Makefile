@@ -46,6 +46,7 @@ OBJS = \
 	src/letters.o \
 	src/poison.o \
 	src/hold.o \
+	src/known.o \
 	src/lane.o \
 	src/lease.o \
 	src/horizon.o \

@@ -368,24 +368,6 @@ has_journal(void)
 	return has_rows;
 }
 
-/* Get a lane for this database; false: all were in use up to the deadline. */
-static bool
-wait_for_lane(PpSteady deadline)
-{
-	while (pp_lane_claim() == NULL)
-	{
-		long ms = pp_ms_until(deadline);
-
-		if (ms <= 0)
-			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min(ms, LANE_LOOK_MS), pp_wait_event("PersistPipelineFlush"));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	return true;
-}
-
 /* The database's lane, and how its ring looks; NULL: it has none. */
 static PpLane *
 look_at_lane(PpRingView *view)
@@ -415,10 +397,11 @@ settle_all(PpSteady deadline)
 		lane = look_at_lane(&then);
 		if (lane)
 			settled = wait_until_settled(lane, &then, deadline);
-		else if (!has_journal())
+		else if (!has_journal() && !pp_lane_is_owed(MyDatabaseId))
 			settled = SETTLED; /* without a lane nothing is in the works */
-		else if (wait_for_lane(deadline))
-			/* nobody has looked into it since the start, or no lane was free */
+		else if (pp_lane_await(deadline, true, pp_wait_event("PersistPipelineFlush")))
+			/* nobody has looked into it since the start, or no lane was free; or what is parked
+			 * was to be tried later */
 			(void) pp_lane_call_pass(MyDatabaseId, 0);
 		else
 			settled = NOT_SETTLED;

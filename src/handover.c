@@ -20,6 +20,7 @@
 #include "handover.h"
 #include "lease.h"
 
+#define LANE_WAIT_MS 5000 /* for one that others don't need, and so give back */
 #define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
 
 /* ---- what is held ---- */
@@ -159,15 +160,21 @@ is_greedy(const PpHandover *handover, PpLane *lane)
 }
 
 /*
- * Without a lane nobody counts; but nobody applies anything either, so that the size
- * on disk tells how much waits.
+ * Without a lane nobody counts; but nobody applies anything either, so that the size on disk
+ * tells how much waits, at the most.
  */
+static bool
+is_full_on_disk(uint64 size)
+{
+	return size >= (uint64) pp_journal_limit * UINT64CONST(1024);
+}
+
 static void
 check_size_on_disk(Oid extension)
 {
 	uint64 size = pp_journal_size(extension);
 
-	if (size < (uint64) pp_journal_limit * UINT64CONST(1024))
+	if (!is_full_on_disk(size))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -264,12 +271,24 @@ check_installation(const PpHandover *handover, Oid extension)
 	}
 }
 
+/* A lane that another database doesn't need; NULL: there is none. */
+static const PpClaim *
+await_lane(void)
+{
+	return pp_lane_await(pp_steady_in(LANE_WAIT_MS), false, pp_wait_event("PersistPipelineLane"));
+}
+
 /* Positions, without a lane; false: there is one by now. */
 static bool
 do_without_lane(PpHandover *handover)
 {
 	Oid extension = pp_extension_get();
-	uint64 pos = pp_lease_position(extension);
+	uint64 pos;
+
+	/* what it has on disk may be settled: who has a lane knows */
+	if (is_full_on_disk(pp_journal_size(extension)) && await_lane() != NULL)
+		return false;
+	pos = pp_lease_position(extension);
 
 	/* after that: who gets a lane from now on fetches higher ones */
 	if (pp_lane_claim() != NULL)
@@ -565,6 +584,8 @@ pp_handover_abort(PpHandover *handover)
 	if ((handover->reserved > 0 && pp_ring_release(&lane->ring, handover->reserved)) ||
 		(handover->diverting && pp_ring_undivert(&lane->ring)))
 		pp_lane_wake(lane);
+	if (pp_shared->lanes_wanted)
+		pp_launcher_wake(); /* now this one may be free */
 }
 
 /* ---- at once ---- */
@@ -573,7 +594,7 @@ pp_handover_abort(PpHandover *handover)
 static const PpClaim *
 claim_lane(void)
 {
-	const PpClaim *claim = pp_lane_claim();
+	const PpClaim *claim = await_lane();
 
 	if (claim == NULL)
 		ereport(ERROR,

@@ -379,17 +379,14 @@ count_targets(const PpClaim *claim)
 		pp_retrier_call(claim->lane);
 }
 
-/* False: a producer is still copying an entry of the set, or it is no longer our ring. */
+/* False: a producer is still copying an entry of the set. */
 static bool
 begin_pass(const PpClaim *claim)
 {
 	PpRing *ring = &claim->lane->ring;
 	MemoryContext caller = CurrentMemoryContext;
-	PpRingView view = pp_ring_begin_pass(ring, claim->generation);
+	PpRingView view = pp_ring_begin_pass(ring);
 	Diverted diverted = {0};
-
-	if (view.generation != claim->generation)
-		return false;
 
 	pass.boundary = view.boundary;
 	pass.context =
@@ -537,10 +534,7 @@ pp_intake_next(const PpClaim *claim, uint64 max, PpWork **works, int *nworks)
 	WorkList list = {0};
 	PpIntake result;
 
-	/* it was empty, and another database's items are in it: then nothing here is ours */
-	if (view.generation != claim->generation)
-		result = PP_INTAKE_NOTHING;
-	else if (!view.recovering && !view.diverted && !view.pass)
+	if (!view.recovering && !view.diverted && !view.pass)
 		result = take_entries(ring, &view, max, &list);
 	else if (pass.context == NULL && !begin_pass(claim))
 		result = PP_INTAKE_BUSY;
@@ -603,13 +597,13 @@ pp_intake_note_owes(bool owes)
 	pass_owes = owes;
 }
 
-/* What is in the ring alone, whatever else there is; nothing, if it is no longer our ring. */
+/* What is in the ring alone, whatever else there is. */
 void
 pp_intake_volatile(const PpClaim *claim, PpWork **works, int *nworks)
 {
 	PpRing *ring = &claim->lane->ring;
 	PpRingView view = pp_ring_view(ring);
-	uint64 at = view.generation == claim->generation ? view.head : view.tail;
+	uint64 at = view.head;
 	WorkList list = {0};
 	PpEntry *entry;
 

@@ -14,132 +14,107 @@
 #include "config.h"
 #include "extension.h"
 #include "hold.h"
+#include "known.h"
 #include "lane.h"
+
+#define LOOK_MS 100	   /* from one look whether a lane can be given back to the next */
+#define RETURN_MS 1000 /* until a database that has given its lane up may have one for what is parked */
 
 static PpClaim mine = {NULL, 0, InvalidOid};
 static bool mine_is_new = false; /* of an installation that hasn't been committed */
 
 /* ---- under PpShared.lock ---- */
 
-/* Does a process try what is parked of its database?  Then it stays with that. */
+/*
+ * Could its database do without the lane?  It is empty; or its database is paused, so that all
+ * it has is in the journal, and gets a lane again when it is resumed.  But what is parked is
+ * tried first, where that is due, and a retrier makes way between two tries when it is asked:
+ * unless `again` is NULL.  *again: it can't be asked yet, so somebody has to look again.
+ */
 static bool
-has_retrier(PpLane *lane)
+is_free(PpLane *lane, bool *again)
 {
-	bool attached;
+	PpRingView view = pp_ring_view(&lane->ring);
+	bool paused = pp_lane_is_paused(lane);
+	bool retried;
+	bool due;
+
+	if (!OidIsValid(lane->database) || view.reserved > 0 || view.diverting > 0)
+		return false;
+	if (paused ? pp_ring_volatile_items(&lane->ring) > 0 || pp_ring_is_busy(&lane->ring)
+			   : view.head < view.tail || view.diverted || view.pass)
+		return false;
 
 	SpinLockAcquire(&lane->mutex);
-	attached = lane->retrier.pid != 0;
+	retried = lane->retrier.pid != 0;
+	/* one that can't be started, or fails, keeps nobody waiting */
+	due = !paused && lane->retry_at <= pp_steady_now() && !lane->retrier.refused &&
+		  lane->retrier.starts <= 1;
+	lane->retrier.wanted |= retried && again;
 	SpinLockRelease(&lane->mutex);
-
-	return attached;
+	if (retried && again)
+		(void) pp_wake(&lane->retrier.sleeper);
+	else if (due && again)
+		*again = true;
+	return !retried && !due;
 }
 
 /*
- * Is it empty?  Or is its database paused, so that all it has is in the journal?  That
- * gets a lane again when it is resumed.
+ * The lane that has been empty for longest, of those that are free; or NULL.  None is if who has
+ * just got that one has yet to use it.  *again: somebody has to look again.
  */
-static bool
-is_free(PpLane *lane, const PpRingView *view)
-{
-	bool empty;
-
-	if (view->reserved > 0 || view->diverting > 0)
-		return false;
-	if (pp_lane_is_paused(lane))
-		empty = pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
-	else
-		empty = view->head == view->tail && !view->diverted && !view->pass;
-	if (!empty || !has_retrier(lane))
-		return empty;
-
-	/* between two tries it makes way: the next one who asks gets the lane */
-	SpinLockAcquire(&lane->mutex);
-	lane->retrier.wanted = true;
-	SpinLockRelease(&lane->mutex);
-	(void) pp_wake(&lane->retrier.sleeper);
-	return false;
-}
-
-/* The lane that has been empty for longest, taken from its database; or NULL. */
 static PpLane *
-evict(void)
+find_idlest(bool *again)
 {
-	/* one that gets an item between a look at it and the next is passed over */
-	for (int tries = 0; tries < pp_max_databases; tries++)
-	{
-		PpLane *idlest = NULL;
-		PpSteady idle_since = 0;
+	PpLane *idlest = NULL;
+	PpSteady idle_since = 0;
+	bool young = false;
 
-		for (int i = 0; i < pp_max_databases; i++)
+	*again = false;
+	for (int i = 0; i < pp_max_databases; i++)
+	{
+		PpLane *lane = pp_lane(i);
+		PpSteady since;
+		bool attended;
+
+		SpinLockAcquire(&lane->mutex);
+		since = lane->idle_since;
+		attended = lane->worker_pid != 0;
+		SpinLockRelease(&lane->mutex);
+		if (is_free(lane, again) && (idlest == NULL || since < idle_since))
 		{
-			PpLane *lane = pp_lane(i);
-			PpRingView view = pp_ring_view(&lane->ring);
-			PpSteady since;
-
-			SpinLockAcquire(&lane->mutex);
-			since = lane->idle_since;
-			SpinLockRelease(&lane->mutex);
-			if (is_free(pp_lane(i), &view) && (idlest == NULL || since < idle_since))
-			{
-				idlest = lane;
-				idle_since = since;
-			}
+			idlest = lane;
+			idle_since = since;
+			young = !attended && !pp_has_lasted(since, LOOK_MS);
 		}
-		if (idlest == NULL || pp_ring_disown(&idlest->ring) ||
-			(pp_lane_is_paused(idlest) && pp_ring_disown_journalled(&idlest->ring)))
-			return idlest;
 	}
-	return NULL;
+	*again |= young;
+	return young ? NULL : idlest;
 }
 
-/* What is known of a database; NULL: nothing, and there is no room to `create` it. */
-static PpKnown *
-find_known(Oid database, bool create)
+/* Have the database looked into; if others are being, in one more round. */
+static void
+want_probe(Oid database)
 {
-	PpKnown *unused = NULL;
-
-	for (int i = 0; i < PP_KNOWN; i++)
+	if (pp_shared->probe.wanted)
+		pp_shared->probe.again = true;
+	else
 	{
-		PpKnown *known = &pp_shared->known[i];
-
-		if (known->database == database)
-			return known;
-		if (unused == NULL && !OidIsValid(known->database))
-			unused = known;
+		pp_shared->probe.wanted = true;
+		pp_shared->probe.database = database;
 	}
-	if (!create || unused == NULL)
-		return NULL;
-	*unused = (PpKnown){.database = database};
-	return unused;
+	pp_launcher_wake();
 }
 
-static void
-forget_known(Oid database)
-{
-	PpKnown *known = find_known(database, false);
-
-	if (known)
-		*known = (PpKnown){0};
-}
-
-/* It has a lane, which knows better. */
-static void
-enter_lane(Oid database)
-{
-	PpKnown *known = find_known(database, true);
-
-	if (known)
-		known->waits = false;
-}
-
-/* The lane is about to be another database's, or nobody's. */
+/* The lane is about to be another database's, or nobody's; what is parked will need one again. */
 static void
 leave_counts(PpLane *lane)
 {
-	PpKnown *known = find_known(lane->database, false); /* or its extension is gone */
+	PpKnown *known = pp_known_find(lane->database, false); /* or its extension is gone */
+	PpKnown unknown = {0};
+	PpSteady retry_at;
 
-	if (known == NULL)
-		return;
+	known = known ? known : &unknown;
 	known->parked = pp_tally_parked(&lane->tally);
 	SpinLockAcquire(&lane->mutex);
 	known->paused = lane->paused;
@@ -147,7 +122,13 @@ leave_counts(PpLane *lane)
 	known->written += lane->written;
 	known->failed += lane->failed;
 	known->batches += lane->batches;
+	retry_at = lane->paused ? PP_NEVER : lane->retry_at;
 	SpinLockRelease(&lane->mutex);
+
+	/* not at once, or it would come before the one that gets the lane now */
+	if (retry_at != PP_NEVER &&
+		!pp_known_want(lane->database, Max(retry_at, pp_steady_in(RETURN_MS))))
+		want_probe(lane->database);
 }
 
 /*
@@ -216,9 +197,76 @@ assign(PpLane *lane, Oid database)
 	pp_quota_reset(&lane->quota);
 	pp_quota_reset(&lane->letters);
 	pp_tally_reset(&lane->tally);
+	pp_known_enter(database);
+}
+
+/*
+ * Lanes that nobody has go to databases that wait; what they are known to have, in the journal
+ * or parked, is due then.  True: one has got one, which is to be told.
+ */
+static bool
+serve(void)
+{
+	bool served = false;
+	PpKnown *known;
+	PpLane *lane;
+
+	while ((known = pp_known_first()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
+	{
+		bool owes = known->waits || known->parked > 0;
+
+		assign(lane, known->database);
+		if (owes)
+			pp_ring_move(&lane->ring, 0, pp_steady_now());
+		served = true;
+	}
+	pp_shared->lanes_wanted = known != NULL;
+	return served;
+}
+
+/* Take the lane from its database; by its worker, which leaves it, or where there is none. */
+static bool
+give_back(PpLane *lane, bool to_others)
+{
+	bool ours;
+	bool kept;
+
+	SpinLockAcquire(&lane->mutex);
+	ours = lane->worker_pid == MyProcPid;
+	kept = (lane->worker_pid != 0 && !ours) ||
+		   (!to_others && (lane->retrier.pid != 0 || lane->retry_at != PP_NEVER));
+	SpinLockRelease(&lane->mutex);
+	if (kept || (to_others && !is_free(lane, NULL)))
+		return false;
+	if (!pp_ring_disown(&lane->ring) &&
+		!(to_others && pp_lane_is_paused(lane) && pp_ring_disown_journalled(&lane->ring)))
+		return false;
+
+	leave_ranges(lane);
+	leave_counts(lane);
+	lane->database = InvalidOid;
+	lane->leave = false;
+	if (ours)
+	{
+		pp_sleeper_detach(&lane->worker);
+		SpinLockAcquire(&lane->mutex);
+		lane->worker_pid = 0;
+		lane->worker_database = InvalidOid;
+		lane->worker_state = PP_WORKER_NONE;
+		SpinLockRelease(&lane->mutex);
+	}
+	ConditionVariableBroadcast(&lane->settled); /* who flushes */
+	return true;
 }
 
 /* ---- claims ---- */
+
+static void
+tell_served(void)
+{
+	pp_launcher_wake();
+	ConditionVariableBroadcast(&pp_shared->served);
+}
 
 PpLane *
 pp_lane_find(Oid database)
@@ -244,6 +292,21 @@ pp_lane_database(PpLane *lane)
 	return database;
 }
 
+/* Does it wait for a lane, now or later, to try what is parked? */
+bool
+pp_lane_is_owed(Oid database)
+{
+	PpKnown *known;
+	bool owed;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	known = pp_known_find(database, false);
+	owed = known && known->wanted_at != 0 && known->parked > 0;
+	LWLockRelease(pp_shared->lock);
+
+	return owed;
+}
+
 /* A process has looked into a database with the extension. */
 void
 pp_lane_know(Oid database, bool paused, bool waits)
@@ -251,7 +314,7 @@ pp_lane_know(Oid database, bool paused, bool waits)
 	PpKnown *known;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	known = find_known(database, true);
+	known = pp_known_find(database, true);
 	if (known)
 	{
 		known->paused = paused;
@@ -278,50 +341,27 @@ is_good(const PpClaim *claim)
 	return claim->lane != NULL && !pp_ring_is_stale(&claim->lane->ring, claim->generation);
 }
 
-/* The current database's lane; `create`: a free or idle one, if it has none. */
+/* The current database's lane; `create`: a free one, if it has none, or else it waits for one. */
 static PpClaim
 look(bool create)
 {
 	PpClaim claim = {NULL, 0, InvalidOid};
-	Oid robbed = InvalidOid;
-	bool taken = false;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	claim.lane = pp_lane_of(MyDatabaseId);
-	if (claim.lane == NULL && create)
+	if (claim.lane && create)
+		pp_known_enter(MyDatabaseId);
+	else if (create)
 	{
 		claim.lane = pp_lane_of(InvalidOid);
-		if (claim.lane == NULL)
-		{
-			claim.lane = evict();
-			taken = claim.lane != NULL;
-		}
-		if (taken && pp_tally_any_parked(&claim.lane->tally))
-			robbed = claim.lane->database;
-		if (taken)
-		{
-			leave_ranges(claim.lane);
-			leave_counts(claim.lane);
-		}
 		if (claim.lane)
 			assign(claim.lane, MyDatabaseId);
+		else
+			(void) pp_known_want(MyDatabaseId, pp_steady_now());
 	}
-	if (claim.lane && create)
-		enter_lane(MyDatabaseId);
 	if (claim.lane)
 		claim.generation = pp_ring_view(&claim.lane->ring).generation;
 	LWLockRelease(pp_shared->lock);
-
-	/* its worker, if it has one, sees that the ring has moved on; who flushes, too */
-	if (taken)
-	{
-		pp_lane_wake(claim.lane);
-		ConditionVariableBroadcast(&claim.lane->settled);
-	}
-
-	/* its parked items need one again */
-	if (OidIsValid(robbed))
-		pp_probe_database(robbed);
 
 	return claim;
 }
@@ -337,7 +377,7 @@ pp_lane_claim(void)
 	{
 		PpClaim claim;
 
-		/* who can't use it shall not take it from another database */
+		/* who can't use it shall not keep it from another database */
 		(void) pp_extension_get();
 
 		claim = look(true);
@@ -366,6 +406,39 @@ void
 pp_lane_forget_claim(void)
 {
 	mine.lane = NULL;
+}
+
+static bool
+any_is_free(void)
+{
+	bool any = false;
+
+	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	for (int i = 0; i < pp_max_databases && !any; i++)
+		any = is_free(pp_lane(i), NULL);
+	LWLockRelease(pp_shared->lock);
+
+	return any;
+}
+
+/*
+ * The same, but wait for one.  NULL: there was none up to the deadline, or, unless
+ * `patient`, all have items of other databases.
+ */
+const PpClaim *
+pp_lane_await(PpSteady deadline, bool patient, uint32 wait_event)
+{
+	const PpClaim *claim;
+	long ms;
+
+	if ((claim = pp_lane_claim()) != NULL)
+		return claim;
+	ConditionVariablePrepareToSleep(&pp_shared->served);
+	while ((claim = pp_lane_claim()) == NULL && (patient || any_is_free()) &&
+		   (ms = pp_ms_until(deadline)) > 0)
+		(void) ConditionVariableTimedSleep(&pp_shared->served, Min(ms, LOOK_MS), wait_event);
+	ConditionVariableCancelSleep();
+	return claim;
 }
 
 /*
@@ -565,33 +638,64 @@ pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation)
 }
 
 /*
- * Free the lane, if nothing is in it and nobody tries what is parked of it; called by its idle
- * worker or, where it has none, by the launcher.
+ * Give the lane back, if nothing is in it and nobody tries what is parked of it; called by its
+ * idle worker, which has no lane any more then, or, where it has none, by the launcher.
+ * `to_others`: only if another database waits for one, which gets it at once.
  */
 bool
-pp_lane_give_back(PpLane *lane, uint64 generation)
+pp_lane_give_back(PpLane *lane, bool to_others)
 {
-	bool given = false;
-	bool retried;
+	bool given;
+	bool served;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	SpinLockAcquire(&lane->mutex);
-	retried = lane->retrier.pid != 0 || lane->retry_at != PP_NEVER;
-	SpinLockRelease(&lane->mutex);
-	if (!retried && !pp_ring_is_stale(&lane->ring, generation) &&
-		pp_ring_disown(&lane->ring))
-	{
-		leave_ranges(lane);
-		leave_counts(lane);
-		lane->database = InvalidOid;
-		lane->leave = false;
-		given = true;
-	}
+	given = (!to_others || pp_known_first()) && give_back(lane, to_others);
+	served = given && serve();
 	LWLockRelease(pp_shared->lock);
-	if (given)
-		ConditionVariableBroadcast(&lane->settled);
+	if (served)
+		tell_served();
+	else if (to_others && !given)
+		pp_launcher_wake(); /* which asks the retrier, if that is in the way */
 
 	return given;
+}
+
+/*
+ * For the launcher: lanes for databases that wait, from those that can do without.  Where a
+ * worker is idle it is asked; others look when they become idle.  Returns the ms until it has to
+ * be called again, or -1.
+ */
+long
+pp_lanes_serve(void)
+{
+	bool served;
+	bool again = false;
+	PpLane *idlest = NULL;
+	PpSteady next;
+
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	served = serve();
+	/* those that become idle from now on see it */
+	while (pp_shared->lanes_wanted && (idlest = find_idlest(&again)) != NULL &&
+		   give_back(idlest, true))
+		served |= serve();
+	if (pp_shared->lanes_wanted && idlest)
+	{
+		/* the next time it is another one's turn: this one may have something to do by now */
+		SpinLockAcquire(&idlest->mutex);
+		idlest->idle_since = pp_steady_now();
+		SpinLockRelease(&idlest->mutex);
+		(void) pp_wake(&idlest->worker);
+		again = true;
+	}
+	next = pp_known_next();
+	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
+
+	if (again && pp_shared->lanes_wanted)
+		next = Min(next, pp_steady_in(LOOK_MS));
+	return next == PP_NEVER ? -1 : Max(pp_ms_until(next), 1);
 }
 
 /* ---- commands ---- */
@@ -604,6 +708,7 @@ uint64
 pp_lane_drop(Oid database)
 {
 	PpLane *lane;
+	bool served;
 	uint64 items = 0;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
@@ -616,8 +721,11 @@ pp_lane_drop(Oid database)
 	}
 	if (pp_shared->probe.database == database)
 		pp_shared->probe.database = InvalidOid;
-	forget_known(database);
+	pp_known_forget(database);
+	served = serve();
 	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
 
 	return items;
 }
@@ -635,7 +743,7 @@ pp_lane_renew(Oid database, Oid gone)
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	if (OidIsValid(gone))
-		forget_known(database);
+		pp_known_forget(database);
 	lane = pp_lane_of(database);
 	if (lane)
 	{
@@ -670,20 +778,12 @@ pp_lane_renew(Oid database, Oid gone)
 	return items;
 }
 
-/* Have a database looked into; if others are being, in one more round. */
 void
 pp_probe_database(Oid database)
 {
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	if (pp_shared->probe.wanted)
-		pp_shared->probe.again = true;
-	else
-	{
-		pp_shared->probe.wanted = true;
-		pp_shared->probe.database = database;
-	}
+	want_probe(database);
 	LWLockRelease(pp_shared->lock);
-	pp_launcher_wake();
 }
 
 /* Let both its processes look whether the lane's database is paused, or targets are. */
@@ -722,28 +822,34 @@ pp_lane_pause_changed(Oid database)
 
 /*
  * The database's journal has rows, of so many items, that its ring doesn't know of: a
- * pass is due.  False: it has no lane.  Can't fail.
+ * pass is due, now or when it has a lane.  False: it has none, and there is no room to note that
+ * it waits for one.  Can't fail.
  */
 bool
 pp_lane_call_pass(Oid database, uint64 items)
 {
 	PpLane *lane;
-	PpKnown *known;
+	bool known = true;
+	bool served = false;
 
 	/* under the lock: the lane, which may be empty, can't become another's */
-	LWLockAcquire(pp_shared->lock, LW_SHARED);
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	lane = pp_lane_of(database);
-	known = lane == NULL ? find_known(database, false) : NULL;
-	if (known)
-		known->waits = true;
 	if (lane)
 	{
 		pp_ring_move(&lane->ring, items, pp_steady_now());
 		pp_lane_wake(lane);
 	}
+	else if ((known = pp_known_want(database, pp_steady_now())))
+	{
+		pp_known_find(database, false)->waits = true;
+		served = serve();
+	}
 	LWLockRelease(pp_shared->lock);
+	if (served)
+		tell_served();
 
-	return lane != NULL;
+	return known;
 }
 
 bool

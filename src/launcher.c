@@ -11,6 +11,9 @@
  * longest is next; the workers see that the place is crowded, and leave when their
  * turn is over (worker.c).
  *
+ * Where databases wait for a lane, it asks the worker that has been idle for longest, and gives
+ * back itself what is empty and has no worker (lane.h).
+ *
  * A worker that fails before it has written anything is started again after a
  * second, then four, and so on up to a minute; one that left in good order, at
  * once.  If the server has no slot for another process, the log says so once, and
@@ -522,7 +525,7 @@ give_back_idle(PpLane *lane, const Post *post)
 	ms = pp_ms_until(pp_steady_plus(idle_since, pp_worker_idle_timeout));
 	if (ms > 0)
 		return ms;
-	(void) pp_lane_give_back(lane, pp_ring_view(&lane->ring).generation);
+	(void) pp_lane_give_back(lane, false);
 	return -1;
 }
 
@@ -555,7 +558,7 @@ start_workers(void)
 	forget_if_ended(&probe);
 	had_probe = probe != NULL;
 	running = had_probe ? 1 : 0;
-	next_start = -1;
+	next_start = pp_lanes_serve();
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		name_overdue(number, false);

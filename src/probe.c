@@ -129,7 +129,7 @@ put_copied_aside(Oid extension)
 
 /*
  * An installation that can't work is worth a line before somebody needs it.  One
- * whose journal has rows gets a lane, and so a worker.  False: none is free now.
+ * whose journal has rows gets a lane, and so a worker, or waits for one.  False: it can't.
  */
 static bool
 look_around(void)
@@ -155,9 +155,7 @@ look_around(void)
 									 has_work				 ? "items wait"
 									 : OidIsValid(extension) ? "installed"
 															 : "not installed")));
-	if (!has_work)
-		return true;
-	return pp_lane_claim() != NULL && pp_lane_call_pass(MyDatabaseId, 0);
+	return !has_work || pp_lane_call_pass(MyDatabaseId, 0);
 }
 
 /* The connectable database with the next higher OID; InvalidOid: none. */

@@ -465,30 +465,24 @@ pp_ring_free(PpRing *ring, uint64 items)
 bool
 pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail)
 {
-	bool armed = false;
+	bool armed;
 
 	SpinLockAcquire(&ring->mutex);
-	if (ring->generation == seen->generation)
-	{
-		armed = ring->published < items && ring->tail < tail &&
-				ring->recovering == seen->recovering && ring->diverted == seen->diverted;
-		ring->wake_items = armed ? items : PG_UINT64_MAX;
-		ring->wake_tail = armed ? tail : PG_UINT64_MAX;
-	}
+	armed = ring->published < items && ring->tail < tail && ring->recovering == seen->recovering &&
+			ring->diverted == seen->diverted;
+	ring->wake_items = armed ? items : PG_UINT64_MAX;
+	ring->wake_tail = armed ? tail : PG_UINT64_MAX;
 	SpinLockRelease(&ring->mutex);
 
 	return armed;
 }
 
-/*
- * Begin a pass, unless one has begun and its worker has not lived to see its end, or the
- * ring has moved on: then its view says so.
- */
+/* Begin a pass, unless one has begun and its worker has not lived to see its end. */
 PpRingView
-pp_ring_begin_pass(PpRing *ring, uint64 generation)
+pp_ring_begin_pass(PpRing *ring)
 {
 	SpinLockAcquire(&ring->mutex);
-	if (!ring->pass && ring->generation == generation)
+	if (!ring->pass)
 	{
 		ring->pass = true;
 		if (ring->recovering)
@@ -676,10 +670,11 @@ start_anew(PpRing *ring)
 	ring->settled = 0;
 	ring->wake_items = 1;
 	ring->wake_tail = PG_UINT64_MAX;
+	ring->attended = false;
 	forget_journal(ring);
 }
 
-/* Take the ring from whoever has it, if nothing is in it or about to be. */
+/* Take the ring from its database, if nothing is in it or about to be. */
 bool
 pp_ring_disown(PpRing *ring)
 {

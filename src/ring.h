@@ -33,10 +33,11 @@
  * if other producers could fill the ring to the brim, the worker could not commit
  * what would empty it.
  *
- * Whose ring.  A ring changes hands: when it is empty it can be given to another
- * database.  Its generation then moves on, and also when something that producers
- * have found out about their database is no longer true.  A reservation or an arm
- * under an older generation is refused; what was reserved before still arrives.
+ * Whose ring.  A ring changes hands: when it is empty its worker can give it back, or
+ * whoever knows that there is none, and it goes to another database.  Its generation then moves
+ * on, and also when something that producers have found out about their database is no longer
+ * true.  A reservation under an older generation is refused; what was reserved before still
+ * arrives.  A worker that is attached has no need to look: nobody else gives its ring away.
  *
  * Positions in the order of things.  Each entry gets a `pos` when its transaction
  * asks for room: a number that only grows in a database, over restarts too, since
@@ -230,7 +231,7 @@ extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);
 extern void pp_ring_settle(PpRing *ring, uint64 at, uint32 items);
 extern void pp_ring_free(PpRing *ring, uint64 items);
 extern bool pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint64 tail);
-extern PpRingView pp_ring_begin_pass(PpRing *ring, uint64 generation);
+extern PpRingView pp_ring_begin_pass(PpRing *ring);
 extern void pp_ring_end_pass(PpRing *ring);
 extern void pp_ring_set_journal(PpRing *ring, uint32 journal);
 extern void pp_ring_set_pass_items(PpRing *ring, uint64 items);
@@ -243,7 +244,7 @@ extern void pp_ring_close_at_once(PpRing *ring);
 extern void pp_ring_open(PpRing *ring);
 extern void pp_ring_recover(PpRing *ring);
 
-/* Whoever gives it to another database, or finds that it has no worker */
+/* Its worker that gives it back, or whoever finds that it has none */
 extern bool pp_ring_disown(PpRing *ring);
 extern bool pp_ring_disown_journalled(PpRing *ring);
 extern void pp_ring_renew(PpRing *ring);

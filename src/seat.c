@@ -51,8 +51,7 @@ request_stop(SIGNAL_ARGS)
 		pp_stop_requested_at = pp_steady_now();
 	ShutdownRequestPending = true;
 	/* whoever has lost its place has no ring */
-	if (stop_closes && *(volatile pid_t *) &pp_seat.lane->worker_pid == MyProcPid &&
-		!pp_ring_is_stale(stop_closes, pp_seat.claim.generation))
+	if (stop_closes && *(volatile pid_t *) &pp_seat.lane->worker_pid == MyProcPid)
 		pp_ring_close_at_once(stop_closes);
 	pp_wake_self();
 	errno = save_errno;
@@ -66,13 +65,6 @@ pp_seat_handle_signals(void)
 	pqsignal(SIGHUP, pp_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
-}
-
-/* Has the lane been taken from us?  Only an empty one can be. */
-bool
-pp_seat_is_lost(void)
-{
-	return pp_seat.given_back || pp_ring_is_stale(&pp_seat.lane->ring, pp_seat.claim.generation);
 }
 
 /*
@@ -117,33 +109,36 @@ pp_seat_note_end(int code)
 static void
 detach(int code, Datum arg)
 {
-	PpRingView view = pp_ring_view(&pp_seat.lane->ring);
+	PpRingView view;
 	bool left;
 
+	if (pp_seat.given_back)
+	{
+		(void) pp_seat_note_end(code);
+		return; /* from it we are detached */
+	}
 	if (pp_lane_is_replaced(pp_seat.lane))
 	{
 		pp_lane_detach(pp_seat.lane);
 		pp_launcher_wake();
 		return; /* the other one goes on */
 	}
+	view = pp_ring_view(&pp_seat.lane->ring);
 	if (code == 0 && !pp_intake_is_pending(&view) && !pp_tally_any_parked(&pp_seat.lane->tally))
 		pp_poison_forget();
 	left = pp_seat_note_end(code);
 
 	SpinLockAcquire(&pp_seat.lane->mutex);
-	if (!pp_seat_is_lost())
-		pp_seat.lane->stopped = pp_seat.came_to_stop;
+	pp_seat.lane->stopped = pp_seat.came_to_stop;
 	if (left || (code == 0 && pp_seat.failures == 0))
 		pp_seat.lane->starts = 0;
 	SpinLockRelease(&pp_seat.lane->mutex);
-	pp_lane_detach(pp_seat.lane);
 
-	if (!pp_seat_is_lost())
-		pp_ring_attend(&pp_seat.lane->ring, false);
-
+	/* while the ring is ours: once we are detached it may go to another database */
+	pp_ring_attend(&pp_seat.lane->ring, false);
 	/* from now on the next item calls the launcher, which looks for old ones too */
-	if (view.generation == pp_seat.claim.generation)
-		(void) pp_ring_arm(&pp_seat.lane->ring, &view, view.published + 1, PG_UINT64_MAX);
+	(void) pp_ring_arm(&pp_seat.lane->ring, &view, view.published + 1, PG_UINT64_MAX);
+	pp_lane_detach(pp_seat.lane);
 	pp_launcher_wake();
 	ConditionVariableBroadcast(&pp_seat.lane->settled);
 }
@@ -157,6 +152,25 @@ attach(Oid database)
 		proc_exit(pp_seat.is_rescuer ? 1 : 0);
 	before_shmem_exit(detach, (Datum) 0);
 	stop_closes = &pp_seat.lane->ring;
+}
+
+/*
+ * Give the lane back, which is idle; `to_others`: if another database waits for one.  False: it
+ * is still ours.
+ */
+bool
+pp_seat_give_back(bool to_others)
+{
+	if (!pp_tally_any_parked(&pp_seat.lane->tally))
+		pp_poison_forget();
+	stop_closes = NULL; /* a signal must not close what isn't ours any more */
+	pp_seat.given_back = pp_lane_give_back(pp_seat.lane, to_others);
+	if (pp_seat.given_back)
+		return true;
+	stop_closes = &pp_seat.lane->ring;
+	if (ShutdownRequestPending)
+		pp_ring_close(&pp_seat.lane->ring);
+	return false;
 }
 
 /* The sequence is read in a transaction of the superuser's own. */

@@ -14,7 +14,7 @@
 typedef struct PpSeat
 {
 	PpLane *lane;
-	PpClaim claim; /* to the lane; stale: it is another database's now */
+	PpClaim claim; /* to the lane */
 	char *database_name;
 	MemoryContext batch_context; /* reset for each batch */
 	PpSteady since;
@@ -32,7 +32,7 @@ extern bool pp_seat_read_pauses(bool *changed);
 extern void pp_seat_enter(Oid database, const char *application);
 extern void pp_seat_reload_settings(void);
 extern void pp_seat_take(int lane_number, Oid database);
-extern bool pp_seat_is_lost(void);
+extern bool pp_seat_give_back(bool to_others);
 extern void pp_seat_top_up_ids(void);
 extern void pp_seat_find_extension(void);
 extern void pp_seat_look_for_pause(void);

@@ -113,6 +113,7 @@ startup(void)
 		pp_shared->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
 		SpinLockInit(&pp_shared->mutex);
 		pp_sleeper_init(&pp_shared->launcher);
+		ConditionVariableInit(&pp_shared->served);
 		for (int i = 0; i < pp_max_databases; i++)
 			init_lane(pp_lane(i));
 	}

@@ -20,9 +20,11 @@
  * Who may write what, besides the locks:
  *	PpShared.launcher			anyone who wakes it
  *	PpShared.crowded			the launcher; anyone may read it without a lock
+ *	PpShared.lanes_wanted		whoever wants a lane, or gives one away, under the lock; anyone may
+ *								read it without
  *	PpShared.probe				the launcher and its probes
  *	PpShared.leases				anyone who leases ids (lease.h)
- *	PpShared.known				whoever claims a lane or gives it back, and probes
+ *	PpShared.known				whoever wants a lane, gets it or gives it back, and probes
  *	PpShared.warned				who connects to a database (connect.h)
  *	PpShared.holds				whoever holds a database (hold.h)
  *	PpLane.database				whoever claims the lane or gives it back (lane.h)
@@ -41,8 +43,8 @@
  *	PpLane.stuck				the launcher; a process takes itself out
  *	PpLane.batches, written,
  *	  failed					the worker and the retrier
- *	PpLane.retrier				its process, but for pause_changed, wanted (true: anyone), and what is
- *								the launcher's; pid is 0 exactly while none is attached
+ *	PpLane.retrier				its process, but for pause_changed (true: anyone), wanted (true: the
+ *								launcher), and what is the launcher's; pid is 0 exactly while none is attached
  *	PpLane.retries,
  *	  retries_done				the retrier
  *	PpLane.retry_at, parked_from,
@@ -57,8 +59,8 @@
  *	PpLane.letters				anyone who writes a dead letter, or has counted them
  *	PpLane.ids, spare_ids		anyone, see lease.h
  * A lane that changes hands has its counters, ids and starts set to 0 by whoever
- * claims it, under PpShared.lock.  A worker that it was taken from while it was
- * idle may still be attached; it sees the ring's generation, and leaves.
+ * claims it, or gives it to a database that waits, under PpShared.lock.  No process is attached
+ * to it then: who is keeps its lane, and a worker that gives it back detaches by that (lane.h).
  *
  * A latch that was read here may belong to another process by the time it is
  * set; every process has to bear a latch set for no reason, so that is harmless.
@@ -151,7 +153,7 @@ typedef struct PpRetrier
 	PpRetrierState state;
 	PpSteady since;		/* it is in that state */
 	Oid target;			/* at work; InvalidOid: none */
-	bool wanted;		/* its lane is, by another database: by anyone, until it has left */
+	bool wanted;		/* its lane is, by another database: by the launcher, until it has left */
 	bool landing;		/* what follows parked items keeps a target parked that isn't any more */
 	bool pause_changed; /* as of the worker */
 	bool overdue;		/* by a signal handler: its code can't be ended; until it is seen to be at something else */
@@ -280,6 +282,7 @@ typedef struct PpKnown
 	Oid database; /* InvalidOid: unused */
 	bool paused;
 	bool waits;		/* something that no lane has counted */
+	PpSteady wanted_at; /* it has no lane, and from then on waits for one; 0: it doesn't */
 	uint64 parked;	/* items */
 	uint64 written; /* as in PpLane */
 	uint64 failed;
@@ -305,7 +308,9 @@ typedef struct PpShared
 	bool crowded; /* lanes with work wait for a worker: take turns */
 
 	PpProbe probe; /* under lock */
-	PpKnown known[PP_KNOWN]; /* under lock, but for `waits` */
+	PpKnown known[PP_KNOWN]; /* under lock */
+	bool lanes_wanted;		 /* some of them wait for a lane now */
+	ConditionVariable served; /* broadcast when some have got one */
 
 	Oid warned[PP_WARNED]; /* databases whose start-up warnings have been told; under lock */
 	uint32 nwarned;

@@ -3,10 +3,11 @@
  * worker.c
  *	  The process that empties one lane's ring; see worker.h.
  *
- * It sleeps while the ring is empty; after worker_idle_timeout it gives the lane
- * back and leaves.  It writes when the oldest item is flush_interval old, when
- * batch_size items wait, when the ring is half full, or when persist_flush asks; and
- * then until there is nothing to write.
+ * It sleeps while the ring is empty; after worker_idle_timeout, or when another database waits
+ * for a lane, it gives its own back and leaves.  Nobody takes it from a worker.
+ *
+ * It writes when the oldest item is flush_interval old, when batch_size items wait, when the
+ * ring is half full, or when persist_flush asks; and then until there is nothing to write.
  *
  * Where more databases have items than there are workers, a worker writes at once
  * what there is, and leaves when there is nothing or its turn is over.  It also
@@ -80,7 +81,7 @@ has_to_leave(void)
 {
 	PpRingView view;
 
-	if (idled || pp_clock_is_held(lane) || pp_seat_is_lost() || pp_lane_is_paused(lane) ||
+	if (pp_seat.given_back || idled || pp_clock_is_held(lane) || pp_lane_is_paused(lane) ||
 		pp_apply_is_spent())
 		return true;
 	if (!others_wait())
@@ -102,8 +103,9 @@ is_retried(void)
 }
 
 /*
- * Nothing to do for now: let the statistics out, and sleep until called.  If nobody
- * has called for long enough, or nobody can, give the lane back; or leave it to the retrier.
+ * Nothing to do for now: let the statistics out, and sleep until called.  If another database
+ * waits for a lane, nobody has called for long enough, or nobody can, give ours back; or leave it
+ * to the retrier.
  */
 static void
 sleep_idle(PpRingView view)
@@ -128,10 +130,12 @@ sleep_idle(PpRingView view)
 		worked = false;
 	}
 
+	/* whoever waits sees that the ring is empty, or we see that somebody does */
+	if (pp_shared->lanes_wanted && pp_seat_give_back(true))
+		return;
 	if (!OidIsValid(pp_seat.claim.extension))
 	{
-		pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
-		if (!pp_seat.given_back)
+		if (!pp_seat_give_back(false))
 			(void) pp_seat_nap(PP_WORKER_IDLE,
 							   NOBODY_MS); /* somebody is in the middle of a commit */
 	}
@@ -144,7 +148,7 @@ sleep_idle(PpRingView view)
 	{
 		idled = is_retried();
 		if (!idled)
-			pp_seat.given_back = pp_lane_give_back(lane, pp_seat.claim.generation);
+			(void) pp_seat_give_back(false);
 	}
 }
 
@@ -290,8 +294,6 @@ write_batch(PpRingView view)
 	MemoryContextReset(pp_seat.batch_context);
 	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_progress_begin(lane);
-	if (view.generation != pp_seat.claim.generation)
-		return true; /* what it has is another database's */
 	if (discard_old(view))
 		return true;
 	switch (take_works(&works, &nworks))
@@ -489,8 +491,7 @@ stop(void)
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
-	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane) &&
-		   !pp_seat_is_lost())
+	while (!is_through(&view, last_pass) && !pp_stop_is_overdue() && !pp_clock_is_held(lane))
 	{
 		if (paused || pp_apply_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
@@ -499,7 +500,7 @@ stop(void)
 		}
 		view = pp_ring_view(&lane->ring);
 	}
-	if (pp_clock_is_held(lane) || pp_seat_is_lost())
+	if (pp_clock_is_held(lane))
 		return; /* this is no longer a stop */
 
 	pp_tally_forget_reasons(&lane->tally);
@@ -544,9 +545,10 @@ pp_worker_main(Datum lane_number)
 	}
 
 	pp_letterbox_say();
-	if (ShutdownRequestPending && !pp_seat_is_lost())
+	if (ShutdownRequestPending && !pp_seat.given_back)
 		stop();
-	else if (!pp_seat_is_lost() && !pp_clock_is_held(lane) && OidIsValid(pp_seat.claim.extension))
+	else if (!pp_seat.given_back && !pp_clock_is_held(lane) &&
+			 OidIsValid(pp_seat.claim.extension))
 		leave_turn();
 	if (!ShutdownRequestPending)
 		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",

@@ -41,7 +41,7 @@
  *
  * Left out: bytes and their wrapping (an entry is one unit; test/unit has them), memory
  * that reorders, several roles and targets in a batch, bad items, rotation and rewriting
- * of the journal (a row is found by its position here), rings that change hands, holds,
+ * of the journal (a row is found by its position here), rings that change hands (lanes.pml), holds,
  * several lanes, persist_resume, enqueueing triggers, transactional => false, producers
  * with synchronous_commit = off.  That the worker goes on for ever without getting
  * anywhere isn't looked for, either.

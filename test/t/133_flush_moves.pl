@@ -41,7 +41,8 @@ start_sql($one, q{SELECT persist_flush('1h')});
 wait_for_sql($control, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = ?", $one->{pg_pid});
 
 $two->do(q{SELECT persist_enqueue('t', '{"n": 1}')});
-is(rings(), 'postgres two', 'which the third one takes');
+wait_until('the third one gets it', sub { rings() eq 'postgres two' });
+pass('which the third one gets');
 wait_until('the flush ends', sub { !is_running($one) });
 is(finish_sql($one), '00000', 'the flush comes to its end');
 
