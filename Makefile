@@ -48,6 +48,7 @@ OBJS = \
 	src/hold.o \
 	src/known.o \
 	src/lane.o \
+	src/lane_attach.o \
 	src/lease.o \
 	src/horizon.o \
 	src/journal.o \
