@@ -105,7 +105,8 @@ typedef struct Run
 {
 	PpWork *works;
 	int n;
-	bool disbelieves; /* see PpApply */
+	bool disbelieves; /* see PpApply ... */
+	bool apart;		  /* ... the same */
 	Stage stage;
 	int opened; /* so many have been opened; if that fails, the next one can't be */
 	PpApply apply;
@@ -139,6 +140,7 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 					   .retrying = run->works[0].parked,
 					   .impatient = impatient || run->works[0].parked,
 					   .disbelieves = run->disbelieves,
+					   .apart = run->apart,
 					   .known = *known,
 					   .results = palloc0(sizeof(PpResults))};
 	run->stage = BEGINNING;
@@ -426,10 +428,7 @@ divide_work(PpWork *work)
 	return pp_settle_to_journal(work, 1);
 }
 
-/*
- * A single work item fails in the commit, and so none of its items can be had to fail under a
- * savepoint.  If it has several, they come next, one by one.
- */
+/* A single work item fails in the commit.  If it has several items, they come next, one by one. */
 static PpOutcome
 settle_deadly(Run *run, ErrorData **error)
 {
@@ -712,10 +711,7 @@ bury_condemned(PpWork *works, int *n, ErrorData **error)
 	return PP_SETTLED;
 }
 
-/*
- * Where candidates are to be tried fewer at a time, park them: so all others go on, and
- * each is a work of its own.
- */
+/* Where candidates are to be tried fewer at a time, park them: so all others go on. */
 static PpOutcome
 park_candidates(PpWork *works, int *n, ErrorData **error)
 {
@@ -782,11 +778,13 @@ pp_apply(PpWork *works, int n, ErrorData **error)
  * come of the last transaction is in *apply, but of all of them in apply->results.
  */
 PpOutcome
-pp_apply_again(PpWork *works, int n, bool disbelieves, PpApply *apply, ErrorData **error)
+pp_apply_again(PpWork *works, int n, bool disbelieves, bool apart, PpApply *apply,
+			   ErrorData **error)
 {
 	Run again = {.works = works,
 				 .n = n,
 				 .disbelieves = disbelieves,
+				 .apart = apart,
 				 .committed = palloc0(sizeof(PpResults))};
 	PpOutcome outcome;
 

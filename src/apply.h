@@ -33,7 +33,7 @@ extern void pp_apply_init(const PpClaim *claim);
 extern bool pp_apply_is_spent(void);
 extern uint64 pp_apply_width(void);
 extern PpOutcome pp_apply(PpWork *works, int n, ErrorData **error);
-extern PpOutcome pp_apply_again(PpWork *works, int n, bool disbelieves, PpApply *apply,
-								ErrorData **error);
+extern PpOutcome pp_apply_again(PpWork *works, int n, bool disbelieves, bool apart,
+								PpApply *apply, ErrorData **error);
 
 #endif /* PP_APPLY_H */

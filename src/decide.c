@@ -355,6 +355,13 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		pp_decide_close(apply, target, error);
 		return PP_DECIDE_GO_ON;
 	}
+	if (apply->apart && (failure->deferred || error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION))
+	{
+		if (!OidIsValid(target))
+			return PP_DECIDE_FEWER;
+		pp_decide_close(apply, target, error); /* it may need that */
+		return PP_DECIDE_GO_ON;
+	}
 	if (class == PP_CLASS_UNPROVEN && told && pp_decide_may_be_innocent(suspect->parked_at))
 	{
 		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING)

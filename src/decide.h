@@ -57,6 +57,7 @@ typedef struct PpApply
 	Oid role;
 	bool retrying;	/* these are parked ones */
 	bool impatient; /* somebody has waited for a lock already */
+	bool apart;		/* the rest of a transaction is not here */
 	bool disbelieves; /* an error of class 40 is one like any other: it has come for too long */
 	PpTry known;	/* how all of them have failed together; no error: not known */
 	PpResults *results;

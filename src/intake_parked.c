@@ -140,18 +140,24 @@ take_parked(void *arg)
  * has been in hand at a kill comes alone.
  */
 static int
-cut_off(const PpWork *works, int n, uint64 max)
+cut_off(const PpWork *works, int n, uint64 max, bool *apart)
 {
 	uint64 width = pp_poison_width();
+	uint64 most = PG_UINT64_MAX; /* of candidates */
 	uint64 bytes = 0;
 
+	*apart = false;
 	for (int i = 0; i < n; i++)
 	{
 		if (width > 0 && pp_poison_is_candidate(works[i].pos, works[i].part))
-			max = Min(max, width);
-		if (i >= max || bytes >= PP_BATCH_BYTES ||
-			(i > 0 && (pp_poison_is_alone(works[i].pos, works[i].part) ||
-					   pp_poison_is_alone(works[i - 1].pos, works[i - 1].part))))
+			most = width;
+		if (i > 0 && (i >= most || pp_poison_is_alone(works[i].pos, works[i].part) ||
+					  pp_poison_is_alone(works[i - 1].pos, works[i - 1].part)))
+		{
+			*apart = works[i].pos == works[i - 1].pos && pp_poison_may_widen();
+			return i;
+		}
+		if (i >= max || bytes >= PP_BATCH_BYTES)
 			return i;
 		bytes += works[i].bytes;
 	}
@@ -191,7 +197,7 @@ pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
 			n = i;
 		}
 	}
-	parked->n = cut_off(intake.works, n, max);
+	parked->n = cut_off(intake.works, n, max, &parked->apart);
 	parked->all = error == NULL && !intake.more && parked->n == intake.n;
 
 	return error;

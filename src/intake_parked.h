@@ -26,6 +26,7 @@ typedef struct PpParkedWorks
 	int n;
 	bool all;	/* there are no more of them */
 	bool waits; /* for the end of the batch that has parked the next ones */
+	bool apart; /* the rest of a transaction is left out, since it has candidates (poison.h) */
 } PpParkedWorks;
 
 extern ErrorData *pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,

@@ -25,9 +25,10 @@
 
 #include "poison.h"
 
-#define MAGIC 0x50504134 /* with another layout, another one */
+#define MAGIC 0x50504135 /* with another layout, another one */
 #define MAX_CONDEMNED 8	 /* with more of them the oldest is a candidate again */
 #define ENOUGH 4		 /* ends by nobody knows whom, with the same item at hand */
+#define MAX_RELAPSES 3
 #define STACK_SIZE 32768 /* for the handler of a crash: the process's own may be used up */
 #define MESSAGE_SIZE 200
 
@@ -59,6 +60,8 @@ typedef struct Findings
 	PpPlace from;
 	PpPlace to; /* pos 0: there are no candidates */
 	uint64 width;
+	bool widened;	/* since it was made less ... */
+	int relapses;	/* ... which an end has answered so often */
 	PpPlace killed; /* the item at hand at the last end that was nobody's ... */
 	int kills;		/* ... and how many of those it has seen; 0: there is none */
 	int ncondemned;
@@ -198,8 +201,11 @@ judge(const Attempt *attempt)
 			fewer = false;
 		}
 	}
-	if (fewer)
-		findings->width = Max(attempt->items / 2, 1);
+	if (!fewer)
+		return;
+	findings->width = Max(attempt->items / 2, 1);
+	findings->relapses += findings->widened;
+	findings->widened = false;
 }
 
 /* ---- how this one ends ---- */
@@ -545,6 +551,23 @@ pp_poison_is_unshown(uint64 pos, uint32 part)
 	Condemned *condemned = find_condemned(pos, part);
 
 	return condemned && condemned->unshown;
+}
+
+bool
+pp_poison_may_widen(void)
+{
+	return findings->relapses < MAX_RELAPSES;
+}
+
+void
+pp_poison_widen(void)
+{
+	if (findings->to.pos == 0 || pp_poison_width() == 0 || !pp_poison_may_widen())
+		return;
+	findings->kills = 0;
+	findings->width = findings->width > PG_UINT32_MAX ? 0 : findings->width * 2;
+	findings->widened = true;
+	write_all();
 }
 
 void

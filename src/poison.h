@@ -15,7 +15,8 @@
  *		a dead letter that nobody tries again.
  *	3.	An end that names none (in the COMMIT), or by a kill, leads to smaller transactions:
  *		the candidates are parked, so that other items go on, and at most pp_poison_width() of
- *		them are tried at a time, half as many after each such end.
+ *		them are tried at a time, half as many after each such end; and twice as many after a
+ *		try that comes to nothing, since rows may need each other.
  *
  * How a process ends tells how much that proves:
  *
@@ -86,6 +87,13 @@ extern bool pp_poison_is_alone(uint64 pos, uint32 part);
 
 /* Why the item is condemned; NULL: it isn't.  In the current memory context. */
 extern ErrorData *pp_poison_verdict(uint64 pos, uint32 part);
+
+/*
+ * So many candidates have been tried, and none of them could be inserted, nor has the process
+ * ended: they may need others, so more of them are tried at a time.
+ */
+extern void pp_poison_widen(void);
+extern bool pp_poison_may_widen(void); /* false: that has ended too many processes */
 
 /* Is one in this position, or with this part of it? */
 extern bool pp_poison_has_condemned(uint64 pos, uint32 part, bool any_part);

@@ -419,7 +419,8 @@ try_parked(PpParked *first)
 
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = true;
-	outcome = pp_apply_again(together.works.works, together.works.n, disbelieved, &apply, &error);
+	outcome = pp_apply_again(together.works.works, together.works.n, disbelieved,
+							 together.works.apart, &apply, &error);
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = false;
 
@@ -437,6 +438,8 @@ try_parked(PpParked *first)
 		together.parked[i]->width = apply.width;
 	if (apply.nwaiting > 0 && apply.nclosed == 0 && together.works.all && together.n == 1)
 		let_others_pass(&together);
+	if (pp_poison_is_candidate(together.works.works[0].pos, together.works.works[0].part))
+		pp_poison_widen();
 	back_off_together(&together, error ? error->sqlerrcode : ERRCODE_INTERNAL_ERROR, spent_ms);
 }
 

@@ -214,10 +214,12 @@ my %kill_it = (
 	backend => sub { kill_child(qr/postgres postgres \[local\]/) });
 my %killed;
 
-# ---- everything that is pending, counted without the extension
+# ---- everything that is pending, counted without the extension: also what is parked, since the
+# worker was killed with it more than once
 
 my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.$_)" }
+  'persist_parked', map { "persist_journal_$_" } 1 .. 3;
 
 sub wait_until_drained
 {

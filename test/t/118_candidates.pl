@@ -118,6 +118,44 @@ check('too many', 't', 6, [], map { [ $_, 'many' ] } 1 .. 40);
 check('several', 't', 4, [ map { [ $_, @$ended ] } 5, 1000, 2500 ],
 	map { my $n = $_; [ $n, scalar(grep { $n == $_ } 5, 1000, 2500) ? 'null' : '' ] } 1 .. LARGE);
 
+# none of them is to blame, since a person has killed who had them: they need each other, and
+# land together though they are tried apart
+{
+	my $dbh = connect_to($node);
+
+	$dbh->do($_) foreach (
+		'CREATE TABLE go ()',
+		'CREATE TABLE circle (n int PRIMARY KEY, other int REFERENCES circle DEFERRABLE INITIALLY DEFERRED)',
+		q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NEW; END $$},
+		'CREATE TRIGGER wait BEFORE INSERT ON circle FOR EACH ROW EXECUTE FUNCTION wait()');
+	$dbh->begin_work;
+	$dbh->do("SELECT persist_enqueue('circle', jsonb_build_object('n', i, 'other', i % 5 + 1)) FROM generate_series(1, 5) AS i");
+	$dbh->commit;
+	$dbh->disconnect;
+	foreach my $i (1 .. 2)
+	{
+		my $pid;
+		my $from = log_position($node);
+
+		wait_until(
+			"killed: $i: somebody tries them",
+			sub {
+				my $look = session() or return;
+				$pid = one_value($look, "SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'persist_pipeline (worker|retrier)' AND wait_event = 'PgSleep'");
+				return $pid;
+			});
+		kill 'KILL', $pid;
+		$node->wait_for_log(qr/database system is ready to accept connections/, $from);
+	}
+	wait_until('killed: the server is back', sub { $dbh = session() });
+	$dbh->do('INSERT INTO go DEFAULT VALUES');
+	ok(eval { wait_for_sql($dbh, 'SELECT count(*) = 5 FROM circle') }, 'killed: they land together');
+	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'killed: none is dead');
+	ok(eval { wait_for_sql($dbh, 'SELECT sum(pending) = 0 FROM persist_stats') }, 'killed: nothing waits');
+	$dbh->disconnect;
+}
+
 # while candidates wait for a lock, others go on, and the item is found out all the same
 {
 	my $from = log_position($node);
