@@ -348,7 +348,9 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		return alone && ++apply->doubts >= MAX_DOUBTS ? PP_DECIDE_OUT_BAD : PP_DECIDE_FEWER;
 	if (class == PP_CLASS_TARGET_WAITS || class == PP_CLASS_RESOURCES ||
 		(told && pp_parents_may_be_parked(suspect, apply->role,
-										  apply->nwaiting > 0 || !apply->retrying, error)))
+										  apply->nwaiting > 0 || apply->nclosed > 0 ||
+											  !apply->retrying,
+										  error)))
 	{
 		if (!OidIsValid(target))
 			return PP_DECIDE_FEWER;

@@ -118,17 +118,24 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWork *work, uint64 *max)
 }
 
 /*
- * The items in the ring, copied: a worker that hangs may find there what has come since, when
- * another has taken its place.
+ * The items in the ring, where they are or, if the payload wraps, copied.  A worker that hangs,
+ * and has lost its place, doesn't read them again: a statement has copied all its rows before it
+ * runs anybody's code, and the process ends before the next one.
  */
 static void
 open_entry(PpRing *ring, PpWork *work, uint64 *max)
 {
 	PpEntry *entry = pp_ring_entry(ring, work->at);
-	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
+	const char *payload = pp_ring_contiguous(ring, work->at);
 
-	pp_ring_read(ring, work->at, copy);
-	add_items(work, copy, entry->length, 0, max);
+	if (payload == NULL)
+	{
+		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
+
+		pp_ring_read(ring, work->at, copy);
+		payload = copy;
+	}
+	add_items(work, payload, entry->length, 0, max);
 }
 
 /*

@@ -304,6 +304,37 @@ sub dies
 	$dropper->disconnect;
 }
 
+# ---- a child isn't dead that is tried together with its parent, when that has to wait once more
+
+{
+	$dbh->do('CREATE TABLE mother (n int PRIMARY KEY, ins bigint, c int)');
+	$dbh->do('CREATE TABLE daughter (n int REFERENCES mother, ins bigint)');
+	$dbh->do("CREATE TRIGGER number BEFORE INSERT ON $_ FOR EACH ROW EXECUTE FUNCTION number()") foreach 'mother', 'daughter';
+	$dbh->do("SELECT persist_pause()");
+	$dbh->do(q{SELECT persist_enqueue('mother', '{"n": 1, "c": 1}'), persist_enqueue('daughter', '{"n": 1}')});
+	$committed{postgres}{$_} = 1 foreach 'mother', 'daughter';
+	$dbh->do('ALTER TABLE mother DROP c');
+	$dbh->do("SELECT persist_resume()");
+	is_parked('postgres', 'mother', 1, '^42', 'together: the parent is parked');
+	is_parked('postgres', 'daughter', 1, '23503', 'together: its child, too');
+	foreach my $i (1 .. 5)
+	{
+		# first the parent alone; then the child comes first, and takes it along
+		foreach my $targets ([ 'mother' ], [ 'mother', 'daughter' ])
+		{
+			$dbh->do("SELECT persist_pause('$_')") foreach @$targets;
+			is_parked('postgres', $_, 1, '55000', "together, $i: $_ is paused") foreach @$targets;
+			$dbh->begin_work;
+			$dbh->do("SELECT persist_resume('$_')") foreach @$targets;
+			$dbh->commit;
+			comes("SELECT parked_reason ~ '^42' FROM persist_stats WHERE target_name = 'public.mother'", "together, $i: tried");
+		}
+	}
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters WHERE target = 'daughter'::regclass"), 0, 'together: the child is not dead');
+	$dbh->do('ALTER TABLE mother ADD c int');
+	lands('postgres', $_, "together, mended: $_") foreach 'mother', 'daughter';
+}
+
 is_clean_log(
 	qr/client backend 57014 ERROR:  canceling statement due to user request/,
 	qr/persist_pipeline worker 57P01 FATAL:  terminating background worker/,
