@@ -21,9 +21,8 @@ my $node = pp_node(
 	restart_after_crash => 'on');
 my $everything_from = log_position($node);
 my $library = $node->basedir . '/crash';
-my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
 
-system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/crash.c");
+build_library('crash.c', $library);
 $node->safe_psql(
 	'postgres', qq{
 	CREATE FUNCTION crash() RETURNS trigger LANGUAGE C AS '$library', 'crash';
