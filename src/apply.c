@@ -163,7 +163,6 @@ run(Run *run, Way way, bool impatient, const PpTry *known)
 	{
 		const PpRow **rows;
 		uint64 nrows;
-
 		Snapshot snapshot;
 
 		pp_identity_begin(apply->role);

@@ -275,7 +275,6 @@ decide_slow(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	apply->width = Max(n / 2, 1);
 	if (apply->retrying)
 		return decide_slow_parked(apply, rows, n, failure);
-	apply->timeouts++;
 	if (n > 1 && !is_told)
 		return PP_DECIDE_FEWER;
 	state = pp_decide_target(apply, target);

@@ -67,7 +67,7 @@ typedef struct PpApply
 	ErrorData *error; /* the last one that wasn't a row's */
 	bool moved;		  /* some have landed, or died */
 	uint64 width;	  /* so many rows at a time could be done in time; 0: all */
-	int timeouts;	  /* tries that took too long */
+	int timeouts;	  /* of the retrier: tries that took too long */
 	uint64 nwaiting;  /* rows that wait by themselves */
 	PpBad *bad;
 	uint64 nbad;

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "utils/memutils.h"
 
 #include "intake_parked.h"
@@ -183,7 +182,7 @@ pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
 
 	/* after the look at the table: what it has found is of a batch that is over, or of this */
 	SpinLockAcquire(&lane->mutex);
-	batch_parked_at = TransactionIdIsValid(lane->batch_xid) ? lane->batch_parked_at : 0;
+	batch_parked_at = lane->has_batch ? lane->batch_parked_at : 0;
 	owes_earlier = lane->owes_earlier;
 	SpinLockRelease(&lane->mutex);
 	pp_intake_note_owes(owes_earlier);

@@ -51,7 +51,7 @@ extern bool pp_lane_attach(PpLane *lane, Oid database, uint64 *generation);
 extern bool pp_lane_is_replaced(PpLane *lane);
 extern void pp_lane_detach(PpLane *lane);
 extern bool pp_lane_begin_commit(PpLane *lane);
-extern void pp_lane_end_commit(PpLane *lane);
+extern bool pp_lane_end_commit(PpLane *lane);
 extern bool pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target);
 extern bool pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation);
 extern bool pp_lane_give_back(PpLane *lane, bool to_others);

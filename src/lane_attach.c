@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "miscadmin.h"
 
 #include "lane.h"
@@ -56,11 +55,11 @@ vacate(PpLane *lane)
 	lane->commits = false;
 	lane->overdue = 0;
 	lane->idle_since = pp_steady_now();
-	if (!TransactionIdIsValid(lane->batch_xid))
+	if (!lane->has_batch)
 		return;
 
 	/* in the middle of a batch: what it has parked is there, the rest comes again */
-	lane->batch_xid = InvalidTransactionId;
+	lane->has_batch = false;
 	lane->owes_earlier = true;
 	lane->parked_seq++;
 	lane->parked_from = 0;
@@ -115,17 +114,24 @@ pp_lane_begin_commit(PpLane *lane)
 	return ours;
 }
 
-/* That transaction has ended, or whatever else has taken so long. */
-void
+/*
+ * That transaction has ended, or whatever else has taken so long.  False: another worker has
+ * taken the place of this one.
+ */
+bool
 pp_lane_end_commit(PpLane *lane)
 {
+	bool ours;
+
 	SpinLockAcquire(&lane->mutex);
-	if (lane->worker_pid == MyProcPid)
+	ours = lane->worker_pid == MyProcPid;
+	if (ours)
 	{
 		lane->commits = false;
 		lane->overdue = 0;
 	}
 	SpinLockRelease(&lane->mutex);
+	return ours;
 }
 
 /*

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
@@ -585,7 +584,6 @@ pp_parking_grace_is_over(Oid target, Oid role)
 void
 pp_parking_begin_batch(void)
 {
-	TransactionId xid = ReadNextTransactionId();
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
@@ -605,7 +603,7 @@ pp_parking_begin_batch(void)
 	has_followed = false;
 	batch_parked_at = 0;
 	SpinLockAcquire(&claim->lane->mutex);
-	claim->lane->batch_xid = xid;
+	claim->lane->has_batch = true;
 	claim->lane->batch_parked_at = 0;
 	SpinLockRelease(&claim->lane->mutex);
 }
@@ -638,7 +636,7 @@ pp_parking_end_batch(bool owes_earlier)
 	if (has_parked)
 		tell_reasons();
 	SpinLockAcquire(&lane->mutex);
-	lane->batch_xid = InvalidTransactionId;
+	lane->has_batch = false;
 	lane->owes_earlier = owes_earlier;
 	if (has_parked)
 	{

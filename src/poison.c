@@ -14,6 +14,8 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -349,11 +351,33 @@ read_file(int from, Oid extension, NoteFile *it)
 		   it->findings.ncondemned <= MAX_CONDEMNED;
 }
 
+/*
+ * Open and lock it.  The one before us may remove it until we have the lock: then the file
+ * that we have opened has no name any more.
+ */
+static int
+open_locked(void)
+{
+	struct stat status;
+	int it;
+
+	for (;;)
+	{
+		it = BasicOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);
+		if (it < 0)
+			return -1;
+		(void) flock(it, LOCK_EX);
+		if (fstat(it, &status) < 0 || status.st_nlink > 0)
+			return it;
+		(void) close(it);
+	}
+}
+
 /* Read what there is, as far as it is this installation's. */
 static bool
 read_or_init(Oid extension)
 {
-	fd = BasicOpenFile(path, O_RDWR | O_CREAT | PG_BINARY);
+	fd = open_locked();
 	if (fd < 0)
 		return false;
 	ReserveExternalFD();
@@ -388,6 +412,7 @@ pp_poison_open(PpPoisonFile kind, Oid database, Oid extension)
 	memset(&file.attempt, 0, sizeof(Attempt));
 	file.pid = MyProcPid;
 	write_all();
+	(void) flock(fd, LOCK_UN);
 
 	watch_signals();
 	previous_hook = emit_log_hook;
@@ -474,16 +499,19 @@ pp_poison_close(PpEnd end)
 	if (fd < 0)
 		return;
 	if (end != PP_END_CLEAN)
-		note_end(end);
-	else if (findings->to.pos == 0 && file.attempt.what == PP_AT_HAND_NOTHING &&
-			 pread(fd, &pid, sizeof(pid), (char *) &file.pid - (char *) &file) == sizeof(pid) &&
-			 pid == MyProcPid)
 	{
-		(void) unlink(path);
-		(void) close(fd);
-		ReleaseExternalFD();
-		fd = -1;
+		note_end(end);
+		return;
 	}
+	if (findings->to.pos > 0 || file.attempt.what != PP_AT_HAND_NOTHING)
+		return;
+	(void) flock(fd, LOCK_EX); /* see open_locked() */
+	if (pread(fd, &pid, sizeof(pid), (char *) &file.pid - (char *) &file) == sizeof(pid) &&
+		pid == MyProcPid)
+		(void) unlink(path);
+	(void) close(fd);
+	ReleaseExternalFD();
+	fd = -1;
 }
 
 /* ---- answers ---- */

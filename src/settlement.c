@@ -148,7 +148,7 @@ xact_event(XactEvent event, void *arg)
 	else if (event == XACT_EVENT_COMMIT)
 	{
 		at_commit();
-		pp_lane_end_commit(lane);
+		(void) pp_lane_end_commit(lane);
 	}
 	else if (event == XACT_EVENT_ABORT)
 		pp_settlement_forget();
@@ -184,7 +184,7 @@ void
 pp_settlement_forget(void)
 {
 	if (committing.works)
-		pp_lane_end_commit(lane);
+		(void) pp_lane_end_commit(lane);
 	committing.works = NULL;
 	done = false;
 }

@@ -33,7 +33,7 @@
  *	PpLane.worker_*, retired,
  *	  idle_since, stopped,
  *	  stuck_*, rate, expired_at,
- *	  batch_xid, owes_earlier,
+ *	  has_batch, owes_earlier,
  *	  batch_parked_at,
  *	  parked_seq				the worker of the lane; worker_pid is 0 exactly while no
  *								worker is attached.  The launcher takes an overdue one out
@@ -202,7 +202,7 @@ typedef struct PpLane
 	double rate;		/* items per second that it has written of late */
 
 	/* between the worker, which parks, and the retrier (parking.h) */
-	TransactionId batch_xid; /* the next one when the batch at work began; or none is */
+	bool has_batch;			 /* one is at work */
 	TimestampTz batch_parked_at; /* of all that it has parked; 0: nothing, so far */
 	bool owes_earlier;		 /* what belongs before parked items may still come */
 	uint64 parked_seq;		 /* batches that have parked something */

@@ -314,10 +314,9 @@ write_batch(PpRingView view)
 	pp_clock_start();
 	outcome = pp_apply(works, nworks, &error);
 	pp_clock_stop();
-	pp_lane_end_commit(lane);
-	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
-	if (pp_lane_is_replaced(lane))
+	if (!pp_lane_end_commit(lane))
 		proc_exit(1);
+	pp_seat_check_interrupts(); /* its last tick must not hit what comes now */
 	pgstat_report_stat(false);
 
 	pp_intake_note_settled(&pp_seat.claim, outcome == PP_SETTLED);

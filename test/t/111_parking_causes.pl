@@ -32,17 +32,6 @@ sub add_trigger
 	return;
 }
 
-# Items that are enqueued while the target is paused, all of them in one batch then.
-sub enqueue_paused
-{
-	my ($target, $from, $to) = @_;
-
-	$dbh->do("SELECT persist_pause('$target')");
-	enqueue('postgres', $target, $from, $to);
-	is_parked('postgres', $target, $to - $from + 1, '55000', "$target: paused");
-	return;
-}
-
 # All but these have come, in order; these are dead letters, for this reason.
 sub lands_without
 {
@@ -129,7 +118,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	others_land('a row sleeps');
 	lands_without('sleepy', [ 7, 21 ], '57014', 'a row sleeps');
 	add_trigger('slow', "PERFORM pg_sleep(0.03)");
-	enqueue_paused('slow', 1, 40);
+	enqueue_paused('postgres', 'slow', 1, 40);
 	$dbh->do("SELECT persist_resume('slow')");
 	others_land('all are slow');
 	lands_without('slow', [], '', 'all are slow');
@@ -353,7 +342,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 	create_target('postgres', 'alike');
 	add_trigger('alike', "RAISE check_violation");
-	enqueue_paused('alike', 1, 150);
+	enqueue_paused('postgres', 'alike', 1, 150);
 	$dbh->do("SELECT persist_resume('alike')");
 	is_parked('postgres', 'alike', 150, '23514', 'all alike: parked');
 	enqueue('postgres', 'alike', 151, 200);
@@ -364,7 +353,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 	# not alike: each row for its own reason
 	create_target('postgres', 'unalike', 'CONSTRAINT low CHECK (n > 50), CONSTRAINT high CHECK (n <= 50)');
-	enqueue_paused('unalike', 1, 150);
+	enqueue_paused('postgres', 'unalike', 1, 150);
 	$dbh->do("SELECT persist_resume('unalike')");
 	lands_without('unalike', [ 1 .. 150 ], '23514', 'all, but not alike');
 
@@ -382,7 +371,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 		create_target('postgres', $target);
 		add_trigger($target, 'IF NEW.n IN (' . join(',', @bad) . ") THEN RAISE check_violation; END IF");
-		enqueue_paused($target, 1, $n);
+		enqueue_paused('postgres', $target, 1, $n);
 		$dbh->do("SELECT persist_resume('$target')");
 		lands_without($target, \@bad, '23514', "not all alike: $name");
 	}
@@ -391,7 +380,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	$dbh->do("CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS \$\$BEGIN RAISE check_violation; END\$\$");
 	create_target('postgres', 'the_first_is_good_later');
 	$dbh->do("CREATE CONSTRAINT TRIGGER later AFTER INSERT ON the_first_is_good_later DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n > 1) EXECUTE FUNCTION later()");
-	enqueue_paused('the_first_is_good_later', 1, 150);
+	enqueue_paused('postgres', 'the_first_is_good_later', 1, 150);
 	$dbh->do("SELECT persist_resume('the_first_is_good_later')");
 	lands_without('the_first_is_good_later', [ 2 .. 150 ], '23514', 'not all alike, later: the first is good');
 
@@ -424,7 +413,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 
 		create_target('postgres', $name);
 		$dbh->do("CREATE $what frozen $when INSERT ON $name $how EXECUTE FUNCTION frozen()");
-		enqueue_paused($name, 1, 150);
+		enqueue_paused('postgres', $name, 1, 150);
 		$dbh->do("SELECT persist_resume('$name')");
 		is_parked('postgres', $name, 150, '23514', "all alike, $when: parked");
 		others_land("all alike, $when");
@@ -467,7 +456,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	# before it has looked at a row
 	$dbh->do("DROP TRIGGER on_row ON alike; CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END'");
 	$dbh->do("CREATE TRIGGER refuse BEFORE INSERT ON alike EXECUTE FUNCTION refuse()");
-	enqueue_paused('alike', 201, 350);
+	enqueue_paused('postgres', 'alike', 201, 350);
 	$dbh->do("SELECT persist_resume('alike')");
 	is_parked('postgres', 'alike', 150, '23514', 'all alike, by the statement: parked');
 	$dbh->do("DROP TRIGGER refuse ON alike");
@@ -485,7 +474,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	create_target('postgres', 'filled', 'CHECK (n % 4 <> 0)');
 	enqueue('postgres', 'filled', 1, 40);
 	ok(eval { wait_for_sql($dbh, "SELECT dead = 10 FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: up to it they are dead letters');
-	enqueue_paused('filled', 41, 80);
+	enqueue_paused('postgres', 'filled', 41, 80);
 	$dbh->do("SELECT persist_resume('filled')");
 	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats WHERE target_name = 'public.filled'") }, 'limit: then the target is parked');
 	restart_with();

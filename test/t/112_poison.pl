@@ -24,11 +24,7 @@ my $library = $node->basedir . '/crash';
 
 # ---- the code that crashes
 
-{
-	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
-
-	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/crash.c");
-}
+build_library('crash.c', $library);
 
 $node->safe_psql(
 	'postgres', qq{

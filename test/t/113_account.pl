@@ -488,11 +488,7 @@ is("$accounts->{waiting}{enqueued} $accounts->{revoked}{enqueued}", '200 20', 'a
 
 # ---- a pass that settles what its transaction, which is late, hasn't told of yet
 
-{
-	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
-
-	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$dir/late.so", "$FindBin::RealBin/late.c");
-}
+build_library('late.c', "$dir/late");
 $dbh->do("CREATE FUNCTION be_late(integer) RETURNS void LANGUAGE C AS '$dir/late', 'be_late'");
 $dbh->do("CREATE TABLE late (n int)");
 $dbh->do("SELECT persist_enqueue('late', '{\"n\": 1}')");

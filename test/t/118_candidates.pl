@@ -6,6 +6,8 @@
 
 use strict;
 use warnings;
+use Fcntl ':flock';
+use File::Basename 'basename';
 use FindBin;
 use lib $FindBin::RealBin;
 
@@ -21,9 +23,8 @@ my $node = pp_node(
 	restart_after_crash => 'on');
 my $everything_from = log_position($node);
 my $library = $node->basedir . '/crash';
-my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
 
-system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/crash.c");
+build_library('crash.c', $library);
 $node->safe_psql(
 	'postgres', qq{
 	CREATE FUNCTION crash() RETURNS trigger LANGUAGE C AS '$library', 'crash';
@@ -175,6 +176,35 @@ check('several', 't', 4, [ map { [ $_, @$ended ] } 5, 1000, 2500 ],
 	is(one_value($dbh, "SELECT item->>'n' FROM persist_dead_letters"), 5, 'parked: the letter');
 	$dbh->disconnect;
 	$locker->disconnect;
+}
+
+# A note that the next worker has opened while the one before it removes it
+{
+	my $dbh = session();
+	my $database = one_value($dbh, 'SELECT oid FROM pg_database WHERE datname = current_database()');
+	my $name = $node->data_dir . "/pg_stat_tmp/persist_pipeline.$database.worker";
+	my $is_open = sub
+	{
+		my $worker = worker_pid($node) || return 0;
+
+		return !!grep { (readlink // '') =~ m{/\Q@{[ basename($name) ]}\E$} } glob "/proc/$worker/fd/*";
+	};
+
+	$node->append_conf('postgresql.conf', "persist_pipeline.worker_idle_timeout = '10ms'");
+	$node->reload;
+	wait_until('no worker', sub { worker_pid($node) eq '' && !-e $name });
+	$node->append_conf('postgresql.conf', "persist_pipeline.worker_idle_timeout = '1min'");
+	$node->reload;
+
+	open my $note, '>', $name or die "$name: $!";
+	flock $note, LOCK_EX or die "$name: $!";
+	$dbh->do("SELECT persist_enqueue('o'::regclass, '{\"n\": 2}')");
+	wait_until('a worker has opened the note', $is_open);
+	unlink $name or die "$name: $!";
+	close $note;
+	wait_for_sql($dbh, "SELECT count(*) = 1 FROM o WHERE n = 2");
+	ok(-e $name, 'removed: the worker has a note that the next one finds');
+	$dbh->disconnect;
 }
 
 is_deeply(

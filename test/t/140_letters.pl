@@ -18,9 +18,8 @@ my $node = pp_node(
 	'persist_pipeline.misfit_timeout' => '0');
 my $dbh = connect_to($node);
 my $library = $node->basedir . '/slow_output';
-my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
 
-system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/slow_output.c");
+build_library('slow_output.c', $library);
 $node->safe_psql(
 	'postgres', qq{
 	CREATE TYPE endless;

@@ -16,11 +16,7 @@ use Time::HiRes qw(time);
 my $library = "$PostgreSQL::Test::Utils::tmp_check/loop";
 my $released = "$PostgreSQL::Test::Utils::tmp_check/released";
 
-{
-	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
-
-	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/loop.c");
-}
+build_library('loop.c', $library);
 
 # one worker: the retrier counts for nothing
 my $node = parking_node(
@@ -67,11 +63,8 @@ sub retrier_pid { return one_value(session($_[0] || 'postgres'), "SELECT pid $re
 sub give_to_retrier
 {
 	my ($database, $target, $from, $to) = @_;
-	my $n = $to - $from + 1;
 
-	session($database)->do("SELECT persist_pause('$target')");
-	enqueue($database, $target, $from, $to);
-	is_parked($database, $target, $n, '55000', "$target: paused");
+	enqueue_paused($database, $target, $from, $to);
 	session($database)->do("SELECT persist_resume('$target')");
 	return;
 }

@@ -17,11 +17,7 @@ use Time::HiRes qw(time);
 my $library = "$PostgreSQL::Test::Utils::tmp_check/loop_146";
 my $released = "$PostgreSQL::Test::Utils::tmp_check/released_146";
 
-{
-	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
-
-	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/loop.c");
-}
+build_library('loop.c', $library);
 
 my $node = parking_node(
 	'outlives',

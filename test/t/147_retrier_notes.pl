@@ -40,17 +40,6 @@ sub comes
 	return ok(eval { wait_for_sql($dbh, $sql); 1 }, $name);
 }
 
-# Items that only the retrier will try: they are paused when they come.
-sub enqueue_paused
-{
-	my ($target, $from, $to) = @_;
-
-	$dbh->do("SELECT persist_pause('$target')");
-	enqueue('postgres', $target, $from, $to);
-	is_parked('postgres', $target, $to - $from + 1, '55000', "$target: paused");
-	return;
-}
-
 create_target('postgres', 'busy');
 $dbh->do("CREATE TRIGGER hold BEFORE INSERT ON busy FOR EACH ROW EXECUTE FUNCTION hold()");
 
@@ -61,7 +50,7 @@ $dbh->do("CREATE TRIGGER hold BEFORE INSERT ON busy FOR EACH ROW EXECUTE FUNCTIO
 
 	create_target('postgres', 'again');
 	$dbh->do("CREATE UNIQUE INDEX ON again (n)");
-	enqueue_paused('again', 1, 5);
+	enqueue_paused('postgres', 'again', 1, 5);
 	$locker->begin_work;
 	$locker->do("INSERT INTO again VALUES (3)");
 	$dbh->do("INSERT INTO held VALUES ('worker')");
@@ -166,8 +155,8 @@ sub dies
 	create_target('postgres', 'kept');
 	create_fatal('at_once', 'CREATE TRIGGER fatal BEFORE INSERT ON TARGET');
 	create_fatal('in_commit');
-	enqueue_paused('kept', 1, 2);
-	enqueue_paused('at_once', 17, 17);
+	enqueue_paused('postgres', 'kept', 1, 2);
+	enqueue_paused('postgres', 'at_once', 17, 17);
 	$dbh->do("SELECT persist_resume('at_once')");
 	dies('at_once');
 	$from = log_position($node);

@@ -18,7 +18,7 @@ use PersistPipeline;
 use Test::More;
 
 our @EXPORT = qw(
-  $parking_tools %committed parking_node session forget_sessions create_target enqueue
+  $parking_tools %committed parking_node session forget_sessions create_target enqueue enqueue_paused
   flush_returns open_gate shut_gate lock_tables unlock is_parked lands adds_up
   all_workers_leave set_and_reload restart_with is_clean_log);
 
@@ -145,6 +145,18 @@ sub is_parked
 		$name)
 	  or diag(join ' ', map { $_ // 'NULL' }
 		  session($database)->selectrow_array("SELECT pending, parked, parked_reason FROM persist_stats WHERE target_name = 'public.' || ?", undef, $target));
+	return;
+}
+
+# Items that wait, paused, until their target is resumed: all of them are in one batch then, and
+# only the retrier tries them.
+sub enqueue_paused
+{
+	my ($database, $target, $from, $to) = @_;
+
+	session($database)->do("SELECT persist_pause('$target')");
+	enqueue($database, $target, $from, $to);
+	is_parked($database, $target, $to - $from + 1, '55000', "$target: paused");
 	return;
 }
 

@@ -20,6 +20,7 @@ use warnings;
 use DBI;
 use DBD::Pg qw(:async);
 use Exporter 'import';
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
@@ -31,7 +32,7 @@ our @EXPORT = qw(
   wait_until wait_for_sql seconds_of is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush drain hang_commits release_commits log_position log_since complaints
-  in_children wait_for_children children_succeeded open_guards);
+  in_children wait_for_children children_succeeded open_guards build_library);
 
 # From 19 on, where anything dies outside of an eval, the test is done.  In a DESTROY, which is
 # where a session's handle finds that its server is gone, $^S is something else than 1.
@@ -478,6 +479,16 @@ sub children_succeeded
 	my ($name, @pids) = @_;
 
 	is(wait_for_children(@pids), 0, $name);
+	return;
+}
+
+# A library for LANGUAGE C, from a source that lies beside the tests.
+sub build_library
+{
+	my ($source, $library) = @_;
+	my ($headers) = `pg_config --includedir-server` =~ /(.*)/;
+
+	system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$headers", '-o', "$library.so", "$FindBin::RealBin/$source");
 	return;
 }
 
