@@ -271,22 +271,22 @@ check_installation(const PpHandover *handover, Oid extension)
 	}
 }
 
-/* A lane that another database doesn't need; NULL: there is none. */
+/* A lane that another database doesn't need; NULL: there was none up to the deadline. */
 static const PpClaim *
-await_lane(void)
+await_lane(PpSteady deadline)
 {
-	return pp_lane_await(pp_steady_in(LANE_WAIT_MS), false, pp_wait_event("PersistPipelineLane"));
+	return pp_lane_await(deadline, false, pp_wait_event("PersistPipelineLane"));
 }
 
 /* Positions, without a lane; false: there is one by now. */
 static bool
-do_without_lane(PpHandover *handover)
+do_without_lane(PpHandover *handover, PpSteady deadline)
 {
 	Oid extension = pp_extension_get();
 	uint64 pos;
 
 	/* what it has on disk may be settled: who has a lane knows */
-	if (is_full_on_disk(pp_journal_size(extension)) && await_lane() != NULL)
+	if (is_full_on_disk(pp_journal_size(extension)) && await_lane(deadline) != NULL)
 		return false;
 	pos = pp_lease_position(extension);
 
@@ -303,6 +303,8 @@ do_without_lane(PpHandover *handover)
 static int
 admit(PpHandover *handover, uint64 bytes, bool ring_only)
 {
+	PpSteady deadline = pp_steady_in(LANE_WAIT_MS);
+
 	for (;;)
 	{
 		const PpClaim *claim = pp_lane_claim();
@@ -311,7 +313,7 @@ admit(PpHandover *handover, uint64 bytes, bool ring_only)
 		CHECK_FOR_INTERRUPTS();
 		if (claim == NULL)
 		{
-			if (do_without_lane(handover))
+			if (do_without_lane(handover, deadline))
 				return 0;
 			continue;
 		}
@@ -569,6 +571,10 @@ pp_handover_commit(PpHandover *handover)
 					pp_spill_in_memory(handover->bytes, piece->start));
 		}
 	}
+
+	/* that of a paused database may be free now, and has no worker that would see it */
+	if (pp_shared->lanes_wanted && lane && pp_lane_is_paused(lane))
+		pp_launcher_wake();
 }
 
 /* Can't fail. */
@@ -592,9 +598,9 @@ pp_handover_abort(PpHandover *handover)
 
 /* 53000: all lanes are in use by other databases. */
 static const PpClaim *
-claim_lane(void)
+claim_lane(PpSteady deadline)
 {
-	const PpClaim *claim = await_lane();
+	const PpClaim *claim = await_lane(deadline);
 
 	if (claim == NULL)
 		ereport(ERROR,
@@ -606,11 +612,11 @@ claim_lane(void)
 }
 
 static uint64
-take_position(void)
+take_position(PpSteady deadline)
 {
 	for (;;)
 	{
-		const PpClaim *claim = claim_lane();
+		const PpClaim *claim = claim_lane(deadline);
 		uint64 pos = pp_ring_take_position(&claim->lane->ring, claim->generation);
 
 		if (pos > 0)
@@ -625,7 +631,7 @@ take_position(void)
  * which they are.
  */
 static const PpClaim *
-reserve(uint64 bytes)
+reserve(uint64 bytes, PpSteady deadline)
 {
 	const PpClaim *claim;
 	PpReserveResult result;
@@ -634,7 +640,7 @@ reserve(uint64 bytes)
 	{
 		PpQuotaResult share;
 
-		claim = claim_lane();
+		claim = claim_lane(deadline);
 		share = pp_quota_take(&claim->lane->quota, PP_STORE_RING, GetUserId(), bytes,
 							  limit_of(claim->lane, PP_STORE_RING),
 							  share_of(claim->lane, PP_STORE_RING));
@@ -688,20 +694,21 @@ check_size(const PpLane *lane, const PpItem *item)
 void
 pp_handover_now(const PpItem *item)
 {
-	const PpClaim *claim;
+	PpSteady deadline = pp_steady_in(LANE_WAIT_MS);
+	const PpClaim *claim = claim_lane(deadline);
 	PpPiece piece = {.role = GetUserId(), .items = 1, .length = item->size};
 	uint64 pos;
 
-	check_size(claim_lane()->lane, item);
-	if (pp_lane_is_paused(claim_lane()->lane))
+	check_size(claim->lane, item);
+	if (pp_lane_is_paused(claim->lane))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
 				 errdetail("Items that are not transactional wait in the ring alone, and nobody is "
 						   "there to save them."),
 				 errhint("Call persist_resume(), or let the item be transactional.")));
-	pos = take_position();
-	claim = reserve(pp_entry_bytes(item->size));
+	pos = take_position(deadline);
+	claim = reserve(pp_entry_bytes(item->size), deadline);
 	piece.extension = claim->extension;
 	pp_tally_add(&claim->lane->tally, item->target, 1);
 	publish(claim->lane, &piece, pos, 0, 1, (const char *) item);

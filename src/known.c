@@ -10,6 +10,14 @@
 #include "hold.h"
 #include "known.h"
 
+/* Nothing would be lost without it but how much has been written. */
+static bool
+is_dispensable(const PpKnown *known)
+{
+	return known->wanted_at == 0 && known->parked == 0 && !known->waits &&
+		   pp_lane_of(known->database) == NULL;
+}
+
 /* What is known of a database; NULL: nothing, and there is no room to `create` it. */
 PpKnown *
 pp_known_find(Oid database, bool create)
@@ -24,6 +32,11 @@ pp_known_find(Oid database, bool create)
 			return known;
 		if (unused == NULL && !OidIsValid(known->database))
 			unused = known;
+	}
+	for (int i = 0; i < PP_KNOWN && create && unused == NULL; i++)
+	{
+		if (is_dispensable(&pp_shared->known[i]))
+			unused = &pp_shared->known[i];
 	}
 	if (!create || unused == NULL)
 		return NULL;

@@ -26,70 +26,97 @@ static bool mine_is_new = false; /* of an installation that hasn't been committe
 /* ---- under PpShared.lock ---- */
 
 /*
- * Could its database do without the lane?  It is empty; or its database is paused, so that all
- * it has is in the journal, and gets a lane again when it is resumed.  But what is parked is
- * tried first, where that is due, and a retrier makes way between two tries when it is asked:
- * unless `again` is NULL.  *again: it can't be asked yet, so somebody has to look again.
+ * Is nothing in the lane?  Or its database is paused, so that all it has is in the journal, and
+ * gets a lane again when it is resumed.
  */
 static bool
-is_free(PpLane *lane, bool *again)
+is_empty(PpLane *lane)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
-	bool paused = pp_lane_is_paused(lane);
-	bool retried;
-	bool due;
+	bool attended;
 
 	if (!OidIsValid(lane->database) || view.reserved > 0 || view.diverting > 0)
 		return false;
-	if (paused ? pp_ring_volatile_items(&lane->ring) > 0 || pp_ring_is_busy(&lane->ring)
-			   : view.head < view.tail || view.diverted || view.pass)
-		return false;
+	if (!pp_lane_is_paused(lane))
+		return view.head == view.tail && !view.diverted && !view.pass;
 
 	SpinLockAcquire(&lane->mutex);
-	retried = lane->retrier.pid != 0;
-	/* one that can't be started, or fails, keeps nobody waiting */
-	due = !paused && lane->retry_at <= pp_steady_now() && !lane->retrier.refused &&
-		  lane->retrier.starts <= 1;
-	lane->retrier.wanted |= retried && again;
+	attended = lane->worker_pid != 0;
 	SpinLockRelease(&lane->mutex);
-	if (retried && again)
-		(void) pp_wake(&lane->retrier.sleeper);
-	else if (due && again)
-		*again = true;
-	return !retried && !due;
+	return !attended && pp_ring_volatile_items(&lane->ring) == 0 && !pp_ring_is_busy(&lane->ring);
 }
 
 /*
- * The lane that has been empty for longest, of those that are free; or NULL.  None is if who has
- * just got that one has yet to use it.  *again: somebody has to look again.
+ * What is parked is tried first, where that is due.  One that can't be started, or fails, keeps
+ * nobody waiting.
  */
+static bool
+is_retried(PpLane *lane)
+{
+	bool paused = pp_lane_is_paused(lane);
+	bool retried;
+
+	SpinLockAcquire(&lane->mutex);
+	retried = lane->retrier.pid != 0 ||
+			  (!paused && lane->retry_at <= pp_steady_now() && !lane->retrier.refused &&
+			   lane->retrier.starts <= 1);
+	SpinLockRelease(&lane->mutex);
+	return retried;
+}
+
+/* A retrier makes way between two tries. */
+static void
+ask_retrier(PpLane *lane)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->retrier.wanted |= lane->retrier.pid != 0;
+	SpinLockRelease(&lane->mutex);
+	(void) pp_wake(&lane->retrier.sleeper);
+}
+
+/* Somebody has just got the lane, and has yet to use it. */
+static bool
+is_new(PpLane *lane)
+{
+	bool started;
+	PpSteady since;
+
+	SpinLockAcquire(&lane->mutex);
+	started = lane->last_start != 0;
+	since = lane->idle_since;
+	SpinLockRelease(&lane->mutex);
+	return !started && !pp_has_lasted(since, LOOK_MS);
+}
+
+/* The lane that has been empty for longest, of those that its database could do without; or NULL. */
 static PpLane *
-find_idlest(bool *again)
+find_idlest(void)
 {
 	PpLane *idlest = NULL;
 	PpSteady idle_since = 0;
-	bool young = false;
 
-	*again = false;
 	for (int i = 0; i < pp_max_databases; i++)
 	{
 		PpLane *lane = pp_lane(i);
 		PpSteady since;
-		bool attended;
 
+		if (!is_empty(lane))
+			continue;
+		if (is_retried(lane))
+		{
+			ask_retrier(lane);
+			continue;
+		}
 		SpinLockAcquire(&lane->mutex);
 		since = lane->idle_since;
-		attended = lane->worker_pid != 0;
 		SpinLockRelease(&lane->mutex);
-		if (is_free(lane, again) && (idlest == NULL || since < idle_since))
+		if (idlest == NULL || since < idle_since)
 		{
 			idlest = lane;
 			idle_since = since;
-			young = !attended && !pp_has_lasted(since, LOOK_MS);
 		}
 	}
-	*again |= young;
-	return young ? NULL : idlest;
+	return idlest && is_new(idlest) ? NULL : idlest;
 }
 
 /* Have the database looked into; if others are being, in one more round. */
@@ -115,7 +142,8 @@ leave_counts(PpLane *lane)
 	PpSteady retry_at;
 
 	known = known ? known : &unknown;
-	known->parked = pp_tally_parked(&lane->tally);
+	if (pp_tally_is_counted(&lane->tally))
+		known->parked = pp_tally_parked(&lane->tally);
 	SpinLockAcquire(&lane->mutex);
 	known->paused = lane->paused;
 	known->waits = lane->paused;
@@ -162,10 +190,16 @@ leave_ranges(PpLane *lane)
 	SpinLockRelease(&pp_shared->mutex);
 }
 
-/* Let a lane begin anew; its ring has moved on already. */
+/*
+ * Let a lane begin anew; its ring has moved on already.  What its database is known to have, in
+ * the journal or parked, is due.
+ */
 static void
 assign(PpLane *lane, Oid database)
 {
+	PpKnown *known = pp_known_find(database, false);
+	bool owes = known && (known->waits || known->parked > 0);
+
 	lane->database = database;
 	lane->leave = pp_is_held_locked(database);
 
@@ -198,12 +232,13 @@ assign(PpLane *lane, Oid database)
 	pp_quota_reset(&lane->letters);
 	pp_tally_reset(&lane->tally);
 	pp_known_enter(database);
+	if (!owes)
+		return;
+	pp_ring_move(&lane->ring, 0, pp_steady_now());
+	pp_launcher_wake();
 }
 
-/*
- * Lanes that nobody has go to databases that wait; what they are known to have, in the journal
- * or parked, is due then.  True: one has got one, which is to be told.
- */
+/* Lanes that nobody has go to databases that wait.  True: one has got one, which is to be told. */
 static bool
 serve(void)
 {
@@ -213,11 +248,7 @@ serve(void)
 
 	while ((known = pp_known_first()) != NULL && (lane = pp_lane_of(InvalidOid)) != NULL)
 	{
-		bool owes = known->waits || known->parked > 0;
-
 		assign(lane, known->database);
-		if (owes)
-			pp_ring_move(&lane->ring, 0, pp_steady_now());
 		served = true;
 	}
 	pp_shared->lanes_wanted = known != NULL;
@@ -236,7 +267,7 @@ give_back(PpLane *lane, bool to_others)
 	kept = (lane->worker_pid != 0 && !ours) ||
 		   (!to_others && (lane->retrier.pid != 0 || lane->retry_at != PP_NEVER));
 	SpinLockRelease(&lane->mutex);
-	if (kept || (to_others && !is_free(lane, NULL)))
+	if (kept || (to_others && (!is_empty(lane) || is_retried(lane))))
 		return false;
 	if (!pp_ring_disown(&lane->ring) &&
 		!(to_others && pp_lane_is_paused(lane) && pp_ring_disown_journalled(&lane->ring)))
@@ -250,9 +281,7 @@ give_back(PpLane *lane, bool to_others)
 	{
 		pp_sleeper_detach(&lane->worker);
 		SpinLockAcquire(&lane->mutex);
-		lane->worker_pid = 0;
-		lane->worker_database = InvalidOid;
-		lane->worker_state = PP_WORKER_NONE;
+		pp_lane_vacate(lane);
 		SpinLockRelease(&lane->mutex);
 	}
 	ConditionVariableBroadcast(&lane->settled); /* who flushes */
@@ -408,14 +437,15 @@ pp_lane_forget_claim(void)
 	mine.lane = NULL;
 }
 
+/* Could a database do without its lane, now or after a try? */
 static bool
-any_is_free(void)
+any_is_empty(void)
 {
 	bool any = false;
 
 	LWLockAcquire(pp_shared->lock, LW_SHARED);
 	for (int i = 0; i < pp_max_databases && !any; i++)
-		any = is_free(pp_lane(i), NULL);
+		any = is_empty(pp_lane(i));
 	LWLockRelease(pp_shared->lock);
 
 	return any;
@@ -434,7 +464,7 @@ pp_lane_await(PpSteady deadline, bool patient, uint32 wait_event)
 	if ((claim = pp_lane_claim()) != NULL)
 		return claim;
 	ConditionVariablePrepareToSleep(&pp_shared->served);
-	while ((claim = pp_lane_claim()) == NULL && (patient || any_is_free()) &&
+	while ((claim = pp_lane_claim()) == NULL && (patient || any_is_empty()) &&
 		   (ms = pp_ms_until(deadline)) > 0)
 		(void) ConditionVariableTimedSleep(&pp_shared->served, Min(ms, LOOK_MS), wait_event);
 	ConditionVariableCancelSleep();
@@ -472,8 +502,6 @@ pp_lane_give_back(PpLane *lane, bool to_others)
 	LWLockRelease(pp_shared->lock);
 	if (served)
 		tell_served();
-	else if (to_others && !given)
-		pp_launcher_wake(); /* which asks the retrier, if that is in the way */
 
 	return given;
 }
@@ -487,31 +515,32 @@ long
 pp_lanes_serve(void)
 {
 	bool served;
-	bool again = false;
+	bool wanted;
 	PpLane *idlest = NULL;
 	PpSteady next;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	served = serve();
 	/* those that become idle from now on see it */
-	while (pp_shared->lanes_wanted && (idlest = find_idlest(&again)) != NULL &&
+	while (pp_shared->lanes_wanted && (idlest = find_idlest()) != NULL &&
 		   give_back(idlest, true))
 		served |= serve();
-	if (pp_shared->lanes_wanted && idlest)
+	wanted = pp_shared->lanes_wanted;
+	if (wanted && idlest)
 	{
 		/* the next time it is another one's turn: this one may have something to do by now */
 		SpinLockAcquire(&idlest->mutex);
 		idlest->idle_since = pp_steady_now();
 		SpinLockRelease(&idlest->mutex);
 		(void) pp_wake(&idlest->worker);
-		again = true;
 	}
 	next = pp_known_next();
 	LWLockRelease(pp_shared->lock);
 	if (served)
 		tell_served();
 
-	if (again && pp_shared->lanes_wanted)
+	/* whatever becomes free meanwhile, and doesn't say so */
+	if (wanted)
 		next = Min(next, pp_steady_in(LOOK_MS));
 	return next == PP_NEVER ? -1 : Max(pp_ms_until(next), 1);
 }

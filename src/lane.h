@@ -5,7 +5,7 @@
  *
  * A database gets a lane at its first item, if one is free.  Only its own worker gives it
  * back, or the launcher where there is no worker: when it has been idle for
- * worker_idle_timeout, or another database waits for one and this one is the longest idle;
+ * worker_idle_timeout, or another database waits for one;
  * besides, it goes with a database that is dropped.  So whoever is attached to a lane keeps it.
  * What a producer knows of its lane is a claim, of the ring's generation: it is looked at
  * again before each use, and pp_ring_reserve refuses one that is stale.
@@ -49,6 +49,7 @@ extern bool pp_lane_known(int number, PpKnown *known, PpLane **lane);
 /* The lane's worker */
 extern bool pp_lane_attach(PpLane *lane, Oid database, uint64 *generation);
 extern bool pp_lane_is_replaced(PpLane *lane);
+extern void pp_lane_vacate(PpLane *lane);
 extern void pp_lane_detach(PpLane *lane);
 extern bool pp_lane_begin_commit(PpLane *lane);
 extern bool pp_lane_end_commit(PpLane *lane);

@@ -46,8 +46,8 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 }
 
 /* Under the lane's mutex: it has no worker any more, wherever that was. */
-static void
-vacate(PpLane *lane)
+void
+pp_lane_vacate(PpLane *lane)
 {
 	lane->worker_pid = 0;
 	lane->worker_database = InvalidOid;
@@ -87,7 +87,7 @@ pp_lane_detach(PpLane *lane)
 	SpinLockAcquire(&lane->mutex);
 	ours = lane->worker_pid == MyProcPid;
 	if (ours)
-		vacate(lane);
+		pp_lane_vacate(lane);
 	for (int i = 0; i < PP_STUCK; i++)
 	{
 		if (lane->stuck[i].pid == MyProcPid)
@@ -158,7 +158,7 @@ pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target)
 	{
 		*unused = (PpStuck){.pid = *pid, .database = lane->worker_database};
 		lane->starts = 0;
-		vacate(lane);
+		pp_lane_vacate(lane);
 		replaced = true;
 	}
 	SpinLockRelease(&lane->mutex);

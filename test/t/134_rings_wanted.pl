@@ -97,6 +97,36 @@ use_ring($_, 2) foreach 'a', 'b', 'c';
 }
 use_ring('a', 4);
 
+# ---- so does one of a paused database, which has no worker that sees that somebody waits
+
+{
+	my $holder = connect_to($node);
+	my $hanging;
+
+	$session{a}->do("SELECT persist_pause()");
+	wait_until('a has no worker', sub { worker_pid($node, 'a') eq '' });
+	is(try_sql($session{a}, $enqueue, $_, 'true'), '00000', "paused: a: $_") foreach 5, 6;
+	$hanging = hang_commits($node);
+	start_sql($holder, "DO \$\$ BEGIN PERFORM pg_logical_emit_message(true, 'test', ''); NOTIFY somebody; END \$\$");
+	wait_for_sql($control, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = ?", $holder->{pg_pid});
+	$_->do("SET synchronous_commit = local") foreach @session{qw(a b)};
+	start_sql($session{a}, "DO \$\$ BEGIN PERFORM persist_enqueue('t', '{\"n\": 7}'); NOTIFY somebody; END \$\$");
+	wait_for_sql($control, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = ?", $session{a}{pg_pid});
+	is(try_sql($session{b}, $enqueue, 4, 'true'), '00000', 'paused, in commit: another database journals');
+	usleep(500_000);    # long enough for what must not happen
+	is(rings(), 'a', 'paused, in commit: the ring stays');
+	$control->do("SELECT pg_cancel_backend(?)", undef, $holder->{pg_pid});
+	finish_sql($holder);
+	is(finish_sql($session{a}), '00000', 'paused, in commit: it has committed');
+	has_ring('b', 'paused: then the other one gets it');
+	ok(flush($node, 'b'), 'paused: and its item arrives');
+	release_commits($node, $holder, $hanging);
+	$_->do("RESET synchronous_commit") foreach @session{qw(a b)};
+	$session{a}->do("SELECT persist_resume()");
+	ok(flush($node, 'a'), 'paused: resumed, and flushed');
+	is(one_value($session{a}, "SELECT count(*) FROM t"), 7, 'paused: all that it had arrives');
+}
+
 # ---- what is parked gives the ring up between two tries, and has it back for whoever flushes
 
 {
@@ -107,12 +137,23 @@ use_ring('a', 4);
 	$session{a}->do("INSERT INTO released DEFAULT VALUES");
 	$session{a}->do("SELECT persist_enqueue('slow', '{\"n\": 1}')");
 	wait_for_sql($session{a}, "SELECT parked = 1 FROM persist_stats WHERE target_name = 'public.slow'");
-	is(try_sql($session{b}, $enqueue, 4, 'true'), '00000', 'parked: another database journals');
+	is(try_sql($session{b}, $enqueue, 5, 'true'), '00000', 'parked: another database journals');
 	has_ring('b', 'parked: and gets the ring');
+
+	# b gives it back, and a gets it, for a transaction that fails, before it wants it again
+	$control->do("ALTER SYSTEM SET persist_pipeline.worker_idle_timeout = '10ms'");
+	$node->reload;
+	wait_until('parked: the ring is free', sub { (rings() // '') eq '' });
+	$session{a}->begin_work;
+	$session{a}->do($enqueue, undef, 0, 'true');
+	$session{a}->rollback;
+	$control->do("ALTER SYSTEM RESET persist_pipeline.worker_idle_timeout");
+	$node->reload;
 	$locker->commit;
 	$locker->disconnect;
+	wait_for_sql($session{a}, "SELECT count(*) = 1 FROM slow");
+	pass('parked: it has landed');
 	ok(flush($node, 'a'), 'parked: flushed');
-	is(one_value($session{a}, "SELECT count(*) FROM slow"), 1, 'parked: it has landed');
 	ok(flush($node, 'b'), 'parked: so has that of the other one');
 }
 
@@ -123,8 +164,8 @@ $node->append_conf('postgresql.conf', "persist_pipeline.max_databases = 2");
 $node->restart;
 $control = connect_to($node);
 $session{$_} = connect_to($node, $_) foreach 'a', 'b', 'c';
-use_ring('a', 5);
-use_ring('b', 5);
+use_ring('a', 8);
+use_ring('b', 6);
 has_ring('a b', 'two rings');
 my $idlest = worker_pid($node, 'a');
 kill 'STOP', $idlest;
@@ -132,9 +173,9 @@ is(try_sql($session{c}, $enqueue, 3, 'true'), '00000', 'no answer: a third datab
 has_ring('a c', 'no answer: the other ring is given back');
 ok(flush($node, 'c'), 'no answer: flushed');
 kill 'CONT', $idlest;
-use_ring($_, 6) foreach 'a', 'b', 'c';
+use_ring($_, 9) foreach 'a', 'b', 'c';
 
-is($node->safe_psql($_, "SELECT count(*), count(DISTINCT n) FROM t"), { a => '6|6', b => '6|6', c => '4|4' }->{$_}, "$_: all its items, each once")
+is($node->safe_psql($_, "SELECT count(*), count(DISTINCT n) FROM t"), { a => '9|9', b => '7|7', c => '4|4' }->{$_}, "$_: all its items, each once")
   foreach 'a', 'b', 'c';
 
 # ---- many databases, four rings
@@ -170,7 +211,8 @@ wait_for_sql($control, "SELECT count(*) = 4 FROM persist_queue WHERE ring_size I
 pass('many: four have a ring in the end');
 
 $_->disconnect foreach values %session, $control;
-is_deeply([ complaints($node, 0, qr/client backend 57014 ERROR:  canceling statement due to user request/) ],
+is_deeply([ complaints($node, 0, qr/client backend 57014 ERROR:  canceling statement due to user request/,
+			qr/client backend \S+ WARNING:  canceling wait for synchronous replication due to user request/) ],
 	[], 'the log holds no WARNING or ERROR that was not provoked');
 $node->stop;
 done_testing();
