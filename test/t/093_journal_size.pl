@@ -152,7 +152,7 @@ sub pass_through
 	return;
 }
 
-# Returns the items per second; bounded: by the most that has been pending, for what has been
+# Returns the CPU seconds that the worker and the clients take; bounded: by the most that has been pending, for what has been
 # written is given back a moment later.
 sub pass_items
 {
@@ -171,6 +171,7 @@ sub pass_items
 		slurp_file($file)
 	} 1 .. $clients;
 	my $worker = wait_until('the worker', sub { one_value($dbh, "SELECT worker_pid FROM persist_queue") });
+	my $cpu = -cpu_seconds($worker);
 
 	while ($done < $all && time < $deadline)
 	{
@@ -190,6 +191,7 @@ sub pass_items
 	}
 	my $rate = $all / (time - $start);
 
+	$cpu += cpu_seconds($_) foreach $worker, @backends;
 	is($done, $all, "$name: $all items passed");
 	is($over <= 0 ? 'bounded' : sprintf('%.1f MB too much', $over / 1048576), 'bounded',
 		"$name: the journal never exceeded 128 MB + 2 x the most that was pending")
@@ -204,12 +206,12 @@ sub pass_items
 			  . " FROM (SELECT w, count(*), count(DISTINCT n) AS distinct_count, max(n) FROM t GROUP BY w) AS q"),
 		join(', ', map { "$_ $each $each $each" } 1 .. $clients),
 		"$name: all there, each once");
-	note sprintf '%s: %d items of %d bytes, %d per second; journal at most %.1f MB, %.1f in the end, at most %d pending; '
+	note sprintf '%s: %d items of %d bytes, %d per second, %.1f s of CPU; journal at most %.1f MB, %.1f in the end, at most %d pending; '
 	  . 'memory grew by %d kB in the worker, %s kB in clients',
-	  $name, $all, $bytes_of_item, $rate, $highest / 1048576, megabytes(), $most, $grown{$worker},
+	  $name, $all, $bytes_of_item, $rate, $cpu, $highest / 1048576, megabytes(), $most, $grown{$worker},
 	  join(' and ', map { $grown{$_} } @backends);
 	$dbh->do("TRUNCATE t");
-	return $rate;
+	return $cpu;
 }
 
 # what an item has in bytes
@@ -220,7 +222,7 @@ set_interval('flush_interval', '20ms');
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
 $dbh->do("TRUNCATE t");
 
-my $rate = pass_items('plain', 1);
+my $cpu = pass_items('plain', 1);
 ok(eval { wait_until('the journal is small', \&is_small) }, 'plain: in the end the journal is small');
 note sprintf 'plain: %.1f MB in the end', megabytes();
 
@@ -243,9 +245,9 @@ note sprintf 'plain: %.1f MB in the end', megabytes();
 my $old = connect_to($node);
 $old->do("BEGIN ISOLATION LEVEL REPEATABLE READ");
 is(one_value($old, "SELECT $pending_sql"), 0, 'old snapshot: nothing waits');
-my $rate_under_snapshot = pass_items('old snapshot', 0);
-note sprintf 'old snapshot: %.2f x the rate without it', $rate_under_snapshot / $rate;
-cmp_ok($rate_under_snapshot / $rate, '>=', 0.8, 'old snapshot: at no less than 0.8 x the rate') if $items >= 10_000_000;
+my $speed = $cpu / pass_items('old snapshot', 0);
+note sprintf 'old snapshot: %.2f x as many items per second of CPU', $speed;
+cmp_ok($speed, '>=', 0.8, 'old snapshot: at no less than 0.8 x the speed') if $items >= 10_000_000;
 is(one_value($old, "SELECT $pending_sql"), 0, 'old snapshot: it still sees what it saw');
 $old->do("COMMIT");
 my $more = pass_until_small();

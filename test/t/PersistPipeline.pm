@@ -29,7 +29,7 @@ use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
   pp_node connect_to try_sql start_sql finish_sql is_running one_value change_setting
-  wait_until wait_for_sql seconds_of is_quick create_model_database create_database
+  wait_until wait_for_sql seconds_of cpu_seconds is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
@@ -192,6 +192,16 @@ sub slowness
 
 	1 while clock() - $own_start < 0.2;
 	return (time - $start) / (clock() - $own_start);
+}
+
+# How long a process has computed, in seconds: what it takes by the clock on the wall depends on
+# what else the machine does.
+sub cpu_seconds
+{
+	my ($pid) = @_;
+	my @fields = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r;
+
+	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
 }
 
 # It took less than that, as it does on a machine that does nothing else.
