@@ -23,8 +23,8 @@
 #include "table.h"
 
 /*
- * Of now, to be pushed.  Who calls a function parallel safe that calls one of ours, which
- * aren't, sees what his transaction sees: no other snapshot can be had there.
+ * Of now, to be pushed, or for a scan.  Who calls a function parallel safe that calls one of
+ * ours, which aren't, sees what his transaction sees: no other snapshot can be had there.
  */
 Snapshot
 pp_table_snapshot(void)

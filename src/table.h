@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * table.h
- *	  Rows of the extension's own tables, written without SQL: no trigger, rule or
+ *	  Rows of the extension's own tables, read and written without SQL: no trigger, rule or
  *	  right comes into it, and what is written is not decoded, since it is no business
  *	  of another server.
  *
