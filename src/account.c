@@ -7,8 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
@@ -22,7 +20,6 @@
 #include "utils/timestamp.h"
 
 #include "account.h"
-#include "compat.h"
 #include "extension.h"
 #include "shmem.h"
 #include "table.h"
@@ -68,41 +65,21 @@ put(PpTable *table, const PpDelta *delta)
 	pp_table_insert(table, values, nulls);
 }
 
-static int64
-get_int64(Relation rel, HeapTuple tuple, int column)
-{
-	bool is_null;
-
-	return DatumGetInt64(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null));
-}
-
 /* The row; strings are allocated in the current memory context. */
 static PpDelta
 get(Relation rel, HeapTuple tuple)
 {
-	TupleDesc desc = RelationGetDescr(rel);
-	PpDelta delta = {.persisted = get_int64(rel, tuple, COLUMN_PERSISTED),
-					 .skipped = get_int64(rel, tuple, COLUMN_SKIPPED),
-					 .dead = get_int64(rel, tuple, COLUMN_DEAD),
-					 .discarded = get_int64(rel, tuple, COLUMN_DISCARDED),
-					 .lost = get_int64(rel, tuple, COLUMN_LOST),
-					 .batches = get_int64(rel, tuple, COLUMN_BATCHES),
-					 .errors = get_int64(rel, tuple, COLUMN_ERRORS)};
-	bool is_null;
-	Datum value = heap_getattr(tuple, COLUMN_TARGET + 1, desc, &is_null);
-
-	delta.target = DatumGetObjectId(value);
-	value = heap_getattr(tuple, COLUMN_LAST_ERROR + 1, desc, &is_null);
-	if (!is_null)
-	{
-		delta.last_error = TextDatumGetCString(value);
-		delta.last_error_at =
-			DatumGetTimestampTz(heap_getattr(tuple, COLUMN_LAST_ERROR_AT + 1, desc, &is_null));
-	}
-	value = heap_getattr(tuple, COLUMN_LAST_PERSISTED_AT + 1, desc, &is_null);
-	if (!is_null)
-		delta.last_persisted_at = DatumGetTimestampTz(value);
-	return delta;
+	return (PpDelta){.target = pp_table_oid(rel, tuple, COLUMN_TARGET),
+					 .persisted = pp_table_int64(rel, tuple, COLUMN_PERSISTED),
+					 .skipped = pp_table_int64(rel, tuple, COLUMN_SKIPPED),
+					 .dead = pp_table_int64(rel, tuple, COLUMN_DEAD),
+					 .discarded = pp_table_int64(rel, tuple, COLUMN_DISCARDED),
+					 .lost = pp_table_int64(rel, tuple, COLUMN_LOST),
+					 .batches = pp_table_int64(rel, tuple, COLUMN_BATCHES),
+					 .errors = pp_table_int64(rel, tuple, COLUMN_ERRORS),
+					 .last_error = pp_table_text(rel, tuple, COLUMN_LAST_ERROR),
+					 .last_error_at = pp_table_time(rel, tuple, COLUMN_LAST_ERROR_AT),
+					 .last_persisted_at = pp_table_time(rel, tuple, COLUMN_LAST_PERSISTED_AT)};
 }
 
 static void
@@ -130,17 +107,16 @@ add_up(PpDelta *sum, const PpDelta *delta)
 static uint64
 sum_up(PpTable *table, HTAB *sums, bool take)
 {
-	TableScanDesc scan = pp_table_beginscan(table->rel, GetActiveSnapshot());
 	uint64 rows = 0;
 	HeapTuple tuple;
 
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(table, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(table)) != NULL)
 	{
 		PpDelta delta = get(table->rel, tuple);
 		PpDelta *sum;
 		bool found;
 
-		CHECK_FOR_INTERRUPTS();
 		if (take && !pp_table_delete(table, &tuple->t_self, false))
 			continue;
 		sum = hash_search(sums, &delta.target, HASH_ENTER, &found);
@@ -150,7 +126,6 @@ sum_up(PpTable *table, HTAB *sums, bool take)
 			*sum = delta;
 		rows++;
 	}
-	table_endscan(scan);
 	return rows;
 }
 
@@ -271,18 +246,12 @@ bool
 pp_account_has(Oid extension, Oid target)
 {
 	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
-	TableScanDesc scan;
 	HeapTuple tuple;
 	bool found = false;
 
-	if (table.rel == NULL)
-		return false;
-	PushActiveSnapshot(pp_table_snapshot());
-	scan = pp_table_beginscan(table.rel, GetActiveSnapshot());
-	while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-		found = get(table.rel, tuple).target == target;
-	table_endscan(scan);
-	PopActiveSnapshot();
+	pp_table_scan(&table, pp_table_snapshot(), 0, NULL);
+	while (!found && (tuple = pp_table_next(&table)) != NULL)
+		found = pp_table_oid(table.rel, tuple, COLUMN_TARGET) == target;
 	pp_table_close(&table);
 
 	return found;

@@ -65,9 +65,7 @@ refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
 static void
 check_call(void)
 {
-	PreventCommandIfReadOnly("persist_enqueue()");
-	PreventCommandDuringRecovery("persist_enqueue()");
-	PreventCommandIfParallelMode("persist_enqueue()");
+	pp_extension_check_writable("persist_enqueue()");
 
 	if (pp_mode == PP_MODE_REJECT)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -7,11 +7,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "apply_rows.h"
 #include "clock.h"
@@ -424,8 +422,7 @@ copy_rows(const PpRow **rows, uint64 n)
 static bool
 insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	PpCatcher savepoint;
 	PpDecideMark before = pp_decide_mark(apply);
 	PpTry failure = {0};
 	uint64 nbad = apply->nbad;
@@ -433,23 +430,18 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 
 	if (known.deferred)
 		known.error = NULL; /* all INSERTs have come through */
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
+	savepoint = pp_savepoint_begin();
 	through = insert_rows(apply, copy_rows(rows, n), n, ALL_BUT_BAD, known);
 	if (through)
 		failure = try_deferred(apply);
 	if (through && failure.error == NULL)
 	{
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
+		pp_savepoint_end(&savepoint, true);
 		return true;
 	}
 	pp_clock_begin_undo();
-	RollbackAndReleaseCurrentSubTransaction();
+	pp_savepoint_end(&savepoint, false);
 	pp_clock_end_undo();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	pp_decide_back_to(apply, &before);
 	if (!through)
 		return false;

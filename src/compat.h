@@ -252,17 +252,6 @@ pp_has_replication_origin(void)
 	object_aclcheck(TableSpaceRelationId, tablespace, role, mode)
 #endif
 
-/* 19: a scan takes options */
-#if PG_VERSION_NUM >= 190000
-#define pp_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, 0)
-#else
-#define pp_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
-#endif
-
-/* from the first block on, or from where heap_setscanlimits says */
-#define pp_table_beginscan_in_order(rel, snapshot)                                                 \
-	table_beginscan_strat(rel, snapshot, 0, NULL, true, false)
-
 /* 16: a file is named by a number */
 #if PG_VERSION_NUM < 160000
 #define pp_relation_set_new_file(rel) RelationSetNewRelfilenode(rel, (rel)->rd_rel->relpersistence)

@@ -28,14 +28,6 @@ PG_FUNCTION_INFO_V1(persist_pause);
 PG_FUNCTION_INFO_V1(persist_resume);
 PG_FUNCTION_INFO_V1(persist_discard);
 
-static void
-check_writable(const char *function)
-{
-	PreventCommandIfReadOnly(function);
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfParallelMode(function);
-}
-
 /*
  * The target that argument 0 names, which nobody else configures or drops before
  * the end of the transaction.  Errors: 22004 it is NULL; 42P01 there is none; 42501
@@ -76,7 +68,7 @@ persist_configure(PG_FUNCTION_ARGS)
 	PpSettings settings;
 	Oid target;
 
-	check_writable("persist_configure()");
+	pp_extension_check_writable("persist_configure()");
 	target = lock_own_target(fcinfo);
 	pp_target_check(target);
 
@@ -96,7 +88,7 @@ persist_unconfigure(PG_FUNCTION_ARGS)
 {
 	Oid extension = pp_extension_get();
 
-	check_writable("persist_unconfigure()");
+	pp_extension_check_writable("persist_unconfigure()");
 	(void) pp_settings_remove(extension, lock_own_target(fcinfo));
 	pp_pause_target_changed();
 
@@ -126,7 +118,7 @@ persist_pause(PG_FUNCTION_ARGS)
 {
 	Oid extension = pp_extension_get();
 
-	check_writable("persist_pause()");
+	pp_extension_check_writable("persist_pause()");
 	if (!PG_ARGISNULL(0))
 	{
 		set_target_paused(fcinfo, extension, true);
@@ -145,7 +137,7 @@ persist_resume(PG_FUNCTION_ARGS)
 	Oid extension = pp_extension_get();
 	uint64 items;
 
-	check_writable("persist_resume()");
+	pp_extension_check_writable("persist_resume()");
 	if (!PG_ARGISNULL(0))
 	{
 		set_target_paused(fcinfo, extension, false);
@@ -166,7 +158,7 @@ persist_discard(PG_FUNCTION_ARGS)
 {
 	Oid extension = pp_extension_get();
 
-	check_writable("persist_discard()");
+	pp_extension_check_writable("persist_discard()");
 	check_owns_database();
 
 	PG_RETURN_INT64(pp_discard(extension));

@@ -9,7 +9,6 @@
 
 #include "access/heapam.h"
 #include "access/relation.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -24,6 +23,7 @@
 #include "journal.h"
 #include "lease.h"
 #include "state.h"
+#include "table.h"
 
 #define LOOK_ROWS 256 /* from one question whether to stop to the next */
 #define MAX_WARNINGS 8 /* for rows that one scan has found damaged */
@@ -41,6 +41,16 @@ copy_row(Relation from, HeapTuple tuple, Relation to, uint64 installation, uint6
 	heap_insert(to, copy, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
 	heap_freetuple(copy);
 	return items;
+}
+
+/* For who is alone with it. */
+static void
+delete_row(Relation rel, ItemPointer tid)
+{
+	PpTable table = {.rel = rel};
+
+	if (!pp_table_delete(&table, tid, false))
+		elog(ERROR, "a row that nobody else changes has been changed");
 }
 
 /*
@@ -61,28 +71,22 @@ put_aside(Oid extension, PpWantsStop wants_stop, uint64 *items)
 	for (int i = 0; i <= PP_PARKED && done; i++)
 	{
 		Relation rel = journals.rels[i];
-		TableScanDesc scan;
+		PpTable table = {.rel = rel};
 		HeapTuple tuple;
 
-		if (rel == NULL)
-			continue;
-		scan = pp_table_beginscan(rel, GetActiveSnapshot());
-		while (done && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+		while (done && (tuple = pp_table_next(&table)) != NULL)
 		{
-			TM_FailureData failure;
 			uint64 installation = pp_journal_row_installation(rel, tuple);
 
-			CHECK_FOR_INTERRUPTS();
 			if (++rows % LOOK_ROWS == 0 && wants_stop)
 				done = !wants_stop();
 			if (installation == ours || !done)
 				continue;
 			*items += copy_row(rel, tuple, copied, installation, pp_journal_row_pos(rel, tuple));
-			if (pp_heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true), false, &failure) !=
-				TM_Ok)
-				elog(ERROR, "a row that nobody else changes has been changed");
+			delete_row(rel, &tuple->t_self);
 		}
-		table_endscan(scan);
+		pp_table_end_scan(&table);
 	}
 	pp_journals_close(&journals, NoLock);
 	if (copied)
@@ -134,7 +138,6 @@ pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 		Relation rel = journals->rels[refs[i].journal];
 		HeapTupleData tuple;
 		Buffer buffer;
-		TM_FailureData failure;
 		uint64 installation;
 
 		if (!pp_journals_have(journals, &refs[i]))
@@ -147,9 +150,7 @@ pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs)
 			installation = 0;
 		(void) copy_row(rel, &tuple, copied, installation, pp_journal_row_pos(rel, &tuple));
 		ReleaseBuffer(buffer);
-		if (pp_heap_delete(rel, &tuple.t_self, GetCurrentCommandId(true), false, &failure) !=
-			TM_Ok)
-			elog(ERROR, "a row that nobody else changes has been changed");
+		delete_row(rel, &tuple.t_self);
 	}
 	pp_journals_close(journals, NoLock);
 	if (copied)
@@ -230,17 +231,17 @@ pp_copied_put_damaged_aside(Oid extension, PpLane *lane, const PpDamaged *damage
 static uint64
 count_items(Relation rel, uint64 without)
 {
-	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
+	PpTable table = {.rel = rel};
 	uint64 items = 0;
 	HeapTuple tuple;
 
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (without == 0 || pp_journal_row_installation(rel, tuple) != without)
 			items += pp_journal_row_items(rel, tuple);
 	}
-	table_endscan(scan);
+	pp_table_end_scan(&table);
 	return items;
 }
 
@@ -349,17 +350,17 @@ static Places
 find_places(Oid extension, Relation copied)
 {
 	uint64 ours = pp_installation(extension);
-	TableScanDesc scan = pp_table_beginscan(copied, GetActiveSnapshot());
+	PpTable table = {.rel = copied};
 	Places places = {0};
 	PpIdRange own = {0};
 	uint64 n = 0;
 	HeapTuple tuple;
 
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		Place place = place_of(copied, tuple);
 
-		CHECK_FOR_INTERRUPTS();
 		if (!is_sound(copied, tuple, ours) ||
 			(places.n > 0 && compare_places(&places.places[places.n - 1], &place) == 0))
 			continue;
@@ -372,7 +373,7 @@ find_places(Oid extension, Relation copied)
 		}
 		places.places[places.n++] = place;
 	}
-	table_endscan(scan);
+	pp_table_end_scan(&table);
 
 	if (places.n > 1)
 		qsort(places.places, places.n, sizeof(Place), compare_places);
@@ -411,7 +412,7 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 	Places places = {0};
 	List *damaged = NIL;
 	ListCell *cell;
-	TableScanDesc scan;
+	PpTable table = {.rel = copied};
 	HeapTuple tuple;
 
 	if (copied == NULL)
@@ -425,10 +426,9 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 	PushActiveSnapshot(GetLatestSnapshot()); /* of now that it is locked */
 	if (journal)
 		places = find_places(extension, copied);
-	scan = pp_table_beginscan(copied, GetActiveSnapshot());
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
 		rows++;
 		if (journal && !is_sound(copied, tuple, ours))
 		{
@@ -442,7 +442,7 @@ empty(Oid extension, Relation journal, PpTargetVisitor visit, void *arg)
 		else
 			items += pp_journal_row_items(copied, tuple);
 	}
-	table_endscan(scan);
+	pp_table_end_scan(&table);
 	PopActiveSnapshot();
 	if (rows > 0)
 		pp_relation_set_new_file(copied);

@@ -50,14 +50,6 @@ typedef struct Deed
 	PpResults results;
 } Deed;
 
-static void
-check_call(const char *function)
-{
-	PreventCommandIfReadOnly(function);
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfParallelMode(function);
-}
-
 /*
  * Has the role its name of the failure?  Else it was renamed, or is another one that has got
  * its OID since.
@@ -370,7 +362,7 @@ persist_requeue(PG_FUNCTION_ARGS)
 	int64 *ids;
 	int n;
 
-	check_call("persist_requeue()");
+	pp_extension_check_writable("persist_requeue()");
 	check_pipeline();
 	ids = get_ids(fcinfo, &n);
 
@@ -383,7 +375,7 @@ send_repaired(int64 id, Oid target, Jsonb *item)
 {
 	Deed deed = {.target = target, .repaired = item};
 
-	check_call("persist_requeue()");
+	pp_extension_check_writable("persist_requeue()");
 	check_pipeline();
 	return do_to_letters(&deed, &id, 1, send_again) > 0;
 }
@@ -428,7 +420,7 @@ persist_discard_letters(PG_FUNCTION_ARGS)
 	int64 *ids;
 	int n;
 
-	check_call("persist_discard()");
+	pp_extension_check_writable("persist_discard()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"%s\" must not be null", "ids"),
@@ -442,7 +434,7 @@ persist_discard_letters(PG_FUNCTION_ARGS)
 Datum
 persist_stats_reset(PG_FUNCTION_ARGS)
 {
-	check_call("persist_stats_reset()");
+	pp_extension_check_writable("persist_stats_reset()");
 	pp_account_reset(pp_extension_get());
 
 	PG_RETURN_VOID();

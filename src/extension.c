@@ -55,6 +55,15 @@ pp_extension_oid(void)
 	return get_extension_oid(EXTENSION_NAME, true);
 }
 
+/* For functions that write: 25006 where nobody can, 25000 in a parallel query. */
+void
+pp_extension_check_writable(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfParallelMode(function);
+}
+
 /* The row of pg_extension, as a copy; NULL if it has just gone. */
 static HeapTuple
 fetch_row(Oid extension, TupleDesc *desc)

@@ -30,6 +30,7 @@
 extern Oid pp_extension_oid(void);
 extern Oid pp_extension_find(const char **fault);
 extern Oid pp_extension_get(void);
+extern void pp_extension_check_writable(const char *function);
 extern bool pp_extension_is_uncommitted(Oid extension);
 extern Oid pp_extension_owner(Oid extension);
 extern Oid pp_extension_relation(Oid extension, const char *name);

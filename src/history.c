@@ -10,20 +10,15 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/relation.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "extension.h"
 #include "history.h"
 #include "savepoint.h"
+#include "table.h"
 
+#define TABLE "persist_shutdowns"
 #define KEPT_STOPS 1000
 
 enum
@@ -54,36 +49,31 @@ compare_records(const void *a, const void *b)
 
 /* Delete all but the latest. */
 static void
-forget_old(Relation rel)
+forget_old(PpTable *table)
 {
-	TableScanDesc scan = pp_table_beginscan(rel, GetActiveSnapshot());
 	int max = KEPT_STOPS + 16;
 	int n = 0;
 	Record *records = palloc(max * sizeof(Record));
 	HeapTuple tuple;
 
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(table, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(table)) != NULL)
 	{
-		bool is_null;
-
 		if (n == max)
 		{
 			max *= 2;
 			records = repalloc(records, max * sizeof(Record));
 		}
-		records[n].stopped_at = DatumGetTimestampTz(
-			heap_getattr(tuple, COLUMN_STOPPED_AT + 1, RelationGetDescr(rel), &is_null));
+		records[n].stopped_at = pp_table_time(table->rel, tuple, COLUMN_STOPPED_AT);
 		records[n++].tid = tuple->t_self;
 	}
-	table_endscan(scan);
-
 	qsort(records, n, sizeof(Record), compare_records);
 	for (int i = KEPT_STOPS - 1; i < n; i++)
-		simple_heap_delete(rel, &records[i].tid);
+		(void) pp_table_delete(table, &records[i].tid, true);
 }
 
 static void
-insert(Relation rel, const PpStop *stop)
+insert(PpTable *table, const PpStop *stop)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
@@ -93,8 +83,21 @@ insert(Relation rel, const PpStop *stop)
 	values[COLUMN_DRAINED] = Int64GetDatum(stop->drained);
 	values[COLUMN_JOURNALLED] = Int64GetDatum(stop->journalled);
 	values[COLUMN_FORCED] = BoolGetDatum(stop->forced);
-	heap_insert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls),
-				GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
+	pp_table_insert(table, values, nulls);
+}
+
+static void
+record(void *stop)
+{
+	Oid extension = pp_extension_oid();
+	PpTable table;
+
+	if (!OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock)))
+		return;
+	table = pp_table_open_to_write(extension, TABLE);
+	forget_old(&table);
+	insert(&table, stop);
+	pp_table_close(&table);
 }
 
 /*
@@ -104,38 +107,11 @@ insert(Relation rel, const PpStop *stop)
 void
 pp_history_record(const PpStop *stop)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpCatcher catcher = pp_catcher();
+	ErrorData *error = pp_in_transaction(record, unconstify(PpStop *, stop));
 
-	PG_TRY();
-	{
-		Oid table;
-
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		table = pp_extension_try_lock(pp_extension_oid(), "persist_shutdowns", RowExclusiveLock);
-		if (OidIsValid(table))
-		{
-			Relation rel = relation_open(table, NoLock);
-
-			forget_old(rel);
-			insert(rel, stop);
-			relation_close(rel, NoLock);
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error = pp_catch(&catcher);
-
-		AbortCurrentTransaction();
+	if (error)
 		ereport(LOG, (errcode(error->sqlerrcode), errmsg("the stop was not recorded: SQLSTATE %s",
 														 unpack_sql_state(error->sqlerrcode))));
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
 }
 
 /* Say it in the log: a line, or a WARNING for one that was forced. */

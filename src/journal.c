@@ -8,10 +8,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -26,6 +23,7 @@
 #include "extension.h"
 #include "journal.h"
 #include "state.h"
+#include "table.h"
 
 enum
 {
@@ -238,26 +236,16 @@ typedef struct RawRow
 	PpRowData data;
 } RawRow;
 
-/* 0 where there is none. */
-static Datum
-get_value(Relation rel, HeapTuple tuple, int column)
-{
-	bool is_null;
-	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
-
-	return is_null ? (Datum) 0 : value;
-}
-
 uint64
 pp_journal_row_installation(Relation rel, HeapTuple tuple)
 {
-	return DatumGetInt64(get_value(rel, tuple, COLUMN_INSTALLATION));
+	return pp_table_int64(rel, tuple, COLUMN_INSTALLATION);
 }
 
 uint64
 pp_journal_row_pos(Relation rel, HeapTuple tuple)
 {
-	return DatumGetInt64(get_value(rel, tuple, COLUMN_POS));
+	return pp_table_int64(rel, tuple, COLUMN_POS);
 }
 
 /* As if it were one of that installation. */
@@ -266,11 +254,11 @@ read_raw_as(Relation rel, HeapTuple tuple, uint64 installation)
 {
 	RawRow row = {
 		.columns = {.pos = pp_journal_row_pos(rel, tuple),
-					.part = DatumGetInt32(get_value(rel, tuple, COLUMN_PART)),
-					.role = DatumGetObjectId(get_value(rel, tuple, COLUMN_ROLE)),
+					.part = pp_table_int32(rel, tuple, COLUMN_PART),
+					.role = pp_table_oid(rel, tuple, COLUMN_ROLE),
 					.installation = installation}};
 	struct varlena *data =
-		(struct varlena *) DatumGetPointer(get_value(rel, tuple, COLUMN_DATA));
+		(struct varlena *) DatumGetPointer(pp_table_get(rel, tuple, COLUMN_DATA));
 	bool is_plain = data != NULL && !VARATT_IS_EXTERNAL(data) && !VARATT_IS_COMPRESSED(data);
 
 	row.data = pp_row_parse(&row.columns, is_plain ? VARDATA_ANY(data) : NULL,
@@ -387,28 +375,23 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 
 	for (int journal = 0; journal < PP_JOURNALS; journal++)
 	{
-		Relation rel = open_journal(extension, journal, RowExclusiveLock);
-		TableScanDesc scan;
+		PpTable table = {.rel = open_journal(extension, journal, RowExclusiveLock)};
 		HeapTuple tuple;
 
-		if (rel == NULL)
-			continue;
-		scan = pp_table_beginscan(rel, GetActiveSnapshot());
-		while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+		while ((tuple = pp_table_next(&table)) != NULL)
 		{
-			RawRow row = read_raw(rel, tuple);
+			RawRow row = read_raw(table.rel, tuple);
 
-			CHECK_FOR_INTERRUPTS();
 			if (!row.data.sound || row.columns.installation != ours)
 			{
 				if (damaged)
-					damaged(rel, journal, tuple, &row, arg);
+					damaged(table.rel, journal, tuple, &row, arg);
 			}
 			else if (row.columns.pos < boundary)
-				visit(rel, journal, tuple, &row, arg);
+				visit(table.rel, journal, tuple, &row, arg);
 		}
-		table_endscan(scan);
-		relation_close(rel, RowExclusiveLock);
+		pp_table_release(&table, RowExclusiveLock);
 	}
 }
 
@@ -491,15 +474,11 @@ pp_journal_has_rows(Oid extension)
 
 	for (int journal = 0; journal < PP_JOURNALS && !found; journal++)
 	{
-		Relation rel = open_journal(extension, journal, AccessShareLock);
-		TableScanDesc scan;
+		PpTable table = {.rel = open_journal(extension, journal, AccessShareLock)};
 
-		if (rel == NULL)
-			continue;
-		scan = pp_table_beginscan(rel, GetActiveSnapshot());
-		found = heap_getnext(scan, ForwardScanDirection) != NULL;
-		table_endscan(scan);
-		relation_close(rel, AccessShareLock);
+		pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+		found = pp_table_next(&table) != NULL;
+		pp_table_release(&table, AccessShareLock);
 	}
 	return found;
 }
@@ -591,13 +570,12 @@ pp_journal_read(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRec
 void
 pp_journal_delete(PpJournals *journals, const PpJournalRef *ref)
 {
-	Relation rel = journals->rels[ref->journal];
+	PpTable table = {.rel = journals->rels[ref->journal]};
 	ItemPointerData tid;
-	TM_FailureData failure;
 
 	ItemPointerSet(&tid, ref->block, ref->offset);
-	if (pp_heap_delete(rel, &tid, GetCurrentCommandId(true), false, &failure) != TM_Ok)
+	if (!pp_table_delete(&table, &tid, false))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("a row of \"%s\" is being changed by another process",
-							   RelationGetRelationName(rel))));
+							   RelationGetRelationName(table.rel))));
 }

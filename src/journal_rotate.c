@@ -10,7 +10,7 @@
 
 #include "access/heapam.h"
 #include "access/relation.h"
-#include "access/tableam.h"
+#include "access/relscan.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -25,6 +25,7 @@
 #include "config.h"
 #include "horizon.h"
 #include "journal.h"
+#include "table.h"
 
 #define ROTATE_BLOCKS (32 * 1024 * 1024 / BLCKSZ)
 
@@ -35,22 +36,21 @@
 static bool
 is_applied(Relation rel, TransactionId applied_at)
 {
-	TableScanDesc scan = pp_table_beginscan(rel, SnapshotAny);
+	PpTable table = {.rel = rel};
 	TransactionId xmin;
 	HeapTuple tuple;
 	bool applied = true;
 
-	while (applied && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&table, SnapshotAny, 0, NULL);
+	while (applied && (tuple = pp_table_next(&table)) != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
-
 		/* a late producer's: applied after that, if it is */
 		xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 		if (TransactionIdIsNormal(xmin) && TransactionIdFollowsOrEquals(xmin, applied_at) &&
 			TransactionIdDidCommit(xmin))
 			applied = false;
 	}
-	table_endscan(scan);
+	pp_table_end_scan(&table);
 	return applied;
 }
 
@@ -63,20 +63,18 @@ static bool
 has_live_rows(Relation rel, BlockNumber *from)
 {
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
-	TableScanDesc scan;
+	PpTable table = {.rel = rel};
 	HeapTuple tuple;
-	bool live;
 
 	if (*from >= blocks)
 		return false;
-	scan = pp_table_beginscan_in_order(rel, GetActiveSnapshot());
-	heap_setscanlimits(scan, *from, blocks - *from);
-	tuple = heap_getnext(scan, ForwardScanDirection);
-	live = tuple != NULL;
-	*from = live ? ItemPointerGetBlockNumber(&tuple->t_self) : blocks;
-	table_endscan(scan);
+	pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
+	heap_setscanlimits(table.scan->scan, *from, blocks - *from);
+	tuple = pp_table_next(&table);
+	*from = tuple ? ItemPointerGetBlockNumber(&tuple->t_self) : blocks;
+	pp_table_end_scan(&table);
 
-	return live;
+	return *from < blocks;
 }
 
 /* Could a snapshot that is in use see a row that has been deleted from it? */

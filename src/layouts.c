@@ -7,17 +7,13 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/tableam.h"
 #include "access/transam.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
 #include "layouts.h"
 #include "table.h"
 
@@ -31,52 +27,14 @@ enum
 	COLUMNS
 };
 
-/* A scan of the table */
-typedef struct LayoutScan
+/* To read all that is noted now */
+static PpTable
+open_scan(Oid extension, LOCKMODE mode)
 {
-	PpTable table;
-	TableScanDesc scan;
-} LayoutScan;
+	PpTable table = pp_table_open(extension, TABLE, mode);
 
-/* False: the table isn't there. */
-static bool
-begin(LayoutScan *scan, Oid extension, LOCKMODE mode)
-{
-	scan->table = pp_table_open(extension, TABLE, mode);
-	if (scan->table.rel == NULL)
-		return false;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan->scan = pp_table_beginscan(scan->table.rel, GetActiveSnapshot());
-	return true;
-}
-
-static HeapTuple
-next(LayoutScan *scan)
-{
-	CHECK_FOR_INTERRUPTS();
-	return heap_getnext(scan->scan, ForwardScanDirection);
-}
-
-static void
-end(LayoutScan *scan)
-{
-	table_endscan(scan->scan);
-	PopActiveSnapshot();
-	pp_table_close(&scan->table);
-}
-
-static Datum
-get(const LayoutScan *scan, HeapTuple tuple, int column)
-{
-	bool is_null;
-
-	return heap_getattr(tuple, column + 1, RelationGetDescr(scan->table.rel), &is_null);
-}
-
-static Oid
-get_target(const LayoutScan *scan, HeapTuple tuple)
-{
-	return DatumGetObjectId(get(scan, tuple, COLUMN_TARGET));
+	pp_table_scan(&table, GetLatestSnapshot(), 0, NULL);
+	return table;
 }
 
 /* 42704 if its type has gone. */
@@ -131,23 +89,21 @@ relation_name(Oid relid)
 static void
 forget_same(Oid extension, Oid target, const char *name, const bytea *columns)
 {
-	LayoutScan scan;
+	PpTable table = open_scan(extension, RowExclusiveLock);
 	HeapTuple tuple;
 
-	if (!begin(&scan, extension, RowExclusiveLock))
-		return;
-	while ((tuple = next(&scan)) != NULL)
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		bytea *noted;
 
-		if (get_target(&scan, tuple) != target ||
-			strcmp(TextDatumGetCString(get(&scan, tuple, COLUMN_TARGET_NAME)), name) != 0)
+		if (pp_table_oid(table.rel, tuple, COLUMN_TARGET) != target ||
+			strcmp(pp_table_text(table.rel, tuple, COLUMN_TARGET_NAME), name) != 0)
 			continue;
-		noted = DatumGetByteaP(get(&scan, tuple, COLUMN_COLUMNS));
+		noted = DatumGetByteaP(pp_table_get(table.rel, tuple, COLUMN_COLUMNS));
 		if (VARSIZE(noted) == VARSIZE(columns) && memcmp(noted, columns, VARSIZE(noted)) == 0)
-			(void) pp_table_delete(&scan.table, &tuple->t_self, false);
+			(void) pp_table_delete(&table, &tuple->t_self, false);
 	}
-	end(&scan);
+	pp_table_close(&table);
 }
 
 /*
@@ -225,25 +181,24 @@ PpColumnNote *
 pp_layouts_find(Oid extension, const PpItem *item, int *n)
 {
 	PpColumnNote *found = NULL;
-	LayoutScan scan;
+	PpTable table = open_scan(extension, AccessShareLock);
 	HeapTuple tuple;
 
-	if (!begin(&scan, extension, AccessShareLock))
-		return NULL;
-	while ((tuple = next(&scan)) != NULL)
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		PpColumnNote *columns = NULL;
 		int picked;
 
-		if (get_target(&scan, tuple) == item->target)
-			columns = pick(DatumGetByteaPP(get(&scan, tuple, COLUMN_COLUMNS)), item, &picked);
+		if (pp_table_oid(table.rel, tuple, COLUMN_TARGET) == item->target)
+			columns = pick(DatumGetByteaPP(pp_table_get(table.rel, tuple, COLUMN_COLUMNS)), item,
+						   &picked);
 		if (columns)
 		{
 			found = columns;
 			*n = picked;
 		}
 	}
-	end(&scan);
+	pp_table_close(&table);
 	return found;
 }
 
@@ -252,17 +207,18 @@ char *
 pp_layouts_target_name(Oid extension, Oid target)
 {
 	char *name = relation_name(target);
-	LayoutScan scan;
+	PpTable table;
 	HeapTuple tuple;
 
-	if (name || !begin(&scan, extension, AccessShareLock))
+	if (name)
 		return name;
-	while ((tuple = next(&scan)) != NULL)
+	table = open_scan(extension, AccessShareLock);
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		if (get_target(&scan, tuple) == target)
-			name = TextDatumGetCString(get(&scan, tuple, COLUMN_TARGET_NAME));
+		if (pp_table_oid(table.rel, tuple, COLUMN_TARGET) == target)
+			name = pp_table_text(table.rel, tuple, COLUMN_TARGET_NAME);
 	}
-	end(&scan);
+	pp_table_close(&table);
 	return name;
 }
 
@@ -270,13 +226,10 @@ pp_layouts_target_name(Oid extension, Oid target)
 bool
 pp_layouts_any(Oid extension)
 {
-	LayoutScan scan;
-	bool any;
+	PpTable table = open_scan(extension, AccessShareLock);
+	bool any = pp_table_next(&table) != NULL;
 
-	if (!begin(&scan, extension, AccessShareLock))
-		return false;
-	any = next(&scan) != NULL;
-	end(&scan);
+	pp_table_close(&table);
 	return any;
 }
 
@@ -287,16 +240,14 @@ pp_layouts_any(Oid extension)
 void
 pp_layouts_forget(Oid extension, TransactionId before, const List *but)
 {
-	LayoutScan scan;
+	PpTable table = open_scan(extension, RowExclusiveLock);
 	HeapTuple tuple;
 
-	if (!begin(&scan, extension, RowExclusiveLock))
-		return;
-	while ((tuple = next(&scan)) != NULL)
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		if (TransactionIdPrecedes(HeapTupleHeaderGetXmin(tuple->t_data), before) &&
-			!list_member_oid(but, get_target(&scan, tuple)))
-			(void) pp_table_delete(&scan.table, &tuple->t_self, false);
+			!list_member_oid(but, pp_table_oid(table.rel, tuple, COLUMN_TARGET)))
+			(void) pp_table_delete(&table, &tuple->t_self, false);
 	}
-	end(&scan);
+	pp_table_close(&table);
 }

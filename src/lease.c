@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "access/relation.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
@@ -28,6 +26,7 @@
 #include "table.h"
 
 #define TABLE "persist_leases"
+#define COLUMN_MARK 0 /* its only one */
 
 #define MAX_AHEAD (INT64CONST(1) << 40)					   /* of what was last written down */
 #define SUSPICIOUS 3 /* values in a row that can't be right */
@@ -56,14 +55,6 @@ flush_sequence(Oid sequence)
 	relation_close(rel, AccessShareLock);
 }
 
-static int64
-get_mark(Relation rel, HeapTuple tuple)
-{
-	bool is_null;
-
-	return DatumGetInt64(heap_getattr(tuple, 1, RelationGetDescr(rel), &is_null));
-}
-
 static Oid
 find_sequence(Oid extension)
 {
@@ -86,16 +77,12 @@ static int64
 read_mark(Oid extension)
 {
 	PpTable leases = pp_table_open(extension, TABLE, AccessShareLock);
-	TableScanDesc scan;
 	HeapTuple tuple;
 	int64 mark = 0;
 
-	if (leases.rel == NULL)
-		return 0;
-	scan = pp_table_beginscan(leases.rel, SnapshotSelf); /* which no serializable one minds */
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-		mark = Max(mark, get_mark(leases.rel, tuple));
-	table_endscan(scan);
+	pp_table_scan(&leases, SnapshotSelf, 0, NULL); /* which no serializable one minds */
+	while ((tuple = pp_table_next(&leases)) != NULL)
+		mark = Max(mark, pp_table_int64(leases.rel, tuple, COLUMN_MARK));
 	pp_table_close(&leases);
 
 	return mark;
@@ -108,18 +95,16 @@ write_mark(Oid extension, int64 mark)
 	PpTable leases = pp_table_open_to_write(extension, TABLE);
 	Datum values[] = {Int64GetDatum(mark)};
 	bool nulls[] = {false};
-	TableScanDesc scan;
 	HeapTuple tuple;
 
-	scan = pp_table_beginscan(leases.rel, SnapshotSelf);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&leases, SnapshotSelf, 0, NULL);
+	while ((tuple = pp_table_next(&leases)) != NULL)
 	{
 		/* our own of this command can't be deleted yet */
-		if (get_mark(leases.rel, tuple) <= mark &&
+		if (pp_table_int64(leases.rel, tuple, COLUMN_MARK) <= mark &&
 			!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
 			(void) pp_table_delete(&leases, &tuple->t_self, false);
 	}
-	table_endscan(scan);
 	pp_table_insert(&leases, values, nulls);
 	pp_table_close(&leases);
 }

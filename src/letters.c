@@ -8,8 +8,6 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/genam.h"
-#include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
@@ -24,7 +22,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "extension.h"
 #include "item_check.h"
 #include "layouts.h"
@@ -64,12 +61,6 @@ PpTable
 pp_letters_open(Oid extension)
 {
 	return pp_table_open_to_write(extension, TABLE);
-}
-
-static Datum
-get(Relation rel, HeapTuple tuple, int column, bool *is_null)
-{
-	return heap_getattr(tuple, column + 1, RelationGetDescr(rel), is_null);
 }
 
 static void
@@ -183,23 +174,15 @@ pp_letters_count(Oid extension, PpQuota *counts)
 {
 	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
 	SnapshotData dirty;
-	TableScanDesc scan;
 	HeapTuple tuple;
-	bool is_null;
 
 	pp_quota_init(counts);
-	if (letters.rel == NULL)
-		return;
 	InitDirtySnapshot(dirty);
-	scan = pp_table_beginscan(letters.rel, &dirty);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
+	pp_table_scan(&letters, &dirty, 0, NULL);
+	while ((tuple = pp_table_next(&letters)) != NULL)
 		(void) pp_quota_take(counts, PP_STORE_LETTERS,
-							 DatumGetObjectId(get(letters.rel, tuple, COLUMN_ROLE, &is_null)), 1,
-							 PG_UINT64_MAX, PG_UINT64_MAX);
-	}
-	table_endscan(scan);
+							 pp_table_oid(letters.rel, tuple, COLUMN_ROLE), 1, PG_UINT64_MAX,
+							 PG_UINT64_MAX);
 	pp_table_close(&letters);
 }
 
@@ -209,22 +192,12 @@ pp_letters_targets(Oid extension)
 {
 	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
 	List *targets = NIL;
-	TableScanDesc scan;
 	HeapTuple tuple;
-	bool is_null;
 
-	if (letters.rel == NULL)
-		return NIL;
-	PushActiveSnapshot(GetLatestSnapshot());
-	scan = pp_table_beginscan(letters.rel, GetActiveSnapshot());
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		targets = list_append_unique_oid(
-			targets, DatumGetObjectId(get(letters.rel, tuple, COLUMN_TARGET, &is_null)));
-	}
-	table_endscan(scan);
-	PopActiveSnapshot();
+	pp_table_scan(&letters, GetLatestSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&letters)) != NULL)
+		targets =
+			list_append_unique_oid(targets, pp_table_oid(letters.rel, tuple, COLUMN_TARGET));
 	pp_table_close(&letters);
 
 	return targets;
@@ -240,31 +213,39 @@ pp_letters_try_lock(Oid extension)
 	return OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock));
 }
 
+/* Of the failure, where it lies; NULL: it was gone. */
+static const char *
+role_name_of(Relation rel, HeapTuple tuple)
+{
+	Datum name = pp_table_get(rel, tuple, COLUMN_ROLE_NAME);
+
+	return name ? NameStr(*DatumGetName(name)) : NULL;
+}
+
 /* Allocates in the current memory context. */
 static PpLetter
 read_letter(Relation rel, HeapTuple tuple)
 {
-	bool is_null;
-	PpLetter letter = {.id = DatumGetInt64(get(rel, tuple, COLUMN_ID, &is_null)),
-					   .target = DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
-					   .role = DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null))};
-	Datum value = get(rel, tuple, COLUMN_ROLE_NAME, &is_null);
+	PpLetter letter = {.id = pp_table_int64(rel, tuple, COLUMN_ID),
+					   .target = pp_table_oid(rel, tuple, COLUMN_TARGET),
+					   .role = pp_table_oid(rel, tuple, COLUMN_ROLE),
+					   .enqueued_at = pp_table_time(rel, tuple, COLUMN_ENQUEUED_AT),
+					   .attempts = pp_table_int32(rel, tuple, COLUMN_ATTEMPTS),
+					   .pos = pp_table_int64(rel, tuple, COLUMN_POS),
+					   .part = pp_table_int32(rel, tuple, COLUMN_PART),
+					   .depth = pp_table_int32(rel, tuple, COLUMN_DEPTH),
+					   .left_out = pp_table_bool(rel, tuple, COLUMN_LEFT_OUT)};
+	const char *role_name = role_name_of(rel, tuple);
+	Datum shown = pp_table_get(rel, tuple, COLUMN_ITEM);
+	Datum bytes = pp_table_get(rel, tuple, COLUMN_DATA);
 
-	if (!is_null)
-		letter.role_name = pstrdup(NameStr(*DatumGetName(value)));
-	value = get(rel, tuple, COLUMN_ITEM, &is_null);
-	if (!is_null)
-		letter.shown = (Jsonb *) PG_DETOAST_DATUM_COPY(value);
-	letter.enqueued_at = DatumGetTimestampTz(get(rel, tuple, COLUMN_ENQUEUED_AT, &is_null));
-	letter.attempts = DatumGetInt32(get(rel, tuple, COLUMN_ATTEMPTS, &is_null));
-	letter.pos = DatumGetInt64(get(rel, tuple, COLUMN_POS, &is_null));
-	letter.part = DatumGetInt32(get(rel, tuple, COLUMN_PART, &is_null));
-	letter.depth = DatumGetInt32(get(rel, tuple, COLUMN_DEPTH, &is_null));
-	letter.left_out = DatumGetBool(get(rel, tuple, COLUMN_LEFT_OUT, &is_null));
-	value = get(rel, tuple, COLUMN_DATA, &is_null);
-	if (!is_null)
+	if (role_name)
+		letter.role_name = pstrdup(role_name);
+	if (shown)
+		letter.shown = (Jsonb *) PG_DETOAST_DATUM_COPY(shown);
+	if (bytes)
 	{
-		struct varlena *data = PG_DETOAST_DATUM(value);
+		struct varlena *data = PG_DETOAST_DATUM(bytes);
 		uint64 size = VARSIZE_ANY_EXHDR(data);
 		char *item = palloc_extended(size, MCXT_ALLOC_HUGE); /* aligned */
 
@@ -275,11 +256,10 @@ read_letter(Relation rel, HeapTuple tuple)
 
 	/* what isn't as it was written isn't there */
 	letter.damaged =
-		DatumGetInt64(get(rel, tuple, COLUMN_CHECKSUM, &is_null)) != checksum(&letter, NULL, 0);
-	if (DatumGetInt64(get(rel, tuple, COLUMN_DATA_CHECKSUM, &is_null)) != checksum_of_item(&letter))
+		pp_table_int64(rel, tuple, COLUMN_CHECKSUM) != checksum(&letter, NULL, 0);
+	if (pp_table_int64(rel, tuple, COLUMN_DATA_CHECKSUM) != checksum_of_item(&letter))
 		letter.item = NULL;
-	if (DatumGetInt64(get(rel, tuple, COLUMN_ITEM_CHECKSUM, &is_null)) !=
-		checksum_of_shown(&letter))
+	if (pp_table_int64(rel, tuple, COLUMN_ITEM_CHECKSUM) != checksum_of_shown(&letter))
 		letter.shown = NULL;
 	return letter;
 }
@@ -325,15 +305,10 @@ take_letter(Taking *taking, HeapTuple tuple)
 	Relation rel = taking->letters.rel;
 	MemoryContext caller;
 	PpLetter letter;
-	bool is_null;
-	bool has_no_name;
-	Datum role_name = get(rel, tuple, COLUMN_ROLE_NAME, &has_no_name);
 
-	if (!taking->filter(DatumGetObjectId(get(rel, tuple, COLUMN_ROLE, &is_null)),
-						has_no_name ? NULL : NameStr(*DatumGetName(role_name)),
-						DatumGetObjectId(get(rel, tuple, COLUMN_TARGET, &is_null)),
-						DatumGetTimestampTz(get(rel, tuple, COLUMN_FAILED_AT, &is_null)),
-						taking->arg) ||
+	if (!taking->filter(pp_table_oid(rel, tuple, COLUMN_ROLE), role_name_of(rel, tuple),
+						pp_table_oid(rel, tuple, COLUMN_TARGET),
+						pp_table_time(rel, tuple, COLUMN_FAILED_AT), taking->arg) ||
 		has_been_taken(tuple))
 		return;
 	caller = MemoryContextSwitchTo(taking->context);
@@ -356,17 +331,12 @@ static void
 take_all(Taking *taking)
 {
 	static const AttrNumber order[] = {COLUMN_POS + 1, COLUMN_PART + 1, COLUMN_ID + 1};
-	SysScanDesc scan = systable_beginscan_ordered(
-		taking->letters.rel, pp_table_index(&taking->letters, order, lengthof(order)),
-		GetActiveSnapshot(), 0, NULL);
 	HeapTuple tuple;
 
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
+	pp_table_index(&taking->letters, order, lengthof(order));
+	pp_table_scan(&taking->letters, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&taking->letters)) != NULL)
 		take_letter(taking, tuple);
-	}
-	systable_endscan_ordered(scan);
 }
 
 /* A letter whose place in the order is known */
@@ -405,38 +375,35 @@ static Found *
 find_letters(PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
 {
 	static const AttrNumber key_column[] = {COLUMN_ID + 1};
-	Relation index = pp_table_index(letters, key_column, lengthof(key_column));
 	int64 *sorted = palloc_extended(Max(nids, 1) * sizeof(int64), MCXT_ALLOC_HUGE);
 	uint64 max = Max(nids, 1);
 	Found *found = palloc_extended(max * sizeof(Found), MCXT_ALLOC_HUGE);
 
+	pp_table_index(letters, key_column, lengthof(key_column));
 	memcpy(sorted, ids, nids * sizeof(int64));
 	qsort(sorted, nids, sizeof(int64), compare_ids);
 	*nfound = 0;
 	for (int i = 0; i < nids; i++)
 	{
 		ScanKeyData key;
-		SysScanDesc scan;
 		HeapTuple tuple;
-		bool is_null;
 
-		CHECK_FOR_INTERRUPTS();
 		if (i > 0 && sorted[i] == sorted[i - 1])
 			continue;
 		ScanKeyInit(&key, COLUMN_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(sorted[i]));
-		scan = systable_beginscan_ordered(letters->rel, index, GetActiveSnapshot(), 1, &key);
-		while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+		pp_table_scan(letters, GetActiveSnapshot(), 1, &key);
+		while ((tuple = pp_table_next(letters)) != NULL)
 		{
 			if (*nfound == max)
 				found = repalloc_huge(found, (max *= 2) * sizeof(Found));
 			found[(*nfound)++] =
-				(Found){.pos = DatumGetInt64(get(letters->rel, tuple, COLUMN_POS, &is_null)),
-						.part = DatumGetInt32(get(letters->rel, tuple, COLUMN_PART, &is_null)),
+				(Found){.pos = pp_table_int64(letters->rel, tuple, COLUMN_POS),
+						.part = pp_table_int32(letters->rel, tuple, COLUMN_PART),
 						.id = sorted[i],
 						.tid = tuple->t_self};
 		}
-		systable_endscan_ordered(scan);
 	}
+	pp_table_end_scan(letters);
 	qsort(found, *nfound, sizeof(Found), compare_found);
 	pfree(sorted);
 

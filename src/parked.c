@@ -7,17 +7,13 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
 #include "access/skey.h"
-#include "access/tableam.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "parked.h"
 #include "state.h"
 
@@ -66,32 +62,21 @@ pp_parked_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos, uint
 	pfree(rows);
 }
 
-/* 0: it has none */
-static Datum
-get_value(Relation rel, HeapTuple tuple, int column)
-{
-	bool is_null;
-	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
-
-	return is_null ? (Datum) 0 : value;
-}
-
 static PpParkedRow
 read_row(const PpTable *parked, HeapTuple tuple)
 {
 	Relation rel = parked->rel;
 	PpJournalRow row =
 		pp_journal_read_row(rel, PP_PARKED, tuple, pp_installation(parked->extension));
-	Oid target = DatumGetObjectId(get_value(rel, tuple, COLUMN_TARGET));
+	Oid target = pp_table_oid(rel, tuple, COLUMN_TARGET);
 
 	return (PpParkedRow){.target = target,
 						 .role = row.role,
 						 .pos = row.pos,
 						 .part = row.part,
-						 .parked_at = DatumGetTimestampTz(get_value(rel, tuple, COLUMN_PARKED_AT)),
-						 .misfit_since =
-							 DatumGetTimestampTz(get_value(rel, tuple, COLUMN_MISFIT_SINCE)),
-						 .alone = DatumGetBool(get_value(rel, tuple, COLUMN_ALONE)),
+						 .parked_at = pp_table_time(rel, tuple, COLUMN_PARKED_AT),
+						 .misfit_since = pp_table_time(rel, tuple, COLUMN_MISFIT_SINCE),
+						 .alone = pp_table_bool(rel, tuple, COLUMN_ALONE),
 						 .ref = row.ref,
 						 .header = row.header,
 						 .length = row.length,
@@ -104,22 +89,16 @@ void
 pp_parked_scan(Oid extension, PpParkedVisitor visit, void *arg)
 {
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
-	TableScanDesc scan;
 	HeapTuple tuple;
 
-	if (parked.rel == NULL)
-		return;
-	scan = pp_table_beginscan(parked.rel, GetActiveSnapshot());
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	pp_table_scan(&parked, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&parked)) != NULL)
 	{
-		PpParkedRow row;
+		PpParkedRow row = read_row(&parked, tuple);
 
-		CHECK_FOR_INTERRUPTS();
-		row = read_row(&parked, tuple);
 		if (!visit(&row, arg))
 			break;
 	}
-	table_endscan(scan);
 	pp_table_close(&parked);
 }
 
@@ -130,23 +109,19 @@ scan_by_index(Oid extension, ScanKey keys, int nkeys, PpParkedVisitor visit, voi
 	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
 									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
-	SysScanDesc scan;
 	HeapTuple tuple;
 
 	if (parked.rel == NULL)
 		return;
-	scan = systable_beginscan_ordered(parked.rel, pp_table_index(&parked, order, lengthof(order)),
-									  GetActiveSnapshot(), nkeys, keys);
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	pp_table_index(&parked, order, lengthof(order));
+	pp_table_scan(&parked, GetActiveSnapshot(), nkeys, keys);
+	while ((tuple = pp_table_next(&parked)) != NULL)
 	{
-		PpParkedRow row;
+		PpParkedRow row = read_row(&parked, tuple);
 
-		CHECK_FOR_INTERRUPTS();
-		row = read_row(&parked, tuple);
 		if (!row.copied && !visit(&row, arg))
 			break;
 	}
-	systable_endscan_ordered(scan);
 	pp_table_close(&parked);
 }
 

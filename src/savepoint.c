@@ -9,7 +9,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "savepoint.h"
@@ -18,6 +17,8 @@ PpCatcher
 pp_catcher(void)
 {
 	return (PpCatcher){.context = CurrentMemoryContext,
+					   .owner = CurrentResourceOwner,
+					   .level = GetCurrentTransactionNestLevel(),
 					   .holdoffs = InterruptHoldoffCount,
 					   .cancel_holdoffs = QueryCancelHoldoffCount};
 }
@@ -35,29 +36,45 @@ pp_catch(const PpCatcher *catcher)
 	return error;
 }
 
+PpCatcher
+pp_savepoint_begin(void)
+{
+	PpCatcher savepoint = pp_catcher();
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(savepoint.context);
+	return savepoint;
+}
+
+void
+pp_savepoint_end(const PpCatcher *savepoint, bool keep)
+{
+	if (keep)
+		ReleaseCurrentSubTransaction();
+	else
+		while (GetCurrentTransactionNestLevel() > savepoint->level)
+			RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(savepoint->context);
+	CurrentResourceOwner = savepoint->owner;
+}
+
 ErrorData *
 pp_under_savepoint(void (*deed)(void *arg), void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpCatcher catcher = pp_catcher();
-	ResourceOwner owner = CurrentResourceOwner;
+	PpCatcher savepoint = pp_savepoint_begin();
 	ErrorData *volatile error = NULL;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
 		deed(arg);
-		ReleaseCurrentSubTransaction();
+		pp_savepoint_end(&savepoint, true);
 	}
 	PG_CATCH();
 	{
-		error = pp_catch(&catcher);
-		RollbackAndReleaseCurrentSubTransaction();
+		error = pp_catch(&savepoint);
+		pp_savepoint_end(&savepoint, false);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 
 	return error;
 }

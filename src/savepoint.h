@@ -21,10 +21,14 @@
 
 #include "postgres.h"
 
+#include "utils/resowner.h"
+
 /* What an error undoes */
 typedef struct PpCatcher
 {
 	MemoryContext context;
+	ResourceOwner owner;
+	int level; /* of subtransactions */
 	uint32 holdoffs;
 	uint32 cancel_holdoffs;
 } PpCatcher;
@@ -33,6 +37,12 @@ extern PpCatcher pp_catcher(void);
 
 /* The error that is being handled, which ends here, in the catcher's memory context. */
 extern ErrorData *pp_catch(const PpCatcher *catcher);
+
+/* Begin a subtransaction, in the current memory context. */
+extern PpCatcher pp_savepoint_begin(void);
+
+/* Keep what has been done since, or roll it back. */
+extern void pp_savepoint_end(const PpCatcher *savepoint, bool keep);
 
 /*
  * Do it in a subtransaction, which is rolled back if it fails, in the current memory

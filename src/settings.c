@@ -11,10 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/skey.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -25,13 +21,12 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "compat.h"
-#include "config.h"
 #include "extension.h"
 #include "settings.h"
 #include "table.h"
 
-/* persist_settings */
+#define TABLE "persist_settings"
+
 enum
 {
 	SETTING_TARGET,
@@ -74,40 +69,35 @@ pp_bad_items_parse(const char *name)
 					errhint("Available values: error, dead.")));
 }
 
-/* The target's row. */
-static SysScanDesc
-find_setting(Relation rel, Oid target, HeapTuple *tuple)
+/* The target's row; NULL: there is none.  Where a restore has doubled it there are more. */
+static HeapTuple
+find_setting(PpTable *table, Oid target)
 {
 	ScanKeyData key;
-	SysScanDesc scan;
 
 	ScanKeyInit(&key, SETTING_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(target));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
-	*tuple = systable_getnext(scan);
-	return scan;
+	pp_table_scan(table, NULL, 1, &key);
+	return pp_table_next(table);
 }
 
-static char *
+static const char *
 get_text(Relation rel, HeapTuple tuple, int column)
 {
-	bool is_null;
-	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
+	const char *text = pp_table_text(rel, tuple, column);
 
-	return is_null ? "" : TextDatumGetCString(value);
+	return text ? text : "";
 }
 
 /* A row of persist_settings.  22023 if it has a value that isn't one. */
 PpSettings
 pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 {
-	TupleDesc desc = RelationGetDescr(rel);
 	PpSettings settings;
-	bool is_null;
 
-	*target = DatumGetObjectId(heap_getattr(tuple, SETTING_TARGET + 1, desc, &is_null));
+	*target = pp_table_oid(rel, tuple, SETTING_TARGET);
 	settings.durability = pp_durability_parse(get_text(rel, tuple, SETTING_DURABILITY));
 	settings.bad_to_dead = pp_bad_items_parse(get_text(rel, tuple, SETTING_BAD_ITEMS));
-	settings.paused = DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, desc, &is_null));
+	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
 	return settings;
 }
 
@@ -116,17 +106,12 @@ PpSettings
 pp_settings_get(Oid extension, Oid target)
 {
 	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
-	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
-	HeapTuple tuple;
-	SysScanDesc scan;
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	HeapTuple tuple = find_setting(&table, target);
 
-	if (rel == NULL)
-		return settings;
-	scan = find_setting(rel, target, &tuple);
-	if (HeapTupleIsValid(tuple))
-		settings = pp_settings_read(rel, tuple, &target);
-	systable_endscan(scan);
-	relation_close(rel, AccessShareLock);
+	if (tuple)
+		settings = pp_settings_read(table.rel, tuple, &target);
+	pp_table_release(&table, AccessShareLock);
 
 	return settings;
 }
@@ -138,20 +123,16 @@ pp_settings_get(Oid extension, Oid target)
 void
 pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 {
-	PpTable table = pp_table_open_to_write(extension, "persist_settings");
+	PpTable table = pp_table_open_to_write(extension, TABLE);
 	Datum values[SETTING_COLUMNS];
 	bool nulls[SETTING_COLUMNS] = {false};
-	HeapTuple old;
-	SysScanDesc scan = find_setting(table.rel, target, &old);
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
-	/* restored without triggers it may be doubled */
-	for (; HeapTupleIsValid(old); old = systable_getnext(scan))
+	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
-	systable_endscan(scan);
 	pp_table_insert(&table, values, nulls);
 	pp_table_close(&table);
 	CacheInvalidateRelcacheByRelid(target);
@@ -165,26 +146,20 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 bool
 pp_settings_remove(Oid extension, Oid target)
 {
-	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
-	LOCKMODE lock = AccessShareLock;
-	HeapTuple tuple;
-	SysScanDesc scan;
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	HeapTuple tuple = find_setting(&table, target);
+	bool found = tuple != NULL;
 
-	if (rel == NULL)
-		return false;
-	scan = find_setting(rel, target, &tuple);
-	if (HeapTupleIsValid(tuple))
+	if (found)
 	{
-		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
-		for (; HeapTupleIsValid(tuple); tuple = systable_getnext(scan))
-			simple_heap_delete(rel, &tuple->t_self);
+		LockRelationOid(RelationGetRelid(table.rel), RowExclusiveLock);
+		for (; tuple; tuple = pp_table_next(&table))
+			(void) pp_table_delete(&table, &tuple->t_self, true);
 		if (get_rel_relkind(target) != '\0')
 			CacheInvalidateRelcacheByRelid(target);
-		lock = NoLock;
 	}
-	systable_endscan(scan);
-	relation_close(rel, lock);
-	return lock == NoLock;
+	pp_table_release(&table, found ? NoLock : AccessShareLock);
+	return found;
 }
 
 /*
@@ -194,54 +169,42 @@ pp_settings_remove(Oid extension, Oid target)
 void
 pp_settings_restored(Oid extension)
 {
-	Relation rel = pp_extension_open(extension, "persist_settings", RowExclusiveLock);
+	PpTable table = pp_table_open(extension, TABLE, RowExclusiveLock);
 	List *rows = NIL;
 	ListCell *cell;
 	HeapTuple tuple;
-	SysScanDesc scan;
 
-	if (rel == NULL)
-		return;
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	pp_table_scan(&table, NULL, 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
 		rows = lappend(rows, heap_copytuple(tuple));
-	systable_endscan(scan);
 	foreach (cell, rows)
 	{
 		Oid target;
-		PpSettings settings = pp_settings_read(rel, lfirst(cell), &target);
+		PpSettings settings = pp_settings_read(table.rel, lfirst(cell), &target);
 
 		if (get_rel_relkind(target) == '\0')
 			(void) pp_settings_remove(extension, target);
 		else
 			pp_settings_put(extension, target, &settings);
 	}
-	relation_close(rel, NoLock);
+	pp_table_close(&table);
 }
 
 /* The OIDs of the targets that are paused, in the current memory context. */
 List *
 pp_settings_paused(Oid extension)
 {
-	Relation rel = pp_extension_open(extension, "persist_settings", AccessShareLock);
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
 	List *paused = NIL;
 	HeapTuple tuple;
-	SysScanDesc scan;
 
-	if (rel == NULL)
-		return NIL;
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	pp_table_scan(&table, NULL, 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		TupleDesc desc = RelationGetDescr(rel);
-		bool is_null;
-
-		if (DatumGetBool(heap_getattr(tuple, SETTING_PAUSED + 1, desc, &is_null)))
-			paused = lappend_oid(
-				paused, DatumGetObjectId(heap_getattr(tuple, SETTING_TARGET + 1, desc, &is_null)));
+		if (pp_table_bool(table.rel, tuple, SETTING_PAUSED))
+			paused = lappend_oid(paused, pp_table_oid(table.rel, tuple, SETTING_TARGET));
 	}
-	systable_endscan(scan);
-	relation_close(rel, AccessShareLock);
+	pp_table_release(&table, AccessShareLock);
 
 	return paused;
 }

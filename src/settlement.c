@@ -10,7 +10,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "copied.h"
@@ -233,34 +232,14 @@ append_items(const PpWork *work, int number)
 ErrorData *
 pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ErrorData *volatile error = NULL;
-	PpCatcher catcher;
+	ErrorData *error;
 
 	if (held)
 		HOLD_CANCEL_INTERRUPTS();
-	catcher = pp_catcher();
 	pp_settlement_forget();
-	PG_TRY();
-	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		MemoryContextSwitchTo(caller);
-		deed(arg);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		if (done)
-			PG_RE_THROW();
-		error = pp_catch(&catcher);
-		QueryCancelPending = false;
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
+	error = pp_in_transaction(deed, arg);
+	if (error && done)
+		ReThrowError(error);
 	ConditionVariableBroadcast(&lane->settled);
 	if (held)
 		RESUME_CANCEL_INTERRUPTS();

@@ -7,8 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_control.h"
@@ -17,7 +15,6 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "extension.h"
 #include "state.h"
 #include "table.h"
@@ -35,37 +32,28 @@ enum
 	COLUMNS
 };
 
-static SysScanDesc
-find_row(Relation rel, HeapTuple *tuple)
+/* The only one; NULL: there is none. */
+static HeapTuple
+find_row(PpTable *table)
 {
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-
-	*tuple = systable_getnext(scan);
-	return scan;
+	pp_table_scan(table, NULL, 0, NULL);
+	return pp_table_next(table);
 }
 
 static PpState
-read_row(Relation rel)
+read_row(PpTable *table)
 {
-	PpState state = {.changed_in = DT_NOBEGIN};
-	HeapTuple tuple;
-	SysScanDesc scan = find_row(rel, &tuple);
+	Relation rel = table->rel;
+	HeapTuple tuple = find_row(table);
 
-	if (HeapTupleIsValid(tuple))
-	{
-		Datum values[COLUMNS];
-		bool nulls[COLUMNS];
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		state = (PpState){.installation = DatumGetInt64(values[COLUMN_INSTALLATION]),
-						  .database = DatumGetObjectId(values[COLUMN_DATABASE]),
-						  .system = DatumGetInt64(values[COLUMN_SYSTEM]),
-						  .cluster = DatumGetInt64(values[COLUMN_CLUSTER]),
-						  .paused = DatumGetBool(values[COLUMN_PAUSED]),
-						  .changed_in = DatumGetTimestampTz(values[COLUMN_CHANGED_IN])};
-	}
-	systable_endscan(scan);
-	return state;
+	if (tuple == NULL)
+		return (PpState){.changed_in = DT_NOBEGIN};
+	return (PpState){.installation = pp_table_int64(rel, tuple, COLUMN_INSTALLATION),
+					 .database = pp_table_oid(rel, tuple, COLUMN_DATABASE),
+					 .system = pp_table_int64(rel, tuple, COLUMN_SYSTEM),
+					 .cluster = pp_table_int64(rel, tuple, COLUMN_CLUSTER),
+					 .paused = pp_table_bool(rel, tuple, COLUMN_PAUSED),
+					 .changed_in = pp_table_time(rel, tuple, COLUMN_CHANGED_IN)};
 }
 
 /* Instead of the row that is there. */
@@ -79,12 +67,11 @@ put_row(PpTable *table, const PpState *state)
 					  [COLUMN_PAUSED] = BoolGetDatum(state->paused),
 					  [COLUMN_CHANGED_IN] = TimestampTzGetDatum(state->changed_in)};
 	bool nulls[COLUMNS] = {false};
-	HeapTuple old;
-	SysScanDesc scan = find_row(table->rel, &old);
+	HeapTuple old = find_row(table);
 
-	if (HeapTupleIsValid(old))
+	if (old)
 		(void) pp_table_delete(table, &old->t_self, true);
-	systable_endscan(scan);
+	pp_table_end_scan(table);
 	pp_table_insert(table, values, nulls);
 	CommandCounterIncrement();
 }
@@ -97,7 +84,7 @@ pp_state_get(Oid extension)
 	PpState state = {0};
 
 	if (table.rel)
-		state = read_row(table.rel);
+		state = read_row(&table);
 	pp_table_close(&table);
 	return state;
 }
@@ -108,7 +95,7 @@ lock_state(Oid extension, PpState *state)
 {
 	PpTable table = pp_table_open_existing(extension, TABLE, ShareRowExclusiveLock);
 
-	*state = read_row(table.rel);
+	*state = read_row(&table);
 	return table;
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * table.c
- *	  Writes rows of the extension's own tables; see table.h.
+ *	  Reads and writes rows of the extension's own tables; see table.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +14,7 @@
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -22,8 +23,8 @@
 #include "table.h"
 
 /*
- * Of now, to be pushed.  Who calls a function parallel safe that calls one of ours, which
- * aren't, sees what his transaction sees: no other snapshot can be had there.
+ * Of now, to be pushed, or for a scan.  Who calls a function parallel safe that calls one of
+ * ours, which aren't, sees what his transaction sees: no other snapshot can be had there.
  */
 Snapshot
 pp_table_snapshot(void)
@@ -60,7 +61,7 @@ is_plain_index(Relation index, const AttrNumber *columns, int n)
  * The index with these columns, to be read until the table is closed: there may be others,
  * and REINDEX CONCURRENTLY puts another in its place.  42704 if there is none.
  */
-Relation
+void
 pp_table_index(PpTable *table, const AttrNumber *columns, int n)
 {
 	ListCell *cell;
@@ -73,7 +74,7 @@ pp_table_index(PpTable *table, const AttrNumber *columns, int n)
 		{
 			Assert(table->index == NULL);
 			table->index = index;
-			return index;
+			return;
 		}
 		index_close(index, AccessShareLock);
 	}
@@ -104,10 +105,57 @@ pp_table_open_to_write(Oid extension, const char *name)
 	return pp_table_open_existing(extension, name, RowExclusiveLock);
 }
 
-/* The lock stays to the end of the transaction. */
+/*
+ * Begin a scan, in place of the one before: of the rows that the keys select and the snapshot,
+ * which is kept for as long, sees; NULL: one of now, as for a catalog.  It is by the index, if
+ * there is one; keys have the numbers of the table's columns.
+ */
 void
-pp_table_close(PpTable *table)
+pp_table_scan(PpTable *table, Snapshot snapshot, int nkeys, ScanKey keys)
 {
+	pp_table_end_scan(table);
+	if (table->rel == NULL)
+		return;
+	if (snapshot && IsMVCCSnapshot(snapshot))
+		table->snapshot = snapshot = RegisterSnapshot(snapshot);
+	table->scan =
+		table->index
+			? systable_beginscan_ordered(table->rel, table->index, snapshot, nkeys, keys)
+			: systable_beginscan(table->rel, InvalidOid, false, snapshot, nkeys, keys);
+}
+
+/* The next row, which stays until the one after it is asked for; NULL: there is none. */
+HeapTuple
+pp_table_next(PpTable *table)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (table->scan == NULL)
+		return NULL;
+	return table->index ? systable_getnext_ordered(table->scan, ForwardScanDirection)
+						: systable_getnext(table->scan);
+}
+
+/* For who keeps the table open. */
+void
+pp_table_end_scan(PpTable *table)
+{
+	if (table->scan == NULL)
+		return;
+	if (table->index)
+		systable_endscan_ordered(table->scan);
+	else
+		systable_endscan(table->scan);
+	table->scan = NULL;
+	if (table->snapshot)
+		UnregisterSnapshot(table->snapshot);
+	table->snapshot = NULL;
+}
+
+/* Close it, and let go of its lock; NoLock: that stays to the end of the transaction. */
+void
+pp_table_release(PpTable *table, LOCKMODE mode)
+{
+	pp_table_end_scan(table);
 	if (table->index)
 		index_close(table->index, NoLock);
 	if (table->result)
@@ -116,8 +164,14 @@ pp_table_close(PpTable *table)
 		FreeExecutorState(table->estate);
 	}
 	if (table->rel)
-		relation_close(table->rel, NoLock);
+		relation_close(table->rel, mode);
 	*table = (PpTable){0};
+}
+
+void
+pp_table_close(PpTable *table)
+{
+	pp_table_release(table, NoLock);
 }
 
 /*

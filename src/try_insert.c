@@ -10,7 +10,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
@@ -100,19 +99,16 @@ typedef struct Attempt
 static PpTry
 try_it(const Attempt *attempt, PpResults *results)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	PpCatcher catcher = pp_catcher();
-	ResourceOwner owner = CurrentResourceOwner;
-	int level = GetCurrentTransactionNestLevel();
 	MemoryContext context =
-		AllocSetContextCreate(caller, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
+	PpCatcher savepoint;
 	volatile bool inserted = false;
 	PpTry failure = {.error = NULL};
 	PpResults own = {0};
 
 	pp_clock_begin_try();
 	pp_batch_state = (PpBatchState){0};
-	BeginInternalSubTransaction(NULL);
+	savepoint = pp_savepoint_begin();
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
@@ -125,26 +121,20 @@ try_it(const Attempt *attempt, PpResults *results)
 		inserted = true;
 		if (attempt->deferred)
 			pp_batch_fire_deferred();
-		if (results)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
+		pp_savepoint_end(&savepoint, results != NULL);
 	}
 	PG_CATCH();
 	{
-		failure = pp_try_failure(attempt->rows, attempt->n, pp_try_catch(&catcher));
+		failure = pp_try_failure(attempt->rows, attempt->n, pp_try_catch(&savepoint));
 		failure.deferred = inserted;
 		failure.past_mark = OidIsValid(attempt->extension) && pp_mark_is_passed();
 		pp_clock_begin_undo();
 		QueryCancelPending = false;
-		while (GetCurrentTransactionNestLevel() > level)
-			RollbackAndReleaseCurrentSubTransaction();
+		pp_savepoint_end(&savepoint, false);
 		pp_clock_end_undo();
 		pp_clock_begin_attempt(); /* of what comes now */
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	if (failure.error == NULL && results)
 		pp_results_add(results, &own);
 	MemoryContextDelete(context);
