@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "copied.h"
+#include "faults.h"
 #include "leftovers.h"
 #include "savepoint.h"
 #include "settlement.h"
@@ -147,6 +148,7 @@ xact_event(XactEvent event, void *arg)
 		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
 	else if (event == XACT_EVENT_COMMIT)
 	{
+		PP_FAULT(has_committed);
 		at_commit();
 		(void) pp_lane_end_commit(lane);
 	}
@@ -171,6 +173,7 @@ pp_settlement_init(const PpClaim *worker_claim)
 void
 pp_settlement_on_commit(PpWork *works, int n, const PpResults *results)
 {
+	PP_FAULT(settles);
 	if (!pp_am_retrier && !pp_lane_begin_commit(lane))
 		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
 						errmsg("another persist_pipeline worker has taken the place of this one")));
