@@ -68,8 +68,10 @@ pp_fault(PpFault fault, const char *name)
 			break;
 		case 'e':
 			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal("fault point %s", name)));
+			break;
 		case 'c':
 			(void) kill(MyProcPid, SIGKILL);
+			break;
 	}
 	errno = save_errno;
 }

@@ -29,16 +29,22 @@
 
 typedef enum PpFault
 {
-	PP_FAULT_worker_naps,  /* it has looked at all that it can be woken for, and sleeps now ... */
-	PP_FAULT_retrier_naps, /* ... the same; what they are woken for just then is seen */
-	PP_FAULT_parks,		   /* a worker has seen that a target is paused, or parked: meanwhile that
-							* is resumed, or the retrier has written all of it, and left */
-	PP_FAULT_row_is_bad,   /* its target is mended between two tries: order holds */
+	/* a session */
+	PP_FAULT_admits,		 /* it has a ring to put items into: meanwhile another database gets that */
+	PP_FAULT_counts_letters, /* it has counted those that there are: meanwhile more are written */
+
+	/* a worker */
+	PP_FAULT_worker_naps,	/* it has looked at all that it can be woken for: meanwhile it is woken */
+	PP_FAULT_parks,			/* its target is paused, or parked: meanwhile it is resumed, or written */
+	PP_FAULT_settles,		/* items, in its transaction: meanwhile another worker takes its place */
+	PP_FAULT_commits,		/* what settles items: nobody takes its place now */
+	PP_FAULT_leaves_turn,	/* its ring is empty: meanwhile another database wants that */
+	PP_FAULT_removes_note,	/* about items at hand: meanwhile the next worker opens it */
+
+	/* a retrier */
+	PP_FAULT_retrier_naps,	 /* as the worker */
 	PP_FAULT_retrier_leaves, /* it knows of nothing that is parked: meanwhile something is */
-	PP_FAULT_removes_note, /* about items at hand: meanwhile the next worker has opened it */
-	PP_FAULT_leaves_turn,  /* a worker whose ring is empty: nobody else gets that meanwhile */
-	PP_FAULT_settles,	   /* items, with its transaction: meanwhile another worker takes its place */
-	PP_FAULT_has_committed, /* but they are still in the ring: nobody takes its place now */
+	PP_FAULT_row_is_bad,	 /* for what is wrong with its target: meanwhile that is mended */
 } PpFault;
 
 #ifdef PP_FAULTS

@@ -144,11 +144,12 @@ xact_event(XactEvent event, void *arg)
 {
 	if (committing.works == NULL)
 		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		PP_FAULT(commits);
 	if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
 		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
 	else if (event == XACT_EVENT_COMMIT)
 	{
-		PP_FAULT(has_committed);
 		at_commit();
 		(void) pp_lane_end_commit(lane);
 	}
