@@ -53,7 +53,7 @@ wait_until_released(const char *taken, bool interruptible)
 }
 
 void
-pp_fault(PpFault fault, const char *name)
+pp_fault(const char *name)
 {
 	int save_errno = errno;
 	char taken[MAXPGPATH];

@@ -48,8 +48,8 @@ typedef enum PpFault
 } PpFault;
 
 #ifdef PP_FAULTS
-#define PP_FAULT(name) pp_fault(PP_FAULT_##name, #name)
-extern void pp_fault(PpFault fault, const char *name);
+#define PP_FAULT(name) ((void) PP_FAULT_##name, pp_fault(#name))
+extern void pp_fault(const char *name);
 #else
 #define PP_FAULT(name) ((void) PP_FAULT_##name)
 #endif

@@ -152,21 +152,34 @@ foreach my $durability ('off', 'on')
 		ask_fault($node, $place, 'hang');
 		one_more();
 		$worker = wait_for_fault($node, $place);
-		if ($place eq 'settles')
-		{
-			$node->wait_for_log(qr/worker \(PID $worker\).*?HINT:  Another worker has taken its place/s, $from);
-			lands($database, 't', "$name: the other one writes");
-		}
-		else
-		{
-			$node->wait_for_log(qr/worker \(PID $worker\).*?HINT:  The items of the database wait for it/s, $from);
-		}
+		$node->wait_for_log(qr/worker \(PID $worker\).*?HINT:  /s, $from);
+		is(scalar(log_since($node, $from, qr/HINT:  Another worker has taken its place/)), $place eq 'settles' ? 1 : 0, "$name: who has its place");
+		lands($database, 't', "$name: the other one writes") if $place eq 'settles';
 		end_fault($node, $place);
 		ok(eval { wait_until('it ends', sub { !kill 0, $worker }) }, "$name: it ends");
 		one_more();
 		lands($database, 't', $name);
 		adds_up($database, $name);
 	}
+}
+
+# ---- it fails, or is killed, when all is written but not settled: then each comes once all the same
+
+foreach my $action ('error', 'crash')
+{
+	my $from = log_position($node);
+
+	$dbh = session($database);
+	$dbh->do('SET synchronous_commit = on');
+	ask_fault($node, 'commits', $action);
+	one_more();
+	wait_for_fault($node, 'commits');
+	if ($action eq 'crash')
+	{
+		forget_sessions();
+		$node->wait_for_log(qr/database system is ready to accept connections/, $from);
+	}
+	lands($database, 't', "it ends with: $action");
 }
 
 is_clean_log(

@@ -20,6 +20,7 @@ use warnings;
 use Exporter 'import';
 use File::Basename qw(basename dirname);
 use File::Copy 'copy';
+use File::Glob ':bsd_glob';
 use File::Path 'make_path';
 use FindBin;
 use PersistPipeline;
@@ -88,6 +89,7 @@ sub ask_fault
 	my ($node, $fault, $action) = @_;
 	my $directory = $node->data_dir . '/pp_faults';
 
+	end_fault($node, $fault);    # what is left of the last time
 	mkdir $directory;
 	append_to_file("$directory/.$fault", $action || 'wait');
 	rename "$directory/.$fault", "$directory/$fault" or die "$fault: $!";
