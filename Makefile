@@ -102,6 +102,12 @@ OBJS = \
 	src/utility.o \
 	src/persist_pipeline.o
 
+# With fault points, for tests only: see src/faults.h
+ifdef PP_FAULTS
+OBJS += src/faults.o
+PG_CPPFLAGS += -DPP_FAULTS
+endif
+
 # test/sql/NAME.sql, expected/NAME.out
 REGRESS = \
 	prepare \

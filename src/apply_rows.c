@@ -13,6 +13,7 @@
 
 #include "apply_rows.h"
 #include "clock.h"
+#include "faults.h"
 #include "identity.h"
 #include "isolate.h"
 #include "parents.h"
@@ -121,6 +122,7 @@ set_aside(PpApply *apply, const PpRow *row, const PpTry *failure, PpDecision dec
 	pp_decide_bad(apply, row, failure->error);
 	apply->bad[apply->nbad - 1].deferred = failure->deferred;
 	apply->doubts = 0;
+	PP_FAULT(row_is_bad);
 }
 
 static bool
@@ -497,6 +499,8 @@ park(PpApply *apply)
 	/* what would be rolled back is not worth a row */
 	if (apply->retrying && !apply->moved)
 		return;
+	if (apply->nparked > 0)
+		PP_FAULT(parks);
 	pp_parking_hold(apply->results, role, rows, n);
 	for (uint64 i = 0; i < apply->nparked; i++)
 	{

@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "config.h"
 #include "extension.h"
+#include "faults.h"
 #include "handover.h"
 #include "lease.h"
 
@@ -319,6 +320,7 @@ admit(PpHandover *handover, uint64 bytes, bool ring_only)
 		}
 		if (ring_only && is_greedy(handover, claim->lane))
 			bytes = MORE_THAN_ANY_RING;
+		PP_FAULT(admits);
 		admission = pp_ring_admit(&claim->lane->ring, claim->generation, bytes, handover->npieces,
 								  pp_am_worker, ring_only);
 		if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)

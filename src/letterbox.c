@@ -20,6 +20,7 @@
 #include "account.h"
 #include "clock.h"
 #include "config.h"
+#include "faults.h"
 #include "letterbox.h"
 #include "poison.h"
 #include "savepoint.h"
@@ -377,6 +378,7 @@ pp_letterbox_count(const PpClaim *claim, PpQuota *counts)
 	uint64 takes = claim->lane ? pp_quota_takes(&claim->lane->letters) : 0;
 
 	pp_letters_count(claim->extension, counts);
+	PP_FAULT(counts_letters);
 	if (claim->lane)
 		pp_quota_assign(&claim->lane->letters, counts, takes);
 }

@@ -25,6 +25,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
+#include "faults.h"
 #include "poison.h"
 
 #define MAGIC 0x50504135 /* with another layout, another one */
@@ -508,7 +509,10 @@ pp_poison_close(PpEnd end)
 	(void) flock(fd, LOCK_EX); /* see open_locked() */
 	if (pread(fd, &pid, sizeof(pid), (char *) &file.pid - (char *) &file) == sizeof(pid) &&
 		pid == MyProcPid)
+	{
+		PP_FAULT(removes_note);
 		(void) unlink(path);
+	}
 	(void) close(fd);
 	ReleaseExternalFD();
 	fd = -1;

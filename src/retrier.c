@@ -24,6 +24,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "config.h"
+#include "faults.h"
 #include "intake_parked.h"
 #include "letterbox.h"
 #include "parked.h"
@@ -101,6 +102,7 @@ nap_until(PpSteady until)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(true);
 	pp_seat_check_interrupts();
+	PP_FAULT(retrier_naps);
 	(void) pp_nap(&lane->retrier.sleeper, pp_ms_until(until), wait_event);
 	pp_seat_check_interrupts();
 }
@@ -513,6 +515,7 @@ take_retry_turn(void)
 		answer_flush(asked);
 		if (hash_get_num_entries(pp_parked_keys) == 0 && !mend_counts())
 			return true;
+		PP_FAULT(retrier_leaves);
 		if (pp_retry_next() == PP_NEVER)
 			return !pp_retry_leave(false, 0);
 		if (*(volatile bool *) &lane->retrier.wanted)

@@ -24,6 +24,7 @@
 #include "connect.h"
 #include "extension.h"
 #include "apply.h"
+#include "faults.h"
 #include "identity.h"
 #include "lease.h"
 #include "letterbox.h"
@@ -324,6 +325,7 @@ pp_seat_nap(PpWorkerState state, long ms)
 	pp_letterbox_say();
 	pp_lane_set_state(pp_seat.lane, state);
 	pp_seat_check_interrupts();
+	PP_FAULT(worker_naps);
 	woken = pp_nap(&pp_seat.lane->worker, ms, wait_event);
 	pp_seat_check_interrupts();
 

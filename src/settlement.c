@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "copied.h"
+#include "faults.h"
 #include "leftovers.h"
 #include "savepoint.h"
 #include "settlement.h"
@@ -142,6 +143,8 @@ xact_event(XactEvent event, void *arg)
 {
 	if (committing.works == NULL)
 		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		PP_FAULT(commits);
 	if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
 		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
 	else if (event == XACT_EVENT_COMMIT)
@@ -170,6 +173,7 @@ pp_settlement_init(const PpClaim *worker_claim)
 void
 pp_settlement_on_commit(PpWork *works, int n, const PpResults *results)
 {
+	PP_FAULT(settles);
 	if (!pp_am_retrier && !pp_lane_begin_commit(lane))
 		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
 						errmsg("another persist_pipeline worker has taken the place of this one")));

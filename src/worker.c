@@ -34,6 +34,7 @@
 #include "compat.h"
 #include "config.h"
 #include "apply.h"
+#include "faults.h"
 #include "history.h"
 #include "letterbox.h"
 #include "parking.h"
@@ -430,6 +431,7 @@ leave_turn(void)
 {
 	(void) pp_upkeep_idle();
 	MemoryContextSwitchTo(pp_seat.batch_context);
+	PP_FAULT(leaves_turn);
 	pp_ring_attend(&lane->ring, false);
 	save_volatile_items();
 }

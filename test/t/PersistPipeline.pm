@@ -45,13 +45,14 @@ INIT
 
 # A server with the library preloaded and the extension in database postgres.
 # %settings go to postgresql.conf; init => [...] goes to Cluster::init;
-# no_start => 1 leaves it stopped and empty.
+# no_start => 1 leaves it stopped and empty; install_path: of another installation.
 sub pp_node
 {
 	my ($name, %settings) = @_;
 	my $init = delete $settings{init} || [];
 	my $no_start = delete $settings{no_start};
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $install_path = delete $settings{install_path};
+	my $node = PostgreSQL::Test::Cluster->new($name, $install_path ? (install_path => $install_path) : ());
 
 	$node->init(@$init);
 

@@ -1,0 +1,132 @@
+
+# Races around what is parked, each made to last by a fault point: what is parked, resumed or
+# mended while one process has just looked is written all the same, and in order.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Faults;
+use Parking;
+use PersistPipeline;
+use Test::More;
+
+my $node = parking_node(
+	'faults_parking',
+	with_faults(),
+	'persist_pipeline.misfit_timeout' => "'10min'",
+	'persist_pipeline.worker_idle_timeout' => 0);
+my $database = 'postgres';
+my $dbh = session($database);
+
+sub no_retrier
+{
+	my ($name) = @_;
+
+	ok(eval { wait_for_sql($dbh, "SELECT retrier_pid IS NULL FROM persist_queue WHERE datname = '$database'") },
+		"$name: the retrier has left");
+	return;
+}
+
+create_target($database, 't');
+enqueue($database, 't', 1, 1);
+lands($database, 't', 'at first');
+
+# ---- resumed, while the worker parks what was paused: the resume finds nothing that is parked
+
+$dbh->do("SELECT persist_pause('t')");
+ask_fault($node, 'parks');
+enqueue($database, 't', 2, 2);    # alone: the next one would have it tried
+wait_for_fault($node, 'parks');
+$dbh->do("SELECT persist_resume('t')");
+end_fault($node, 'parks');
+lands($database, 't', 'resumed while it is being parked');
+
+# ---- the retrier has written all and left, while the worker lets more follow what was parked
+
+shut_gate($database);
+enqueue($database, 't', 3, 4);
+is_parked($database, 't', 2, '55006', 'followed: parked');
+ask_fault($node, 'parks');
+enqueue($database, 't', 5, 5);
+wait_for_fault($node, 'parks');
+open_gate($database);
+ok(eval { wait_for_sql($dbh, "SELECT count(*) = 4 FROM t") }, 'followed: the retrier writes all there is');
+no_retrier('followed');
+end_fault($node, 'parks');
+lands($database, 't', 'followed');
+
+# ---- parked, or resumed, while the retrier leaves, since it knows of nothing
+
+foreach my $what ('parked', 'resumed')
+{
+	my $n = $committed{$database}{t};
+
+	if ($what eq 'resumed')
+	{
+		create_target($database, 'other');
+		enqueue_paused($database, 'other', 1, 2);
+	}
+	no_retrier("$what while it leaves, before");
+	shut_gate($database);
+	enqueue($database, 't', $n + 1, $n + 2);
+	is_parked($database, 't', 2, '55006', "$what while it leaves: something is parked");
+	ask_fault($node, 'retrier_leaves');
+	open_gate($database);
+	wait_for_fault($node, 'retrier_leaves');
+	if ($what eq 'resumed')
+	{
+		$dbh->do("SELECT persist_resume('other')");
+	}
+	else
+	{
+		shut_gate($database);
+		enqueue($database, 't', $n + 3, $n + 4);
+		is_parked($database, 't', 2, '55006', "$what while it leaves: more is");
+		open_gate($database);
+	}
+	end_fault($node, 'retrier_leaves');
+	lands($database, $_, "$what while it leaves: $_") foreach sort keys %{ $committed{$database} };
+	adds_up($database, "$what while it leaves");
+}
+
+# ---- resumed, while the retrier falls asleep: it has other things to wait for
+
+$dbh->do("SELECT persist_pause('other')");
+enqueue($database, 'other', 3, 4);
+is_parked($database, 'other', 2, '55000', 'resumed while it falls asleep: paused');
+shut_gate($database);
+enqueue($database, 't', $committed{$database}{t} + 1, $committed{$database}{t} + 1);
+is_parked($database, 't', 1, '55006', 'resumed while it falls asleep: something else is parked');
+$dbh->do("ALTER TABLE other DISABLE TRIGGER gate");
+ask_fault($node, 'retrier_naps');
+wait_for_fault($node, 'retrier_naps');
+$dbh->do("SELECT persist_resume('other')");
+end_fault($node, 'retrier_naps');
+lands($database, 'other', 'resumed while it falls asleep');
+open_gate($database);
+adds_up($database, 'resumed while it falls asleep');
+
+# ---- mended, while rows of a transaction that fail in what is deferred are tried: those that
+# have been tried before don't land behind the others
+
+create_target($database, 'shaky');
+$dbh->do(q{CREATE FUNCTION shaky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation; END $$});
+$dbh->do("CREATE CONSTRAINT TRIGGER shaky AFTER INSERT ON shaky DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION shaky()");
+$dbh->do("SELECT persist_pause('shaky')");
+$dbh->do("SELECT persist_enqueue('shaky', jsonb_build_object('n', i)) FROM generate_series(1, 20) AS i");
+$committed{$database}{shaky} = 20;
+is_parked($database, 'shaky', 20, '55000', 'mended in the middle: paused');
+ask_fault($node, 'row_is_bad');
+$dbh->do("SELECT persist_resume('shaky')");
+wait_for_fault($node, 'row_is_bad');
+$dbh->do("DROP TRIGGER shaky ON shaky");
+end_fault($node, 'row_is_bad');
+lands($database, 'shaky', 'mended in the middle');
+adds_up($database, 'mended in the middle');
+
+is_clean_log();
+forget_sessions();
+$node->stop;
+done_testing();

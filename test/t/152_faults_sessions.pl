@@ -1,0 +1,108 @@
+
+# Races of sessions with each other, and of databases that want one ring, each made to last by a
+# fault point.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+
+use Faults;
+use Parking;
+use PersistPipeline;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = parking_node(
+	'faults_sessions',
+	with_faults(),
+	'persist_pipeline.dead_letter_limit' => 5,
+	'persist_pipeline.max_databases' => 1,
+	'persist_pipeline.role_quota' => 100,
+	'persist_pipeline.worker_idle_timeout' => 0);
+my $dbh = session('postgres');
+
+$node->safe_psql('postgres', 'CREATE DATABASE b');
+$node->safe_psql('b', "CREATE EXTENSION persist_pipeline; $parking_tools");
+foreach my $database ('postgres', 'b')
+{
+	create_target($database, 't');
+	session($database)->do('CREATE UNLOGGED TABLE fleeting (n int, ins bigint)');
+	session($database)->do('CREATE TRIGGER number BEFORE INSERT ON fleeting FOR EACH ROW EXECUTE FUNCTION number()');
+}
+
+# ---- a ring becomes another database's, when a transaction has looked it up and commits
+
+foreach my $target ('t', 'fleeting')
+{
+	my $name = "the ring moves on: $target";
+
+	enqueue('postgres', $target, 1, 1);
+	lands('postgres', $target, "$name, before");
+	$dbh->begin_work;
+	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i)) FROM generate_series(2, 3) AS i");
+	ask_fault($node, 'admits');
+	start_sql($dbh, 'COMMIT');
+	wait_for_fault($node, 'admits');
+	enqueue('b', $target, 1, 1);
+	lands('b', $target, "$name, to the other database");
+	ok(eval { wait_for_sql(session('b'), "SELECT ring_size IS NOT NULL FROM persist_queue WHERE datname = 'b'") }, "$name, and is its own");
+	end_fault($node, 'admits');
+	is(finish_sql($dbh), '00000', "$name: committed");
+	$dbh->{AutoCommit} = 1;
+	$committed{postgres}{$target} += 2;
+	lands('postgres', $target, $name);
+	adds_up($_, "$name, $_") foreach 'postgres', 'b';
+}
+
+# ---- another database wants the ring of a worker that is about to leave: not before it has
+
+{
+	my $n = $committed{b}{fleeting};
+
+	enqueue('postgres', 'fleeting', 4, 4);
+	lands('postgres', 'fleeting', 'it is about to leave: before');
+	ask_fault($node, 'leaves_turn');
+	$dbh->do('SELECT persist_pause()');
+	wait_for_fault($node, 'leaves_turn');
+	enqueue('b', 'fleeting', $n + 1, $n + 1);
+	foreach (1 .. 20)
+	{
+		last if one_value($dbh, "SELECT ring_size IS NOT NULL FROM persist_queue WHERE datname = 'b'");
+		usleep(20_000);
+	}
+	is(one_value($dbh, "SELECT ring_size IS NOT NULL FROM persist_queue WHERE datname = 'postgres'"), 1, 'it is about to leave: the ring is its own');
+	enqueue('b', 'fleeting', $n + 2, $n + 5);
+	end_fault($node, 'leaves_turn');
+	lands('b', 'fleeting', 'it is about to leave: the items of the other database');
+	adds_up('b', 'it is about to leave');
+	$dbh->do('SELECT persist_resume()');
+	enqueue('postgres', 't', 4, 4);
+	lands('postgres', 't', 'it is about to leave: resumed');
+	adds_up('postgres', 'it is about to leave');
+}
+
+# ---- letters are counted, and more are written meanwhile: there are never too many
+
+{
+	my $other = connect_to($node);
+	my $bad = sub { return "SELECT persist_enqueue('t', '{\"n\": \"?\"}') FROM generate_series(1, $_[0])" };
+
+	$dbh->do("SELECT persist_configure('t', bad_items => 'dead')");
+	$dbh->do($bad->(5));
+	$dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
+	ask_fault($node, 'counts_letters');
+	start_sql($dbh, $bad->(1));
+	wait_for_fault($node, 'counts_letters');
+	$other->do($bad->(4));
+	end_fault($node, 'counts_letters');
+	is(finish_sql($dbh), '00000', 'letters are counted: there is room for one');
+	isnt(try_sql($other, $bad->(1)), '00000', 'letters are counted: there is none for another');
+	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 5, 'letters are counted: as many as may be');
+	$other->disconnect;
+}
+
+is_clean_log(qr/client backend \w+ (?:ERROR|WARNING):  .*dead letter/);
+forget_sessions();
+$node->stop;
+done_testing();
