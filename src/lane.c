@@ -26,7 +26,7 @@ static bool mine_is_new = false; /* of an installation that hasn't been committe
 /* ---- under PpShared.lock ---- */
 
 /*
- * Could its database do without the lane?  It is empty; or its database is paused, so that all
+ * Could its database do without the lane?  It is empty, and nobody waits for its worker; or its database is paused, so that all
  * it has is in the journal, and gets a lane again when it is resumed.  But what is parked is
  * tried first, where that is due, and a retrier makes way between two tries when it is asked:
  * unless `again` is NULL.  *again: it can't be asked yet, so somebody has to look again.
@@ -45,6 +45,12 @@ is_free(PpLane *lane, bool *again)
 			   : view.head < view.tail || view.diverted || view.pass)
 		return false;
 
+	if (pp_lane_is_wanted(lane))
+	{
+		if (again)
+			*again = true;
+		return false;
+	}
 	SpinLockAcquire(&lane->mutex);
 	retried = lane->retrier.pid != 0;
 	/* one that can't be started, or fails, keeps nobody waiting */
@@ -92,17 +98,16 @@ find_idlest(bool *again)
 	return young ? NULL : idlest;
 }
 
-/* Have the database looked into; if others are being, in one more round. */
+/* Have the database looked into; if others are to be, in a round that comes after that. */
 static void
 want_probe(Oid database)
 {
-	if (pp_shared->probe.wanted)
-		pp_shared->probe.again = true;
-	else
-	{
-		pp_shared->probe.wanted = true;
-		pp_shared->probe.database = database;
-	}
+	PpProbe *probe = &pp_shared->probe;
+
+	if (!probe->round && !OidIsValid(probe->database))
+		probe->database = database;
+	else if (probe->database != database)
+		probe->again = true;
 	pp_launcher_wake();
 }
 
@@ -177,7 +182,7 @@ assign(PpLane *lane, Oid database)
 	lane->failed = 0;
 	lane->discarded = 0;
 	lane->idle_since = pp_steady_now();
-	lane->stopped = false;
+	lane->wanted_until = 0;
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
@@ -680,6 +685,32 @@ pp_lane_is_paused(PpLane *lane)
 	SpinLockRelease(&lane->mutex);
 
 	return paused;
+}
+
+/*
+ * Somebody waits, until then, for the lane's worker to be there, and the launcher starts one; 0:
+ * it has come.
+ */
+void
+pp_lane_want_worker(PpLane *lane, PpSteady until)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->wanted_until = until == 0 ? 0 : Max(lane->wanted_until, until);
+	SpinLockRelease(&lane->mutex);
+	if (until != 0)
+		pp_launcher_wake();
+}
+
+bool
+pp_lane_is_wanted(PpLane *lane)
+{
+	PpSteady until;
+
+	SpinLockAcquire(&lane->mutex);
+	until = lane->wanted_until;
+	SpinLockRelease(&lane->mutex);
+
+	return until != 0 && until > pp_steady_now();
 }
 
 /* The setting start_paused may have changed; a worker may just be looking. */
