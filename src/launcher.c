@@ -43,6 +43,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "storage/sinval.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -97,6 +98,14 @@ note_stop(SIGNAL_ARGS)
 	ShutdownRequestPending = true;
 	pp_wake_self();
 	errno = save_errno;
+}
+
+/* Before a nap, and after it; it is for as long as the server runs that we are connected. */
+static void
+serve_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	ProcessCatchupInterrupt();
 }
 
 static void
@@ -645,9 +654,9 @@ finish(uint32 wait_event)
 		}
 		if (!pending || now >= until)
 			break;
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 		(void) pp_nap(&pp_shared->launcher, pp_ms_until(early ? early_until : until), wait_event);
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 	}
 
 	for (int number = 0; number < pp_max_databases; number++)
@@ -682,9 +691,9 @@ pp_launcher_main(Datum unused)
 	{
 		long ms = start_workers();
 
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 		(void) pp_nap(&pp_shared->launcher, ms, wait_event);
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 
 		if (ConfigReloadPending)
 		{
