@@ -382,7 +382,7 @@ settle_fewer(Run *run, ErrorData **error)
 	learned.fitting = 0;
 	if (run->n == 1)
 	{
-		*error = pp_settle_to_journal(run->works, 1);
+		*error = pp_settle_to_journal(run->works, 1, true);
 		if (*error)
 			return PP_TRANSIENT;
 	}
@@ -424,7 +424,7 @@ static ErrorData *
 divide_work(PpWork *work)
 {
 	pp_intake_divide(work->pos);
-	return pp_settle_to_journal(work, 1);
+	return pp_settle_to_journal(work, 1, true);
 }
 
 /* A single work item fails in the commit.  If it has several items, they come next, one by one. */
@@ -668,7 +668,7 @@ save_candidates(PpWork *works, int n, ErrorData **error)
 	}
 	if (nfleeting == 0)
 		return PP_SETTLED;
-	*error = pp_settle_to_journal(fleeting, nfleeting);
+	*error = pp_settle_to_journal(fleeting, nfleeting, true);
 	if (*error == NULL)
 		return PP_DIVIDED;
 	return (*error)->sqlerrcode == ERRCODE_DATA_CORRUPTED ? PP_SETTLED : PP_TRANSIENT;

@@ -41,8 +41,8 @@ drop_warning(ErrorData *error)
 }
 
 /*
- * InvalidOid: to none.  ALLOW_CONNECTIONS is for new work; what has been committed has to be
- * written.
+ * InvalidOid: to none, but to the catalogs that all share.  ALLOW_CONNECTIONS is for new work;
+ * what has been committed has to be written.
  */
 void
 pp_connect(Oid database)

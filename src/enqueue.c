@@ -251,6 +251,8 @@ pp_enqueue(PpItem *item, bool transactional)
 	const PpClaim *claim = pp_lane_claim();
 	Oid extension = claim ? claim->extension : pp_extension_get();
 
+	/* what this transaction has installed is seen by no worker before it commits */
+	transactional = transactional || pp_extension_is_uncommitted(extension);
 	item->depth = pp_enqueue_depth();
 	check_depth(item);
 	if (claim)

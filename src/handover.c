@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -21,7 +22,8 @@
 #include "handover.h"
 #include "lease.h"
 
-#define LANE_WAIT_MS 5000 /* for one that others don't need, and so give back */
+#define LANE_WAIT_MS 5000 /* for one that others don't need, and so give back; and its worker */
+#define LOOK_MS 100
 #define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
 
 /* ---- what is held ---- */
@@ -589,7 +591,8 @@ pp_handover_abort(PpHandover *handover)
 		return;
 	take_counts_back(handover);
 	give_shares(handover);
-	if ((handover->reserved > 0 && pp_ring_release(&lane->ring, handover->reserved)) ||
+	if ((handover->reserved > 0 &&
+		 pp_ring_release(&lane->ring, handover->reserved, handover->pieces[0].ring_only)) ||
 		(handover->diverting && pp_ring_undivert(&lane->ring)))
 		pp_lane_wake(lane);
 	if (pp_shared->lanes_wanted)
@@ -628,6 +631,51 @@ take_position(PpSteady deadline)
 	}
 }
 
+/* 55000 if the database is paused, as far as is known. */
+static void
+check_paused(PpLane *lane)
+{
+	if (!pp_lane_is_paused(lane))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
+			 errdetail("Items that are not transactional wait in the ring alone, and nobody is "
+					   "there to save them."),
+			 errhint("Call persist_resume(), or let the item be transactional.")));
+}
+
+/*
+ * Have a worker started, and wait until it is there.  53000 at the deadline.  Nobody holds
+ * anything that it needs for that, whatever this transaction has locked.
+ */
+static void
+await_worker(const PpClaim *claim, PpSteady deadline)
+{
+	PpLane *lane = claim->lane;
+	uint32 wait_event = pp_wait_event("PersistPipelineStart");
+	long ms;
+
+	ConditionVariablePrepareToSleep(&lane->settled);
+	pp_lane_want_worker(lane, deadline);
+	while ((ms = pp_ms_until(deadline)) > 0 && !pp_ring_is_attended(&lane->ring) &&
+		   !pp_lane_is_paused(lane) && !pp_ring_is_stale(&lane->ring, claim->generation) &&
+		   !ShutdownRequestPending)
+		(void) ConditionVariableTimedSleep(&lane->settled, Min(ms, LOOK_MS), wait_event);
+	ConditionVariableCancelSleep();
+	check_paused(lane);
+	if (ms <= 0 || ShutdownRequestPending)
+		ereport(ERROR,
+				/* in the retrier it concerns a whole target, and is soon over */
+				(errcode(pp_am_worker ? ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+									  : ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no worker is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("An item that is not transactional needs one. %s",
+						   reason_for_backlog(lane)),
+				 errhint("Try again, increase \"persist_pipeline.max_workers\", or let the item be "
+						 "transactional.")));
+}
+
 /*
  * Reserve so many bytes of the ring for the current user.  Returns the claim under
  * which they are.
@@ -635,10 +683,11 @@ take_position(PpSteady deadline)
 static const PpClaim *
 reserve(uint64 bytes, PpSteady deadline)
 {
+	bool waited = false;
 	const PpClaim *claim;
 	PpReserveResult result;
 
-	do
+	for (;;)
 	{
 		PpQuotaResult share;
 
@@ -651,7 +700,16 @@ reserve(uint64 bytes, PpSteady deadline)
 		result = pp_ring_reserve(&claim->lane->ring, claim->generation, bytes, pp_am_worker);
 		if (result != PP_RESERVED)
 			pp_quota_give(&claim->lane->quota, PP_STORE_RING, GetUserId(), bytes);
-	} while (result == PP_RING_STALE);
+		if (result == PP_RING_UNATTENDED)
+		{
+			await_worker(claim, deadline);
+			waited = true;
+		}
+		else if (result != PP_RING_STALE)
+			break;
+	}
+	if (waited)
+		pp_lane_want_worker(claim->lane, 0);
 
 	if (result == PP_RING_CLOSED)
 		ereport(ERROR,
@@ -689,8 +747,8 @@ check_size(const PpLane *lane, const PpItem *item)
 }
 
 /*
- * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no lane, or
- * no room in its ring (in the worker 53400); 53400 the role's share of the ring is full; 54000 too large;
+ * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no lane, no worker, or
+ * no room in its ring (the latter in the worker 53400); 53400 the role's share of the ring is full; 54000 too large;
  * 57P01 the ring is closed; 55000 the database is paused.
  */
 void
@@ -702,13 +760,7 @@ pp_handover_now(const PpItem *item)
 	uint64 pos;
 
 	check_size(claim->lane, item);
-	if (pp_lane_is_paused(claim->lane))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
-				 errdetail("Items that are not transactional wait in the ring alone, and nobody is "
-						   "there to save them."),
-				 errhint("Call persist_resume(), or let the item be transactional.")));
+	check_paused(claim->lane);
 	pos = take_position(deadline);
 	claim = reserve(pp_entry_bytes(item->size), deadline);
 	piece.extension = claim->extension;

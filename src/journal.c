@@ -181,7 +181,7 @@ make_ref(Relation rel, int journal, const ItemPointerData *tid)
 
 /*
  * The journal to write to for somebody who has no time to wait for a lock: the
- * preferred one, or another, if that is locked.
+ * preferred one, or another, if that is locked; -1: all are.
  */
 int
 pp_journal_unlocked(Oid extension, int preferred)
@@ -194,7 +194,7 @@ pp_journal_unlocked(Oid extension, int preferred)
 		if (OidIsValid(relid) && ConditionalLockRelationOid(relid, RowExclusiveLock))
 			return journal;
 	}
-	return preferred;
+	return -1;
 }
 
 /*

@@ -26,8 +26,8 @@ static bool mine_is_new = false; /* of an installation that hasn't been committe
 /* ---- under PpShared.lock ---- */
 
 /*
- * Is nothing in the lane?  Or its database is paused, so that all it has is in the journal, and
- * gets a lane again when it is resumed.
+ * Is nothing in the lane, and does nobody wait for its worker?  Or its database is paused, so that
+ * all it has is in the journal, and gets a lane again when it is resumed.
  */
 static bool
 is_empty(PpLane *lane)
@@ -35,7 +35,8 @@ is_empty(PpLane *lane)
 	PpRingView view = pp_ring_view(&lane->ring);
 	bool attended;
 
-	if (!OidIsValid(lane->database) || view.reserved > 0 || view.diverting > 0)
+	if (!OidIsValid(lane->database) || view.reserved > 0 || view.diverting > 0 ||
+		pp_lane_is_wanted(lane))
 		return false;
 	if (!pp_lane_is_paused(lane))
 		return view.head == view.tail && !view.diverted && !view.pass;
@@ -119,17 +120,16 @@ find_idlest(void)
 	return idlest && is_new(idlest) ? NULL : idlest;
 }
 
-/* Have the database looked into; if others are being, in one more round. */
+/* Have the database looked into; if others are to be, in a round that comes after that. */
 static void
 want_probe(Oid database)
 {
-	if (pp_shared->probe.wanted)
-		pp_shared->probe.again = true;
-	else
-	{
-		pp_shared->probe.wanted = true;
-		pp_shared->probe.database = database;
-	}
+	PpProbe *probe = &pp_shared->probe;
+
+	if (!probe->round && !OidIsValid(probe->database))
+		probe->database = database;
+	else if (probe->database != database)
+		probe->again = true;
 	pp_launcher_wake();
 }
 
@@ -211,7 +211,7 @@ assign(PpLane *lane, Oid database)
 	lane->failed = 0;
 	lane->discarded = 0;
 	lane->idle_since = pp_steady_now();
-	lane->stopped = false;
+	lane->wanted_until = 0;
 	lane->paused = false;
 	lane->pause_changed = false;
 	lane->ids_of = InvalidOid;
@@ -709,6 +709,32 @@ pp_lane_is_paused(PpLane *lane)
 	SpinLockRelease(&lane->mutex);
 
 	return paused;
+}
+
+/*
+ * Somebody waits, until then, for the lane's worker to be there, and the launcher starts one; 0:
+ * it has come.
+ */
+void
+pp_lane_want_worker(PpLane *lane, PpSteady until)
+{
+	SpinLockAcquire(&lane->mutex);
+	lane->wanted_until = until == 0 ? 0 : Max(lane->wanted_until, until);
+	SpinLockRelease(&lane->mutex);
+	if (until != 0)
+		pp_launcher_wake();
+}
+
+bool
+pp_lane_is_wanted(PpLane *lane)
+{
+	PpSteady until;
+
+	SpinLockAcquire(&lane->mutex);
+	until = lane->wanted_until;
+	SpinLockRelease(&lane->mutex);
+
+	return until != 0 && until > pp_steady_now();
 }
 
 /* The setting start_paused may have changed; a worker may just be looking. */

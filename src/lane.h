@@ -38,6 +38,8 @@ typedef struct PpClaim
 extern const PpClaim *pp_lane_claim(void);
 extern const PpClaim *pp_lane_claimed(void);
 extern const PpClaim *pp_lane_await(PpSteady deadline, bool patient, uint32 wait_event);
+extern void pp_lane_want_worker(PpLane *lane, PpSteady until);
+extern bool pp_lane_is_wanted(PpLane *lane);
 extern void pp_lane_forget_claim(void);
 extern void pp_lane_end_transaction(bool committed);
 extern PpLane *pp_lane_find(Oid database);
@@ -53,7 +55,7 @@ extern void pp_lane_vacate(PpLane *lane);
 extern void pp_lane_detach(PpLane *lane);
 extern bool pp_lane_begin_commit(PpLane *lane);
 extern bool pp_lane_end_commit(PpLane *lane);
-extern bool pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target);
+extern bool pp_lane_replace_worker(PpLane *lane, bool allowed, pid_t *pid, Oid *database, Oid *target);
 extern bool pp_lane_attach_retrier(PpLane *lane, Oid database, uint64 *generation);
 extern bool pp_lane_give_back(PpLane *lane, bool to_others);
 

@@ -31,7 +31,6 @@ pp_lane_attach(PpLane *lane, Oid database, uint64 *generation)
 		lane->commits = false;
 		lane->overdue = 0;
 		lane->owes_earlier = true; /* it doesn't know what the last one has left */
-		lane->stopped = false;
 		attached = true;
 	}
 	else
@@ -135,12 +134,12 @@ pp_lane_end_commit(PpLane *lane)
 }
 
 /*
- * For the launcher: where the worker runs code that can't be ended, another one may take its
- * place.  *pid: of that worker, or 0; *target: of the code, if that is known.  False: it keeps
+ * For the launcher: where the worker runs code that can't be ended, another one takes its
+ * place, if that is allowed.  *pid: of that worker, or 0; *target: of the code, if that is known.  False: it keeps
  * its place.
  */
 bool
-pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target)
+pp_lane_replace_worker(PpLane *lane, bool allowed, pid_t *pid, Oid *database, Oid *target)
 {
 	PpStuck *unused = NULL;
 	bool replaced = false;
@@ -154,7 +153,7 @@ pp_lane_replace_worker(PpLane *lane, pid_t *pid, Oid *database, Oid *target)
 		if (lane->stuck[i].pid == 0)
 			unused = &lane->stuck[i];
 	}
-	if (*pid != 0 && !lane->commits && unused)
+	if (*pid != 0 && allowed && !lane->commits && unused)
 	{
 		*unused = (PpStuck){.pid = *pid, .database = lane->worker_database};
 		lane->starts = 0;

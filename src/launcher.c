@@ -3,9 +3,12 @@
  * launcher.c
  *	  Starts a worker for each lane that has work and none.
  *
- * Connected to no database, asleep without a timeout.  It is woken by the first
- * item of a lane without a worker, by a worker that leaves, and by the postmaster
- * when a worker has started or ended.
+ * Connected to the shared catalogs alone, asleep without a timeout, and in no transaction
+ * then.  It is woken by the first item of a lane without a worker, by a worker that leaves,
+ * and by the postmaster when a worker has started or ended.
+ *
+ * From pg_database it takes which databases are to be looked into (probe.h).  It waits for no
+ * lock, so that nobody keeps it from starting workers.
  *
  * At most max_workers run.  When more lanes have work, the one that has waited
  * longest is next; the workers see that the place is crowded, and leave when their
@@ -26,10 +29,9 @@
  * count for nothing in max_workers, since what they run may hang.  One that can't even be
  * ended is named in the log.
  *
- * When the server stops, the postmaster starts no worker any more.  So the
- * launcher then closes the rings that have none, and if one holds items, becomes
- * its worker.  (It has room for one: a process connects to one database.  The
- * items of a second such database are lost; it says so.)
+ * When the server stops, the postmaster starts no process any more.  The workers save what is
+ * in their rings, and without a worker a ring has nothing that is not journalled (ring.h).  The
+ * launcher names those that can't be ended, and says what a worker that failed has left.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,16 +43,19 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "storage/sinval.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "config.h"
+#include "connect.h"
 #include "hold.h"
 #include "lane.h"
 #include "launcher.h"
 #include "parking.h"
+#include "probe.h"
 #include "worker.h"
 
 #define RESTART_MIN_MS 1000
@@ -75,9 +80,7 @@ typedef struct Post
 static Post *posts; /* by lane */
 
 static BackgroundWorkerHandle *probe; /* that looks into a database now */
-static Oid probed_after;			  /* how far they had got when it was started */
 static Oid probed;
-static uint64 probed_round;
 static PpSteady probed_at;
 static bool probed_last; /* and no worker was started since */
 
@@ -95,6 +98,14 @@ note_stop(SIGNAL_ARGS)
 	ShutdownRequestPending = true;
 	pp_wake_self();
 	errno = save_errno;
+}
+
+/* Before a nap, and after it; it is for as long as the server runs that we are connected. */
+static void
+serve_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	ProcessCatchupInterrupt();
 }
 
 static void
@@ -139,6 +150,7 @@ static bool
 needs_worker(PpLane *lane, Post *post)
 {
 	PpRingView view = pp_ring_view(&lane->ring);
+	bool wanted = pp_lane_is_wanted(lane);
 	uint64 flush_passes;
 	bool paused;
 	bool resumed;
@@ -158,15 +170,11 @@ needs_worker(PpLane *lane, Post *post)
 	{
 		pp_ring_open(&lane->ring);
 		post->was_stopped = OidIsValid(post->database);
-
-		SpinLockAcquire(&lane->mutex);
-		lane->stopped = false;
-		SpinLockRelease(&lane->mutex);
 	}
 
 	/* what is in commit calls us when it comes */
 	return OidIsValid(post->database) && !held && !paused &&
-		   (post->was_stopped || view.head < view.tail || view.diverted || view.pass ||
+		   (post->was_stopped || wanted || view.head < view.tail || view.diverted || view.pass ||
 			view.passes < flush_passes || (resumed && pp_tally_any_parked(&lane->tally)));
 }
 
@@ -283,25 +291,19 @@ start_worker(int number)
 static long
 start_probe(int running, bool others, bool *waits)
 {
-	PpProbe next;
-	bool again = true;
-	long delay = 0;
+	Oid database;
+	bool again;
+	long delay;
 
 	*waits = false;
-	LWLockAcquire(pp_shared->lock, LW_SHARED);
-	next = pp_shared->probe;
-	LWLockRelease(pp_shared->lock);
-	if (probe || !next.wanted || pp_is_held(next.database))
+	if (probe)
 		return -1;
+	database = pp_probe_next(&delay);
+	if (!OidIsValid(database) || pp_is_held(database))
+		return delay;
 
-	/* the last one didn't get anywhere */
-	if (probed_at != 0 && !OidIsValid(next.database) && next.after == probed_after &&
-		next.round == probed_round)
-		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MAX_MS));
-	else if (probed_at != 0 && OidIsValid(next.database) && next.database == probed)
-		delay = pp_ms_until(pp_steady_plus(probed_at, RESTART_MIN_MS));
-	else
-		again = false;
+	again = probed_at != 0 && database == probed; /* the last one didn't get anywhere */
+	delay = again ? pp_ms_until(pp_steady_plus(probed_at, RESTART_MIN_MS)) : 0;
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
@@ -313,11 +315,9 @@ start_probe(int running, bool others, bool *waits)
 		return -1;
 	}
 
-	probed_after = next.after;
-	probed = next.database;
-	probed_round = next.round;
+	probed = database;
 	probed_at = pp_steady_now();
-	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, next.database);
+	probe = start_process("persist_pipeline probe", "pp_probe_main", 0, database);
 	probed_last = true;
 	return probe ? -1 : Max(slot_delay(), 1);
 }
@@ -411,10 +411,10 @@ name_stuck_worker(pid_t pid, Oid database, Oid target, const char *hint)
 
 /*
  * A worker that can't be ended is named, once, and another one takes its place; what goes to
- * the target is the retrier's from now on.
+ * the target is the retrier's from now on.  `stopping`: none can be started.
  */
 static void
-replace_worker(int number)
+replace_worker(int number, bool stopping)
 {
 	PpLane *lane = pp_lane(number);
 	Post *post = &posts[number];
@@ -422,7 +422,7 @@ replace_worker(int number)
 	Oid database;
 	Oid target;
 
-	if (pp_lane_replace_worker(lane, &pid, &database, &target))
+	if (pp_lane_replace_worker(lane, !stopping, &pid, &database, &target))
 	{
 		if (post->handle)
 			pfree(post->handle);
@@ -562,7 +562,7 @@ start_workers(void)
 	for (number = 0; number < pp_max_databases; number++)
 	{
 		name_overdue(number, false);
-		replace_worker(number);
+		replace_worker(number, false);
 		delays[number] = look_at(number, &running);
 		if (delays[number] > 0)
 			next_start = sooner(next_start, delays[number]);
@@ -597,143 +597,74 @@ start_workers(void)
 	return next_start;
 }
 
-/* All databases are to be looked into, from the first on. */
-static void
-want_probes(void)
-{
-	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	pp_shared->probe.wanted = true;
-	pp_shared->probe.database = InvalidOid;
-	pp_shared->probe.after = InvalidOid;
-	LWLockRelease(pp_shared->lock);
-}
-
 /*
- * Close the rings that have no worker: nothing may get into one that nobody will
- * empty.  Returns a lane that needs one, or -1; *pending: one may come to need it,
- * since its worker, which stops, may leave to make way for a command.  `early`: the
- * workers may not have seen their signals yet.
+ * Does a process of the lane still have to leave?  A worker that is told to stop closes its
+ * ring; `early`: it may not have seen its signal yet.
  */
-static int
-close_lanes(bool early, bool *pending)
-{
-	int needy = -1;
-
-	*pending = false;
-	for (int number = 0; number < pp_max_databases; number++)
-	{
-		PpLane *lane = pp_lane(number);
-		PpRingView view;
-		bool attached;
-		bool stopped;
-		bool held;
-
-		SpinLockAcquire(&lane->mutex);
-		attached = lane->worker_pid != 0;
-		stopped = lane->stopped;
-		SpinLockRelease(&lane->mutex);
-		if (!attached)
-			pp_ring_close(&lane->ring);
-		view = pp_ring_view(&lane->ring);
-		if (!attached && (view.reserved > 0 || pp_ring_is_busy(&lane->ring)))
-		{
-			*pending = true; /* what is in commit wakes us when it has come */
-			continue;
-		}
-		if (stopped && pp_ring_volatile_items(&lane->ring) == 0)
-			continue; /* by a worker that has done and said what it could */
-
-		LWLockAcquire(pp_shared->lock, LW_SHARED);
-		held = lane->leave;
-		LWLockRelease(pp_shared->lock);
-		if (view.head == view.tail && view.reserved == 0)
-			continue;
-		if (held || (attached && (view.closed || early)))
-			*pending = true;
-		else if (!attached && needy < 0 && pp_ring_volatile_items(&lane->ring) > 0)
-			needy = number;
-	}
-	return needy;
-}
-
-/* Say what nobody can save. */
-static void
-report_lost(int except)
-{
-	for (int number = 0; number < pp_max_databases; number++)
-	{
-		PpLane *lane = pp_lane(number);
-		uint64 items;
-		bool unserved;
-
-		SpinLockAcquire(&lane->mutex);
-		unserved = lane->worker_pid == 0;
-		SpinLockRelease(&lane->mutex);
-		if (number == except || !unserved)
-			continue;
-		items = pp_ring_volatile_items(&lane->ring);
-		if (items > 0)
-			ereport(WARNING,
-					(errmsg("no persist_pipeline worker is left for database %u",
-							pp_lane_database(lane)),
-					 errdetail("%llu items stay in the ring; they are lost if the server stops.",
-							   (unsigned long long) items)));
-	}
-}
-
-/* Is one still there?  They leave at once, if they can. */
 static bool
-any_retrier(void)
+is_leaving(PpLane *lane, bool early)
 {
-	bool any = false;
+	PpRingView view = pp_ring_view(&lane->ring);
+	bool has_worker;
+	bool has_retrier;
 
-	for (int number = 0; number < pp_max_databases; number++)
-	{
-		PpLane *lane = pp_lane(number);
-
-		SpinLockAcquire(&lane->mutex);
-		any |= lane->retrier.pid != 0;
-		SpinLockRelease(&lane->mutex);
-	}
-	return any;
+	SpinLockAcquire(&lane->mutex);
+	has_worker = lane->worker_pid != 0;
+	has_retrier = lane->retrier.pid != 0;
+	SpinLockRelease(&lane->mutex);
+	return has_retrier || (has_worker && (view.closed || (early && view.head < view.tail)));
 }
 
-/*
- * The server stops.  The first lane that has items and no worker gets us for one.
- * Workers wake us when they leave, and holds when they end.
- */
+/* Say what a worker that failed has left in the ring alone, and nobody can save. */
+static void
+report_lost(PpLane *lane)
+{
+	uint64 items;
+	bool has_worker;
+
+	SpinLockAcquire(&lane->mutex);
+	has_worker = lane->worker_pid != 0;
+	SpinLockRelease(&lane->mutex);
+	items = has_worker ? 0 : pp_ring_volatile_items(&lane->ring);
+	if (items > 0)
+		ereport(WARNING,
+				(errmsg("no persist_pipeline worker is left for database %u",
+						pp_lane_database(lane)),
+				 errdetail("%llu items stay in the ring; they are lost if the server stops.",
+						   (unsigned long long) items)));
+}
+
+/* The server stops, or so it seems.  Workers and retriers wake us when they leave. */
 static void
 finish(uint32 wait_event)
 {
 	PpSteady early_until = pp_steady_in(EARLY_MS);
 	PpSteady until = pp_steady_in((int64) pp_shutdown_timeout + STOP_GRACE_MS);
-	bool pending;
-	int needy;
 
 	for (;;)
 	{
 		PpSteady now = pp_steady_now();
-		bool early = now < early_until; /* whoever wakes us may not be the last one */
+		bool early = now < early_until;
+		bool pending = false;
 
 		for (int number = 0; number < pp_max_databases; number++)
-			replace_worker(number);
-		needy = close_lanes(early, &pending);
-		pending |= any_retrier();
-		if (needy >= 0 || !pending || now >= until)
+		{
+			replace_worker(number, true);
+			pending |= is_leaving(pp_lane(number), early);
+		}
+		if (!pending || now >= until)
 			break;
+		serve_interrupts();
 		(void) pp_nap(&pp_shared->launcher, pp_ms_until(early ? early_until : until), wait_event);
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 	}
 
-	report_lost(needy);
 	for (int number = 0; number < pp_max_databases; number++)
 	{
 		name_replaced(number);
-		if (needy < 0)
-			name_overdue(number, true);
+		name_overdue(number, true);
+		report_lost(pp_lane(number));
 	}
-	if (needy >= 0)
-		pp_worker_rescue(needy);
 }
 
 void
@@ -742,6 +673,7 @@ pp_launcher_main(Datum unused)
 	uint32 wait_event;
 
 	pqsignal(SIGTERM, note_stop);
+	pqsignal(SIGINT, SIG_IGN); /* there is nothing to cancel */
 	pqsignal(SIGHUP, pp_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
@@ -750,14 +682,18 @@ pp_launcher_main(Datum unused)
 	posts = MemoryContextAllocZero(TopMemoryContext, pp_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
 	pp_sleeper_attach(&pp_shared->launcher);
-	want_probes();
+	pp_connect(InvalidOid);
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	pp_probe_all();
 
 	while (!ShutdownRequestPending)
 	{
 		long ms = start_workers();
 
+		serve_interrupts();
 		(void) pp_nap(&pp_shared->launcher, ms, wait_event);
-		CHECK_FOR_INTERRUPTS();
+		serve_interrupts();
 
 		if (ConfigReloadPending)
 		{
@@ -777,7 +713,6 @@ pp_launcher_main(Datum unused)
 void
 pp_launcher_register(void)
 {
-	/* the connection is for close_lanes */
 	BackgroundWorker worker = {.bgw_flags =
 								   BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
 							   .bgw_start_time = BgWorkerStart_RecoveryFinished,

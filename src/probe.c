@@ -18,6 +18,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -34,29 +35,27 @@
 #include "probe.h"
 #include "savepoint.h"
 
+#define READ_AGAIN_MS 60000 /* when pg_database couldn't be read */
+#define LOCKED_MS 1000		/* when it was locked */
+
 static void
 forget_pid(int code, Datum arg)
 {
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	pp_shared->probe.pid = 0;
 	LWLockRelease(pp_shared->lock);
+	pp_launcher_wake();
 }
 
-/*
- * Which database is next?  Whatever becomes of this process, the one after it goes
- * on behind that.
- */
+/* Which database?  InvalidOid: it has been dropped meanwhile. */
 static Oid
-take_task(Oid *after)
+take_task(void)
 {
 	PpProbe *probe = &pp_shared->probe;
 	Oid database;
 
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
 	database = probe->database;
-	if (OidIsValid(database))
-		probe->after = database;
-	*after = probe->after;
 	probe->database = InvalidOid;
 	probe->connected_to = database;
 	probe->pid = MyProcPid;
@@ -65,18 +64,17 @@ take_task(Oid *after)
 	return database;
 }
 
+/* Another process is to look into it, another time. */
 static void
-set_next_task(Oid database)
+put_back(Oid database)
 {
+	PpProbe *probe = &pp_shared->probe;
+
 	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
-	pp_shared->probe.database = database;
-	pp_shared->probe.wanted = OidIsValid(database) || pp_shared->probe.again;
-	if (!OidIsValid(database) && pp_shared->probe.again)
-	{
-		pp_shared->probe.again = false;
-		pp_shared->probe.after = InvalidOid;
-		pp_shared->probe.round++;
-	}
+	if (OidIsValid(probe->database) && probe->database != database)
+		probe->again = true;
+	else
+		probe->database = database;
 	LWLockRelease(pp_shared->lock);
 }
 
@@ -115,7 +113,7 @@ put_copied_aside(Oid extension)
 	{
 		/* another time */
 		AbortCurrentTransaction();
-		set_next_task(MyDatabaseId);
+		put_back(MyDatabaseId);
 		proc_exit(0);
 	}
 	if (items > 0)
@@ -158,37 +156,10 @@ look_around(void)
 	return !has_work || pp_lane_call_pass(MyDatabaseId, 0);
 }
 
-/* The connectable database with the next higher OID; InvalidOid: none. */
-static Oid
-find_next(Oid after)
-{
-	Relation rel = table_open(DatabaseRelationId, AccessShareLock);
-	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
-	Oid next = InvalidOid;
-	HeapTuple tuple;
-
-	/* not by the index: where no database is selected, that can't be */
-	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
-	{
-		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-
-		if (database->oid > after && (database->datallowconn || !database->datistemplate) &&
-			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
-			(!OidIsValid(next) || database->oid < next))
-			next = database->oid;
-	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-
-	return next;
-}
-
 void
 pp_probe_main(Datum unused)
 {
 	Oid database;
-	Oid after;
-	Oid next;
 	PpCatcher catcher;
 
 	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
@@ -196,10 +167,12 @@ pp_probe_main(Datum unused)
 	BackgroundWorkerUnblockSignals();
 
 	before_shmem_exit(forget_pid, (Datum) 0);
-	database = take_task(&after);
+	database = take_task();
+	if (!OidIsValid(database))
+		proc_exit(0);
 	if (pp_is_held(database))
 	{
-		set_next_task(database);
+		put_back(database);
 		proc_exit(0);
 	}
 
@@ -211,17 +184,17 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	PG_TRY();
 	{
+		bool looked;
+
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (OidIsValid(database) && !look_around())
-			next = database;
-		else
-			next = find_next(after);
+		looked = look_around();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		looking = false;
-		set_next_task(next);
+		if (!looked)
+			put_back(database);
 	}
 	PG_CATCH();
 	{
@@ -233,4 +206,126 @@ pp_probe_main(Datum unused)
 	}
 	PG_END_TRY();
 	proc_exit(0);
+}
+
+/* ---- the launcher ---- */
+
+static PpSteady read_at = 0; /* pg_database, not before that */
+
+/* All databases are to be looked into, from the first on. */
+void
+pp_probe_all(void)
+{
+	LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+	pp_shared->probe.round = true;
+	pp_shared->probe.after = InvalidOid;
+	pp_shared->probe.database = InvalidOid;
+	LWLockRelease(pp_shared->lock);
+}
+
+/* A look into pg_database */
+typedef struct Look
+{
+	Oid after;
+	Oid next; /* InvalidOid: none */
+	bool locked;
+} Look;
+
+/*
+ * The connectable database with the next higher OID.  Whoever has locked pg_database for himself
+ * isn't waited for, since there is other work; nobody gets into a database just then, anyway.
+ */
+static void
+find_next(void *arg)
+{
+	Look *look = arg;
+	Relation rel;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	look->locked = !ConditionalLockRelationOid(DatabaseRelationId, AccessShareLock);
+	if (look->locked)
+		return;
+	rel = table_open(DatabaseRelationId, NoLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+
+	/* not by the index: where no database is selected, that can't be */
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->oid > look->after &&
+			(database->datallowconn || !database->datistemplate) &&
+			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
+			(!OidIsValid(look->next) || database->oid < look->next))
+			look->next = database->oid;
+	}
+	table_endscan(scan);
+	table_close(rel, NoLock);
+}
+
+/*
+ * The database after that; false: it can't be told just now, which the log says if it is an
+ * error.
+ */
+static bool
+read_databases(Oid after, Oid *next)
+{
+	Look look = {.after = after};
+	ErrorData *error = pp_in_transaction(find_next, &look);
+
+	*next = look.next;
+	if (error)
+	{
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("persist_pipeline cannot read which databases there are: %s", error->message),
+				 errdetail("In those that it hasn't looked into what waits is written once something "
+						   "is enqueued.")));
+		FreeErrorData(error);
+		read_at = pp_steady_in(READ_AGAIN_MS);
+	}
+	else if (look.locked)
+		read_at = pp_steady_in(LOCKED_MS);
+	return error == NULL && !look.locked;
+}
+
+/* The one to look into next.  InvalidOid: none, or none before *ms have passed (-1: none). */
+Oid
+pp_probe_next(long *ms)
+{
+	PpProbe *probe = &pp_shared->probe;
+
+	for (;;)
+	{
+		PpProbe seen;
+		Oid next;
+
+		LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+		if (!probe->round && !OidIsValid(probe->database) && probe->again)
+		{
+			probe->round = true;
+			probe->after = InvalidOid;
+			probe->again = false;
+		}
+		seen = *probe;
+		LWLockRelease(pp_shared->lock);
+
+		*ms = -1;
+		if (seen.pid != 0)
+			return InvalidOid; /* who looks now wakes us when it ends */
+		if (OidIsValid(seen.database) || !seen.round)
+			return seen.database;
+		*ms = pp_ms_until(read_at);
+		if (*ms > 0)
+			return InvalidOid;
+		if (!read_databases(seen.after, &next))
+			continue;
+
+		LWLockAcquire(pp_shared->lock, LW_EXCLUSIVE);
+		probe->round = OidIsValid(next);
+		probe->after = next;
+		probe->database = next;
+		LWLockRelease(pp_shared->lock);
+	}
 }

@@ -3,9 +3,9 @@
  * probe.h
  *	  Looks into every database once, after a start or a promotion.
  *
- * The launcher is connected to no database and can look into none.  So it has one
- * process after another look: each into one database, and for the next one's OID.
- * What they find is in PpShared.probe, which only they and the launcher write.
+ * The launcher is connected to no database and can look into none.  So it has one process
+ * after another look, each into one database; which ones there are it reads itself.  What is to
+ * be done is in PpShared.probe.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,5 +16,9 @@
 
 /* Main function of the background worker; takes what PpShared.probe says. */
 extern PGDLLEXPORT void pp_probe_main(Datum unused);
+
+/* The launcher */
+extern void pp_probe_all(void);
+extern Oid pp_probe_next(long *ms);
 
 #endif /* PP_PROBE_H */

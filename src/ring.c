@@ -64,6 +64,7 @@ pp_ring_view(PpRing *ring)
 	view.head = ring->head;
 	view.tail = ring->tail;
 	view.reserved = ring->reserved;
+	view.reserved_alone = ring->reserved_alone;
 	view.peak = ring->peak;
 	view.published = ring->published;
 	view.settled = ring->settled;
@@ -94,9 +95,9 @@ pp_ring_is_stale(PpRing *ring, uint64 generation)
 }
 
 /*
- * Ask for room: the sum of pp_entry_bytes() of the entries to come.  The
- * worker itself may still reserve in a ring that it has closed, and the bytes that
- * are kept for it.
+ * Ask for room for what is in the ring alone: the sum of pp_entry_bytes() of the entries to
+ * come.  The worker itself may still reserve in a ring that it has closed, and the bytes
+ * that are kept for it.
  */
 PpReserveResult
 pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
@@ -112,11 +113,14 @@ pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
 		result = PP_RING_STALE;
 	else if (ring->closed && !by_worker)
 		result = PP_RING_CLOSED;
+	else if (!ring->attended)
+		result = PP_RING_UNATTENDED;
 	else if (used > room || bytes > room - used)
 		result = PP_RING_FULL;
 	else
 	{
 		ring->reserved += bytes;
+		ring->reserved_alone += bytes;
 		if (used + bytes > ring->peak)
 			ring->peak = used + bytes;
 		result = PP_RESERVED;
@@ -131,7 +135,7 @@ pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
  * positions.  Where there is no room the journal has to do: there always is an
  * answer, unless positions have run out or the claim is stale.
  *
- * ring_only: some entries are not in the journal.  Without a worker they have to
+ * ring_only: the entries are not in the journal.  Without a worker they have to
  * be: if the server stopped now, nobody could save them.
  */
 PpAdmission
@@ -159,6 +163,8 @@ pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, boo
 		{
 			admission.result = PP_RESERVED;
 			ring->reserved += bytes;
+			if (ring_only)
+				ring->reserved_alone += bytes;
 			if (used + bytes > ring->peak)
 				ring->peak = used + bytes;
 		}
@@ -276,13 +282,15 @@ pp_ring_undivert(PpRing *ring)
  * this was the last one.
  */
 bool
-pp_ring_release(PpRing *ring, uint64 bytes)
+pp_ring_release(PpRing *ring, uint64 bytes, bool ring_only)
 {
 	bool wake;
 
 	SpinLockAcquire(&ring->mutex);
 	Assert(ring->reserved >= bytes);
 	ring->reserved -= bytes;
+	if (ring_only)
+		ring->reserved_alone -= bytes;
 	wake = ring->closed && ring->reserved == 0;
 	SpinLockRelease(&ring->mutex);
 
@@ -353,6 +361,8 @@ pp_ring_publish(PpRing *ring, uint64 at)
 	pg_write_barrier(); /* pairs with pp_ring_take */
 	SpinLockAcquire(&ring->mutex);
 	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
+	if (entry->refs == 0)
+		ring->reserved_alone -= entry->bytes;
 	ring->published += items;
 	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
 	if (wake)
@@ -540,7 +550,7 @@ pp_ring_settle_pass_items(PpRing *ring, uint64 items)
 	SpinLockRelease(&ring->mutex);
 }
 
-/* A worker has come, or goes. */
+/* A worker has come, or goes: who has no journal is let in, or isn't. */
 void
 pp_ring_attend(PpRing *ring, bool attended)
 {
@@ -549,7 +559,7 @@ pp_ring_attend(PpRing *ring, bool attended)
 	SpinLockRelease(&ring->mutex);
 }
 
-/* How many items are in the ring alone?  For whoever closed it, without a worker. */
+/* How many items are in the ring alone?  For its worker, or where there is none. */
 uint64
 pp_ring_volatile_items(PpRing *ring)
 {
@@ -750,6 +760,7 @@ pp_ring_clear(PpRing *ring)
 	items = ring->published - ring->settled + ring->diverted_items + ring->pass_items;
 	ring->head = ring->tail;
 	ring->reserved = 0;
+	ring->reserved_alone = 0;
 	start_anew(ring);
 	SpinLockRelease(&ring->mutex);
 

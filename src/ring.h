@@ -39,6 +39,11 @@
  * true.  A reservation under an older generation is refused; what was reserved before still
  * arrives.  A worker that is attached has no need to look: nobody else gives its ring away.
  *
+ * What is in the ring alone.  Some items are in no journal, and if the server stopped with
+ * them in a ring without a worker, nobody could save them.  So room for them is only reserved
+ * while a worker attends the ring, and a worker that leaves lets nobody in any more, waits
+ * until what has been reserved has arrived (reserved_alone is 0), and moves it to the journal.
+ *
  * Positions in the order of things.  Each entry gets a `pos` when its transaction
  * asks for room: a number that only grows in a database, over restarts too, since
  * numbers come in ranges from a sequence.  It says in which order transactions
@@ -120,6 +125,7 @@ typedef struct PpRing
 	uint64 head;		   /* position of the oldest entry not freed */
 	uint64 tail;		   /* position after the newest entry */
 	uint64 reserved;	   /* bytes promised to transactions in commit */
+	uint64 reserved_alone; /* of these, and of what is BUSY, what is in no journal */
 	uint64 peak;		   /* highest tail - head + reserved so far */
 	uint64 published;	   /* items ever made READY */
 	uint64 settled;		   /* items ever settled */
@@ -155,6 +161,7 @@ typedef enum PpReserveResult
 	PP_NO_POSITIONS,  /* fetch a range first */
 	PP_RING_FULL,
 	PP_RING_CLOSED,
+	PP_RING_UNATTENDED, /* a worker has to come first */
 	PP_RING_STALE /* the ring is not what it was: look again */
 } PpReserveResult;
 
@@ -166,6 +173,7 @@ typedef struct PpRingView
 	uint64 head;
 	uint64 tail;
 	uint64 reserved;
+	uint64 reserved_alone;
 	uint64 peak;
 	uint64 published;
 	uint64 settled;
@@ -190,6 +198,13 @@ static inline uint64
 pp_ring_pending(const PpRingView *view)
 {
 	return view->published - view->settled + view->diverted_items;
+}
+
+/* Is a worker there?  A guess without the lock; pp_ring_reserve knows. */
+static inline bool
+pp_ring_is_attended(PpRing *ring)
+{
+	return *(volatile bool *) &ring->attended;
 }
 
 /* What a transaction is told when it asks for room */
@@ -218,7 +233,7 @@ extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, 
 extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
 extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);
 extern bool pp_ring_undivert(PpRing *ring);
-extern bool pp_ring_release(PpRing *ring, uint64 bytes);
+extern bool pp_ring_release(PpRing *ring, uint64 bytes, bool ring_only);
 extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
 extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);
 extern bool pp_ring_publish(PpRing *ring, uint64 at);

@@ -130,7 +130,6 @@ detach(int code, Datum arg)
 	left = pp_seat_note_end(code);
 
 	SpinLockAcquire(&pp_seat.lane->mutex);
-	pp_seat.lane->stopped = pp_seat.came_to_stop;
 	if (left || (code == 0 && pp_seat.failures == 0))
 		pp_seat.lane->starts = 0;
 	SpinLockRelease(&pp_seat.lane->mutex);
@@ -150,7 +149,7 @@ attach(Oid database)
 {
 	pp_seat.claim.lane = pp_seat.lane;
 	if (!pp_lane_attach(pp_seat.lane, database, &pp_seat.claim.generation))
-		proc_exit(pp_seat.is_rescuer ? 1 : 0);
+		proc_exit(0);
 	before_shmem_exit(detach, (Datum) 0);
 	stop_closes = &pp_seat.lane->ring;
 }
@@ -295,6 +294,7 @@ pp_seat_take(int lane_number, Oid database)
 	pp_apply_init(&pp_seat.claim);
 	pp_ring_open(&pp_seat.lane->ring);
 	pp_ring_attend(&pp_seat.lane->ring, true);
+	ConditionVariableBroadcast(&pp_seat.lane->settled); /* who waits for us */
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
 									 pp_seat.database_name)));
 }

@@ -18,10 +18,8 @@ typedef struct PpSeat
 	char *database_name;
 	MemoryContext batch_context; /* reset for each batch */
 	PpSteady since;
-	bool is_rescuer;   /* the launcher, in the middle of a stop */
-	bool given_back;   /* the lane isn't ours any more */
-	bool came_to_stop; /* what a stop can do has been done */
-	int failures;	   /* transient ones in a row */
+	bool given_back; /* the lane isn't ours any more */
+	int failures;	 /* transient ones in a row */
 } PpSeat;
 
 extern PpSeat pp_seat;

@@ -255,6 +255,7 @@ typedef struct Works
 {
 	PpWork *works;
 	int n;
+	bool may_wait; /* for a lock on the journal */
 } Works;
 
 static void
@@ -264,13 +265,18 @@ move_to_journal(void *arg)
 	int n = ((Works *) arg)->n;
 	PpJournals journals = {0};
 	bool has_rows = false;
-	int number;
+	int number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
 
+	if (number < 0)
+	{
+		if (!((Works *) arg)->may_wait)
+			return;
+		number = pp_ring_view(&lane->ring).journal;
+	}
 	for (int i = 0; i < n && !has_rows; i++)
 		has_rows = works[i].nrows > 0;
 	if (has_rows)
 		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	number = pp_journal_unlocked(claim->extension, pp_ring_view(&lane->ring).journal);
 	pp_settlement_on_commit(works, n, NULL);
 	for (int i = 0; i < n; i++)
 	{
@@ -285,12 +291,12 @@ move_to_journal(void *arg)
 /*
  * Put the works' items into the journal, each in a record of its own, and in the works'
  * place in the order of things.  Rows that they have there go.  NULL, or what has kept us
- * from it.
+ * from it.  Nothing happens if the journal is locked and this process may not wait for that.
  */
 ErrorData *
-pp_settle_to_journal(PpWork *works, int n)
+pp_settle_to_journal(PpWork *works, int n, bool may_wait)
 {
-	return pp_settle_by_ourselves(move_to_journal, &(Works){works, n}, false);
+	return pp_settle_by_ourselves(move_to_journal, &(Works){works, n, may_wait}, false);
 }
 
 /* A work that can't be read */

@@ -26,7 +26,7 @@ extern void pp_settlement_forget(void);
 extern void pp_settlement_on_commit(PpWork *works, int n, const PpResults *results);
 extern bool pp_settlement_is_done(void);
 extern ErrorData *pp_settle_by_ourselves(void (*deed)(void *arg), void *arg, bool held);
-extern ErrorData *pp_settle_to_journal(PpWork *works, int n);
+extern ErrorData *pp_settle_to_journal(PpWork *works, int n, bool may_wait);
 extern PpOutcome pp_settle_damaged(PpWork *work, const ErrorData *damaged, ErrorData **error);
 extern uint64 pp_count_items(const PpWork *works, int n);
 

@@ -22,7 +22,7 @@
  *	PpShared.crowded			the launcher; anyone may read it without a lock
  *	PpShared.lanes_wanted		whoever wants a lane, or gives one away, under the lock; anyone may
  *								read it without
- *	PpShared.probe				the launcher and its probes
+ *	PpShared.probe				the launcher, its probes, and whoever wants one
  *	PpShared.leases				anyone who leases ids (lease.h)
  *	PpShared.known				whoever wants a lane, gets it or gives it back, and probes
  *	PpShared.warned				who connects to a database (connect.h)
@@ -31,7 +31,7 @@
  *	PpLane.leave				whoever holds its database; anyone may read it
  *								without a lock, a signal handler too
  *	PpLane.worker_*, retired,
- *	  idle_since, stopped,
+ *	  idle_since,
  *	  stuck_*, rate, expired_at,
  *	  has_batch, owes_earlier,
  *	  batch_parked_at,
@@ -50,6 +50,7 @@
  *	PpLane.retry_at, parked_from,
  *	  waits_for_lock			the worker makes it sooner, lower, true; the retrier sets it
  *	PpLane.worker				anyone who wakes it
+ *	PpLane.wanted_until			whoever waits for the worker, or doesn't any more
  *	PpLane.paused				the worker, the retrier; false: anyone who has reason to doubt it
  *	PpLane.pause_changed		true: anyone, false: the worker
  *	PpLane.starts, last_start	the launcher; the worker that has shown that it
@@ -175,7 +176,7 @@ typedef struct PpLane
 	pid_t worker_pid;
 	Oid worker_database; /* that it is connected to */
 	PpWorkerState worker_state;
-	bool stopped;		/* the last worker was told to stop, and did what it could */
+	PpSteady wanted_until; /* somebody waits for a worker to be there; 0: nobody */
 	bool paused;		/* a worker has found its database paused */
 	bool pause_changed; /* ... or not, but that may have changed: look again */
 	int starts;			/* in a row that came to nothing */
@@ -231,11 +232,10 @@ typedef struct PpLane
 /* Databases that are looked into, one after the other (probe.h) */
 typedef struct PpProbe
 {
-	bool wanted;	  /* there are more */
-	bool again;		  /* when they are through, another round is */
-	uint64 round;	  /* counts them */
-	Oid database;	  /* the next one; InvalidOid: find out */
-	Oid after;		  /* so far they have got */
+	bool round;		  /* all are, in the order of their OIDs ... */
+	Oid after;		  /* ... those behind this one are left ... */
+	bool again;		  /* ... and when they are through, all once more */
+	Oid database;	  /* the next one, of a round or by itself; InvalidOid: none, so far */
 	pid_t pid;		  /* of the process that looks; 0: none */
 	Oid connected_to; /* that it is connected to */
 } PpProbe;

@@ -25,6 +25,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -52,6 +53,7 @@
 #define LANDING_MS 50		 /* for what is parked to come in, before more follows it */
 #define NOBODY_MS 1000		 /* without an extension, until the lane can be given back */
 #define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
+#define ARRIVE_MS 1500		 /* for what is in commit, and in no journal, when the worker leaves */
 
 static PpLane *lane;	   /* that of our seat */
 static bool worked = true; /* since we were idle */
@@ -88,7 +90,8 @@ has_to_leave(void)
 	if (!others_wait())
 		return false;
 	view = pp_ring_view(&lane->ring);
-	return !pp_intake_is_pending(&view) || pp_has_lasted(pp_seat.since, TURN_MS);
+	return (!pp_intake_is_pending(&view) && !pp_lane_is_wanted(lane)) ||
+		   pp_has_lasted(pp_seat.since, TURN_MS);
 }
 
 /* Is something parked that is to be tried, or being tried? */
@@ -395,25 +398,33 @@ take_turn(void)
 }
 
 /*
- * What is in the ring alone goes to the journal: the server may be about to end.
- * The worker has no more time; but this is the promise.
+ * What is in the ring alone goes to the journal: this worker leaves, and the server may be
+ * about to end.  Nobody is let in any more that has no journal; who has been is in the middle
+ * of a commit, which takes long only where other code does.  The worker has no more time; but
+ * this is the promise.  It waits for no lock if a command holds the database, which then is
+ * dropping the extension, nor at its end, where nobody can call it back.
  */
 static void
 save_volatile_items(void)
 {
+	PpSteady until = pp_steady_in(ARRIVE_MS);
+	bool may_wait = !pp_clock_is_held(lane) && !proc_exit_inprogress;
 	ErrorData *error;
 	PpWork *works;
 	int nworks;
 
-	/* what is being copied belongs to a transaction that has committed */
-	while (pp_ring_is_busy(&lane->ring))
+	pp_ring_attend(&lane->ring, false);
+	if (!OidIsValid(pp_seat.claim.extension))
+		return;
+	while (pp_ring_is_busy(&lane->ring) ||
+		   (pp_ring_view(&lane->ring).reserved_alone > 0 && pp_ms_until(until) > 0))
 		pp_seat_nap(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
 	MemoryContextReset(pp_seat.batch_context);
 	MemoryContextSwitchTo(pp_seat.batch_context);
 	pp_intake_volatile(&pp_seat.claim, &works, &nworks);
-	error = nworks > 0 ? pp_settle_to_journal(works, nworks) : NULL;
+	error = nworks > 0 ? pp_settle_to_journal(works, nworks, may_wait) : NULL;
 	if (error)
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
@@ -423,16 +434,35 @@ save_volatile_items(void)
 }
 
 /*
- * Nobody knows when it will be this lane's turn again: others wait, or its database
- * is paused.  The server may stop before that.
+ * Something has ended this worker, and after it there may come none: it saves what it can, as
+ * long as it is connected.  An error ends only that.  One that has lost its place takes it again,
+ * if the other one hasn't come: the server may be stopping.
+ */
+static void
+save_at_exit(int code, Datum arg)
+{
+	uint64 generation;
+
+	if (code == 0 || pp_seat.given_back || !PostmasterIsAlive())
+		return;
+	if (pp_lane_is_replaced(lane) && !pp_lane_attach(lane, MyDatabaseId, &generation))
+		return; /* the other one has come */
+	pp_clock_stop();
+	AbortOutOfAnyTransaction();
+	save_volatile_items();
+}
+
+/*
+ * Nobody knows when it will be this lane's turn again: others wait, its database is paused, or
+ * a command holds it.  The server may stop before that.
  */
 static void
 leave_turn(void)
 {
-	(void) pp_upkeep_idle();
+	if (!pp_clock_is_held(lane))
+		(void) pp_upkeep_idle();
 	MemoryContextSwitchTo(pp_seat.batch_context);
 	PP_FAULT(leaves_turn);
-	pp_ring_attend(&lane->ring, false);
 	save_volatile_items();
 }
 
@@ -447,24 +477,6 @@ is_through(const PpRingView *view, uint64 last_pass)
 		return false;
 	return pp_lane_is_paused(lane) || pp_apply_is_spent() ||
 		   (view->head == view->tail && view->passes >= last_pass);
-}
-
-/*
- * After us comes nobody, and what has ended the worker may end us: so what is in the ring
- * alone is saved before anything is tried.
- */
-static void
-save_before_trying(void)
-{
-	PpRingView view = pp_ring_view(&lane->ring);
-
-	while (view.reserved > 0 && !pp_stop_is_overdue())
-	{
-		if (pp_ring_arm(&lane->ring, &view, view.published + 1, PG_UINT64_MAX))
-			pp_seat_nap(PP_WORKER_STOPPING, PP_CLOCK_MS);
-		view = pp_ring_view(&lane->ring);
-	}
-	save_volatile_items();
 }
 
 /*
@@ -487,8 +499,6 @@ stop(void)
 	paused = pp_lane_is_paused(lane);
 	if (!paused)
 		recover();
-	if (pp_seat.is_rescuer)
-		save_before_trying();
 	view = pp_ring_view(&lane->ring);
 
 	last_pass = view.passes + view.pass + view.recovering + view.diverted;
@@ -501,16 +511,14 @@ stop(void)
 		}
 		view = pp_ring_view(&lane->ring);
 	}
+	save_volatile_items();
 	if (pp_clock_is_held(lane))
 		return; /* this is no longer a stop */
 
 	pp_tally_forget_reasons(&lane->tally);
 	report.forced = !is_through(&view, last_pass);
 	report.drained = lane->written - written_before;
-	if (report.forced || paused || pp_apply_is_spent())
-		save_volatile_items();
 	view = pp_ring_view(&lane->ring);
-	pp_seat.came_to_stop = true;
 	report.seconds = (pp_steady_now() - pp_stop_requested_at) / 1e6;
 	report.journalled = pp_ring_pending(&view);
 	pp_history_record(&report);
@@ -527,6 +535,7 @@ pp_worker_main(Datum lane_number)
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
 	pp_seat_take(DatumGetInt32(lane_number), database);
 	lane = pp_seat.lane;
+	before_shmem_exit(save_at_exit, (Datum) 0); /* which comes before the end of the connection */
 
 	while (!ShutdownRequestPending && !has_to_leave())
 	{
@@ -548,27 +557,11 @@ pp_worker_main(Datum lane_number)
 	pp_letterbox_say();
 	if (ShutdownRequestPending && !pp_seat.given_back)
 		stop();
-	else if (!pp_seat.given_back && !pp_clock_is_held(lane) &&
-			 OidIsValid(pp_seat.claim.extension))
+	else if (!pp_seat.given_back && OidIsValid(pp_seat.claim.extension))
 		leave_turn();
 	if (!ShutdownRequestPending)
 		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
 										 pp_seat.database_name)));
 	pgstat_report_stat(true);
 	proc_exit(0);
-}
-
-/*
- * For the launcher: the server is stopping, the lane has items and no worker, and
- * the postmaster starts none any more.
- */
-void
-pp_worker_rescue(int lane_number)
-{
-	pp_seat.is_rescuer = true;
-	pp_stop_requested_at = pp_steady_now();
-	pp_seat_take(lane_number, pp_lane_database(pp_lane(lane_number)));
-	lane = pp_seat.lane;
-	stop();
-	proc_exit(1); /* as the launcher does */
 }

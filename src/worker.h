@@ -18,7 +18,4 @@
 /* Main function of the background worker; argument: the lane's number. */
 extern PGDLLEXPORT void pp_worker_main(Datum lane_number);
 
-/* Become the lane's worker for the time of a stop.  Doesn't return. */
-extern void pp_worker_rescue(int lane_number);
-
 #endif /* PP_WORKER_H */

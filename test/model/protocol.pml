@@ -22,14 +22,14 @@
  *	take_from_pass		intake.c take_from_pass, and the batch up to its COMMIT
  *	settle				failure.c at_commit: pp_ring_settle, pp_ring_free
  *	end_pass			intake.c pp_intake_next: pp_ring_end_pass, pp_ring_free
- *	save, move			worker.c save_volatile_items: failure.c pp_settle_to_journal,
+ *	save, move			worker.c save_volatile_items, save_at_exit: failure.c pp_settle_to_journal,
  *						at_commit; then pp_ring_move
  *	start				worker.c start: pp_ring_open, pp_ring_attend
  *	recover				worker.c recover: pp_ring_recover
  *	lease				worker.c top_up_ids, enqueue.c admit: pp_ring_add_positions
  *	stop				worker.c stop: pp_ring_close, and the view from which last_pass is
  *	arm, nap			ring.c pp_ring_arm; worker.c nap without a limit
- *	launcher			launcher.c needs_worker; close_lanes, when the server stops
+ *	launcher			launcher.c needs_worker
  *	probe				probe.c look_around
  *	crash				all that is shared is as in ring.c pp_ring_init; the journal stays
  *
@@ -133,7 +133,6 @@ bool leased = true; /* next_end != 0 */
 #define LEASED true
 #define NEXT next
 #endif
-bool lane_stopped; /* lane->stopped */
 
 /* ---- of an entry, by its producer ---- */
 
@@ -170,7 +169,7 @@ byte lost;		/* ring-only, and a crash came */
 byte excused;	/* in commit when a forced stop ended; its WARNING says so */
 byte at_close;	/* acked when the ring was closed */
 
-bool shutdown, rescue;
+bool shutdown;
 bool in_tx[2];
 #ifdef CRASH
 bool reset_worker, reset_producer[2];
@@ -758,12 +757,19 @@ inline move()
 	committing = false
 }
 
+/* Room in the ring that somebody has, who has no journal: reserved_alone */
+#if defined(SHUTDOWN) && !defined(X_COMMITS)
+#define ALONE_MAY_COME (!forced && (in_ring & ring_only & ~ready & ~applied))
+#else
+#define ALONE_MAY_COME false
+#endif
+
 /* What is in the ring alone goes to the journal, under its own position. */
 inline save()
 {
 	d_step {
 #ifndef X_SAVE
-		!busy ->
+		!busy && !ALONE_MAY_COME ->
 #endif
 		find_volatile();
 #ifdef X_MOVE_ALL
@@ -835,16 +841,11 @@ end_down:
 		do
 		:: up -> break
 		:: d_step { /* launcher, needs_worker: the ring of one that was stopped alone */
-			!up && !shutdown && closed -> closed = false; was_stopped = true; lane_stopped = false
+			!up && !shutdown && closed -> closed = false; was_stopped = true
 		}
 		:: d_step { /* launcher: the same, and start */
 			!up && !shutdown && !closed &&
 				(was_stopped || head < tail || diverted || pass FLUSH_WAITS) -> was_stopped = false; starting = true
-		}
-			start();
-			break
-		:: d_step { /* launcher, as the worker of a server that stops: pp_worker_rescue */
-			!up && rescue -> rescue = false; closed = false; starting = true
 		}
 			start();
 			break
@@ -974,7 +975,7 @@ end_idle:		d_step { latch -> latch = false; armed = false }
 			:: forced || paused -> save()
 			:: else
 			fi;
-			d_step { lane_stopped = true; gone() }
+			d_step { gone() }
 		:: else ->
 			d_step { attended = false; leave = false }
 			save();
@@ -988,15 +989,18 @@ end_idle:		d_step { latch -> latch = false; armed = false }
 			kill && !committing ->
 			kill = false;
 			upto = 0;
-#ifdef X_FATAL
-			lane_stopped = terminate;
-#endif
 #ifdef DIVIDE
 			divide = true;
 #endif
 			batch = 0;
-			gone()
+			has_set = false;
+			set = 0;
+			attended = false
 		}
+#ifndef X_FATAL
+			save();
+#endif
+			d_step { gone() }
 #ifdef CRASH
 		:: d_step { reset_worker -> reset_worker = false; upto = 0 }
 #endif
@@ -1031,7 +1035,6 @@ inline new_server()
 #endif
 	ring_only = ring_only & ~rows;
 	leased = false;
-	lane_stopped = false;
 	was_stopped = false;
 	shutdown = false;
 	paused = false;
@@ -1083,13 +1086,9 @@ proctype terminator()
 #endif
 
 #ifdef SHUTDOWN
-#define UNRESOLVED (reserved > 0 || busy != 0)
-
-/* launcher.c finish, and the postmaster, which waits for all */
+/* The postmaster, which waits for all */
 proctype stopper()
 {
-	bit rescued;
-
 	if
 	:: true -> goto done
 	:: true
@@ -1105,33 +1104,9 @@ proctype stopper()
 		:: else
 		fi
 	}
-	do
-	:: d_step { !up && !starting && !rescue && !closed -> closed = true }
-	:: !up && !starting && !rescue && closed ->
-		if
-		:: rescued -> break
-		:: else ->
-			atomic {
-				d_step { find_volatile() }
-				if
-				:: found -> rescue = true; rescued = true
-				:: else ->
-					if
-					:: lane_stopped -> break
-#ifdef X_COMMITS
-					:: else -> break
-#else
-					:: !lane_stopped && !UNRESOLVED -> break
-					:: !lane_stopped && UNRESOLVED
-#endif
-					fi
-				fi
-			}
-		fi
-	od;
 	true;
 	d_step { /* the server has ended */
-		!up && !starting && !rescue && !in_tx[0] && !in_tx[1] ->
+		!up && !starting && !in_tx[0] && !in_tx[1] ->
 		found = committed & ring_only & ~rows & ~applied & ~lost;
 		nothing_lost_at_a_stop = !(found & ~excused);
 		assert(nothing_lost_at_a_stop);

@@ -274,22 +274,14 @@ sub worker_pid
 		  . " AND datname = '" . ($database || 'postgres') . "'");
 }
 
-# The launcher is connected to no database, so the server doesn't list it: look
-# among the postmaster's children.  Undefined if it isn't there.
+# Undefined if it isn't there, or nobody can ask just now.
 sub launcher_pid
 {
 	my ($node) = @_;
-	my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+	my ($failed, $pid) = $node->psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'persist_pipeline launcher'");
 
-	foreach my $entry (glob '/proc/[0-9]*')
-	{
-		my ($pid) = $entry =~ /(\d+)$/;
-		my $stat = eval { slurp_file("$entry/stat") } || '';
-		my $name = eval { slurp_file("$entry/cmdline") } || '';
-
-		return $pid if $name =~ /persist_pipeline launcher/ && $stat =~ /^\d+ \(.*\) \w $postmaster /;
-	}
-	return;
+	return $failed || $pid eq '' ? undef : $pid;
 }
 
 # Wait until the launcher is another process than this one; its pid.

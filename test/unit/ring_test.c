@@ -336,7 +336,7 @@ fill(uint64 size, uint64 offset, uint64 taken, uint64 promised)
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
 
 	/* what isn't used is there again */
-	CHECK(!pp_ring_release(ring, room));
+	CHECK(!pp_ring_release(ring, room, true));
 	CHECK(pp_ring_reserve(ring, GENERATION, room + UNIT, false) == PP_RING_FULL);
 	CHECK(pp_ring_reserve(ring, GENERATION, room, false) == PP_RESERVED);
 
@@ -409,7 +409,7 @@ test_credits(void)
 	CHECK(pp_ring_reserve(ring, GENERATION, 4 * UNIT, false) == PP_RESERVED);
 	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, false) == PP_RESERVED);
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
-	CHECK(!pp_ring_release(ring, 4 * UNIT));
+	CHECK(!pp_ring_release(ring, 4 * UNIT, true));
 	CHECK(ring_check(ring).reserved == 6 * UNIT);
 	CHECK(ring_check(ring).tail == 0);
 
@@ -417,22 +417,22 @@ test_credits(void)
 	CHECK(ring_check(ring).reserved == 4 * UNIT);
 	CHECK(pp_ring_begin(ring, 2, 1, UNIT + 1, 0) == 2 * UNIT);
 	CHECK(ring_check(ring).reserved == UNIT);
-	CHECK(!pp_ring_release(ring, UNIT));
+	CHECK(!pp_ring_release(ring, UNIT, true));
 	CHECK(ring_check(ring).reserved == 0);
 	CHECK(ring_check(ring).tail == 5 * UNIT);
 
 	/* exactly what isn't taken is there */
 	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, false) == PP_RING_FULL);
 	CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
-	CHECK(!pp_ring_release(ring, 5 * UNIT));
+	CHECK(!pp_ring_release(ring, 5 * UNIT, true));
 
 	/* credits that come and go leave nothing behind */
 	for (int i = 0; i < 1000; i++)
 	{
 		CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
 		ring_check(ring);
-		CHECK(!pp_ring_release(ring, 2 * UNIT));
-		CHECK(!pp_ring_release(ring, 3 * UNIT));
+		CHECK(!pp_ring_release(ring, 2 * UNIT, true));
+		CHECK(!pp_ring_release(ring, 3 * UNIT, true));
 	}
 	CHECK(ring_check(ring).reserved == 0);
 	free(ring);
@@ -446,7 +446,7 @@ test_peak(void)
 
 	CHECK(pp_ring_reserve(ring, GENERATION, 3 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 3 * UNIT);
-	CHECK(!pp_ring_release(ring, 3 * UNIT));
+	CHECK(!pp_ring_release(ring, 3 * UNIT, true));
 	CHECK(ring_check(ring).peak == 3 * UNIT);
 
 	/* a credit that becomes an entry isn't counted twice */
@@ -456,7 +456,7 @@ test_peak(void)
 	CHECK(ring_check(ring).peak == 3 * UNIT);
 	CHECK(pp_ring_reserve(ring, GENERATION, 5 * UNIT, false) == PP_RESERVED);
 	CHECK(ring_check(ring).peak == 7 * UNIT);
-	CHECK(!pp_ring_release(ring, 5 * UNIT));
+	CHECK(!pp_ring_release(ring, 5 * UNIT, true));
 	pp_ring_settle(ring, at, 1);
 	pp_ring_free(ring, 1);
 	CHECK(ring_check(ring).peak == 7 * UNIT);
@@ -498,8 +498,8 @@ test_closed(void)
 	CHECK(ring_check(ring).published == 5);
 
 	/* the last one to give up says so, and no other */
-	CHECK(!pp_ring_release(ring, UNIT));
-	CHECK(pp_ring_release(ring, UNIT));
+	CHECK(!pp_ring_release(ring, UNIT, true));
+	CHECK(pp_ring_release(ring, UNIT, true));
 	CHECK(ring_check(ring).reserved == 0);
 
 	/* closed: draining goes on */
@@ -513,7 +513,7 @@ test_closed(void)
 	pp_ring_open(ring);
 	CHECK(!ring_check(ring).closed);
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
-	CHECK(!pp_ring_release(ring, UNIT));
+	CHECK(!pp_ring_release(ring, UNIT, true));
 	CHECK(publish_units(ring, 1, 1) == 5 * UNIT);
 	free(ring);
 }
@@ -534,7 +534,7 @@ test_closed_last_arrives(void)
 	pp_ring_close(ring);
 	view = ring_check(ring);
 	CHECK(arm(ring, view.published + 1, NEVER));
-	CHECK(!pp_ring_release(ring, UNIT));
+	CHECK(!pp_ring_release(ring, UNIT, true));
 	at = pp_ring_begin(ring, 1, 2, 2 * UNIT, 0);
 	CHECK(ring_check(ring).reserved == 0);
 	CHECK(pp_ring_publish(ring, at));
@@ -652,7 +652,7 @@ test_done_out_of_order(void)
 				  PP_RING_FULL);
 			CHECK(pp_ring_reserve(ring, GENERATION, UNIT + at[first] - at[0], false) ==
 				  PP_RESERVED);
-			CHECK(!pp_ring_release(ring, UNIT + at[first] - at[0]));
+			CHECK(!pp_ring_release(ring, UNIT + at[first] - at[0], true));
 		}
 		CHECK(ring_check(ring).head == at[COUNT]);
 		free(ring);
@@ -1063,7 +1063,7 @@ model_release(Model *model)
 	uint64 bytes = pick(&model->random, model->view.reserved / UNIT + 1) * UNIT;
 
 	model->view.reserved -= bytes;
-	CHECK(pp_ring_release(model->ring, bytes) == (model->view.closed && model->view.reserved == 0));
+	CHECK(pp_ring_release(model->ring, bytes, true) == (model->view.closed && model->view.reserved == 0));
 }
 
 static void
@@ -1281,6 +1281,7 @@ test_kept(void)
 	PpRing *ring = ring_new(16 * UNIT);
 
 	pp_ring_init(ring, 16 * UNIT, 2 * UNIT);
+	pp_ring_attend(ring, true);
 	CHECK(pp_ring_reserve(ring, GENERATION, 15 * UNIT, false) == PP_RING_FULL);
 	CHECK(pp_ring_reserve(ring, GENERATION, 14 * UNIT, false) == PP_RESERVED);
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_FULL);
@@ -1331,15 +1332,41 @@ test_admit(void)
 	CHECK(admit(ring).pos == 1007);
 
 	/* what is only in the ring needs a worker */
+	pp_ring_attend(ring, false);
 	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RING_DIVERTED);
 	(void) pp_ring_undivert(ring);
 	pp_ring_attend(ring, true);
 	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RESERVED);
-	(void) pp_ring_release(ring, 4 * UNIT);
+	CHECK(pp_ring_view(ring).reserved_alone == UNIT);
+	(void) pp_ring_release(ring, UNIT, true);
+	CHECK(pp_ring_view(ring).reserved_alone == 0);
+	(void) pp_ring_release(ring, 3 * UNIT, false);
 
 	pp_ring_close(ring);
 	CHECK(admit(ring).result == PP_RING_DIVERTED);
 	CHECK(pp_ring_undivert(ring)); /* the last one: the worker waits for it */
+	free(ring);
+}
+
+/* A worker that leaves knows what may still arrive that is in no journal. */
+static void
+test_alone(void)
+{
+	PpRing *ring = ring_new(8 * UNIT);
+	uint64 at;
+
+	CHECK(pp_ring_is_attended(ring));
+	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, false) == PP_RESERVED);
+	pp_ring_attend(ring, false);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_UNATTENDED);
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, true) == PP_RING_UNATTENDED);
+	CHECK(pp_ring_view(ring).reserved_alone == 2 * UNIT);
+	at = pp_ring_begin(ring, 1, 1, UNIT, 0);
+	CHECK(pp_ring_view(ring).reserved == 0);
+	CHECK(pp_ring_view(ring).reserved_alone == 2 * UNIT); /* it is BUSY */
+	(void) pp_ring_publish(ring, at);
+	CHECK(pp_ring_view(ring).reserved_alone == 0);
+	CHECK(pp_ring_volatile_items(ring) == 1);
 	free(ring);
 }
 
@@ -1364,6 +1391,8 @@ test_owner(void)
 	CHECK(pp_ring_is_stale(ring, GENERATION));
 	CHECK(admit(ring).result == PP_RING_STALE);
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_STALE);
+	CHECK(pp_ring_reserve(ring, GENERATION + 1, UNIT, false) == PP_RING_UNATTENDED);
+	pp_ring_attend(ring, true);
 	CHECK(pp_ring_reserve(ring, GENERATION + 1, UNIT, false) == PP_RESERVED);
 	CHECK(!pp_ring_disown(ring));
 	CHECK(pp_ring_clear(ring) == 0);
@@ -1400,6 +1429,7 @@ main(void)
 	TEST(test_tail_means_busy, "who has seen the tail finds the entry busy");
 	TEST(test_free_while_publishing, "free doesn't disturb an entry that arrives meanwhile");
 	TEST(test_admit, "what finds no room is diverted, and positions only grow");
+	TEST(test_alone, "a worker knows what may still arrive in its ring alone");
 	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();

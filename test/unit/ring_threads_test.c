@@ -360,10 +360,10 @@ close_producer(void *arg)
 			count(&test->published);
 			if (pp_ring_publish(test->ring, at))
 				latch_set(&test->sleeper);
-			if (length == 0 && pp_ring_release(test->ring, UNIT))
+			if (length == 0 && pp_ring_release(test->ring, UNIT, true))
 				latch_set(&test->sleeper);
 		}
-		else if (pp_ring_release(test->ring, 2 * UNIT))
+		else if (pp_ring_release(test->ring, 2 * UNIT, true))
 			latch_set(&test->sleeper);
 	}
 }
@@ -632,7 +632,7 @@ flood_producer(void *arg)
 		{
 			if (pick(&random, 2) == 0)
 				sched_yield();
-			CHECK(!pp_ring_release(flood->ring, bytes + spare));
+			CHECK(!pp_ring_release(flood->ring, bytes + spare, true));
 			count(&flood->aborts);
 			continue;
 		}
@@ -646,7 +646,7 @@ flood_producer(void *arg)
 		for (int i = entries - 1; i >= 0; i--)
 			flood_publish(flood, &random, &payloads[i]);
 		if (spare > 0)
-			CHECK(!pp_ring_release(flood->ring, spare));
+			CHECK(!pp_ring_release(flood->ring, spare, true));
 		number += items;
 	}
 	return NULL;

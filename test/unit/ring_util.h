@@ -30,6 +30,7 @@ ring_new(uint64 size)
 		abort();
 	memset(ring, GARBAGE, pp_ring_memory(size));
 	pp_ring_init(ring, size, 0);
+	pp_ring_attend(ring, true); /* by a worker */
 	return ring;
 }
 
