@@ -208,9 +208,12 @@ fetch_range(Oid extension, bool keeps_mark)
 {
 	Oid sequence = find_sequence(extension);
 	int64 mark = Max(read_mark(extension), shared_mark(extension)); /* before the sequence */
+	bool read_only = XactReadOnly; /* which an ERROR restores */
 	PpIdRange range;
 	int refused = 0;
 
+	/* a transaction may have been made so since it enqueued: that is about what comes then */
+	XactReadOnly = false;
 	for (;;)
 	{
 		range.next = nextval_internal(sequence, false);
@@ -226,6 +229,7 @@ fetch_range(Oid extension, bool keeps_mark)
 							 "somebody"),
 					  errdetail("Ids go on above %lld.", (long long) (mark + MENDING_GAP))));
 	}
+	XactReadOnly = read_only;
 	flush_sequence(sequence);
 	if (!keeps_mark)
 		write_mark(extension, range.end);

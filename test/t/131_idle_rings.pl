@@ -39,6 +39,12 @@ pass('both rings come back');
 
 $node->safe_psql($_, q{SELECT persist_enqueue('t', '{"n": 2}'); SELECT persist_flush()}) foreach 'one', 'two';
 is($node->safe_psql($_, 'SELECT count(*) FROM t'), '2', "$_: the next items find one") foreach 'one', 'two';
+
+# a ring that is new has no positions yet, and the first transaction is read-only by its commit
+$control->disconnect;
+$node->restart;
+$node->safe_psql('one', q{BEGIN; SELECT persist_enqueue('t', '{"n": 3}'); SET TRANSACTION READ ONLY; COMMIT; SELECT persist_flush()});
+is($node->safe_psql('one', 'SELECT count(*) FROM t'), '3', 'read-only after the call: its item lands');
 is_deeply([ complaints($node, 0) ], [], 'a clean log');
 $node->stop;
 done_testing();
