@@ -11,7 +11,8 @@
  * A test asks for one with a file in the data directory, pp_faults/NAME, which says what is to
  * happen there, once, to the process that comes first:
  *
- *	wait	until the test removes the file, or an interrupt ends that, where interrupts are served
+ *	wait	until the test removes the file, or the server has died, or an interrupt ends that,
+ *			where interrupts are served
  *	hang	the same, but no interrupt is served
  *	error	an ERROR
  *	crash	it is killed
