@@ -20,91 +20,13 @@ EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 
-# by floor: see tools/floors
-OBJS = \
-	src/config.o \
-	src/classify.o \
-	src/isolate.o \
-	src/item.o \
-	src/item_check.o \
-	src/row_check.o \
-	src/row_layout.o \
-	src/ring.o \
-	src/quota.o \
-	src/tally.o \
-	src/spill.o \
-	src/savepoint.o \
-	src/show.o \
-	src/nap.o \
-	src/shmem.o \
-	src/connect.o \
-	src/extension.o \
-	src/table.o \
-	src/state.o \
-	src/account.o \
-	src/layouts.o \
-	src/letters.o \
-	src/poison.o \
-	src/hold.o \
-	src/known.o \
-	src/lane.o \
-	src/lane_attach.o \
-	src/lease.o \
-	src/horizon.o \
-	src/journal.o \
-	src/journal_rotate.o \
-	src/parked.o \
-	src/rowstore.o \
-	src/settings.o \
-	src/copied.o \
-	src/target.o \
-	src/convert.o \
-	src/handover.o \
-	src/enqueue.o \
-	src/pause.o \
-	src/shape.o \
-	src/role_settings.o \
-	src/plpgsql_watch.o \
-	src/leftovers.o \
-	src/identity.o \
-	src/statement.o \
-	src/intake.o \
-	src/intake_parked.o \
-	src/work_open.o \
-	src/batch.o \
-	src/results.o \
-	src/settlement.o \
-	src/clock.o \
-	src/parking.o \
-	src/parents.o \
-	src/letterbox.o \
-	src/mark.o \
-	src/try_insert.o \
-	src/decide.o \
-	src/apply_rows.o \
-	src/works.o \
-	src/apply.o \
-	src/retry.o \
-	src/upkeep.o \
-	src/progress.o \
-	src/history.o \
-	src/seat.o \
-	src/worker.o \
-	src/retrier.o \
-	src/probe.o \
-	src/launcher.o \
-	src/api.o \
-	src/control.o \
-	src/deadletters.o \
-	src/views.o \
-	src/guard.o \
-	src/altered.o \
-	src/utility.o \
-	src/persist_pipeline.o
+include $(dir $(lastword $(MAKEFILE_LIST)))src/files.mk
+OBJS = $(patsubst %,src/%.o,$(filter-out %.h,$(FILES)))
+PG_CPPFLAGS = -I$(srcdir)/src
 
-# With fault points, for tests only: see src/faults.h
+# With fault points, for tests only: see src/base/faults.h
 ifdef PP_FAULTS
-OBJS += src/faults.o
+OBJS += src/base/faults.o
 PG_CPPFLAGS += -DPP_FAULTS
 endif
 
@@ -219,7 +141,7 @@ endif
 include $(PGXS)
 
 # Debian's server is not configured to track these.
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
 endif
 
 setup:
@@ -254,4 +176,4 @@ unit:
 	$(MAKE) -C test/unit check
 
 format:
-	clang-format -i src/*.[ch]
+	clang-format -i src/*/*.[ch]

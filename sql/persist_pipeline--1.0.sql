@@ -14,19 +14,19 @@ CREATE SCHEMA persist_pipeline_batch;
 COMMENT ON SCHEMA persist_pipeline_batch IS
 'Internal: functions of extension persist_pipeline that everybody may execute.';
 
--- Ids.  The increment is PP_LEASE_IDS in src/lease.h: a backend or the worker
+-- Ids.  The increment is PP_LEASE_IDS in src/ring/lease.h: a backend or the worker
 -- takes so many at a time.
 CREATE SEQUENCE persist_pipeline_internal.persist_id_seq AS bigint INCREMENT BY 1000000 CYCLE;
 COMMENT ON SEQUENCE persist_pipeline_internal.persist_id_seq IS
 'Internal: ids of items, leased 1,000,000 at a time.';
 
--- All that was leased is below that (src/lease.h): somebody may set the sequence.
+-- All that was leased is below that (src/ring/lease.h): somebody may set the sequence.
 CREATE TABLE persist_pipeline_internal.persist_leases (mark bigint NOT NULL) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_leases IS
 'Internal: the end of the highest range of ids that was leased.';
 
 -- The durable path: items that have been committed and not been written.  The
--- columns are those of src/journal.h.
+-- columns are those of src/store/journal.h.
 CREATE TABLE persist_pipeline_internal.persist_journal_1 (
 	pos bigint NOT NULL,
 	part integer NOT NULL,
@@ -48,12 +48,12 @@ USING heap WITH (autovacuum_enabled = off);
 COMMENT ON TABLE persist_pipeline_internal.persist_journal_3 IS
 'Internal: items that wait. A row that is here is not yet applied.';
 
--- Items that came with the files of another installation (src/copied.h).
+-- Items that came with the files of another installation (src/store/copied.h).
 CREATE TABLE persist_pipeline_internal.persist_copied (LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_copied IS
 'Internal: items that came with a copy of another database, which writes them too. They wait for persist_resume() or persist_discard().';
 
--- Items whose target can't be written just now (src/parked.h).
+-- Items whose target can't be written just now (src/store/parked_table.h).
 CREATE TABLE persist_pipeline_internal.persist_parked (
 	LIKE persist_pipeline_internal.persist_journal_1 INCLUDING STORAGE,
 	target oid NOT NULL,
@@ -65,14 +65,14 @@ CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (t
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
 'Internal: items whose target can''t be written just now. They are tried again, in their order.';
 
--- A mark in the queue of deferred triggers (src/mark.h); always empty.
+-- A mark in the queue of deferred triggers (src/worker/deferred_mark.h); always empty.
 CREATE TABLE persist_pipeline_internal.persist_mark (
 	n integer
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_mark IS
 'Internal: always empty. A row of it that is rolled back marks a place in the queue of deferred triggers.';
 
--- Items that can't be inserted (src/letters.h).
+-- Items that can't be inserted (src/store/dead_letters.h).
 CREATE TABLE persist_pipeline_internal.persist_dead_letters (
 	id bigint NOT NULL,
 	target oid NOT NULL,
@@ -106,7 +106,7 @@ COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.item IS
 'its values, as they were decided at the call, without identity columns that are GENERATED ALWAYS; one whose type is gone or has changed is shown as its bytes, "\x..."; NULL: they can''t be told, don''t fit into jsonb, are of more than 16 MB, take longer than statement_timeout to be shown, or don''t fit into the letter';
 COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'internal: the item; NULL: it didn''t fit its target at the call, and has never been one, or it was too large (left_out)';
 
--- Columns that targets had (src/layouts.h).
+-- Columns that targets had (src/store/layouts.h).
 CREATE TABLE persist_pipeline_internal.persist_layouts (
 	target oid NOT NULL,
 	target_name text NOT NULL,
@@ -115,7 +115,7 @@ CREATE TABLE persist_pipeline_internal.persist_layouts (
 COMMENT ON TABLE persist_pipeline_internal.persist_layouts IS
 'Internal: the columns of targets that have been dropped or changed, as they were. Items may have been made for them.';
 
--- What has become of all the others (src/account.h).
+-- What has become of all the others (src/store/account.h).
 CREATE TABLE persist_pipeline_internal.persist_account (
 	target oid NOT NULL,
 	persisted bigint NOT NULL,
@@ -193,7 +193,7 @@ COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) target)');
 
--- Its row is made by persist_close(): what an INSERT writes is decoded (src/state.h).
+-- Its row is made by persist_close(): what an INSERT writes is decoded (src/store/state.h).
 CREATE TABLE persist_pipeline_internal.persist_state (
 	installation bigint NOT NULL,
 	database oid NOT NULL,
@@ -205,7 +205,7 @@ CREATE TABLE persist_pipeline_internal.persist_state (
 COMMENT ON TABLE persist_pipeline_internal.persist_state IS
 'Internal: one row. Which installation this is, whose its files are, and whether persist_pause() or persist_resume() was called last, and in which run of the server.';
 
--- Stops of the worker (src/history.h).
+-- Stops of the worker (src/store/shutdowns.h).
 CREATE TABLE persist_pipeline_internal.persist_shutdowns (
 	stopped_at timestamptz NOT NULL,
 	seconds double precision NOT NULL,
@@ -334,7 +334,7 @@ RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_enqueue';
 COMMENT ON FUNCTION persist_enqueue(regclass, jsonb, boolean) IS
-'Hands a row, a JSON object with column names as keys, to the worker, which inserts it into the target after the transaction has committed; at once if not transactional. Absent columns get their DEFAULT, evaluated now. Returns the item''s id. Errors: 22004 an argument is null; 22023 the item is not an object; 42703 an unknown key; 428C9 a generated or identity-always column is given; 42809 not a relation that takes rows; 42501 no INSERT privilege; 25006 read-only transaction or recovery; 54000 item too large; 53400 too many of its items are parked, or, at COMMIT, the journal or the role''s share of it is full; if not transactional 53000 ring full, or no worker free, 53400 the role''s share of it is, 57P01 ring closed; 55000 mode is "reject", the library is not preloaded, or, if not transactional, the database is paused; and those of the column''s types, domains and defaults.';
+'Hands a row, a JSON object with column names as keys, to the worker, which inserts it into the target after the transaction has committed; at once if not transactional. Absent columns get their DEFAULT, evaluated now. Returns the item''s id. Errors: 22004 an argument is null; 22023 the item is not an object; 42703 an unknown key; 428C9 a generated or identity-always column is given; 42809 not a relation that takes rows; 42501 no INSERT privilege; 25006 read-only transaction or recovery; 54000 item too large; 53400 too many of its items are parked, or, at COMMIT, the journal or the role''s share of it is full; if not transactional 53000 ring full, or no ring or worker free, 53400 the role''s share of it is, 57P01 ring closed; 55000 mode is "reject", the library is not preloaded, or, if not transactional, the database is paused; and those of the column''s types, domains and defaults.';
 
 CREATE FUNCTION persist_enqueue(target text, item text, transactional boolean DEFAULT true)
 RETURNS bigint

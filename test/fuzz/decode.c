@@ -25,9 +25,9 @@
 #include "access/htup_details.h"
 #include "access/tupmacs.h"
 
-#include "compat.h"
-#include "item_check.h"
-#include "row_check.h"
+#include "base/compat.h"
+#include "base/item_check.h"
+#include "store/row_check.h"
 
 #undef fprintf /* the server's own is in the server */
 
@@ -139,13 +139,13 @@ read_item(const PpItem *item)
 	}
 	touch((const char *) item, item->size);
 	sink = item->ring_only;
-	if (pp_item_fits(item, attributes, n))
+	if (pp_item_check_fits(item, attributes, n))
 		walk(pp_item_tuple(item), attributes, n);
 	if (n > 0)
-		must(!pp_item_fits(item, attributes, n - 1), "a tuple has so many columns");
+		must(!pp_item_check_fits(item, attributes, n - 1), "a tuple has so many columns");
 }
 
-/* As add_items() of work_open.c. */
+/* As add_items() of work_item.c. */
 static void
 read_items(const char *bytes, uint64 length)
 {
@@ -155,7 +155,7 @@ read_items(const char *bytes, uint64 length)
 	{
 		const PpItem *item = (const PpItem *) (bytes + offset);
 
-		if (!pp_item_is_sound(item, length - offset))
+		if (!pp_item_check_is_sound(item, length - offset))
 			return;
 		must(item->size > 0 && item->size <= length - offset, "an item ends within its record");
 		read_item(item);
@@ -194,7 +194,7 @@ read_targets(const PpRowData *row)
 	uint32 n = 0;
 	Oid target;
 
-	while (pp_row_next_target(row, n, &offset, &target))
+	while (pp_row_check_next_target(row, n, &offset, &target))
 	{
 		sink = (uint8) target;
 		n++;
@@ -202,7 +202,7 @@ read_targets(const PpRowData *row)
 	must(n <= row->header.items, "no more items than the header says");
 }
 
-/* Rows of one transaction, or of several; as open_rows() of work_open.c. */
+/* Rows of one transaction, or of several; as open_rows() of work_item.c. */
 static void
 read_rows(const uint8 *input, size_t size)
 {
@@ -232,10 +232,10 @@ read_rows(const uint8 *input, size_t size)
 
 			memcpy(&fixed, data + 4, sizeof(fixed));
 			fixed.crc =
-				pp_row_crc(&columns, fixed, data + 4 + sizeof(fixed), n - sizeof(fixed));
+				pp_row_check_crc(&columns, fixed, data + 4 + sizeof(fixed), n - sizeof(fixed));
 			memcpy(data + 4, &fixed, sizeof(fixed));
 		}
-		row = pp_row_parse(&columns, data + 4, n);
+		row = pp_row_check_parse(&columns, data + 4, n);
 		read_targets(&row);
 		if (!row.sound)
 			must(row.header.items <= Max(n / sizeof(PpItem), 1), "what is lost is no more than fits");

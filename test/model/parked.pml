@@ -13,15 +13,15 @@
  *	the same transaction.  Before W tries items of a target it asks the table, with a
  *	snapshot of this transaction: where something is parked, they follow it there.
  *
- *	The tally, in shared memory, saves W the question where it says that nothing is parked.
+ *	The counter, in shared memory, saves W the question where it says that nothing is parked.
  *	It may say so late, but not early.  W raises it in its COMMIT callback, and P lowers it
  *	in its own: there the commit is visible already (CommitTransaction calls them after
  *	ProcArrayEndTransaction).  Where P lowers it by what W has yet to raise, that counts as
- *	nothing, and the tally says too much, until P finds the table empty: then it is cleared,
+ *	nothing, and the counter says too much, until P finds the table empty: then it is cleared,
  *	unless W has raised it since before P looked.
  *
- *	Who raises the tally wakes the launcher; so does P when it has left.  The launcher
- *	starts P where the tally tells of something and no P is attached.
+ *	Who raises the counter wakes the launcher; so does P when it has left.  The launcher
+ *	starts P where the counter tells of something and no P is attached.
  *
  *	An item that waits by itself, for a row that somebody has locked (`alone`), lets later
  *	ones of its target pass.  One whose parent isn't there (a foreign key) waits where items
@@ -45,7 +45,7 @@
  *
  * Left out: where items come from (protocol.pml has that), dead letters (to the two they are
  * as good as inserted), several roles, back-off and pauses, targets that share an entry of
- * the tally, parents that W takes after their children, a second P beside one that hangs.
+ * the counter, parents that W takes after their children, a second P beside one that hangs.
  *
  *-------------------------------------------------------------------------
  */
@@ -84,8 +84,8 @@ byte flushed_queued, flushed_parked, flushed_alone, flushed_applied;
 
 /* ---- what is shared ---- */
 
-bool counted;		 /* the tally knows what was there before it */
-byte tally[TARGETS]; /* parked items */
+bool counted;		 /* the counter knows what was there before it */
+byte counter[TARGETS]; /* parked items */
 bool added;			 /* W has, since P has asked for this */
 bool attached;		 /* a P */
 bool wake;			 /* the launcher's latch */
@@ -95,7 +95,7 @@ bool wake;			 /* the launcher's latch */
 mtype = {IDLE, COUNTED, LOOKED, OPEN, READY, INSERTED, LOWERED, VISIBLE, EMPTY, LEAVING};
 
 mtype w = IDLE;
-byte w_asks; /* for items of these targets: the tally tells of parked ones */
+byte w_asks; /* for items of these targets: the counter tells of parked ones */
 byte w_sees, w_sees_alone; /* parked, in its snapshot */
 byte w_applied, w_parked, w_alone; /* in its transaction */
 #ifdef X_SNAPSHOT
@@ -139,10 +139,10 @@ inline count_items(set)
 inline raise(set)
 {
 	count_items((set) & OF(0));
-	tally[0] = tally[0] + n;
+	counter[0] = counter[0] + n;
 #ifdef FK
 	count_items((set) & OF(1));
-	tally[1] = tally[1] + n;
+	counter[1] = counter[1] + n;
 #endif
 	n = 0
 }
@@ -151,7 +151,7 @@ inline raise(set)
 inline lower_one(t, set)
 {
 	count_items((set) & OF(t));
-	tally[t] = (tally[t] < n -> 0 : tally[t] - n)
+	counter[t] = (counter[t] < n -> 0 : counter[t] - n)
 }
 
 inline lower(set)
@@ -164,9 +164,9 @@ inline lower(set)
 }
 
 #ifdef FK
-#define TALLY_TELLS (tally[0] > 0 || tally[1] > 0)
+#define COUNTER_TELLS (counter[0] > 0 || counter[1] > 0)
 #else
-#define TALLY_TELLS (tally[0] > 0)
+#define COUNTER_TELLS (counter[0] > 0)
 #endif
 
 inline forget_flushed()
@@ -289,12 +289,12 @@ end:
 			w_ends()
 		}
 
-	/* There is something to do: look at the tally, then begin a transaction. */
+	/* There is something to do: look at the counter, then begin a transaction. */
 	:: d_step {
 			w == IDLE && counted && queued != 0 ->
-			w_asks = (tally[0] > 0 -> OF(0) : 0);
+			w_asks = (counter[0] > 0 -> OF(0) : 0);
 #ifdef FK
-			w_asks = w_asks | (tally[1] > 0 -> OF(1) : 0);
+			w_asks = w_asks | (counter[1] > 0 -> OF(1) : 0);
 #endif
 			w = LOOKED
 		}
@@ -356,7 +356,7 @@ end:
 			wake ->
 			wake = false;
 			if
-			:: TALLY_TELLS && !attached -> attached = true; p = LOOKED
+			:: COUNTER_TELLS && !attached -> attached = true; p = LOOKED
 			:: else
 			fi
 		}
@@ -423,7 +423,7 @@ end:
 	:: d_step { p == VISIBLE -> p_ends(LEAVING) }
 #endif
 
-	/* Nothing is parked; so what the tally tells is a mistake, or W has just added it. */
+	/* Nothing is parked; so what the counter tells is a mistake, or W has just added it. */
 	:: d_step {
 			p == EMPTY ->
 #ifdef X_CLEAR
@@ -431,9 +431,9 @@ end:
 #endif
 			if
 			:: !added ->
-				tally[0] = 0;
+				counter[0] = 0;
 #ifdef FK
-				tally[1] = 0
+				counter[1] = 0
 #endif
 			:: else
 			fi;
@@ -466,9 +466,9 @@ end:
 				crashed = true;
 				forget_flushed();
 				counted = false;
-				tally[0] = 0;
+				counter[0] = 0;
 #ifdef FK
-				tally[1] = 0;
+				counter[1] = 0;
 #endif
 				added = false;
 				attached = false;

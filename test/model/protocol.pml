@@ -22,7 +22,7 @@
  *	take_from_pass		intake.c take_from_pass, and the batch up to its COMMIT
  *	settle				failure.c at_commit: pp_ring_settle, pp_ring_free
  *	end_pass			intake.c pp_intake_next: pp_ring_end_pass, pp_ring_free
- *	save, move			worker.c save_volatile_items, save_at_exit: failure.c pp_settle_to_journal,
+ *	save, move			worker.c save_volatile_items, save_at_exit: failure.c pp_commit_to_journal,
  *						at_commit; then pp_ring_move
  *	start				worker.c start: pp_ring_open, pp_ring_attend
  *	recover				worker.c recover: pp_ring_recover
@@ -41,8 +41,8 @@
  *
  * Left out: bytes and their wrapping (an entry is one unit; test/unit has them), memory
  * that reorders, several roles and targets in a batch, bad items, rotation and rewriting
- * of the journal (a row is found by its position here), rings that change hands (lanes.pml), holds,
- * several lanes, persist_resume, enqueueing triggers, transactional => false, producers
+ * of the journal (a row is found by its position here), rings that change hands (slots.pml), holds,
+ * several slots, persist_resume, enqueueing triggers, transactional => false, producers
  * with synchronous_commit = off.  That the worker goes on for ever without getting
  * anywhere isn't looked for, either.
  *
@@ -1150,7 +1150,7 @@ done:
 #endif
 
 #ifdef FLUSH
-/* api.c wait_until_settled, is_settled */
+/* enqueue_functions.c wait_until_settled, is_settled */
 proctype flusher()
 {
 	d_step {

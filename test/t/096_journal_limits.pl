@@ -1,6 +1,6 @@
 
 # Where the journal meets a limit: the pieces of one transaction, the memory of the
-# worker, the lanes, a stop that fails, a target on another server.
+# worker, the slots, a stop that fails, a target on another server.
 #
 # PP_LARGE: how many items of 1 MB are written (200).
 
@@ -106,25 +106,25 @@ sub wait_for_state
 	return;
 }
 
-# ---- lanes: one whose items are in the journal alone isn't free
+# ---- slots: one whose items are in the journal alone isn't free
 
 my $stuck = connect_to($node, 'stuck');
 my $stuck_locker = connect_to($node, 'stuck');
 lock_targets($stuck_locker, 't');
-is(enqueue($stuck, 't', 1), '00000', 'lanes: the first is taken');
+is(enqueue($stuck, 't', 1), '00000', 'slots: the first is taken');
 wait_for_state('retrying', 'stuck');
-is(one_value($dbh, "SELECT ring_used FROM persist_queue WHERE datname = 'stuck'"), 0, 'lanes: its item is in the journal');
-is(enqueue($dbh, 'kept', 0), '00000', 'lanes: so is the second');
-ok(flushes(), 'lanes: flushed');
+is(one_value($dbh, "SELECT ring_used FROM persist_queue WHERE datname = 'stuck'"), 0, 'slots: its item is in the journal');
+is(enqueue($dbh, 'kept', 0), '00000', 'slots: so is the second');
+ok(flushes(), 'slots: flushed');
 my $elsewhere = connect_to($node, 'elsewhere');
-is(enqueue($elsewhere, 't', 0), '00000', 'lanes: a third database gets the one that is idle, not the oldest');
-is(one_value($elsewhere, "SELECT persist_flush()"), 1, 'lanes: flushed');
-is(enqueue($dbh, 'kept', 1), '00000', 'lanes: the second comes back');
-ok(flushes(), 'lanes: flushed');
-is(rows_of('kept'), '{0,1}', 'lanes: with all its items');
+is(enqueue($elsewhere, 't', 0), '00000', 'slots: a third database gets the one that is idle, not the oldest');
+is(one_value($elsewhere, "SELECT persist_flush()"), 1, 'slots: flushed');
+is(enqueue($dbh, 'kept', 1), '00000', 'slots: the second comes back');
+ok(flushes(), 'slots: flushed');
+is(rows_of('kept'), '{0,1}', 'slots: with all its items');
 $stuck_locker->commit;
-is(one_value($stuck, "SELECT persist_flush()"), 1, 'lanes: flushed');
-is(rows_of('t', $stuck), '{1}', 'lanes: the stuck one arrives');
+is(one_value($stuck, "SELECT persist_flush()"), 1, 'slots: flushed');
+is(rows_of('t', $stuck), '{1}', 'slots: the stuck one arrives');
 $_->disconnect foreach $stuck, $stuck_locker;
 
 # ---- pieces: their positions come from one range

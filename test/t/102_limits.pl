@@ -1,6 +1,6 @@
 
 # What a caller is told when there is no more room: in the journal, in a role's share
-# of it and of the ring, and in a temporary file.  And what he is not told of: no lane
+# of it and of the ring, and in a temporary file.  And what he is not told of: no slot
 # is free, a transaction is larger than its buffer, an item is larger than the ring.
 
 use strict;
@@ -388,7 +388,7 @@ ok(flushes(), 'restart: flushed');
 	set('persist_pipeline.role_quota', 100);
 }
 
-# ---- no lane is free
+# ---- no slot is free
 
 # `many` databases want the only one.
 sub starve
@@ -398,7 +398,7 @@ sub starve
 	my (%sessions, %sent, %expected);
 
 	lock_for_ever($locker, 't');
-	is(enqueue($dbh, 't', 0), '00000', "$name: the lane is held");
+	is(enqueue($dbh, 't', 0), '00000', "$name: the slot is held");
 	wait_for_state('retrying');
 	my $connect = sub { %sessions = map { $_ => [ connect_to($node, $_), connect_to($node, $_) ] } @names };
 	my $load = sub {
@@ -449,7 +449,7 @@ sub starve
 	is_deeply([ grep { $_ ne '00000' } map { finish_sql($_) } @waiting ], [], "$name: flushes that waited come to their end");
 	my $waited = time - $freed;
 	ok(flushes($sessions{$_}[0]), "$name: $_ is flushed") foreach @names;
-	note sprintf '%s: %d databases waited %.2f s for the lane', $name, $many, $waited;
+	note sprintf '%s: %d databases waited %.2f s for the slot', $name, $many, $waited;
 	foreach my $database (@names)
 	{
 		my $session = $sessions{$database}[0];
@@ -469,9 +469,9 @@ foreach my $database (map { "hungry_$_" } 1 .. 3)
 	$node->safe_psql($database, "CREATE EXTENSION persist_pipeline; $tables");
 }
 set('persist_pipeline.journal_limit', '1GB');
-starve('no lane', 1, 0);
-starve('no lane, three', 3, 0);
-starve('no lane, restart', 3, 1);
+starve('no slot', 1, 0);
+starve('no slot, three', 3, 0);
+starve('no slot, restart', 3, 1);
 
 # its journal has a limit, too
 {
@@ -479,16 +479,16 @@ starve('no lane, restart', 3, 1);
 
 	set('persist_pipeline.journal_limit', '1MB');
 	lock_for_ever($locker, 't');
-	is(enqueue($dbh, 't', 0), '00000', 'no lane, limit: the lane is held');
+	is(enqueue($dbh, 't', 0), '00000', 'no slot, limit: the slot is held');
 	wait_for_state('retrying');
-	my $n = fill($hungry, 't', 0, 'no lane, limit', '53400');
-	like($hungry->errstr, qr/the journal of database "hungry_1" is full.*HINT:.*max_databases/s, 'no lane, limit: with a hint');
+	my $n = fill($hungry, 't', 0, 'no slot, limit', '53400');
+	like($hungry->errstr, qr/the journal of database "hungry_1" is full.*HINT:.*max_databases/s, 'no slot, limit: with a hint');
 	$dbh->do("ROLLBACK PREPARED 'lock'");
-	ok(flushes(), 'no lane, limit: the first database is flushed');
-	ok(flushes($hungry), 'no lane, limit: the other one, too');
-	ok(holds($hungry, 't', 'ins', 1 .. $n), 'no lane, limit: what was accepted is there, each once, in order');
-	is(enqueue($hungry, 't', $n + 1), '00000', 'no lane, limit: calls succeed again');
-	ok(flushes($hungry), 'no lane, limit: flushed');
+	ok(flushes(), 'no slot, limit: the first database is flushed');
+	ok(flushes($hungry), 'no slot, limit: the other one, too');
+	ok(holds($hungry, 't', 'ins', 1 .. $n), 'no slot, limit: what was accepted is there, each once, in order');
+	is(enqueue($hungry, 't', $n + 1), '00000', 'no slot, limit: calls succeed again');
+	ok(flushes($hungry), 'no slot, limit: flushed');
 	$hungry->disconnect;
 	set('persist_pipeline.journal_limit', '1GB');
 }

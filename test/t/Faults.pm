@@ -3,7 +3,7 @@
 
 =head1 NAME
 
-Faults - a server whose library has the fault points of src/faults.h, and what happens there.
+Faults - a server whose library has the fault points of src/base/faults.h, and what happens there.
 
 The library is built, once for all tests of a run, and put into a copy of the installation: links
 to all files of that one, but for the library, and for postgres and pg_ctl, which find the others
@@ -59,9 +59,13 @@ sub build
 	my $source = "$FindBin::RealBin/../..";
 	local $ENV{MAKEFLAGS} = '';
 
-	make_path("$root/build/src");
-	copy($_, "$root/build") foreach "$source/Makefile", "$source/persist_pipeline.control";
-	copy($_, "$root/build/src") foreach glob "$source/src/*.[ch]";
+	foreach my $file (glob "$source/{Makefile,*.control,src/files.mk,src/*/*.[ch]}")
+	{
+		my $copy = "$root/build/" . substr $file, length "$source/";
+
+		make_path(dirname($copy));
+		copy($file, $copy) or die "$copy: $!";
+	}
 	system_or_bail('make', '-s', '-j2', '-C', "$root/build", 'PG_CONFIG=pg_config',
 		'PP_FAULTS=1', 'COPT=-O0', 'with_llvm=no', 'persist_pipeline.so');
 	return "$root/build/persist_pipeline.so";

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * classify_test.c
- *	  What src/classify.c says of each SQLSTATE.
+ *	  What src/worker/classify.c says of each SQLSTATE.
  *
  * The server's own list of them, $ERRCODES, may have more than are written down here, in
  * a version to come: then somebody has to say what they are.
@@ -12,7 +12,7 @@
 
 #include "utils/elog.h"
 
-#include "classify.h"
+#include "worker/classify.h"
 #include "tap.h"
 
 typedef struct Line
@@ -156,7 +156,7 @@ cut(const Line *line, const char *s, ErrorData *error)
 	for (int rows = false; rows <= true; rows++)
 	{
 		CHECK(check_sqlstate(pp_classify(error, rows, PP_CUT_STOP) == PP_CLASS_TRANSACTION, s));
-		CHECK(check_sqlstate(pp_classify(error, rows, PP_CUT_HOLD) == PP_CLASS_TRANSACTION, s));
+		CHECK(check_sqlstate(pp_classify(error, rows, PP_CUT_BLOCKED) == PP_CLASS_TRANSACTION, s));
 		CHECK(check_sqlstate(pp_classify(error, rows, PP_CUT_TIMEOUT) == PP_CLASS_SLOW, s));
 	}
 }
@@ -170,7 +170,7 @@ transient(const Line *line, const char *s, ErrorData *error)
 	CHECK(check_sqlstate(pp_classify_is_transient(error, PP_CUT_NONE) == waits, s));
 	CHECK(check_sqlstate(pp_classify_is_transient(error, PP_CUT_TIMEOUT) == waits, s));
 	CHECK(check_sqlstate(pp_classify_is_transient(error, PP_CUT_STOP), s));
-	CHECK(check_sqlstate(pp_classify_is_transient(error, PP_CUT_HOLD), s));
+	CHECK(check_sqlstate(pp_classify_is_transient(error, PP_CUT_BLOCKED), s));
 }
 
 static void

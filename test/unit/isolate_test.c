@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * isolate_test.c
- *	  Does src/isolate.c find just the rows that fail, and what does it cost?
+ *	  Does src/worker/isolate.c find just the rows that fail, and what does it cost?
  *
  * A simulated target tells at once of a row that it doesn't take (TOLD), or finds at the end
  * of the statement that it doesn't take all of them (UNTOLD), as it is with a constraint
@@ -11,7 +11,7 @@
  */
 #include "postgres.h"
 
-#include "isolate.h"
+#include "worker/isolate.h"
 #include "tap.h"
 
 #define N 10000
@@ -97,7 +97,7 @@ insert_all(uint64 n)
 
 		if (!CHECK(width > 0 && width <= n - from))
 			break;
-		if (pp_isolate_is_guilty(&iso))
+		if (pp_isolate_is_known(&iso))
 		{
 			CHECK(kinds[from] != GOOD);
 			cost.bad++;

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * quota_test.c
- *	  What src/quota.c does, one step after the other.
+ *	  What src/ring/quota.c does, one step after the other.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "quota.h"
+#include "ring/quota.h"
 #include "tap.h"
 
 #define ALICE 10
@@ -19,7 +19,7 @@ static PpQuota quota;
 static PpQuotaResult
 take(Oid role, uint64 bytes)
 {
-	return pp_quota_take(&quota, PP_STORE_JOURNAL, role, bytes, 1000, 600);
+	return pp_quota_charge(&quota, PP_STORE_JOURNAL, role, bytes, 1000, 600);
 }
 
 static void
@@ -29,46 +29,46 @@ give(Oid role, uint64 bytes)
 }
 
 static uint64
-held(void)
+charged(void)
 {
-	return pp_quota_held(&quota, PP_STORE_JOURNAL);
+	return pp_quota_charged(&quota, PP_STORE_JOURNAL);
 }
 
 static uint64
 held_by(Oid role)
 {
-	return pp_quota_held_by(&quota, PP_STORE_JOURNAL, role);
+	return pp_quota_charged_to(&quota, PP_STORE_JOURNAL, role);
 }
 
 static void
 test_limits(void)
 {
 	pp_quota_init(&quota);
-	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
 	CHECK(take(ALICE, 1) == PP_QUOTA_GREEDY);
-	CHECK(take(BOB, 400) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 400) == PP_QUOTA_CHARGED);
 	CHECK(take(BOB, 1) == PP_QUOTA_FULL);
-	CHECK(held() == 1000);
+	CHECK(charged() == 1000);
 	CHECK(held_by(ALICE) == 600);
 	CHECK(held_by(BOB) == 400);
 	give(ALICE, 600);
-	CHECK(take(BOB, 200) == PP_QUOTA_TAKEN);
+	CHECK(take(BOB, 200) == PP_QUOTA_CHARGED);
 	CHECK(take(BOB, 1) == PP_QUOTA_GREEDY);
 	CHECK(take(ALICE, 2000) == PP_QUOTA_FULL);
 	CHECK(take(ALICE, PG_UINT64_MAX) == PP_QUOTA_FULL);
-	CHECK(held() == 600);
+	CHECK(charged() == 600);
 }
 
 static void
 test_stores(void)
 {
 	pp_quota_init(&quota);
-	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
-	CHECK(pp_quota_take(&quota, PP_STORE_RING, ALICE, 5, 1000, 600) == PP_QUOTA_TAKEN);
-	CHECK(pp_quota_held(&quota, PP_STORE_RING) == 5);
-	CHECK(held() == 600);
+	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
+	CHECK(pp_quota_charge(&quota, PP_STORE_RING, ALICE, 5, 1000, 600) == PP_QUOTA_CHARGED);
+	CHECK(pp_quota_charged(&quota, PP_STORE_RING) == 5);
+	CHECK(charged() == 600);
 	give(ALICE, 600);
-	CHECK(pp_quota_held_by(&quota, PP_STORE_RING, ALICE) == 5);
+	CHECK(pp_quota_charged_to(&quota, PP_STORE_RING, ALICE) == 5);
 }
 
 /* To ask takes nothing. */
@@ -76,13 +76,13 @@ static void
 test_ask(void)
 {
 	pp_quota_init(&quota);
-	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 600, 1000, 600) == PP_QUOTA_TAKEN);
-	CHECK(held() == 0);
-	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 600, 1000, 600) == PP_QUOTA_CHARGED);
+	CHECK(charged() == 0);
+	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
 	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 1, 1000, 600) == PP_QUOTA_GREEDY);
 	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, BOB, 401, 1000, 600) == PP_QUOTA_FULL);
-	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, BOB, 400, 1000, 600) == PP_QUOTA_TAKEN);
-	CHECK(held() == 600 && held_by(BOB) == 0);
+	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, BOB, 400, 1000, 600) == PP_QUOTA_CHARGED);
+	CHECK(charged() == 600 && held_by(BOB) == 0);
 }
 
 /* What has been counted elsewhere takes the place of what was thought. */
@@ -94,23 +94,23 @@ test_assign(void)
 
 	pp_quota_init(&quota);
 	pp_quota_init(&counts);
-	CHECK(pp_quota_take(&quota, PP_STORE_LETTERS, ALICE, 5, 1000, 600) == PP_QUOTA_TAKEN);
-	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, ALICE, 2, 1000, 600) == PP_QUOTA_TAKEN);
-	CHECK(pp_quota_take(&counts, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_TAKEN);
+	CHECK(pp_quota_charge(&quota, PP_STORE_LETTERS, ALICE, 5, 1000, 600) == PP_QUOTA_CHARGED);
+	CHECK(pp_quota_charge(&counts, PP_STORE_LETTERS, ALICE, 2, 1000, 600) == PP_QUOTA_CHARGED);
+	CHECK(pp_quota_charge(&counts, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_CHARGED);
 	CHECK(!pp_quota_is_counted(&quota));
 
 	/* but not of what has been taken while it was counted */
-	takes = pp_quota_takes(&quota);
-	CHECK(pp_quota_take(&quota, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_TAKEN);
+	takes = pp_quota_charges(&quota);
+	CHECK(pp_quota_charge(&quota, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_CHARGED);
 	pp_quota_assign(&quota, &counts, takes);
 	CHECK(!pp_quota_is_counted(&quota));
-	CHECK(pp_quota_held(&quota, PP_STORE_LETTERS) == 6);
+	CHECK(pp_quota_charged(&quota, PP_STORE_LETTERS) == 6);
 
-	pp_quota_assign(&quota, &counts, pp_quota_takes(&quota));
+	pp_quota_assign(&quota, &counts, pp_quota_charges(&quota));
 	CHECK(pp_quota_is_counted(&quota));
-	CHECK(pp_quota_held(&quota, PP_STORE_LETTERS) == 3);
-	CHECK(pp_quota_held_by(&quota, PP_STORE_LETTERS, ALICE) == 2);
-	CHECK(pp_quota_held_by(&quota, PP_STORE_LETTERS, BOB) == 1);
+	CHECK(pp_quota_charged(&quota, PP_STORE_LETTERS) == 3);
+	CHECK(pp_quota_charged_to(&quota, PP_STORE_LETTERS, ALICE) == 2);
+	CHECK(pp_quota_charged_to(&quota, PP_STORE_LETTERS, BOB) == 1);
 }
 
 /* Giving back what nobody has does no harm. */
@@ -119,13 +119,13 @@ test_mistakes(void)
 {
 	pp_quota_init(&quota);
 	give(ALICE, 100);
-	CHECK(held() == 0);
-	CHECK(take(ALICE, 50) == PP_QUOTA_TAKEN);
+	CHECK(charged() == 0);
+	CHECK(take(ALICE, 50) == PP_QUOTA_CHARGED);
 	give(ALICE, 100);
-	CHECK(held() == 0 && held_by(ALICE) == 0);
-	CHECK(take(ALICE, 600) == PP_QUOTA_TAKEN);
+	CHECK(charged() == 0 && held_by(ALICE) == 0);
+	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
 	pp_quota_clear(&quota);
-	CHECK(held() == 0 && held_by(ALICE) == 0);
+	CHECK(charged() == 0 && held_by(ALICE) == 0);
 }
 
 /* More roles than shares: the rest has one together. */
@@ -133,21 +133,21 @@ static void
 test_many_roles(void)
 {
 	pp_quota_init(&quota);
-	for (Oid i = 0; i < PP_SHARES - 1; i++)
-		CHECK(take(OTHERS + i, 1) == PP_QUOTA_TAKEN);
-	CHECK(take(ALICE, 300) == PP_QUOTA_TAKEN);
-	CHECK(take(BOB, 300) == PP_QUOTA_TAKEN);
+	for (Oid i = 0; i < PP_QUOTA_ROLES - 1; i++)
+		CHECK(take(OTHERS + i, 1) == PP_QUOTA_CHARGED);
+	CHECK(take(ALICE, 300) == PP_QUOTA_CHARGED);
+	CHECK(take(BOB, 300) == PP_QUOTA_CHARGED);
 	CHECK(take(BOB, 1) == PP_QUOTA_GREEDY);
 	CHECK(held_by(BOB) == 600);
 
 	/* who gets one of its own gives back what it has of the rest, too */
 	give(OTHERS, 1);
-	CHECK(take(ALICE, 10) == PP_QUOTA_TAKEN);
+	CHECK(take(ALICE, 10) == PP_QUOTA_CHARGED);
 	CHECK(held_by(ALICE) == 10);
 	give(ALICE, 310);
 	CHECK(held_by(ALICE) == 0);
 	give(BOB, 300);
-	CHECK(held() == PP_SHARES - 2);
+	CHECK(charged() == PP_QUOTA_ROLES - 2);
 	CHECK(held_by(BOB) == 0);
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ring_test.c
- *	  What src/ring.c does, one step after the other.  ring_threads_test.c has
+ *	  What src/ring/ring.c does, one step after the other.  ring_threads_test.c has
  *	  the tests in which threads run against each other; where the exact point
  *	  at which another party gets in between matters, the test is here, and
  *	  places that party with shim_spin_hook.
@@ -82,12 +82,12 @@ test_sizes(void)
 {
 	PpRing *ring;
 
-	CHECK(pp_entry_bytes(0) == UNIT);
-	CHECK(pp_entry_bytes(1) == 2 * UNIT);
-	CHECK(pp_entry_bytes(UNIT - 1) == 2 * UNIT);
-	CHECK(pp_entry_bytes(UNIT) == 2 * UNIT);
-	CHECK(pp_entry_bytes(UNIT + 1) == 3 * UNIT);
-	CHECK(pp_entry_bytes(UINT64_C(5) << 32) == (UINT64_C(5) << 32) + UNIT);
+	CHECK(pp_ring_entry_bytes(0) == UNIT);
+	CHECK(pp_ring_entry_bytes(1) == 2 * UNIT);
+	CHECK(pp_ring_entry_bytes(UNIT - 1) == 2 * UNIT);
+	CHECK(pp_ring_entry_bytes(UNIT) == 2 * UNIT);
+	CHECK(pp_ring_entry_bytes(UNIT + 1) == 3 * UNIT);
+	CHECK(pp_ring_entry_bytes(UINT64_C(5) << 32) == (UINT64_C(5) << 32) + UNIT);
 
 	ring = ring_new_at(10 * UNIT, 0);
 	CHECK(ring->data + 10 * UNIT == (char *) ring + pp_ring_memory(10 * UNIT));
@@ -233,13 +233,13 @@ one_payload(PpRing *ring, uint64 position, uint64 length, uint64 split)
 	for (uint64 i = 0; i < length; i++)
 		image[(start + i) % ring->size] = payload[i];
 
-	CHECK(pp_ring_reserve(ring, GENERATION, pp_entry_bytes(length), false) == PP_RESERVED);
+	CHECK(pp_ring_reserve(ring, GENERATION, pp_ring_entry_bytes(length), false) == PP_RESERVED);
 	CHECK(pp_ring_begin(ring, 1, 1, length, 0) == position);
 	pp_ring_write(ring, position, split, payload + split, length - split);
 	pp_ring_write(ring, position, 0, payload, split);
 	CHECK(!pp_ring_publish(ring, position));
 	view = ring_check(ring);
-	CHECK(view.tail == position + pp_entry_bytes(length));
+	CHECK(view.tail == position + pp_ring_entry_bytes(length));
 	CHECK(view.reserved == 0);
 
 	entry = pp_ring_take(ring, position, view.tail);
@@ -1063,7 +1063,8 @@ model_release(Model *model)
 	uint64 bytes = pick(&model->random, model->view.reserved / UNIT + 1) * UNIT;
 
 	model->view.reserved -= bytes;
-	CHECK(pp_ring_release(model->ring, bytes, true) == (model->view.closed && model->view.reserved == 0));
+	CHECK(pp_ring_release(model->ring, bytes, true) ==
+		  (model->view.closed && model->view.reserved == 0));
 }
 
 static void
@@ -1091,8 +1092,8 @@ model_begin(Model *model)
 	pp_ring_write(model->ring, entry->at, split, payload + split, entry->length - split);
 	free(payload);
 
-	model->view.reserved -= pp_entry_bytes(entry->length);
-	model->view.tail += pp_entry_bytes(entry->length);
+	model->view.reserved -= pp_ring_entry_bytes(entry->length);
+	model->view.tail += pp_ring_entry_bytes(entry->length);
 	model->count++;
 }
 
@@ -1136,7 +1137,7 @@ model_free(Model *model)
 	model->uncounted = 0;
 	while (gone < model->count && model->entries[gone].state == PP_ENTRY_DONE)
 	{
-		model->view.head += pp_entry_bytes(model->entries[gone].length);
+		model->view.head += pp_ring_entry_bytes(model->entries[gone].length);
 		gone++;
 	}
 	model->count -= gone;
@@ -1186,7 +1187,7 @@ model_compare(Model *model)
 		CHECK(entry->published_at == (int64) expected->at);
 		CHECK(entry->items == expected->items);
 		CHECK(entry->settled == expected->settled);
-		CHECK(entry->bytes == pp_entry_bytes(expected->length));
+		CHECK(entry->bytes == pp_ring_entry_bytes(expected->length));
 		if (!CHECK(entry->length == expected->length))
 			return;
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ring_threads_test.c
- *	  src/ring.c with many producers and one worker, as threads.
+ *	  src/ring/ring.c with many producers and one worker, as threads.
  *
  * The worker sleeps as the real one does: on a latch, only after pp_ring_arm has
  * said that there is nothing to do, and until a producer sets the latch because
@@ -177,8 +177,8 @@ wake_producer(void *arg)
 			uint64 at;
 
 			/* the ring is large enough for what a sleeping worker leaves */
-			if (!CHECK(pp_ring_reserve(test->ring, GENERATION, pp_entry_bytes(length), false) ==
-					   PP_RESERVED))
+			if (!CHECK(pp_ring_reserve(test->ring, GENERATION, pp_ring_entry_bytes(length),
+									   false) == PP_RESERVED))
 				break;
 			at = pp_ring_begin(test->ring, 1, items, length, 0);
 			if (pick(&random, 4) == 0)
@@ -621,7 +621,7 @@ flood_producer(void *arg)
 
 			make_payload(payload, &random, self->number, number + items,
 						 flood->per_producer - number - items);
-			bytes += pp_entry_bytes(payload->length);
+			bytes += pp_ring_entry_bytes(payload->length);
 			items += payload->items;
 		}
 
@@ -737,7 +737,7 @@ flood_worker(void *arg)
 		{
 			window[nwindow++] = (Taken){.at = at, .items = entry->items};
 			if (!CHECK(entry->published_at == (int64) entry->length) ||
-				!CHECK(entry->bytes == pp_entry_bytes(entry->length)) ||
+				!CHECK(entry->bytes == pp_ring_entry_bytes(entry->length)) ||
 				!check_payload(flood, at, true))
 			{
 				give_up(flood);

@@ -8,7 +8,7 @@
 #ifndef RING_UTIL_H
 #define RING_UTIL_H
 
-#include "ring.h"
+#include "ring/ring.h"
 #include "tap.h"
 
 #define GENERATION 1 /* of a new ring */

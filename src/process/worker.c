@@ -1,0 +1,579 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The process that empties one slot's ring; see worker.h.
+ *
+ * It sleeps while the ring is empty; after worker_idle_timeout, or when another database waits
+ * for a slot, it gives its own back and leaves.  Nobody takes it from a worker.
+ *
+ * It writes when the oldest item is flush_interval old, when batch_size items wait, when the
+ * ring is half full, or when persist_flush asks; and then until there is nothing to write.
+ *
+ * Where more databases have items than there are workers, a worker writes at once
+ * what there is, and leaves when there is nothing or its turn is over.  It also
+ * leaves, at once and in the middle of a batch, when a command holds its database; and when
+ * a role's code has left something in it that another role's must not find (leftovers.h).
+ * To leave is not to stop: the ring stays open, and nothing is recorded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/pmsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/config.h"
+#include "base/faults.h"
+#include "base/savepoint.h"
+#include "process/process.h"
+#include "process/worker.h"
+#include "store/shutdowns.h"
+#include "worker/apply.h"
+#include "worker/bad_rows.h"
+#include "worker/batch.h"
+#include "worker/classify.h"
+#include "worker/commit.h"
+#include "worker/parking.h"
+#include "worker/progress.h"
+#include "worker/timer.h"
+#include "worker/upkeep.h"
+
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 10000
+#define TURN_MS 1000		 /* of a worker for which others wait */
+#define LANDING_MS 50		 /* for what is parked to come in, before more follows it */
+#define NOBODY_MS 1000		 /* without an extension, until the slot can be given back */
+#define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
+#define ARRIVE_MS 1500		 /* for what is in commit, and in no journal, when the worker leaves */
+
+static PpSlot *slot;	   /* that of our seat */
+static bool worked = true; /* since we were idle */
+static bool idled = false; /* long enough to leave, but the slot is still needed */
+
+/*
+ * What earlier workers have left is written first.  Called when this worker is about to write
+ * something, and not before.
+ */
+static void
+recover(void)
+{
+	static bool recovered = false;
+
+	if (recovered)
+		return;
+	pp_process_top_up_ids(); /* without positions a pass has no boundary */
+	pp_ring_recover(&slot->ring);
+	recovered = true;
+}
+
+static bool
+others_wait(void)
+{
+	return *(volatile bool *) &pp_shmem->crowded;
+}
+
+/* Is it time to go, in good order and without a stop? */
+static bool
+has_to_leave(void)
+{
+	PpRingView view;
+
+	if (pp_process.given_back || idled || pp_timer_is_blocked(slot) || pp_slot_is_paused(slot) ||
+		pp_apply_is_spent())
+		return true;
+	if (!others_wait())
+		return false;
+	view = pp_ring_view(&slot->ring);
+	return (!pp_intake_is_pending(&view) && !pp_slot_is_wanted(slot)) ||
+		   pp_steady_has_lasted(pp_process.since, TURN_MS);
+}
+
+/* Is something parked that is to be tried, or being tried? */
+static bool
+is_retried(void)
+{
+	bool retried;
+
+	SpinLockAcquire(&slot->mutex);
+	retried = slot->retrier.pid != 0 || slot->retry_at != PP_NEVER;
+	SpinLockRelease(&slot->mutex);
+	return retried;
+}
+
+/*
+ * Nothing to do for now: report the statistics, and sleep until woken.  Give the slot back if
+ * another database waits for one, if nobody has woken this worker for worker_idle_timeout, or if
+ * nobody can; or leave the slot to its retrier.
+ */
+static void
+sleep_idle(PpRingView view)
+{
+	bool journal_waits;
+
+	MemoryContextReset(pp_process.batch_context); /* the last one may have been large */
+	pp_progress_end();
+	journal_waits = pp_upkeep_idle();
+	MemoryContextSwitchTo(pp_process.batch_context);
+	if (!pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
+		return;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(true);
+
+	/* being woken for nothing doesn't make this worker less idle than others */
+	if (worked)
+	{
+		SpinLockAcquire(&slot->mutex);
+		slot->idle_since = pp_steady_now();
+		SpinLockRelease(&slot->mutex);
+		worked = false;
+	}
+
+	/* whoever waits sees that the ring is empty, or we see that somebody does */
+	if (pp_shmem->slots_wanted && pp_process_give_back(true))
+		return;
+	if (!OidIsValid(pp_process.claim.extension))
+	{
+		if (!pp_process_give_back(false))
+			(void) pp_process_sleep(PP_WORKER_IDLE,
+									NOBODY_MS); /* somebody is in the middle of a commit */
+	}
+	else if (journal_waits)
+	{
+		if (!pp_process_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+			pp_upkeep_journals();
+	}
+	else if (!pp_process_sleep(PP_WORKER_IDLE, pp_config_worker_idle_timeout > 0
+												   ? pp_config_worker_idle_timeout
+												   : -1))
+	{
+		idled = is_retried();
+		if (!idled)
+			(void) pp_process_give_back(false);
+	}
+}
+
+/*
+ * Items of an installation that has been dropped since must not reach this one.
+ * Most are gone with it; these were in the middle of their commit.  True: there
+ * were some.
+ */
+static bool
+discard_old(PpRingView view)
+{
+	uint64 items = 0;
+	PpEntry *entry;
+
+	for (uint64 at = view.head; (entry = pp_ring_take(&slot->ring, at, view.tail)) != NULL;
+		 at += entry->bytes)
+	{
+		if (entry->extension == pp_process.claim.extension || entry->settled == entry->items)
+			continue;
+		pp_process_find_extension(); /* it may be ours that is old */
+		if (entry->extension == pp_process.claim.extension)
+			continue;
+		items = pp_ring_discard(&slot->ring, entry->extension);
+		break; /* that has freed entries: look at the ring anew */
+	}
+	if (items == 0)
+		return false;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->discarded += items;
+	SpinLockRelease(&slot->mutex);
+	ConditionVariableBroadcast(&slot->settled);
+	ereport(LOG,
+			(errmsg("%llu items of database \"%s\" are gone with extension \"%s\", which was "
+					"dropped before they were written",
+					(unsigned long long) items, pp_process.database_name, "persist_pipeline")));
+	return true;
+}
+
+/* Whoever finds the journal full is told why; 0: nothing is in the way. */
+static void
+note_stuck(int sqlstate)
+{
+	SpinLockAcquire(&slot->mutex);
+	slot->stuck_sqlstate = sqlstate;
+	slot->stuck_target = pp_statement_state.target;
+	SpinLockRelease(&slot->mutex);
+}
+
+/* A transient error: say so once, and wait, longer each time. */
+static void
+back_off(const ErrorData *error)
+{
+	long ms = Min(RETRY_MAX_MS, RETRY_MIN_MS << Min(pp_process.failures, 10));
+	PpSteady until = pp_steady_in(ms);
+	long left;
+
+	if (pp_timer_cut == PP_CUT_BLOCKED)
+		return;
+	note_stuck(error->sqlerrcode);
+	if (pp_process.failures++ == 0 && pp_timer_cut != PP_CUT_STOP)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("persist_pipeline worker for database \"%s\" will try again: SQLSTATE %s",
+						pp_process.database_name, unpack_sql_state(error->sqlerrcode)),
+				 errdetail("Its items wait.")));
+
+	while (!has_to_leave() && (left = pp_steady_ms_until(until)) > 0)
+	{
+		/* a stop may have ended who was in the way, and there is little time */
+		if (ShutdownRequestPending)
+			left = Min(left, PP_TIMER_MS);
+		pp_process_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		if (ShutdownRequestPending)
+			break;
+	}
+}
+
+/*
+ * The next work items.  That can mean to scan a long journal: the clock runs, and where we
+ * are wanted elsewhere before it ends there is nothing for now.
+ */
+static PpIntake
+take_work_items(PpWorkItem **work_items, int *nwork_items)
+{
+	PpIntake volatile intake = PP_INTAKE_BUSY;
+	PpCatcher catcher = pp_savepoint_catcher();
+	ErrorData *volatile error = NULL;
+
+	pp_timer_attempt_began = PP_NEVER; /* no user's code runs here */
+	if (pp_timer_cut != PP_CUT_STOP)
+		pp_timer_cut = PP_CUT_NONE;
+	pp_timer_start();
+	PG_TRY();
+	{
+		intake = pp_intake_next(&pp_process.claim, pp_apply_width(), work_items, nwork_items);
+	}
+	PG_CATCH();
+	{
+		error = pp_savepoint_catch(&catcher);
+		if (!pp_classify_is_transient(error, pp_timer_cut))
+			ReThrowError(error);
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+		pp_intake_forget();
+	}
+	PG_END_TRY();
+	pp_timer_stop();
+	MemoryContextSwitchTo(pp_process.batch_context);
+	if (error && pp_timer_cut != PP_CUT_STOP)
+	{
+		back_off(error);
+		return PP_INTAKE_NOTHING; /* look again */
+	}
+	return intake;
+}
+
+/*
+ * Give the retrier a moment: so it can write the last parked items of a target that gets new ones
+ * all the time.
+ */
+static void
+let_land(void)
+{
+	PpSteady until = pp_steady_in(LANDING_MS);
+	long ms;
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	while (pp_parking_has_to_let_land() && !has_to_leave() && (ms = pp_steady_ms_until(until)) > 0)
+		(void) ConditionVariableTimedSleep(&slot->settled, ms,
+										   pp_wait_event("PersistPipelineWorker"));
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * Settle the next work items, up to batch_size items.  False: there was none to take,
+ * since a producer is still copying the first one.
+ */
+static bool
+write_batch(PpRingView view)
+{
+	ErrorData *error = NULL;
+	PpWorkItem *work_items;
+	int nwork_items;
+	PpOutcome outcome;
+
+	worked = true;
+	MemoryContextReset(pp_process.batch_context);
+	MemoryContextSwitchTo(pp_process.batch_context);
+	pp_progress_begin(slot);
+	if (discard_old(view))
+		return true;
+	switch (take_work_items(&work_items, &nwork_items))
+	{
+		case PP_INTAKE_NOTHING:
+			pp_parking_end_batch(pp_intake_owes_earlier());
+			ConditionVariableBroadcast(&slot->settled); /* a pass has ended */
+			return true;
+		case PP_INTAKE_BUSY:
+			return false;
+		case PP_INTAKE_WORK:
+			break;
+	}
+
+	pp_shmem_set_worker_state(slot,
+							  ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_WRITING);
+	pgstat_report_activity(STATE_RUNNING, "writing a batch");
+	pp_parking_begin_batch();
+	pp_timer_start();
+	outcome = pp_apply(work_items, nwork_items, &error);
+	pp_timer_stop();
+	if (!pp_slot_end_commit(slot))
+		proc_exit(1);
+	pp_process_check_interrupts(); /* its last tick must not hit what comes now */
+	pgstat_report_stat(false);
+
+	pp_intake_note_settled(&pp_process.claim, outcome == PP_SETTLED);
+	pp_parking_end_batch(pp_intake_owes_earlier());
+	if (!ShutdownRequestPending)
+		let_land();
+	if (outcome == PP_TRANSIENT)
+	{
+		if (!pp_apply_is_spent())
+			back_off(error);
+	}
+	else
+	{
+		pp_process.failures = 0;
+		note_stuck(0);
+		pp_progress_note(slot, pp_process.database_name);
+		pp_upkeep_batch();
+		MemoryContextSwitchTo(pp_process.batch_context);
+		SpinLockAcquire(&slot->mutex);
+		slot->starts = 0; /* this worker works */
+		SpinLockRelease(&slot->mutex);
+	}
+
+	return true;
+}
+
+/* Does anything ask for a batch right now?  Else how many ms to wait for it. */
+static bool
+is_due(PpRingView view, long *ms)
+{
+	PpSteady oldest = PP_NEVER;
+	uint64 flush_to;
+	uint64 flush_passes;
+
+	SpinLockAcquire(&slot->mutex);
+	flush_to = slot->flush_to;
+	flush_passes = slot->flush_passes;
+	SpinLockRelease(&slot->mutex);
+
+	*ms = 0;
+	if (view.recovering || view.pass || others_wait() || view.head < flush_to ||
+		view.passes < flush_passes || view.passes < view.moved ||
+		pp_ring_pending(&view) >= (uint64) pp_config_batch_size ||
+		view.tail - view.head >= slot->ring.size / 2)
+		return true;
+
+	if (view.head < view.tail)
+		oldest = pp_ring_entry(&slot->ring, view.head)->published_at;
+	if (view.diverted)
+		oldest = Min(oldest, view.diverted_at);
+	*ms = pp_steady_ms_until(pp_steady_plus(oldest, pp_config_flush_interval));
+	return *ms <= 0;
+}
+
+/* One turn of the loop: write what is due, or sleep until something may be. */
+static void
+take_turn(void)
+{
+	PpRingView view = pp_ring_view(&slot->ring);
+	long ms;
+
+	if (!pp_intake_is_pending(&view))
+		sleep_idle(view);
+	else if (!is_due(view, &ms))
+	{
+		if (pp_ring_arm(&slot->ring, &view, view.settled + pp_config_batch_size,
+						view.head + slot->ring.size / 2))
+			pp_process_sleep(PP_WORKER_GATHERING, ms);
+	}
+	else if (!write_batch(view))
+	{
+		if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
+			pp_process_sleep(PP_WORKER_GATHERING, -1);
+	}
+}
+
+/*
+ * What is in the ring alone goes to the journal: this worker leaves, and the server may be about
+ * to end.  Nobody is let in any more that has no journal; who has been is in the middle of a
+ * commit, which takes long only where other code does.  The worker's time is over, but this has
+ * to be done: nothing is lost at a stop.  It waits for no lock if a command holds the database,
+ * which then is dropping the extension, nor at its end, where nobody can call it back.
+ */
+static void
+save_volatile_items(void)
+{
+	PpSteady until = pp_steady_in(ARRIVE_MS);
+	bool may_wait = !pp_timer_is_blocked(slot) && !proc_exit_inprogress;
+	ErrorData *error;
+	PpWorkItem *work_items;
+	int nwork_items;
+
+	pp_ring_attend(&slot->ring, false);
+	if (!OidIsValid(pp_process.claim.extension))
+		return;
+	while (pp_ring_is_busy(&slot->ring) ||
+		   (pp_ring_view(&slot->ring).reserved_alone > 0 && pp_steady_ms_until(until) > 0))
+		pp_process_sleep(PP_WORKER_STOPPING, 1);
+
+	pp_intake_forget();
+	MemoryContextReset(pp_process.batch_context);
+	MemoryContextSwitchTo(pp_process.batch_context);
+	pp_intake_volatile(&pp_process.claim, &work_items, &nwork_items);
+	error = nwork_items > 0 ? pp_commit_to_journal(work_items, nwork_items, may_wait) : NULL;
+	if (error)
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
+								 (unsigned long long) pp_ring_volatile_items(&slot->ring),
+								 pp_process.database_name, unpack_sql_state(error->sqlerrcode)),
+						  errdetail("They stay in the ring, and are lost if the server stops.")));
+}
+
+/*
+ * Something has ended this worker, and after it there may come none: it saves what it can, as
+ * long as it is connected.  An error ends only that.  One that has lost its place takes it again,
+ * if the other one hasn't come: the server may be stopping.
+ */
+static void
+save_at_exit(int code, Datum arg)
+{
+	uint64 generation;
+
+	if (code == 0 || pp_process.given_back || !PostmasterIsAlive())
+		return;
+	if (pp_slot_is_replaced(slot) && !pp_slot_attach(slot, MyDatabaseId, &generation))
+		return; /* the other one has come */
+	pp_timer_stop();
+	AbortOutOfAnyTransaction();
+	save_volatile_items();
+}
+
+/*
+ * Nobody knows when it will be this slot's turn again: others wait, its database is paused, or
+ * a command holds it.  The server may stop before that.
+ */
+static void
+leave_turn(void)
+{
+	if (!pp_timer_is_blocked(slot))
+		(void) pp_upkeep_idle();
+	MemoryContextSwitchTo(pp_process.batch_context);
+	PP_FAULT(leaves_turn);
+	save_volatile_items();
+}
+
+/*
+ * Has all come through that has to, in a stop?  In a database that is paused nothing
+ * is written, nor by a process that is spent, but what is in commit has to arrive.
+ */
+static bool
+is_through(const PpRingView *view, uint64 last_pass)
+{
+	if (view->reserved > 0)
+		return false;
+	return pp_slot_is_paused(slot) || pp_apply_is_spent() ||
+		   (view->head == view->tail && view->passes >= last_pass);
+}
+
+/*
+ * Stop: close the ring, wait for transactions that are committing, and write what is there, as
+ * far as the time allows.
+ */
+static void
+stop(void)
+{
+	PpRingView view;
+	uint64 written_before = slot->written;
+	uint64 last_pass;
+	bool paused;
+	PpStop report;
+
+	pp_shmem_set_worker_state(slot, PP_WORKER_STOPPING);
+	pp_ring_close(&slot->ring);
+	if (pp_process_may_be_paused())
+		pp_process_look_for_pause();
+	paused = pp_slot_is_paused(slot);
+	if (!paused)
+		recover();
+	view = pp_ring_view(&slot->ring);
+
+	last_pass = view.passes + view.pass + view.recovering + view.diverted;
+	while (!is_through(&view, last_pass) && !pp_timer_stop_is_overdue() &&
+		   !pp_timer_is_blocked(slot))
+	{
+		if (paused || pp_apply_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
+		{
+			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
+				pp_process_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
+		}
+		view = pp_ring_view(&slot->ring);
+	}
+	save_volatile_items();
+	if (pp_timer_is_blocked(slot))
+		return; /* this is no longer a stop */
+
+	pp_counters_forget_reasons(&slot->counters);
+	report.forced = !is_through(&view, last_pass);
+	report.drained = slot->written - written_before;
+	view = pp_ring_view(&slot->ring);
+	report.seconds = (pp_steady_now() - pp_timer_stop_requested_at) / 1e6;
+	report.journalled = pp_ring_pending(&view);
+	pp_shutdowns_record(&report);
+	pgstat_report_stat(true);
+	pp_bad_rows_report_rest();
+	pp_shutdowns_log(&report, pp_process.database_name, view.reserved);
+}
+
+void
+pp_worker_main(Datum slot_number)
+{
+	Oid database;
+
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	pp_process_take_slot(DatumGetInt32(slot_number), database);
+	slot = pp_process.slot;
+	before_shmem_exit(save_at_exit, (Datum) 0); /* which comes before the end of the connection */
+
+	while (!ShutdownRequestPending && !has_to_leave())
+	{
+		pp_process_check_interrupts();
+		pp_process_reload_settings();
+		if (pp_process_may_be_paused())
+		{
+			pp_process_look_for_pause();
+			/* what we have parked as paused, while it was resumed, nobody has called for */
+			if (pp_counters_any_parked(&slot->counters))
+				pp_shmem_call_retrier(slot);
+			continue;
+		}
+		recover();
+		pp_process_top_up_ids();
+		take_turn();
+	}
+
+	pp_bad_rows_report_rest();
+	if (ShutdownRequestPending && !pp_process.given_back)
+		stop();
+	else if (!pp_process.given_back && OidIsValid(pp_process.claim.extension))
+		leave_turn();
+	if (!ShutdownRequestPending)
+		ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" left",
+										 pp_process.database_name)));
+	pgstat_report_stat(true);
+	proc_exit(0);
+}

@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * convert.c
+ *	  Decides the row at the call: values from JSON as jsonb_populate_record
+ *	  converts them, or from a record as it is; the other columns from their
+ *	  defaults; privileges checked.
+ *
+ * Everything here can run user code (input functions, domain checks, defaults),
+ * which can throw, enqueue, or change the target.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+#include "producer/convert.h"
+
+/* A row being decided.  Arrays are by attnum - 1. */
+typedef struct Row
+{
+	PpTarget *target;
+	PpColumn *column; /* the one at work, for error messages */
+	uint8 *given;
+	uint8 *carried;
+	Datum *values;
+	bool *nulls;
+} Row;
+
+static void
+name_column(void *arg)
+{
+	Row *row = (Row *) arg;
+
+	/* not in the fields of the error: they may name a domain already */
+	if (row->column != NULL)
+		errcontext("column \"%s\" of an item for relation \"%s\"", NameStr(row->column->name),
+				   row->target->name);
+}
+
+static void
+start_row(Row *row, PpTarget *target)
+{
+	Size bitmap = PpBitmapBytes(target->natts) + 1;
+
+	row->target = target;
+	row->column = NULL;
+	row->given = palloc0(bitmap);
+	row->carried = palloc(bitmap);
+	memcpy(row->carried, target->all_carried, bitmap);
+	row->values = palloc0(sizeof(Datum) * (target->natts + 1));
+	row->nulls = palloc(sizeof(bool) * (target->natts + 1));
+	memset(row->nulls, true, target->natts + 1);
+}
+
+static void
+give(Row *row, PpColumn *column)
+{
+	if (!column->insertable)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot insert into column \"%s\" of view \"%s\"",
+							   NameStr(column->name), row->target->name)));
+	PpBitmapAdd(row->given, column->attnum);
+	PpBitmapAdd(row->carried, column->attnum);
+}
+
+static Datum
+populate(PpColumn *column, Datum object, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	HeapTupleData tuple;
+	HeapTupleHeader result;
+
+	InitFunctionCallInfoData(*fcinfo, &column->populate, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = column->empty_row;
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = object;
+	fcinfo->args[1].isnull = false;
+	result = DatumGetHeapTupleHeader(FunctionCallInvoke(fcinfo));
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(result);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = result;
+	return heap_getattr(&tuple, 1, column->row_descriptor, isnull);
+}
+
+static int
+compare_key(const JsonbValue *key, const PpColumn *column)
+{
+	if (key->val.string.len != column->name_length)
+		return key->val.string.len - column->name_length;
+	return memcmp(key->val.string.val, NameStr(column->name), column->name_length);
+}
+
+/*
+ * Mark the columns that the object names.  Both the keys and target->sorted are
+ * in jsonb's order, so one walk over the two is enough.
+ */
+static void
+give_keys(Row *row, Jsonb *object)
+{
+	PpTarget *target = row->target;
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue key;
+	int next = 0;
+
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		PpColumn *column;
+
+		if (token != WJB_KEY)
+			continue;
+		while (next < target->nsorted && compare_key(&key, target->sorted[next]) > 0)
+			next++;
+		if (next == target->nsorted || compare_key(&key, target->sorted[next]) != 0)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%.*s\" of relation \"%s\" does not exist",
+								   key.val.string.len, key.val.string.val, target->name),
+							errdetail("The item has a key of that name.")));
+
+		column = target->sorted[next];
+		if (column->generated || column->identity_always)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("cannot insert a non-DEFAULT value into column \"%s\"",
+						NameStr(column->name)),
+				 column->generated
+					 ? errdetail("Column \"%s\" of relation \"%s\" is a generated column.",
+								 NameStr(column->name), target->name)
+					 : errdetail("Column \"%s\" of relation \"%s\" is an identity column defined "
+								 "as GENERATED ALWAYS.",
+								 NameStr(column->name), target->name)));
+		give(row, column);
+	}
+}
+
+/* Fill in the carried columns that were not given. */
+static void
+evaluate_defaults(Row *row)
+{
+	ExprContext *econtext = row->target->econtext;
+
+	for (int i = 0; i < row->target->natts; i++)
+	{
+		PpColumn *column = &row->target->columns[i];
+
+		if (column->default_node == NULL || !PpBitmapHas(row->carried, column->attnum) ||
+			PpBitmapHas(row->given, column->attnum))
+			continue;
+		row->column = column;
+		row->values[i] =
+			ExecEvalExpr(pp_target_default(row->target, column), econtext, &row->nulls[i]);
+		row->column = NULL;
+	}
+	ResetExprContext(econtext);
+}
+
+/* Convert what was given, and fill in the rest: this runs user code. */
+static void
+decide_values(Row *row, Datum object)
+{
+	ErrorContextCallback context = {
+		.previous = error_context_stack, .callback = name_column, .arg = row};
+
+	error_context_stack = &context;
+	pp_target_begin_code(row->target);
+	for (int i = 0; i < row->target->natts; i++)
+	{
+		if (!PpBitmapHas(row->given, i + 1))
+			continue;
+		row->column = &row->target->columns[i];
+		row->values[i] = populate(row->column, object, &row->nulls[i]);
+		row->column = NULL;
+	}
+	evaluate_defaults(row);
+	error_context_stack = context.previous;
+}
+
+/* Have the target's other layout be that of what the row carries. */
+static void
+find_other_layout(const Row *row)
+{
+	PpTarget *target = row->target;
+	Size bitmap = PpBitmapBytes(target->natts);
+	MemoryContext caller;
+	PpColumnLayout *columns;
+	int n = 0;
+
+	if (target->other_carried && memcmp(row->carried, target->other_carried, bitmap) == 0)
+		return;
+	target->other_carried = NULL;
+	MemoryContextReset(target->other_context);
+	caller = MemoryContextSwitchTo(target->other_context);
+	target->other_descriptor = pp_item_descriptor(target->descriptor, row->carried, target->natts);
+	columns = palloc((target->natts + 1) * sizeof(PpColumnLayout));
+	for (int attnum = 1; attnum <= target->natts; attnum++)
+	{
+		if (PpBitmapHas(row->carried, attnum))
+			columns[n++] = target->columns[attnum - 1].layout;
+	}
+	target->other_layout = pp_row_layout_of_columns(columns, n);
+	target->other_carried = memcpy(palloc(bitmap + 1), row->carried, bitmap);
+	MemoryContextSwitchTo(caller);
+}
+
+static PpItem *
+form(Row *row)
+{
+	PpTarget *target = row->target;
+	Size bitmap = PpBitmapBytes(target->natts);
+	TupleDesc descriptor = target->all_descriptor;
+	const PpLayout *layout = &target->all_layout;
+	int ncarried = 0;
+
+	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
+	{
+		find_other_layout(row);
+		descriptor = target->other_descriptor;
+		layout = &target->other_layout;
+	}
+
+	/* close the gaps, as in the descriptor */
+	for (int i = 0; i < target->natts; i++)
+	{
+		if (!PpBitmapHas(row->carried, i + 1))
+			continue;
+		row->values[ncarried] = row->values[i];
+		row->nulls[ncarried] = row->nulls[i];
+		ncarried++;
+	}
+
+	return pp_item_form(target->relid, target->ring_only, target->natts, descriptor, row->carried,
+						row->given, row->values, row->nulls, layout);
+}
+
+/*
+ * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key;
+ * 428C9 a generated or identity-always column is given; 42501 no privilege; those
+ * of the types' input functions, domains and defaults, which name the column.
+ */
+PpItem *
+pp_convert_jsonb(PpTarget *target, Jsonb *object)
+{
+	Row row;
+	PpItem *volatile item = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("an item for relation \"%s\" must be a JSON object", target->name),
+						errdetail("The item is %s.",
+								  JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array")));
+
+	start_row(&row, target);
+	give_keys(&row, object);
+	pp_target_check_privileges(target, row.given, row.carried);
+
+	pp_target_use(target);
+	PG_TRY();
+	{
+		decide_values(&row, JsonbPGetDatum(object));
+		pp_target_check_types(target);
+		item = form(&row);
+	}
+	PG_CATCH();
+	{
+		pp_target_release(target, true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	pp_target_release(target, false);
+
+	return item;
+}
+
+/*
+ * An item from a row of the target's own type: every column counts as given,
+ * but generated ones.  Errors: 42501 no privilege.
+ */
+PpItem *
+pp_convert_record(PpTarget *target, HeapTupleHeader record)
+{
+	Row row;
+	HeapTupleData tuple;
+
+	start_row(&row, target);
+	for (int i = 0; i < target->natts; i++)
+	{
+		PpColumn *column = &target->columns[i];
+
+		if (!column->dropped && !column->generated)
+			give(&row, column);
+	}
+	pp_target_check_privileges(target, row.given, row.carried);
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = record;
+	heap_deform_tuple(&tuple, target->descriptor, row.values, row.nulls);
+
+	return form(&row);
+}

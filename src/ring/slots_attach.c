@@ -1,0 +1,204 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots_attach.c
+ *	  Which processes are attached to a slot: its worker, its retrier; and which worker has lost
+ *	  its place to another one.  See slots.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "ring/slots.h"
+
+/*
+ * This process becomes the slot's worker, for that database.  False: the slot is another
+ * database's by now, has a worker, or its database is blocked.
+ */
+bool
+pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
+{
+	bool attached = false;
+
+	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&slot->mutex);
+	if (OidIsValid(database) && slot->database == database && !slot->leave && slot->worker_pid == 0)
+	{
+		slot->worker_pid = MyProcPid;
+		slot->worker_database = database;
+		slot->worker_state = PP_WORKER_WRITING;
+		slot->commits = false;
+		slot->overdue = 0;
+		slot->owes_earlier = true; /* the last worker may have left work unfinished */
+		attached = true;
+	}
+	else
+		slot->starts = 0; /* that start came to nothing, but through no fault */
+	SpinLockRelease(&slot->mutex);
+	if (attached)
+		pp_sleeper_attach(&slot->worker);
+	*generation = pp_ring_view(&slot->ring).generation;
+	LWLockRelease(pp_shmem->lock);
+
+	return attached;
+}
+
+/* Under the slot's mutex: the worker is gone, whatever it was doing. */
+void
+pp_slot_vacate(PpSlot *slot)
+{
+	slot->worker_pid = 0;
+	slot->worker_database = InvalidOid;
+	slot->worker_state = PP_WORKER_NONE;
+	slot->commits = false;
+	slot->overdue = 0;
+	slot->idle_since = pp_steady_now();
+	if (!slot->has_batch)
+		return;
+
+	/*
+	 * it was in the middle of a batch: what it has parked and committed is in the table, the rest
+	 * is taken again
+	 */
+	slot->has_batch = false;
+	slot->owes_earlier = true;
+	slot->parked_seq++;
+	slot->parked_from = 0;
+	slot->retry_at = pp_steady_now();
+}
+
+/* Has another worker taken the place of this one? */
+bool
+pp_slot_is_replaced(PpSlot *slot)
+{
+	pid_t pid;
+
+	SpinLockAcquire(&slot->mutex);
+	pid = slot->worker_pid;
+	SpinLockRelease(&slot->mutex);
+	return pid != MyProcPid;
+}
+
+/* Detach this process, unless another worker has replaced it already. */
+void
+pp_slot_detach(PpSlot *slot)
+{
+	bool ours;
+
+	SpinLockAcquire(&slot->mutex);
+	ours = slot->worker_pid == MyProcPid;
+	if (ours)
+		pp_slot_vacate(slot);
+	for (int i = 0; i < PP_STUCK; i++)
+	{
+		if (slot->stuck[i].pid == MyProcPid)
+			slot->stuck[i].pid = 0;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (ours)
+		pp_sleeper_detach(&slot->worker);
+}
+
+/*
+ * The worker settles items with the transaction that is open, and may not be replaced before
+ * that has ended.  False: it has been.
+ */
+bool
+pp_slot_begin_commit(PpSlot *slot)
+{
+	bool ours;
+
+	SpinLockAcquire(&slot->mutex);
+	ours = slot->worker_pid == MyProcPid;
+	slot->commits |= ours;
+	SpinLockRelease(&slot->mutex);
+	return ours;
+}
+
+/*
+ * That transaction has ended, or whatever else has taken so long.  False: another worker has
+ * taken the place of this one.
+ */
+bool
+pp_slot_end_commit(PpSlot *slot)
+{
+	bool ours;
+
+	SpinLockAcquire(&slot->mutex);
+	ours = slot->worker_pid == MyProcPid;
+	if (ours)
+	{
+		slot->commits = false;
+		slot->overdue = 0;
+	}
+	SpinLockRelease(&slot->mutex);
+	return ours;
+}
+
+/*
+ * For the launcher: where the worker runs code that can't be ended, another one takes its
+ * place, if that is allowed.  *pid: of that worker, or 0; *target: of the code, if that is
+ * known.  False: it keeps its place.
+ */
+bool
+pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database, Oid *target)
+{
+	PpStuck *unused = NULL;
+	bool replaced = false;
+
+	SpinLockAcquire(&slot->mutex);
+	*pid = slot->overdue == slot->worker_pid ? slot->overdue : 0;
+	*database = slot->worker_database;
+	*target = slot->overdue_target;
+	for (int i = 0; i < PP_STUCK; i++)
+	{
+		if (slot->stuck[i].pid == 0)
+			unused = &slot->stuck[i];
+	}
+	if (*pid != 0 && allowed && !slot->commits && unused)
+	{
+		*unused = (PpStuck){.pid = *pid, .database = slot->worker_database};
+		slot->starts = 0;
+		pp_slot_vacate(slot);
+		replaced = true;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (!replaced)
+		return false;
+	pp_sleeper_detach(&slot->worker);
+	pp_ring_attend(&slot->ring, false);
+	return true;
+}
+
+/*
+ * This process tries what is parked of the slot's database from now on.  False: the slot is
+ * another's by now, has a retrier, or its database is held.
+ */
+bool
+pp_slot_attach_retrier(PpSlot *slot, Oid database, uint64 *generation)
+{
+	bool attached = false;
+
+	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&slot->mutex);
+	if (OidIsValid(database) && slot->database == database && !slot->leave &&
+		slot->retrier.pid == 0)
+	{
+		slot->retrier.pid = MyProcPid;
+		slot->retrier.database = database;
+		slot->retrier.wanted = false;
+		slot->retrier.state = PP_RETRIER_WRITING;
+		slot->retrier.since = pp_steady_now();
+		attached = true;
+	}
+	else
+		slot->retrier.starts = 0; /* that start came to nothing, but through no fault */
+	SpinLockRelease(&slot->mutex);
+	if (attached)
+		pp_sleeper_attach(&slot->retrier.sleeper);
+	*generation = pp_ring_view(&slot->ring).generation;
+	LWLockRelease(pp_shmem->lock);
+
+	return attached;
+}

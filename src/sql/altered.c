@@ -1,0 +1,201 @@
+/*-------------------------------------------------------------------------
+ *
+ * altered.c
+ *	  What commands do to targets; see altered.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "ring/slots.h"
+#include "sql/altered.h"
+#include "store/account.h"
+#include "store/journal.h"
+#include "store/layouts.h"
+#include "store/parked_table.h"
+#include "store/pause.h"
+#include "store/settings.h"
+
+static bool
+may_be_target(Oid relid)
+{
+	switch (get_rel_relkind(relid))
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_FOREIGN_TABLE:
+		case RELKIND_VIEW:
+			return get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+		default:
+			return false;
+	}
+}
+
+/* May items wait for this relation?  As long as they aren't counted, those of any may. */
+static bool
+may_wait_for(Oid extension, Oid relid)
+{
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	bool has_rows;
+
+	if (slot)
+	{
+		PpCounter entry = pp_counters_get(&slot->counters, relid);
+
+		if (entry.pending > 0 || entry.parked > 0)
+			return true;
+		if (pp_counters_are_counted(&slot->counters))
+			return false;
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	has_rows = pp_journal_has_rows(extension) || pp_parked_table_has_rows(extension, InvalidOid);
+	PopActiveSnapshot();
+	return has_rows;
+}
+
+/*
+ * Are there items of this relation, or have there been?  Where there is a ring, transactions
+ * may have some that nobody else knows of.
+ */
+static bool
+may_have_items(Oid extension, Oid relid)
+{
+	return pp_slot_find(MyDatabaseId) || may_wait_for(extension, relid) ||
+		   pp_account_has(extension, relid);
+}
+
+/*
+ * The relation is about to be changed, or dropped: items may need its columns as they are.
+ * One that the transaction itself has created has none.
+ */
+static void
+note_columns(Oid extension, Oid relid, bool dropped)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+
+	if (rel->rd_createSubid == InvalidSubTransactionId)
+		pp_layouts_note(extension, rel, dropped);
+	relation_close(rel, AccessShareLock);
+}
+
+/* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
+static void
+drop_target(Oid extension, Oid relid, bool transient)
+{
+	if (pp_settings_remove(extension, relid))
+		pp_pause_target_changed(); /* it may have been paused */
+	if (OidIsValid(extension) && !transient && may_have_items(extension, relid))
+		note_columns(extension, relid, true);
+}
+
+static void change_type(Oid extension, Oid type);
+
+/*
+ * The columns of a relation are about to change: it may be a target, or its rows be values in
+ * others.
+ */
+static void
+change_columns(Oid extension, Oid relid)
+{
+	if (may_be_target(relid) && may_have_items(extension, relid))
+		note_columns(extension, relid, false);
+	change_type(extension, get_rel_type_id(relid));
+}
+
+/* The inside of a type is about to change, and so that of all that have it inside. */
+static void
+change_type(Oid extension, Oid type)
+{
+	Relation rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	check_stack_depth();
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(TypeRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(type));
+	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, key);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_depend user = (Form_pg_depend) GETSTRUCT(tuple);
+
+		CHECK_FOR_INTERRUPTS();
+		if (user->classid == TypeRelationId)
+			change_type(extension, user->objid);
+		else if (user->classid == RelationRelationId && user->objsubid > 0)
+			change_columns(extension, user->objid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Has the current command given the column another type? */
+static bool
+has_new_type(Oid relid, AttrNumber attnum)
+{
+	Relation rel = table_open(AttributeRelationId, AccessShareLock);
+	HeapTuple before = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple after;
+	bool is_new = false;
+
+	ScanKeyInit(&key[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&key[1], Anum_pg_attribute_attnum, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(attnum));
+	scan = systable_beginscan(rel, AttributeRelidNumIndexId, true, SnapshotSelf, 2, key);
+	after = systable_getnext(scan);
+	if (HeapTupleIsValid(before) && HeapTupleIsValid(after))
+	{
+		Form_pg_attribute was = (Form_pg_attribute) GETSTRUCT(before);
+		Form_pg_attribute is = (Form_pg_attribute) GETSTRUCT(after);
+
+		is_new = was->atttypid != is->atttypid || was->atttypmod != is->atttypmod;
+	}
+	systable_endscan(scan);
+	if (HeapTupleIsValid(before))
+		ReleaseSysCache(before);
+	table_close(rel, AccessShareLock);
+	return is_new;
+}
+
+/* For the object access hook: something happens to a relation, or to a column of it. */
+void
+pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg)
+{
+	Oid extension;
+
+	if (attnum == 0 ? access != OAT_DROP || !may_be_target(relid)
+					: access != OAT_DROP && access != OAT_POST_CREATE &&
+						  (access != OAT_POST_ALTER || !has_new_type(relid, attnum)))
+		return;
+	extension = pp_extension_oid();
+	if (attnum == 0)
+		drop_target(extension, relid,
+					(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) != 0);
+	else if (OidIsValid(extension) && access == OAT_POST_CREATE)
+		change_type(extension, get_rel_type_id(relid)); /* its items have no such column */
+	else if (OidIsValid(extension))
+		change_columns(extension, relid);
+}

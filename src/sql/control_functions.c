@@ -1,0 +1,165 @@
+/*-------------------------------------------------------------------------
+ *
+ * control_functions.c
+ *	  The SQL functions that change what the pipeline does, in general or with one
+ *	  target: arguments and rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "producer/target.h"
+#include "store/pause.h"
+#include "store/settings.h"
+
+PG_FUNCTION_INFO_V1(persist_configure);
+PG_FUNCTION_INFO_V1(persist_unconfigure);
+PG_FUNCTION_INFO_V1(persist_pause);
+PG_FUNCTION_INFO_V1(persist_resume);
+PG_FUNCTION_INFO_V1(persist_discard);
+
+/*
+ * The target that argument 0 names, which nobody else configures or drops before
+ * the end of the transaction.  Errors: 22004 it is NULL; 42P01 there is none; 42501
+ * it is not the caller's.
+ */
+static Oid
+lock_own_target(FunctionCallInfo fcinfo)
+{
+	Oid target;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", "target")));
+	target = PG_GETARG_OID(0);
+
+	pp_target_lock_own(target);
+	return target;
+}
+
+/* 42501 unless the caller owns the database. */
+static void
+check_owns_database(void)
+{
+	if (!pp_owns_database(MyDatabaseId, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, get_database_name(MyDatabaseId));
+}
+
+/*
+ * persist_configure(target regclass, durability text, bad_items text) returns void.
+ * NULL: as it is.
+ * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
+ * 22023 no such value.
+ */
+Datum
+persist_configure(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+	PpSettings settings;
+	Oid target;
+
+	pp_extension_check_writable("persist_configure()");
+	target = lock_own_target(fcinfo);
+	pp_target_check(target);
+
+	settings = pp_settings_get(extension, target);
+	if (!PG_ARGISNULL(1))
+		settings.durability = pp_settings_parse_durability(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (!PG_ARGISNULL(2))
+		settings.bad_to_dead = pp_settings_parse_bad_items(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	pp_settings_put(extension, target, &settings);
+
+	PG_RETURN_VOID();
+}
+
+/* persist_unconfigure(target regclass) returns void: back to the defaults. */
+Datum
+persist_unconfigure(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	pp_extension_check_writable("persist_unconfigure()");
+	(void) pp_settings_remove(extension, lock_own_target(fcinfo));
+	pp_pause_target_changed();
+
+	PG_RETURN_VOID();
+}
+
+/* From the commit on, items of the target wait, or do so no longer. */
+static void
+set_target_paused(FunctionCallInfo fcinfo, Oid extension, bool paused)
+{
+	Oid target = lock_own_target(fcinfo);
+	PpSettings settings;
+
+	pp_target_check(target);
+	settings = pp_settings_get(extension, target);
+	settings.paused = paused;
+	pp_settings_put(extension, target, &settings);
+	pp_pause_target_changed();
+}
+
+/*
+ * persist_pause(target regclass) returns void: from the commit on, items of the target,
+ * or of the database, wait.
+ */
+Datum
+persist_pause(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	pp_extension_check_writable("persist_pause()");
+	if (!PG_ARGISNULL(0))
+	{
+		set_target_paused(fcinfo, extension, true);
+		PG_RETURN_VOID();
+	}
+	check_owns_database();
+	pp_pause(extension);
+
+	PG_RETURN_VOID();
+}
+
+/* persist_resume(target regclass) returns void: they are written, and what came with a copy. */
+Datum
+persist_resume(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+	uint64 items;
+
+	pp_extension_check_writable("persist_resume()");
+	if (!PG_ARGISNULL(0))
+	{
+		set_target_paused(fcinfo, extension, false);
+		PG_RETURN_VOID();
+	}
+	check_owns_database();
+	items = pp_pause_end(extension);
+	if (items > 0)
+		ereport(NOTICE, (errmsg("%llu items that came with a copy of another database are going "
+								"to be written",
+								(unsigned long long) items)));
+	PG_RETURN_VOID();
+}
+
+/* persist_discard() returns bigint: how many items that came with a copy are gone. */
+Datum
+persist_discard(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+
+	pp_extension_check_writable("persist_discard()");
+	check_owns_database();
+
+	PG_RETURN_INT64(pp_pause_discard(extension));
+}

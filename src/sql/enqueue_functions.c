@@ -1,0 +1,539 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue_functions.c
+ *	  The SQL functions that hand items over, and persist_flush: arguments and
+ *	  rights.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "base/compat.h"
+#include "base/config.h"
+#include "base/errors.h"
+#include "base/extension.h"
+#include "base/savepoint.h"
+#include "base/table.h"
+#include "producer/convert.h"
+#include "producer/enqueue.h"
+#include "producer/target.h"
+#include "ring/lease.h"
+#include "store/journal.h"
+#include "store/parked_table.h"
+#include "store/settings.h"
+#include "worker/bad_rows.h"
+#include "worker/batch.h"
+#include "worker/classify.h"
+
+PG_FUNCTION_INFO_V1(persist_enqueue);
+PG_FUNCTION_INFO_V1(persist_enqueue_json);
+PG_FUNCTION_INFO_V1(persist_enqueue_text);
+PG_FUNCTION_INFO_V1(persist_enqueue_record);
+PG_FUNCTION_INFO_V1(persist_enqueue_many);
+PG_FUNCTION_INFO_V1(persist_flush);
+
+#define SLOT_LOOK_MS 100
+
+/* 22004 where an argument is NULL. */
+static void
+refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", name)));
+}
+
+/* What is the same for every call, before it looks at its arguments. */
+static void
+check_call(void)
+{
+	pp_extension_check_writable("persist_enqueue()");
+
+	if (pp_config_mode == PP_MODE_REJECT)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline does not accept items"),
+						errdetail("\"persist_pipeline.mode\" is \"reject\".")));
+	if (pp_config_mode == PP_MODE_ASYNC && pp_shmem && !IsUnderPostmaster)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline has no worker in single-user mode"),
+						errhint("Set \"persist_pipeline.mode\" to \"direct\".")));
+	if (pp_config_mode == PP_MODE_ASYNC && pp_shmem == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("persist_pipeline was not loaded when the server started"),
+				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
+						 "server, or set \"persist_pipeline.mode\" to \"direct\".")));
+}
+
+/* Insert the item here and now, as the caller. */
+static int64
+insert_directly(PpItem *item)
+{
+	PpRow row = {.item = item};
+	const PpRow *rows[] = {&row};
+	PpTargetRows group = {.target = item->target, .rows = rows, .n = 1};
+	const PpClaim *claim = pp_shmem ? pp_slot_claimed() : NULL;
+
+	item->id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
+	(void) pp_batch_insert(&group);
+	return item->id;
+}
+
+static int64
+hand_over(PpItem *item, bool transactional)
+{
+	if (pp_config_mode == PP_MODE_DIRECT)
+		return insert_directly(item);
+	return pp_enqueue(item, transactional);
+}
+
+typedef struct Conversion
+{
+	Oid target;
+	Jsonb *object;
+	char *text; /* the same, as it has come; NULL: as jsonb */
+	PpItem *item;
+} Conversion;
+
+static Jsonb *
+object_of(Conversion *conversion)
+{
+	if (conversion->object == NULL)
+		conversion->object =
+			DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(conversion->text)));
+	return conversion->object;
+}
+
+static void
+convert(void *arg)
+{
+	Conversion *conversion = arg;
+	Jsonb *object = object_of(conversion);
+
+	conversion->item = pp_convert_jsonb(pp_target_get(conversion->target), object);
+}
+
+/* NULL: it is an item now; or why it can't be one, which is its own fault. */
+static ErrorData *
+try_to_convert(Conversion *conversion)
+{
+	ErrorData *fault = pp_savepoint_run(convert, conversion);
+
+	if (fault && !pp_classify_is_items_fault(fault))
+		ReThrowError(fault);
+	return fault ? pp_error_shorten(fault) : NULL;
+}
+
+/* For a letter; what jsonb cannot hold is a string. */
+static Jsonb *
+show(const Conversion *conversion)
+{
+	JsonbValue string = {.type = jbvString};
+
+	if (conversion->object)
+		return conversion->object;
+	string.val.string.val = conversion->text;
+	string.val.string.len = strlen(conversion->text);
+	return JsonbValueToJsonb(&string);
+}
+
+/* Convert the object and hand it over; or make a dead letter of it, where that is wanted. */
+static int64
+convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
+{
+	PpTarget *target = pp_target_get(relid);
+	Conversion conversion = {.target = relid, .object = object, .text = text};
+	const PpClaim *claim;
+	PpDeadLetter letter;
+	ErrorData *fault;
+
+	if (!target->bad_to_dead || !transactional || pp_config_mode != PP_MODE_ASYNC)
+		return hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional);
+
+	fault = try_to_convert(&conversion);
+	if (fault == NULL)
+		return hand_over(conversion.item, true);
+	claim = pp_slot_claim();
+	letter = (PpDeadLetter){.target = relid,
+						.role = GetUserId(),
+						.shown = show(&conversion),
+						.error = fault,
+						.enqueued_at = GetCurrentStatementStartTimestamp(),
+						.attempts = 1,
+						.depth = pp_enqueue_depth()};
+	letter.id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
+	pp_bad_rows_write_refused(claim ? claim->extension : pp_extension_get(), &letter);
+	return letter.id;
+}
+
+/*
+ * persist_enqueue(target regclass, item jsonb, transactional boolean) returns
+ * bigint: the id.  See the COMMENT in SQL for the errors.
+ */
+Datum
+persist_enqueue(PG_FUNCTION_ARGS)
+{
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	PG_RETURN_INT64(
+		convert_and_hand_over(PG_GETARG_OID(0), PG_GETARG_JSONB_P(1), NULL, PG_GETARG_BOOL(2)));
+}
+
+/* persist_enqueue(target oid, item json, transactional boolean) returns bigint. */
+Datum
+persist_enqueue_json(PG_FUNCTION_ARGS)
+{
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	PG_RETURN_INT64(convert_and_hand_over(
+		PG_GETARG_OID(0), NULL, text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_BOOL(2)));
+}
+
+/* The same with the target's name, and text, for drivers that send varchar, or json. */
+Datum
+persist_enqueue_text(PG_FUNCTION_ARGS)
+{
+	RangeVar *name;
+	Oid relid;
+
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "item");
+	refuse_null(fcinfo, 2, "transactional");
+	check_call();
+
+	name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
+	relid = RangeVarGetRelid(name, NoLock, false);
+
+	PG_RETURN_INT64(convert_and_hand_over(relid, NULL, text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										  PG_GETARG_BOOL(2)));
+}
+
+/* persist_enqueue(item record) returns bigint: a row of a table's own type. */
+Datum
+persist_enqueue_record(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader record;
+	PpTarget *target;
+
+	refuse_null(fcinfo, 0, "item");
+	check_call();
+
+	record = PG_GETARG_HEAPTUPLEHEADER(0);
+	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
+
+	PG_RETURN_INT64(hand_over(pp_convert_record(target, record), true));
+}
+
+/* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */
+Datum
+persist_enqueue_many(PG_FUNCTION_ARGS)
+{
+	Jsonb *array;
+	uint32 n;
+	Datum *ids;
+	MemoryContext one_item;
+	MemoryContext caller = CurrentMemoryContext;
+
+	refuse_null(fcinfo, 0, "target");
+	refuse_null(fcinfo, 1, "items");
+	check_call();
+
+	array = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"items\" must be a JSON array of objects")));
+
+	n = JB_ROOT_COUNT(array);
+	if (n == 0)
+		pp_target_check(PG_GETARG_OID(0)); /* the target is checked even if there are no items */
+	ids = palloc(Max(n, 1) * sizeof(Datum));
+	one_item = AllocSetContextCreate(caller, "persist_enqueue_many item", ALLOCSET_DEFAULT_SIZES);
+	for (uint32 i = 0; i < n; i++)
+	{
+		JsonbValue *element;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(one_item);
+		element = getIthJsonbValueFromContainer(&array->root, i);
+		ids[i] = Int64GetDatum(
+			convert_and_hand_over(PG_GETARG_OID(0), JsonbValueToJsonb(element), NULL, true));
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(one_item);
+	}
+
+	PG_RETURN_ARRAYTYPE_P(
+		construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* When a wait of this length ends; an interval is longer than it looks. */
+static PpSteady
+deadline_after(Interval *timeout)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(timeout)));
+
+	if (TIMESTAMP_NOT_FINITE(end))
+		return TIMESTAMP_IS_NOEND(end) ? PP_NEVER : 0;
+	return pp_steady_now() + (end - now);
+}
+
+/* How many passes will have ended when all that was diverted then is settled? */
+static uint64
+passes_needed(const PpRingView *then)
+{
+	/* one that had begun has what was diverted before it */
+	return then->passes + then->pass + then->recovering + then->diverted;
+}
+
+typedef enum Settled
+{
+	NOT_SETTLED, /* by the deadline, or the database is paused */
+	SETTLED,
+	RING_MOVED_ON /* it has been given back, or its extension altered */
+} Settled;
+
+/*
+ * Ask the worker for everything that had been handed over when the ring looked like that.
+ * A ring that has moved on owes nothing any more, least of all the pass with which a new
+ * one begins: its next owner's worker may never come.
+ */
+static Settled
+wait_until_settled(PpSlot *slot, const PpRingView *then, PpSteady deadline)
+{
+	uint64 passes = passes_needed(then);
+	Settled settled = NOT_SETTLED;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->flush_to = Max(slot->flush_to, then->tail);
+	slot->flush_passes = Max(slot->flush_passes, passes);
+	SpinLockRelease(&slot->mutex);
+	pp_shmem_wake_worker(slot);
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	for (;;)
+	{
+		PpRingView now = pp_ring_view(&slot->ring);
+		long ms = pp_steady_ms_until(deadline);
+
+		if (now.generation != then->generation)
+			settled = RING_MOVED_ON;
+		else if (now.head >= then->tail && now.passes >= now.moved && now.passes >= passes)
+			settled = SETTLED;
+		if (settled != NOT_SETTLED || ms <= 0 || pp_slot_is_paused(slot))
+			break;
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, 60 * 1000),
+										   pp_wait_event("PersistPipelineFlush"));
+	}
+	ConditionVariableCancelSleep();
+
+	return settled;
+}
+
+/* Does anything wait in the journal now, whatever the transaction sees? */
+static bool
+has_journal(void)
+{
+	bool has_rows;
+
+	PushActiveSnapshot(pp_table_snapshot());
+	has_rows = pp_journal_has_rows(pp_extension_oid());
+	PopActiveSnapshot();
+	return has_rows;
+}
+
+/* The database's slot, and how its ring looks; NULL: it has none. */
+static PpSlot *
+look_at_slot(PpRingView *view)
+{
+	PpSlot *slot;
+
+	/* what was looked at while another had it is not ours */
+	do
+	{
+		slot = pp_slot_find(MyDatabaseId);
+		if (slot)
+			*view = pp_ring_view(&slot->ring);
+	} while (slot && pp_slot_database(slot) != MyDatabaseId);
+	return slot;
+}
+
+/* All that there is now is settled; false: by the deadline it isn't. */
+static bool
+settle_all(PpSteady deadline)
+{
+	PpRingView then;
+	PpSlot *slot;
+	Settled settled = RING_MOVED_ON;
+
+	while (settled == RING_MOVED_ON)
+	{
+		slot = look_at_slot(&then);
+		if (slot)
+			settled = wait_until_settled(slot, &then, deadline);
+		else if (!has_journal() && !pp_slot_is_owed(MyDatabaseId))
+			settled = SETTLED; /* without a slot nothing is being written */
+		else if (pp_slot_await(deadline, true, pp_wait_event("PersistPipelineFlush")))
+			/* nobody has looked into it since the start, or no slot was free; or what is parked
+			 * was to be tried later */
+			(void) pp_slot_call_pass(MyDatabaseId, 0);
+		else
+			settled = NOT_SETTLED;
+	}
+	return settled == SETTLED;
+}
+
+/* Does something of the target, or of any, wait that nobody can hurry? */
+static bool
+is_parked(PpSlot *slot, Oid target)
+{
+	bool parked = false;
+
+	if (slot)
+		parked = OidIsValid(target) ? pp_counters_get(&slot->counters, target).parked > 0
+									: pp_counters_parked(&slot->counters) > 0;
+	if (slot && pp_slot_database(slot) == MyDatabaseId)
+		return parked;
+
+	/* it has none, or has lost it */
+	PushActiveSnapshot(pp_table_snapshot());
+	parked = pp_parked_table_has_rows(pp_extension_oid(), target);
+	PopActiveSnapshot();
+	return parked;
+}
+
+/* Is all that is parked paused, of the target or of any? */
+static bool
+only_paused(PpSlot *slot, Oid target)
+{
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+	List *paused = pp_settings_paused(pp_extension_oid());
+
+	if (OidIsValid(target))
+		return list_member_oid(paused, target);
+	for (int bucket = 0; bucket < PP_COUNTER_BUCKETS; bucket++)
+	{
+		int n = pp_counters_read(&slot->counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (entries[i].parked > 0 && !list_member_oid(paused, entries[i].target))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Is there no retrier, and none that is being started? */
+static bool
+is_left_alone(PpSlot *slot)
+{
+	bool alone;
+
+	SpinLockAcquire(&slot->mutex);
+	alone = slot->retrier.refused || slot->retrier.state == PP_RETRIER_STUCK ||
+			(slot->retrier.pid == 0 && slot->retry_at == PP_NEVER);
+	SpinLockRelease(&slot->mutex);
+	return alone || pp_slot_is_paused(slot);
+}
+
+/*
+ * Is something still parked, after the retrier has tried what is due, or waits for a lock, that
+ * may be gone?  What is paused is not for it to try.
+ */
+static bool
+stays_parked(Oid target, PpSteady deadline)
+{
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	uint64 asked;
+	uint64 done = 0;
+
+	if (slot == NULL || !is_parked(slot, target) || only_paused(slot, target))
+		return is_parked(slot, target);
+	SpinLockAcquire(&slot->mutex);
+	asked = ++slot->retries_asked;
+	slot->retry_at = pp_steady_now();
+	SpinLockRelease(&slot->mutex);
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	while (done < asked && is_parked(slot, target) && !is_left_alone(slot))
+	{
+		long ms = pp_steady_ms_until(deadline);
+
+		if (ms <= 0)
+			break;
+		pp_shmem_wake_retrier(slot);
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, SLOT_LOOK_MS),
+										   pp_wait_event("PersistPipelineFlush"));
+		SpinLockAcquire(&slot->mutex);
+		done = slot->retries_done;
+		SpinLockRelease(&slot->mutex);
+	}
+	ConditionVariableCancelSleep();
+	return is_parked(slot, target);
+}
+
+/*
+ * persist_flush(timeout interval, target regclass) returns boolean.  All items
+ * of a database leave its ring in one order, so the flush of one target is that
+ * of all that came before its last item.
+ */
+Datum
+persist_flush(PG_FUNCTION_ARGS)
+{
+	PpSteady deadline;
+	XLogRecPtr lsn;
+
+	refuse_null(fcinfo, 0, "timeout");
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending() ||
+		pp_shmem_am_worker)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("persist_flush cannot run in a transaction that has written or enqueued"),
+				 errdetail("It could wait for the worker while the worker waits for its locks."),
+				 errhint("Commit first.")));
+	PreventCommandDuringRecovery("persist_flush()");
+	if (!PG_ARGISNULL(1))
+		pp_target_check(PG_GETARG_OID(1));
+
+	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
+	if (pp_shmem && (!settle_all(deadline) ||
+					 stays_parked(PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline)))
+		PG_RETURN_BOOL(false);
+
+	/* the worker commits asynchronously */
+	if (pp_shmem)
+	{
+		SpinLockAcquire(&pp_shmem->mutex);
+		lsn = pp_shmem->settled_lsn;
+		SpinLockRelease(&pp_shmem->mutex);
+		XLogFlush(lsn);
+	}
+
+	PG_RETURN_BOOL(true);
+}

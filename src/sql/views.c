@@ -1,0 +1,302 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *	  The functions behind the views: rows from shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/compat.h"
+#include "base/config.h"
+#include "base/extension.h"
+#include "base/table.h"
+#include "ring/slots.h"
+#include "store/copied.h"
+#include "store/journal.h"
+#include "store/parked_table.h"
+
+#define QUEUE_COLUMNS 22
+#define FIRST_SLOT_COLUMN 1
+#define STATE_COLUMN 2
+#define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
+#define BATCHES_COLUMN 11
+#define RETRIER_COLUMN 16 /* its pid; state, target, since follow */
+#define COPIED_COLUMN 20
+#define STUCK_COLUMN 21
+
+PG_FUNCTION_INFO_V1(persist_queue_rows);
+PG_FUNCTION_INFO_V1(persist_waiting_rows);
+
+static const char *
+state_name(PpWorkerState state)
+{
+	switch (state)
+	{
+		case PP_WORKER_NONE:
+			return "not running";
+		case PP_WORKER_IDLE:
+			return "idle";
+		case PP_WORKER_GATHERING:
+			return "gathering";
+		case PP_WORKER_WRITING:
+			return "writing";
+		case PP_WORKER_RETRYING:
+			return "retrying";
+		case PP_WORKER_STOPPING:
+			return "stopping";
+	}
+	return "unknown"; /* not reached */
+}
+
+static const char *
+retrier_state_name(PpRetrierState state)
+{
+	switch (state)
+	{
+		case PP_RETRIER_NONE:
+			return "not running";
+		case PP_RETRIER_WAITING:
+			return "waiting";
+		case PP_RETRIER_WRITING:
+			return "writing";
+		case PP_RETRIER_STUCK:
+			return "stuck";
+	}
+	return "unknown"; /* not reached */
+}
+
+static Interval *
+seconds(double n)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) (n * USECS_PER_SEC);
+	return interval;
+}
+
+static void
+fill_stuck(PpSlot *slot, Oid database, Datum *values, bool *nulls)
+{
+	PpStuck stuck[PP_STUCK];
+	Datum pids[PP_STUCK];
+	int n = 0;
+
+	SpinLockAcquire(&slot->mutex);
+	memcpy(stuck, slot->stuck, sizeof(stuck));
+	SpinLockRelease(&slot->mutex);
+	for (int i = 0; i < PP_STUCK; i++)
+	{
+		if (stuck[i].pid != 0 && stuck[i].database == database)
+			pids[n++] = Int32GetDatum(stuck[i].pid);
+	}
+	nulls[STUCK_COLUMN] = n == 0;
+	values[STUCK_COLUMN] =
+		PointerGetDatum(construct_array(pids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+/*
+ * The columns of a database's slot, with what slots before have counted; `paused` is a state
+ * of a slot without worker.
+ */
+static void
+fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
+{
+	PpRingView view = pp_ring_view(&slot->ring);
+	pid_t pid;
+	PpWorkerState state;
+	bool paused;
+	uint64 batches;
+	uint64 failed;
+	uint64 written;
+	uint64 pending = pp_ring_pending(&view);
+	uint64 parked = pp_counters_parked(&slot->counters);
+	double rate;
+	PpRetrier retrier;
+	int i = FIRST_SLOT_COLUMN;
+
+	SpinLockAcquire(&slot->mutex);
+	pid = slot->worker_pid;
+	state = slot->worker_state;
+	paused = slot->paused;
+	batches = slot->batches;
+	failed = slot->failed;
+	written = slot->written;
+	rate = slot->rate;
+	retrier = slot->retrier;
+	SpinLockRelease(&slot->mutex);
+
+	nulls[i] = pid == 0;
+	values[i++] = Int32GetDatum(pid);
+	values[i++] = CStringGetTextDatum(pid == 0 && paused ? "paused" : state_name(state));
+	values[i++] = Int64GetDatum(view.tail - view.head + view.reserved);
+	values[i++] = Int64GetDatum(slot->ring.size);
+	values[i++] = Int64GetDatum(view.peak);
+	values[i++] = BoolGetDatum(view.closed);
+	values[i++] = Int64GetDatum(pending + parked);
+	values[i++] = Int64GetDatum(parked);
+	values[i++] = Int64GetDatum(known->written + written);
+	values[i++] = Int64GetDatum(known->failed + failed);
+	values[i++] = Int64GetDatum(known->batches + batches);
+	values[i++] = BoolGetDatum(view.diverted || view.pass || view.recovering);
+	values[i++] = Int64GetDatum(pp_quota_charged(&slot->quota, PP_STORE_JOURNAL));
+	nulls[i] = rate <= 0;
+	values[i++] = Float8GetDatum(rate);
+	nulls[i] = rate <= 0 || pid == 0;
+	values[i++] = IntervalPGetDatum(seconds(rate > 0 ? pending / rate : 0));
+	Assert(i == RETRIER_COLUMN);
+	nulls[i] = retrier.pid == 0;
+	values[i++] = Int32GetDatum(retrier.pid);
+	values[i++] = CStringGetTextDatum(retrier_state_name(retrier.state));
+	nulls[i] = !OidIsValid(retrier.target);
+	values[i++] = ObjectIdGetDatum(retrier.target);
+	nulls[i] = retrier.pid == 0;
+	values[i++] = TimestampTzGetDatum(retrier.pid != 0 ? pp_steady_to_day(retrier.since) : 0);
+	Assert(i == COPIED_COLUMN);
+	fill_stuck(slot, known->database, values, nulls);
+}
+
+/* The same of one without a slot: what it had is known, unless something has come since. */
+static void
+fill_known(const PpDatabase *known, Datum *values, bool *nulls)
+{
+	memset(nulls + FIRST_SLOT_COLUMN, true, QUEUE_COLUMNS - FIRST_SLOT_COLUMN);
+	nulls[STATE_COLUMN] = false;
+	memset(nulls + PENDING_COLUMN, false, BATCHES_COLUMN - PENDING_COLUMN + 1);
+	nulls[PENDING_COLUMN] = known->waits;
+	values[STATE_COLUMN] =
+		CStringGetTextDatum(known->paused ? "paused" : state_name(PP_WORKER_NONE));
+	values[PENDING_COLUMN] = Int64GetDatum(known->parked);
+	values[PENDING_COLUMN + 1] = Int64GetDatum(known->parked);
+	values[PENDING_COLUMN + 2] = Int64GetDatum(known->written);
+	values[PENDING_COLUMN + 3] = Int64GetDatum(known->failed);
+	values[BATCHES_COLUMN] = Int64GetDatum(known->batches);
+	nulls[RETRIER_COLUMN + 1] = false;
+	values[RETRIER_COLUMN + 1] = CStringGetTextDatum(retrier_state_name(PP_RETRIER_NONE));
+}
+
+/* slot: NULL, if it has none; copied: only known of our own database. */
+static void
+put_database(ReturnSetInfo *rsinfo, const PpDatabase *known, PpSlot *slot, uint64 copied)
+{
+	Oid database = known->database;
+	Datum values[QUEUE_COLUMNS] = {0};
+	bool nulls[QUEUE_COLUMNS] = {false};
+
+	values[0] = ObjectIdGetDatum(database);
+	if (slot)
+		fill_slot(known, slot, values, nulls);
+	else
+		fill_known(known, values, nulls);
+	nulls[COPIED_COLUMN] = database != MyDatabaseId;
+	values[COPIED_COLUMN] = Int64GetDatum(copied);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * persist_queue_rows(): a row per database that has a slot, or is known otherwise; and one
+ * for ours if items wait in it that came with a copy; see the view persist_queue.
+ */
+Datum
+persist_queue_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	uint64 copied;
+	List *shown = NIL;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (pp_shmem == NULL)
+		return (Datum) 0;
+
+	copied = pp_copied_count(pp_extension_oid());
+	for (int i = 0; i < PP_DATABASES; i++)
+	{
+		PpDatabase known;
+		PpSlot *slot;
+
+		if (!pp_slot_known(i, &known, &slot))
+			continue;
+		shown = list_append_unique_oid(shown, known.database);
+		put_database(rsinfo, &known, slot, copied);
+	}
+	for (int i = 0; i < pp_config_max_databases; i++)
+	{
+		PpDatabase known = {.database = pp_slot_database(pp_shmem_slot(i))};
+
+		if (!OidIsValid(known.database) || list_member_oid(shown, known.database))
+			continue;
+		shown = lappend_oid(shown, known.database);
+		put_database(rsinfo, &known, pp_shmem_slot(i), copied);
+	}
+	if (copied > 0 && !list_member_oid(shown, MyDatabaseId))
+		put_database(rsinfo, &(PpDatabase){.database = MyDatabaseId, .waits = true}, NULL, copied);
+
+	return (Datum) 0;
+}
+
+/* ---- persist_waiting_rows ---- */
+
+static void
+put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate)
+{
+	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
+					  Int64GetDatum(parked),
+					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0};
+	bool nulls[] = {false, false, false, sqlstate == 0};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_pending(Oid target, uint64 items, void *arg)
+{
+	put_waiting(arg, target, items, 0, 0);
+}
+
+static bool
+put_parked(const PpParkedRow *row, void *arg)
+{
+	if (!row->damaged)
+		put_waiting(arg, row->target, 0, row->header.items, 0);
+	return true;
+}
+
+/*
+ * persist_waiting_rows(): what waits for each target, in one row or more.  The slot knows
+ * it; but one that no worker has had yet doesn't know what is older.
+ */
+Datum
+persist_waiting_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	Oid extension = pp_extension_oid();
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (slot == NULL || !pp_counters_are_counted(&slot->counters))
+	{
+		PushActiveSnapshot(pp_table_snapshot());
+		pp_journal_scan_targets(extension, PG_UINT64_MAX, put_pending, rsinfo);
+		pp_parked_table_scan(extension, put_parked, rsinfo);
+		PopActiveSnapshot();
+		return (Datum) 0;
+	}
+	for (int bucket = 0; bucket < PP_COUNTER_BUCKETS; bucket++)
+	{
+		int n = pp_counters_read(&slot->counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
+						entries[i].sqlstate);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * layouts.h
+ *	  The columns that targets had: the table persist_layouts.
+ *
+ * An item names its columns by number, and has a digest of their layout (row_layout.h).  Before a
+ * command drops a target or a column of one, or changes a column's type, it notes the columns as
+ * they are, in its own transaction: names, types, and what is needed to find a value among an
+ * item's bytes.  The item's digest tells which of the noted columns it was made for; nothing else
+ * in the table is trusted.
+ *
+ * The worker takes a row away when nothing can need it any more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_LAYOUTS_H
+#define PP_LAYOUTS_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+#include "base/item.h"
+
+/* A column of a target; padding is zero, since it is compared */
+typedef struct PpColumnNote
+{
+	NameData name;
+	PpColumnLayout layout; /* attnum 0: it was dropped before */
+	uint8 hidden;		   /* GENERATED ALWAYS AS IDENTITY: nobody gives it */
+	uint8 unused[3];
+} PpColumnNote;
+
+extern PpColumnNote pp_layouts_describe(PpLayoutWalk *walk, Form_pg_attribute att);
+extern bool pp_layouts_are_those(const PpColumnNote *columns, int n, const PpItem *item);
+extern void pp_layouts_note(Oid extension, Relation rel, bool dropped);
+extern PpColumnNote *pp_layouts_find(Oid extension, const PpItem *item, int *n);
+extern char *pp_layouts_target_name(Oid extension, Oid target);
+extern bool pp_layouts_any(Oid extension);
+extern void pp_layouts_forget(Oid extension, TransactionId before, const List *but);
+
+#endif /* PP_LAYOUTS_H */

@@ -1,0 +1,210 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  Reads and writes the settings of a database; see settings.h.
+ *
+ * The table is small, and is written without SQL: no trigger or rule comes into it,
+ * and no right to it is needed.  And what is written is not decoded: these are
+ * settings of this database, and OIDs in them are this server's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/skey.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/extension.h"
+#include "base/table.h"
+#include "store/settings.h"
+
+#define TABLE "persist_settings"
+
+enum
+{
+	SETTING_TARGET,
+	SETTING_DURABILITY,
+	SETTING_BAD_ITEMS,
+	SETTING_PAUSED,
+	SETTING_COLUMNS
+};
+
+static const char *const durability_names[] = {
+	[PP_DURABILITY_AUTO] = "auto",
+	[PP_DURABILITY_JOURNAL] = "journal",
+	[PP_DURABILITY_RING] = "ring",
+};
+
+/* 22023 if there is none of that name. */
+PpDurability
+pp_settings_parse_durability(const char *name)
+{
+	for (int i = 0; i < lengthof(durability_names); i++)
+	{
+		if (strcmp(name, durability_names[i]) == 0)
+			return i;
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"durability\": \"%s\"", name),
+					errhint("Available values: auto, journal, ring.")));
+}
+
+/* Do bad items become dead letters?  22023 if there is no such value. */
+bool
+pp_settings_parse_bad_items(const char *name)
+{
+	if (strcmp(name, "error") == 0)
+		return false;
+	if (strcmp(name, "dead") == 0)
+		return true;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"bad_items\": \"%s\"", name),
+					errhint("Available values: error, dead.")));
+}
+
+/* The target's row; NULL: there is none.  Where a restore has doubled it there are more. */
+static HeapTuple
+find_setting(PpTable *table, Oid target)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, SETTING_TARGET + 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(target));
+	pp_table_scan(table, NULL, 1, &key);
+	return pp_table_next(table);
+}
+
+static const char *
+get_text(Relation rel, HeapTuple tuple, int column)
+{
+	const char *text = pp_table_text(rel, tuple, column);
+
+	return text ? text : "";
+}
+
+/* A row of persist_settings.  22023 if it has a value that isn't one. */
+PpSettings
+pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
+{
+	PpSettings settings;
+
+	*target = pp_table_oid(rel, tuple, SETTING_TARGET);
+	settings.durability = pp_settings_parse_durability(get_text(rel, tuple, SETTING_DURABILITY));
+	settings.bad_to_dead = pp_settings_parse_bad_items(get_text(rel, tuple, SETTING_BAD_ITEMS));
+	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
+	return settings;
+}
+
+/* What has been configured; the defaults, where nothing has. */
+PpSettings
+pp_settings_get(Oid extension, Oid target)
+{
+	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	HeapTuple tuple = find_setting(&table, target);
+
+	if (tuple)
+		settings = pp_settings_read(table.rel, tuple, &target);
+	pp_table_release(&table, AccessShareLock);
+
+	return settings;
+}
+
+/*
+ * The caller holds a lock on the target that keeps others from its row: so none on the
+ * table does.  With one, those who change several targets would wait for each other.
+ */
+void
+pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
+{
+	PpTable table = pp_table_open_to_write(extension, TABLE);
+	Datum values[SETTING_COLUMNS];
+	bool nulls[SETTING_COLUMNS] = {false};
+
+	values[SETTING_TARGET] = ObjectIdGetDatum(target);
+	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
+	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
+	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
+	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
+		(void) pp_table_delete(&table, &old->t_self, true);
+	pp_table_insert(&table, values, nulls);
+	pp_table_close(&table);
+	CacheInvalidateRelcacheByRelid(target);
+	CommandCounterIncrement();
+}
+
+/*
+ * Back to the defaults.  Also called for each relation that is dropped: so it
+ * locks the table no more than it must.  False: nothing was configured.
+ */
+bool
+pp_settings_remove(Oid extension, Oid target)
+{
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	HeapTuple tuple = find_setting(&table, target);
+	bool found = tuple != NULL;
+
+	if (found)
+	{
+		LockRelationOid(RelationGetRelid(table.rel), RowExclusiveLock);
+		for (; tuple; tuple = pp_table_next(&table))
+			(void) pp_table_delete(&table, &tuple->t_self, true);
+		if (get_rel_relkind(target) != '\0')
+			CacheInvalidateRelcacheByRelid(target);
+	}
+	pp_table_release(&table, found ? NoLock : AccessShareLock);
+	return found;
+}
+
+/*
+ * Somebody has written rows by a restore that disables triggers: from now on they hold,
+ * the last one of each target.
+ */
+void
+pp_settings_restored(Oid extension)
+{
+	PpTable table = pp_table_open(extension, TABLE, RowExclusiveLock);
+	List *rows = NIL;
+	ListCell *cell;
+	HeapTuple tuple;
+
+	pp_table_scan(&table, NULL, 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
+		rows = lappend(rows, heap_copytuple(tuple));
+	foreach (cell, rows)
+	{
+		Oid target;
+		PpSettings settings = pp_settings_read(table.rel, lfirst(cell), &target);
+
+		if (get_rel_relkind(target) == '\0')
+			(void) pp_settings_remove(extension, target);
+		else
+			pp_settings_put(extension, target, &settings);
+	}
+	pp_table_close(&table);
+}
+
+/* The OIDs of the targets that are paused, in the current memory context. */
+List *
+pp_settings_paused(Oid extension)
+{
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	List *paused = NIL;
+	HeapTuple tuple;
+
+	pp_table_scan(&table, NULL, 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
+	{
+		if (pp_table_bool(table.rel, tuple, SETTING_PAUSED))
+			paused = lappend_oid(paused, pp_table_oid(table.rel, tuple, SETTING_TARGET));
+	}
+	pp_table_release(&table, AccessShareLock);
+
+	return paused;
+}

@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The settings of a database's targets: the table persist_settings, with a row for
+ *	  each that has been configured.
+ *
+ * A change of a target's settings invalidates the target, so that whoever knows it
+ * looks again; a pause is told at the commit (pause.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SETTINGS_H
+#define PP_SETTINGS_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+typedef enum PpDurability
+{
+	PP_DURABILITY_AUTO, /* as durable as the target */
+	PP_DURABILITY_JOURNAL,
+	PP_DURABILITY_RING
+} PpDurability;
+
+typedef struct PpSettings
+{
+	PpDurability durability;
+	bool bad_to_dead; /* what doesn't fit at the call becomes a dead letter */
+	bool paused;
+} PpSettings;
+
+extern PpDurability pp_settings_parse_durability(const char *name);
+extern bool pp_settings_parse_bad_items(const char *name);
+extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
+extern PpSettings pp_settings_get(Oid extension, Oid target);
+extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
+extern bool pp_settings_remove(Oid extension, Oid target);
+extern void pp_settings_restored(Oid extension);
+extern List *pp_settings_paused(Oid extension);
+
+#endif /* PP_SETTINGS_H */

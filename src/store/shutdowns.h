@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * shutdowns.h
+ *	  What outlives the processes: a row of persist_shutdowns for each stop.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SHUTDOWNS_H
+#define PP_SHUTDOWNS_H
+
+#include "postgres.h"
+
+typedef struct PpStop
+{
+	double seconds;	   /* from the signal to the last commit */
+	uint64 drained;	   /* items settled in that time */
+	uint64 journalled; /* items left, in the journal */
+	bool forced;	   /* shutdown_timeout was not enough */
+} PpStop;
+
+extern void pp_shutdowns_record(const PpStop *stop);
+extern void pp_shutdowns_log(const PpStop *report, const char *database_name, uint64 reserved);
+
+#endif /* PP_SHUTDOWNS_H */

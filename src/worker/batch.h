@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  Inserts rows of many targets, with one INSERT for each target and layout, in the current
+ *	  transaction, as the current user.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_BATCH_H
+#define PP_BATCH_H
+
+#include "nodes/pg_list.h"
+
+#include "worker/statement.h"
+
+/* The rows of one target, in their order */
+typedef struct PpTargetRows
+{
+	Oid target;
+	List *parents; /* OIDs that its foreign keys refer to */
+	List *covers;  /* itself and the partitioned tables above it */
+	const PpRow **rows;
+	uint64 n;
+	bool placed;
+} PpTargetRows;
+
+extern PpTargetRows **pp_batch_divide(const PpRow **rows, uint64 n, int *ngroups);
+extern void pp_batch_find_relatives(PpTargetRows *group);
+extern bool pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child);
+extern uint64 pp_batch_insert(const PpTargetRows *group);
+extern void pp_batch_fire_deferred(void);
+extern void pp_batch_begin_transaction(void);
+extern bool pp_batch_is_scattered(void);
+extern bool pp_batch_goes_elsewhere(Oid target);
+
+#endif /* PP_BATCH_H */

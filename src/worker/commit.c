@@ -1,0 +1,357 @@
+/*-------------------------------------------------------------------------
+ *
+ * commit.c
+ *	  What the worker's COMMIT does to the slot; see commit.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "base/faults.h"
+#include "base/savepoint.h"
+#include "store/copied.h"
+#include "worker/commit.h"
+#include "worker/leftovers.h"
+#include "worker/work_item.h"
+
+static const PpClaim *claim;
+static PpSlot *slot;
+static bool done;
+
+/* What the transaction that is open settles when it commits */
+static struct
+{
+	PpWorkItem *work_items; /* NULL: nothing */
+	int n;
+	const PpOutcomeCounts *counts; /* NULL: they have only been moved */
+} committing;
+
+/*
+ * Were the work item's rows only replaced by smaller ones?  Then its entry in the ring is settled
+ * with those, which have the same commit position.
+ */
+static bool
+stays_in_ring(const PpWorkItem *work)
+{
+	return committing.counts == NULL && work->nrows > 0 && work->at != PP_NOT_IN_RING;
+}
+
+/*
+ * Give back what the roles of the settled items were charged with; or charge the journal instead
+ * of the ring.
+ */
+static void
+give_back_quotas(void)
+{
+	for (int i = 0; i < committing.n; i++)
+	{
+		PpWorkItem *work = &committing.work_items[i];
+		uint64 journalled = pp_journal_cost(work->opened, work->nitems);
+
+		if (work->nrows == 0 && !work->applied)
+		{
+			pp_quota_give(&slot->quota, PP_STORE_RING, work->role,
+						  pp_ring_entry(&slot->ring, work->at)->bytes);
+			if (committing.counts == NULL)
+				(void) pp_quota_charge(&slot->quota, PP_STORE_JOURNAL, work->role, journalled,
+									   PG_UINT64_MAX, PG_UINT64_MAX);
+		}
+		else if (committing.counts && !work->parked)
+			pp_quota_give(&slot->quota, PP_STORE_JOURNAL, work->role, journalled);
+	}
+}
+
+/*
+ * Settle the work's items in its entry.  How many there are is known from the entry: of a
+ * row that is damaged it is a guess.
+ */
+static uint32
+settle_entry(const PpWorkItem *work)
+{
+	PpEntry *entry = pp_ring_entry(&slot->ring, work->at);
+	uint32 items = Min(work->n, entry->items - entry->settled);
+
+	if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_READY)
+		return 0;
+	pp_ring_settle(&slot->ring, work->at, items);
+	return items;
+}
+
+/*
+ * Only here are items settled: after this point no ERROR and no signal can undo the
+ * transaction, before it any could.
+ */
+static void
+at_commit(void)
+{
+	uint64 in_ring = 0;
+	uint64 not_in_ring = 0;
+	uint64 opened = 0;
+
+	for (int i = 0; i < committing.n; i++)
+	{
+		const PpWorkItem *work = &committing.work_items[i];
+
+		if (work->parked || stays_in_ring(work))
+			continue;
+		opened += work->nitems;
+		if (work->at == PP_NOT_IN_RING)
+			not_in_ring += work->n;
+	}
+
+	/* first the counters: once the ring is free, it may go to another database */
+	SpinLockAcquire(&slot->mutex);
+	slot->batches++;
+	if (committing.counts)
+	{
+		slot->written += committing.counts->persisted;
+		slot->failed += committing.counts->failed + committing.counts->lost;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (committing.counts && committing.counts->dead > 0)
+		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, committing.work_items[0].role,
+							   committing.counts->dead, PG_UINT64_MAX, PG_UINT64_MAX);
+	SpinLockAcquire(&pp_shmem->mutex);
+	pp_shmem->settled_lsn = Max(pp_shmem->settled_lsn, XactLastCommitEnd);
+	SpinLockRelease(&pp_shmem->mutex);
+
+	/* before the ring is freed: a flush must see the items in one place or the other */
+	if (committing.counts)
+		pp_outcome_counts_tell(committing.counts, &slot->counters);
+	else
+		pp_ring_move(&slot->ring, opened, pp_steady_now());
+	if (!committing.work_items[0].parked) /* the ring is the worker's */
+	{
+		give_back_quotas();
+		for (int i = 0; i < committing.n; i++)
+		{
+			if (committing.work_items[i].at != PP_NOT_IN_RING &&
+				!stays_in_ring(&committing.work_items[i]))
+				in_ring += settle_entry(&committing.work_items[i]);
+		}
+		pp_ring_free(&slot->ring, in_ring);
+		pp_ring_settle_pass_items(&slot->ring, not_in_ring);
+	}
+
+	committing.work_items = NULL;
+	done = true;
+}
+
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (committing.work_items == NULL)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		PP_FAULT(commits);
+	if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
+		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
+	else if (event == XACT_EVENT_COMMIT)
+	{
+		at_commit();
+		(void) pp_slot_end_commit(slot);
+	}
+	else if (event == XACT_EVENT_ABORT)
+		pp_commit_forget();
+}
+
+/* Called once, by the worker that has attached to its slot. */
+void
+pp_commit_init(const PpClaim *worker_claim)
+{
+	claim = worker_claim;
+	slot = claim->slot;
+	RegisterXactCallback(xact_event, NULL);
+}
+
+/*
+ * When the open transaction commits, these work items are settled, with these results;
+ * without any, they are in the journal now.  Call it before their rows are taken.  FATAL where
+ * another worker has taken our place.
+ */
+void
+pp_commit_settles(PpWorkItem *work_items, int n, const PpOutcomeCounts *counts)
+{
+	PP_FAULT(settles);
+	if (!pp_shmem_am_retrier && !pp_slot_begin_commit(slot))
+		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+						errmsg("another persist_pipeline worker has taken the place of this one")));
+	committing.work_items = work_items;
+	committing.n = n;
+	committing.counts = counts;
+}
+
+/* Another transaction is about to begin, or this one has failed. */
+void
+pp_commit_forget(void)
+{
+	if (committing.work_items)
+		(void) pp_slot_end_commit(slot);
+	committing.work_items = NULL;
+	done = false;
+}
+
+/* Has it come to that? */
+bool
+pp_commit_is_done(void)
+{
+	return done;
+}
+
+/* Put the items of a work into the journal, each in a record of its own. */
+static void
+append_items(const PpWorkItem *work, int number)
+{
+	for (uint64 k = 0; k < work->nitems; k++)
+	{
+		const PpItem *item = work->items[k];
+		int nrows = pp_journal_plan((const char *) item, item->size, NULL);
+		PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
+		PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
+
+		(void) pp_journal_plan((const char *) item, item->size, rows);
+		for (int r = 0; r < nrows; r++)
+			rows[r].part = work->parts[k] + r;
+		pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
+		pfree(rows);
+		pfree(refs);
+	}
+}
+
+/*
+ * Settle something in a transaction of our own.  `uncancelled`: nobody cancels it.  NULL, or what
+ * has kept us from it.
+ */
+ErrorData *
+pp_commit_by_ourselves(void (*deed)(void *arg), void *arg, bool uncancelled)
+{
+	ErrorData *error;
+
+	if (uncancelled)
+		HOLD_CANCEL_INTERRUPTS();
+	pp_commit_forget();
+	error = pp_savepoint_run_in_transaction(deed, arg);
+	if (error && done)
+		ReThrowError(error);
+	ConditionVariableBroadcast(&slot->settled);
+	if (uncancelled)
+		RESUME_CANCEL_INTERRUPTS();
+
+	return error;
+}
+
+typedef struct WorkItems
+{
+	PpWorkItem *work_items;
+	int n;
+	bool may_wait; /* for a lock on the journal */
+} WorkItems;
+
+static void
+move_to_journal(void *arg)
+{
+	PpWorkItem *work_items = ((WorkItems *) arg)->work_items;
+	int n = ((WorkItems *) arg)->n;
+	PpJournals journals = {0};
+	bool has_rows = false;
+	int number = pp_journal_unlocked(claim->extension, pp_ring_view(&slot->ring).journal);
+
+	if (number < 0)
+	{
+		if (!((WorkItems *) arg)->may_wait)
+			return;
+		number = pp_ring_view(&slot->ring).journal;
+	}
+	for (int i = 0; i < n && !has_rows; i++)
+		has_rows = work_items[i].nrows > 0;
+	if (has_rows)
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	pp_commit_settles(work_items, n, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		pp_work_item_open(claim, &journals, &work_items[i]);
+		append_items(&work_items[i], number);
+		pp_work_item_take(claim, &journals, &work_items[i]);
+	}
+	pp_journals_close(&journals, NoLock);
+	ForceSyncCommit(); /* the server may be about to end, or to crash */
+}
+
+/*
+ * Write the items of these work items to the journal, each as a record of its own, with the
+ * commit position of its work item.  Rows that they have there are deleted.  NULL, or the error
+ * that has prevented it.  Nothing happens if the journal is locked and this process may not wait
+ * for that.
+ */
+ErrorData *
+pp_commit_to_journal(PpWorkItem *work_items, int n, bool may_wait)
+{
+	return pp_commit_by_ourselves(move_to_journal, &(WorkItems){work_items, n, may_wait}, false);
+}
+
+/* A work that can't be read */
+typedef struct Damage
+{
+	PpWorkItem *work;
+	PpOutcomeCounts counts;
+} Damage;
+
+static void
+put_aside(void *arg)
+{
+	Damage *damage = arg;
+	PpWorkItem *work = damage->work;
+
+	pp_commit_settles(work, 1, &damage->counts);
+	if (work->nrows > 0)
+		pp_copied_put_aside(claim->extension, work->rows, work->nrows);
+	pp_outcome_counts_write(&damage->counts, claim->extension);
+}
+
+/*
+ * The work can't be read.  What is in the journal is put aside, for a person to look
+ * at; what is in the ring alone can't be.
+ */
+PpOutcome
+pp_commit_damaged(PpWorkItem *work, const ErrorData *damaged, ErrorData **error)
+{
+	uint64 items = work->n; /* 0: a part of one, whose beginning is lost already */
+	Damage damage = {.work = work, .counts = {.lost = items}};
+
+	if (work->nrows > 1 && !work->single)
+	{
+		pp_intake_divide(work->pos); /* its records come next, in a pass */
+		pp_ring_move(&slot->ring, 0, pp_steady_now());
+		return PP_DIVIDED;
+	}
+
+	if (work->parked)
+	{
+		PpTargetOutcome *result = pp_outcome_counts_of(&damage.counts, work->target);
+
+		result->delta.lost = items;
+		result->parked = -(int64) items;
+		result->parked_bytes = -(int64) work->bytes;
+	}
+
+	work->nitems = items;
+	work->opened = work->bytes; /* what it holds of the journal */
+	*error = pp_commit_by_ourselves(put_aside, &damage, true);
+	if (*error)
+		return PP_TRANSIENT;
+	if (items == 0)
+		return PP_SETTLED;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg_plural("%llu item, enqueued as number %llu, could not be read: %s",
+						   "%llu items, enqueued as number %llu, could not be read: %s", items,
+						   (unsigned long long) items, (unsigned long long) work->pos,
+						   damaged->message),
+			 work->nrows > 0 ? errdetail("They are in the table \"persist_copied\" now.") : 0));
+	return PP_SETTLED;
+}

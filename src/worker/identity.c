@@ -1,0 +1,216 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity.c
+ *	  Run a transaction of the worker as another role; see identity.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/config.h"
+#include "worker/identity.h"
+#include "worker/leftovers.h"
+#include "worker/role_settings.h"
+
+/*
+ * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
+ * worker.  A setting that this major doesn't have is passed over.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+} forced_settings[] = {
+	{"default_transaction_deferrable", "off"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"exit_on_error", "off"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"lock_timeout", "1s"}, /* for what we do ourselves; below for the role */
+	{"jit", "off"},			/* its INSERTs are too simple to gain */
+	{"row_security", "on"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},	   /* the worker keeps its own */
+	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
+	{"temp_file_limit", "-1"},	   /* its own files count, and are not the role's */
+	{"transaction_timeout", "0"},
+};
+
+/*
+ * Nor what says whom or what it is for, or belongs to a connection that there isn't; nor
+ * what raises an error, once a session has begun, where it names what there isn't.
+ */
+static const char *const kept_out_settings[] = {
+	"application_name",		 "client_encoding",		   "role",
+	"session_authorization", "temp_tablespaces",	   "transaction_deferrable",
+	"transaction_isolation", "transaction_read_only",
+};
+
+static Oid worker_role;
+static int guc_level;
+static bool committing = false;
+
+/* Called once, when the worker has connected. */
+void
+pp_identity_init(void)
+{
+	worker_role = GetSessionUserId();
+
+	StartTransactionCommand();
+	pp_role_settings_undo_own(worker_role);
+	CommitTransactionCommand();
+	pp_leftovers_init();
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
+			SetConfigOption(forced_settings[i].name, forced_settings[i].value, PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
+}
+
+static bool
+is_kept_out(const char *name)
+{
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (pg_strcasecmp(name, forced_settings[i].name) == 0)
+			return true;
+	}
+	for (int i = 0; i < lengthof(kept_out_settings); i++)
+	{
+		if (pg_strcasecmp(name, kept_out_settings[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Wait for locks no longer than that, in this transaction. */
+void
+pp_identity_set_lock_timeout(int ms)
+{
+	char value[32];
+
+	snprintf(value, sizeof(value), "%d", ms);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+/* Has code of another role left something here that this one's must not find? */
+bool
+pp_identity_is_spent(Oid role)
+{
+	return !pp_leftovers_may_serve(role);
+}
+
+/* Start a transaction as this role.  42704 if the role is gone. */
+void
+pp_identity_begin(Oid role)
+{
+	char *name;
+
+	committing = false;
+	SetCurrentStatementStartTimestamp(); /* a transaction's now() is this */
+	StartTransactionCommand();
+
+	name = GetUserNameFromId(role, true);
+	if (name == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("role with OID %u does not exist", role)));
+
+	/* as a setting, since code may look at it */
+	guc_level = NewGUCNestLevel();
+	(void) set_config_option("session_authorization", name, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+	pp_role_settings_apply(role, is_kept_out); /* some ask for the role's rights */
+	pp_identity_set_lock_timeout(pp_config_lock_timeout);
+	pp_leftovers_begin(role);
+}
+
+/* Be the superuser again, in a session without traces of the role's code. */
+static void
+come_back(void)
+{
+	Oid temp_namespace;
+	Oid temp_toast_namespace;
+
+	/* a cancellation that came too late must not hit this */
+	HOLD_CANCEL_INTERRUPTS();
+
+	SetUserIdAndSecContext(worker_role, 0);
+	SetSessionAuthorization(worker_role, true);
+
+	ResetAllOptions();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	DropAllPreparedStatements();
+	PortalHashTableDeleteAll();
+	pp_leftovers_reset();
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (OidIsValid(temp_namespace))
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ResetTempTableNamespace();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+
+	QueryCancelPending = false;
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/*
+ * Check what was deferred, and commit.  On error the transaction is still open:
+ * pp_identity_abort() is due.
+ */
+void
+pp_identity_commit(void)
+{
+	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+
+	/* before the settings go back, so that deferred code sees what the rest saw */
+	AfterTriggerSetState(all_immediate);
+
+	Async_UnlistenAll();
+	AtEOXact_GUC(false, guc_level);
+	committing = true;
+	CommitTransactionCommand();
+
+	come_back();
+}
+
+/* Has the last transaction come to its COMMIT?  Other servers may have committed before. */
+bool
+pp_identity_is_committing(void)
+{
+	return committing;
+}
+
+/*
+ * Roll the transaction back, if one is open; all of it, wherever the error has come from:
+ * in a subtransaction AbortCurrentTransaction() would end just that.
+ */
+void
+pp_identity_abort(void)
+{
+	QueryCancelPending = false;
+	AbortOutOfAnyTransaction();
+	come_back();
+}

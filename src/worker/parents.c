@@ -1,0 +1,142 @@
+/*-------------------------------------------------------------------------
+ *
+ * parents.c
+ *	  Rows that wait for rows that their foreign keys refer to; see parents.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "worker/intake.h"
+#include "worker/parents.h"
+#include "worker/parking.h"
+
+/*
+ * Has nobody locked a table that this relation's foreign keys refer to?  Then nobody can
+ * until the transaction ends, and whatever else rows wait for concerns single ones.
+ */
+bool
+pp_parents_lock(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool locked = true;
+	ListCell *cell;
+
+	if (rel == NULL)
+		return true;
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(cell);
+
+		locked = locked && ConditionalLockRelationOid(fkey->confrelid, RowShareLock);
+	}
+	relation_close(rel, AccessShareLock);
+	return locked;
+}
+
+/* May a row that this relation's foreign keys refer to be parked, from before that row? */
+static bool
+refers_to_parked(Oid relid, const PpRow *row, const PpParkedKey *but)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool refers = false;
+	ListCell *cell;
+
+	if (rel == NULL)
+		return false;
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(cell);
+		List *parents = list_make1_oid(fkey->confrelid);
+		ListCell *parent;
+
+		/* rows of a partition may be parked as those of what it is a part of */
+		if (get_rel_relispartition(fkey->confrelid))
+			parents = list_concat(parents, get_partition_ancestors(fkey->confrelid));
+		foreach (parent, parents)
+			refers |= pp_parking_any_before(lfirst_oid(parent), row->pos, row->part, but);
+	}
+	relation_close(rel, AccessShareLock);
+	return refers;
+}
+
+/* The table whose constraint has failed: a partition, or what a view or a trigger writes. */
+static Oid
+failing_table(const ErrorData *error)
+{
+	Oid schema;
+
+	if (error->schema_name == NULL || error->table_name == NULL)
+		return InvalidOid;
+	schema = get_namespace_oid(error->schema_name, true);
+	return OidIsValid(schema) ? get_relname_relid(error->table_name, schema) : InvalidOid;
+}
+
+/*
+ * May the row that this row of the role refers to be one that is parked, or, where this one
+ * is tried again, one that should have come before it?  `itself`: it can be one of the same
+ * target and role.  Nobody knows what is behind a view that is parked.
+ */
+bool
+pp_parents_may_be_parked(const PpRow *row, Oid role, bool itself, const ErrorData *error)
+{
+	Oid target = row->item->target;
+	PpParkedKey own = {.target = target, .role = role};
+	const PpParkedKey *but = itself ? NULL : &own;
+	Oid table;
+
+	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
+		return false;
+	if ((row->parked_at != 0 && pp_intake_owes_earlier()) ||
+		pp_parking_any_before(InvalidOid, row->pos, row->part, &own) ||
+		refers_to_parked(target, row, but))
+		return true;
+	table = failing_table(error);
+	return OidIsValid(table) && table != target && refers_to_parked(table, row, but);
+}
+
+/* What the foreign key refers to that has failed; InvalidOid: that can't be told. */
+Oid
+pp_parents_of_failure(const ErrorData *error)
+{
+	Oid table = failing_table(error);
+	Oid parent = InvalidOid;
+	Relation rel;
+	ListCell *cell;
+
+	if (!OidIsValid(table) || error->constraint_name == NULL)
+		return InvalidOid;
+	rel = try_relation_open(table, AccessShareLock);
+	if (rel == NULL)
+		return InvalidOid;
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *fkey = lfirst(cell);
+		char *name = get_constraint_name(fkey->conoid);
+
+		if (name && strcmp(name, error->constraint_name) == 0)
+			parent = fkey->confrelid;
+	}
+	relation_close(rel, AccessShareLock);
+	return parent;
+}
+
+/* Do rows of the target come into this table: is it itself, or one that it is a part of? */
+bool
+pp_parents_covers(Oid target, Oid parent)
+{
+	if (target == parent || get_rel_relkind(target) == RELKIND_VIEW)
+		return true;
+	if (get_rel_relispartition(target))
+		return list_member_oid(get_partition_ancestors(target), parent);
+	return get_rel_relispartition(parent) &&
+		   list_member_oid(get_partition_ancestors(parent), target);
+}

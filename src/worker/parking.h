@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * parking.h
+ *	  Which targets can't be written just now, and which of the two processes of a database
+ *	  does what about it.
+ *
+ * A target is parked for one role, since the cause may concern that role alone (a right that it
+ * has lost, say).  What is parked is what the table persist_parked has:
+ *
+ *	the worker	alone adds items to it, and tries none of them.  In each transaction it asks,
+ *				with a snapshot of the transaction's beginning, whether an item of the target
+ *				and role is there, but for those that wait by themselves (for a row that
+ *				somebody has locked).  If so, its own follow without a try; or else all that
+ *				were parked have been applied by commits before that snapshot, and it inserts.
+ *	the retrier	(retrier.h) alone takes items out of it: in one transaction it inserts them,
+ *				makes dead letters of them, or puts them back as they are.  It takes nothing
+ *				that the batch at work has parked: when it takes an item, all that belongs
+ *				before that has been inserted, has died, or is parked, but for what the worker
+ *				owes (owes_earlier: a batch has failed, or a worker has ended in the middle of
+ *				one).
+ *
+ * So items stay in order without a lock or a message between the two.  At the end of a batch that
+ * has parked something, and when it ends, the worker sets PpSlot.retry_at and parked_seq; the
+ * launcher starts a retrier where none is attached.  The retrier leaves when a scan finds nothing
+ * that it could try, unless parked_seq has changed since.
+ *
+ * The slot's counters tell whether anything is parked at all: the worker increases them at its
+ * commit and the retrier decreases them at its commit, both after others can see what they did.
+ *
+ * Each of the two has keys (PpParkedKey) in its own memory: the worker what it has decided in the
+ * present batch; the retrier all that is parked, and the results of its tries.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_PARKING_H
+#define PP_PARKING_H
+
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+
+#include "ring/slots.h"
+#include "worker/outcome_counts.h"
+#include "worker/statement.h"
+
+#define PP_SPENT_FACTOR 4 /* after a try that took long, wait so many times as long */
+
+typedef struct PpParkedKey
+{
+	Oid target;
+	Oid role;
+} PpParkedKey;
+
+typedef struct PpParked
+{
+	PpParkedKey key;
+	bool whole;	   /* later items follow; if not, they pass the single ones that wait */
+	int sqlstate;  /* why it is parked */
+	uint64 from;   /* its items have no lower pos, as far as we know ... */
+	uint32 part;   /* ... nor, with that one, a lower part */
+	PpSteady mismatch_since; /* it takes none of its items; 0: that isn't so */
+
+	/* of the worker */
+	uint64 asked; /* the transaction that has asked the table last ... */
+	bool found;	  /* ... and this was the answer */
+	uint64 noted_in; /* the transaction that has parked an item with mismatch_since */
+	uint64 lowest;	 /* no row in the table has a lower pos */
+
+	/* of the retrier */
+	bool said;			  /* in the log */
+	bool noted;			  /* mismatch_since, with its first item; if not, next time */
+	bool trying;		  /* just now */
+	bool landing;		  /* the last try has brought some in */
+	bool waits;			  /* for the end of the batch that has parked it */
+	int failures;		  /* in a row */
+	uint64 width;		  /* so many items at the next try, at most; 0: as many as fit */
+	PpSteady tried_at;	  /* 0: it hasn't been */
+	PpSteady retry_at;	  /* when to try it again */
+	PpSteady believed_since; /* nothing has landed, for what may soon be over; 0: that isn't so */
+} PpParked;
+
+extern HTAB *pp_parking_keys; /* of PpParkedKey to PpParked */
+
+/* Both */
+extern void pp_parking_init(const PpClaim *claim);
+extern void pp_parking_look_for_pauses(void);
+extern bool pp_parking_is_paused(Oid target);
+extern PpParked *pp_parking_find(Oid target, Oid role);
+extern PpParked *pp_parking_enter(Oid target, Oid role);
+extern void pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part);
+extern bool pp_parking_is_parked(Oid target, Oid role);
+extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
+extern bool pp_parking_waits_for_lock(void);
+extern void pp_parking_park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
+extern void pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row);
+extern void pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole);
+extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
+extern void pp_parking_follow(const PpRow *row, Oid role);
+extern void pp_parking_begin_grace_period(Oid target, Oid role);
+extern bool pp_parking_grace_period_is_over(Oid target, Oid role);
+extern void pp_parking_note_hang(Oid target);
+extern void pp_parking_note_outlived(Oid database, Oid target);
+extern bool pp_parking_has_hung(Oid target);
+extern bool pp_parking_has_hung_elsewhere(Oid target);
+extern void pp_parking_note_written(Oid target);
+
+/* The worker */
+extern void pp_parking_begin_batch(void);
+extern void pp_parking_end_batch(bool owes_earlier);
+extern bool pp_parking_has_to_let_land(void);
+
+#endif /* PP_PARKING_H */

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.h
+ *	  For the retrier: which parked items to try next, and when.
+ *
+ * Each target and role has a pause of its own after each failed try, twice as long each time.  Of
+ * those that are due, the one that was tried longest ago is next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_RETRY_H
+#define PP_RETRY_H
+
+#include "worker/parking.h"
+
+extern bool pp_retry_load(const PpClaim *claim);
+extern bool pp_retry_refresh(bool always);
+extern void pp_retry_tell_worker(void);
+extern bool pp_retry_leave(bool again, long absent_ms);
+extern PpParked *pp_retry_due(void);
+extern PpSteady pp_retry_next(void);
+extern void pp_retry_hurry(void);
+extern void pp_retry_begin(PpParked *parked);
+extern void pp_retry_postpone(PpParked *parked);
+extern void pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms);
+extern void pp_retry_advance(PpParked *parked, bool landed);
+extern void pp_retry_end(PpParked *parked);
+extern bool pp_retry_disbelieves(const PpParked *parked);
+
+#endif /* PP_RETRY_H */

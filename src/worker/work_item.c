@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * work_item.c
+ *	  The items of a work item, from the ring or the journal; see work_item.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/item_check.h"
+#include "worker/work_item.h"
+
+/* The first of them is this part of the position; one that takes several rows takes as many. */
+static void
+add_items(PpWorkItem *work, const char *bytes, uint64 length, uint32 part, uint64 *max)
+{
+	uint64 offset = 0;
+
+	while (offset < length)
+	{
+		const PpItem *item = (const PpItem *) (bytes + offset);
+
+		if (!pp_item_check_is_sound(item, length - offset))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		if (work->parked && item->target != work->target)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("an item is parked for another target"),
+					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+		if (work->nitems == *max)
+		{
+			*max = Max(16, *max * 2);
+			work->items =
+				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
+							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
+			work->parts = work->parts
+							  ? repalloc_huge(work->parts, *max * sizeof(uint32))
+							  : MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(uint32));
+		}
+		work->parts[work->nitems] = part;
+		part += pp_journal_plan((const char *) item, item->size, NULL);
+		work->items[work->nitems++] = item;
+		work->opened += item->size;
+		offset += item->size;
+	}
+}
+
+static void
+complain(const PpWorkItem *work, const char *message)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
+					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+}
+
+/* Is it the next row of the same item?  Those of the parked table are numbered one by one. */
+static bool
+follows(uint32 part, const PpJournalRef *ref, uint32 previous)
+{
+	return part == previous + 1 || (ref->journal != PP_PARKED && part == previous + PP_PART_STEP);
+}
+
+/*
+ * A row whose table has a new file (by VACUUM FULL, say) is not where it was: 40001, and the
+ * next try makes a pass, which finds it.
+ */
+static void
+check_ref(const PpClaim *claim, const PpJournals *journals, const PpJournalRef *ref)
+{
+	if (pp_journals_have(journals, ref))
+		return;
+	pp_ring_move(&claim->slot->ring, 0, pp_steady_now());
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("the journal has been rewritten")));
+}
+
+/* Read the rows.  A record that is gone has been applied, all of it. */
+static void
+open_rows(const PpClaim *claim, PpJournals *journals, PpWorkItem *work, uint64 *max)
+{
+	PpRowHeader header = {.continues = false};
+	PpRecord record = {0};
+	uint32 first_part = 0;
+
+	work->present = palloc_extended(work->nrows * sizeof(bool), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < work->nrows; i++)
+	{
+		bool begun = header.continues;
+		uint32 previous = record.part;
+		PpRowFound found;
+
+		check_ref(claim, journals, &work->rows[i]);
+		if (!begun)
+			record = (PpRecord){.part = record.part};
+		found = pp_journal_read(journals, &work->rows[i], work->pos, &record, &header);
+		work->present[i] = found != PP_ROW_GONE;
+		if (found == PP_ROW_COPY)
+			continue;
+		if (begun && found == PP_ROW_GONE)
+			complain(work, "a part of an item is missing");
+		if (found == PP_ROW_GONE)
+			continue;
+		if (!begun)
+			first_part = record.part;
+		/* the middle of one must not be taken for another */
+		if (begun && (header.items > 0 || !follows(record.part, &work->rows[i], previous)))
+			complain(work, "a part of an item is missing");
+		if (!begun && header.items == 0)
+			complain(work, "the beginning of an item is missing");
+		if (!header.continues)
+			add_items(work, record.bytes, record.length, first_part, max);
+	}
+	if (header.continues)
+		complain(work, "the end of an item is missing");
+}
+
+/*
+ * The items in the ring, where they are or, if the payload wraps, copied.  A worker that hangs,
+ * and has lost its place, doesn't read them again: a statement has copied all its rows before it
+ * runs anybody's code, and the process ends before the next one.
+ */
+static void
+open_entry(PpRing *ring, PpWorkItem *work, uint64 *max)
+{
+	PpEntry *entry = pp_ring_entry(ring, work->at);
+	const char *payload = pp_ring_contiguous(ring, work->at);
+
+	if (payload == NULL)
+	{
+		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, entry->length);
+
+		pp_ring_read(ring, work->at, copy);
+		payload = copy;
+	}
+	add_items(work, payload, entry->length, 0, max);
+}
+
+/*
+ * Get at the items; whoever applies them takes their rows with pp_work_item_take(), in the same
+ * transaction.  In the current memory context.
+ */
+void
+pp_work_item_open(const PpClaim *claim, PpJournals *journals, PpWorkItem *work)
+{
+	uint64 max = 0;
+
+	work->items = NULL;
+	work->parts = NULL;
+	work->nitems = 0;
+	work->opened = 0;
+	work->present = NULL;
+	if (work->applied)
+		return;
+	if (work->nrows > 0)
+		open_rows(claim, journals, work, &max);
+	else
+		open_entry(&claim->slot->ring, work, &max);
+}
+
+/* Delete the rows of a work item that is open. */
+void
+pp_work_item_take(const PpClaim *claim, PpJournals *journals, const PpWorkItem *work)
+{
+	for (uint32 i = 0; work->present && i < work->nrows; i++)
+	{
+		if (!work->present[i])
+			continue;
+		check_ref(claim, journals, &work->rows[i]);
+		pp_journal_delete(journals, &work->rows[i]);
+	}
+}
