@@ -142,6 +142,11 @@ include $(PGXS)
 
 # Debian's server is not configured to track these.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
+
+# Built elsewhere than where the sources are: there are no folders yet.
+ifdef VPATH
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
 endif
 
 setup:
