@@ -102,6 +102,18 @@ foreach my $target ('t', 'fleeting')
 	$other->disconnect;
 }
 
+# ---- more databases than are known without a ring (4, where there are fault points)
+
+foreach my $database (map { "many_$_" } 1 .. 6)
+{
+	$dbh->do("CREATE DATABASE $database");
+	$node->safe_psql($database, "CREATE EXTENSION persist_pipeline; $parking_tools");
+	create_target($database, 't');
+	enqueue($database, 't', 1, 1);
+	lands($database, 't', "many: $database has had the ring");
+	adds_up($database, "many: $database");
+}
+
 is_clean_log(qr/client backend \w+ (?:ERROR|WARNING):  .*dead letter/);
 forget_sessions();
 $node->stop;
