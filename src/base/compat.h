@@ -269,4 +269,11 @@ pp_has_replication_origin(void)
 	heap_delete(rel, tid, command, InvalidSnapshot, wait, failure, false)
 #endif
 
+/* A signal handler hands on what it has been given; from 19 on that says who has sent the signal. */
+#if PG_VERSION_NUM >= 190000
+#define PP_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
+#else
+#define PP_SIGNAL_ARGS postgres_signal_arg
+#endif
+
 #endif /* PP_COMPAT_H */

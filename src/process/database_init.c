@@ -9,6 +9,7 @@
 
 #include "postmaster/bgworker.h"
 #include "utils/elog.h"
+#include "utils/guc.h"
 
 #include "process/database_init.h"
 #include "ring/shmem.h"
@@ -48,14 +49,17 @@ void
 pp_database_init(Oid database)
 {
 	if (!OidIsValid(database))
-	{
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-		return;
+	else
+	{
+		previous_hook = emit_log_hook;
+		if (was_warned(database))
+			emit_log_hook = drop_warning;
+		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+		emit_log_hook = previous_hook;
 	}
 
-	previous_hook = emit_log_hook;
-	if (was_warned(database))
-		emit_log_hook = drop_warning;
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	emit_log_hook = previous_hook;
+	/* a serializable transaction that is read-only and deferrable waits for others to end */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET,
+					PGC_S_OVERRIDE);
 }

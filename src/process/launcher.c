@@ -42,6 +42,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "storage/procsignal.h"
 #include "storage/sinval.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -97,6 +98,17 @@ note_stop(SIGNAL_ARGS)
 	ShutdownRequestPending = true;
 	pp_sleeper_wake_self();
 	errno = save_errno;
+}
+
+/*
+ * The server, too, says that a process has started or ended: that must not be lost when we wait
+ * for something else, as for a page of pg_database (sleeper.h).
+ */
+static void
+note_signal(SIGNAL_ARGS)
+{
+	procsignal_sigusr1_handler(PP_SIGNAL_ARGS);
+	pp_sleeper_wake_self();
 }
 
 /* Before a nap, and after it; it is for as long as the server runs that we are connected. */
@@ -676,6 +688,7 @@ pp_launcher_main(Datum unused)
 	pqsignal(SIGTERM, note_stop);
 	pqsignal(SIGINT, SIG_IGN); /* there is nothing to cancel */
 	pqsignal(SIGHUP, pp_sleeper_handle_reload);
+	pqsignal(SIGUSR1, note_signal);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
 

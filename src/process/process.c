@@ -119,7 +119,7 @@ detach(int code, Datum arg)
 		(void) pp_process_note_end(code);
 		return; /* from it we are detached */
 	}
-	if (pp_slot_is_replaced(pp_process.slot))
+	if (!pp_slot_begin_commit(pp_process.slot)) /* from here on nobody takes its place */
 	{
 		pp_slot_detach(pp_process.slot);
 		pp_shmem_wake_launcher();

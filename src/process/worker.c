@@ -55,7 +55,7 @@
 #define ROTATE_WAIT_MS 10000 /* while a journal has to wait to be emptied */
 #define ARRIVE_MS 1500		 /* for what is in commit, and in no journal, when the worker leaves */
 
-static PpSlot *slot;	   /* that of our seat */
+static PpSlot *slot;	   /* the process's */
 static bool worked = true; /* since we were idle */
 static bool idled = false; /* long enough to leave, but the slot is still needed */
 
@@ -456,10 +456,10 @@ save_at_exit(int code, Datum arg)
 
 	if (code == 0 || pp_process.given_back || !PostmasterIsAlive())
 		return;
-	if (pp_slot_is_replaced(slot) && !pp_slot_attach(slot, MyDatabaseId, &generation))
-		return; /* the other one has come */
 	pp_timer_stop();
-	AbortOutOfAnyTransaction();
+	AbortOutOfAnyTransaction(); /* which may take long, and another one may come meanwhile */
+	if (!pp_slot_begin_commit(slot) && !pp_slot_attach(slot, MyDatabaseId, &generation))
+		return; /* it has */
 	save_volatile_items();
 }
 

@@ -10,6 +10,8 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -479,6 +481,14 @@ write_journal(PpPublish *publish, int number)
 	MemoryContextDelete(context);
 }
 
+/* Does the commit wait until a standby has it, if need be for ever? */
+static bool
+waits_for_standby(void)
+{
+	return SyncRepRequested() && SyncRepStandbyNames[0] != '\0' &&
+		   TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
 /*
  * Before the commit.  Errors: 53400 the journal, or a role's share of it, is full;
  * 55000 the extension has been dropped; those of pp_extension_get(); and whatever
@@ -498,6 +508,13 @@ pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npie
 		publish->items += pieces[i].items;
 		ring_only &= pieces[i].ring_only;
 	}
+
+	/*
+	 * A commit that waits for a standby may outlast its worker's turn, and nobody could save what
+	 * comes into the ring alone after that.
+	 */
+	if (waits_for_standby())
+		ring_only = false;
 
 	/*
 	 * All of them, or none: a pass sees the rows as soon as the transaction commits, and
@@ -658,11 +675,15 @@ await_worker(const PpClaim *claim, PpSteady deadline)
 	long ms;
 
 	ConditionVariablePrepareToSleep(&slot->settled);
-	pp_slot_want_worker(slot, deadline);
 	while ((ms = pp_steady_ms_until(deadline)) > 0 && !pp_ring_is_attended(&slot->ring) &&
 		   !pp_slot_is_paused(slot) && !pp_ring_is_stale(&slot->ring, claim->generation) &&
 		   !ShutdownRequestPending)
+	{
+		/* somebody else who has waited may have said that the worker has come */
+		if (!pp_slot_is_wanted(slot))
+			pp_slot_want_worker(slot, deadline);
 		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, LOOK_MS), wait_event);
+	}
 	ConditionVariableCancelSleep();
 	check_paused(slot);
 	if (ms <= 0 || ShutdownRequestPending)
