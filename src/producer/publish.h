@@ -14,8 +14,8 @@
  *
  * A database that finds no free slot has no ring.  Its items go to the journal, with positions
  * that are taken from the sequence directly; if it gets a slot later, that begins with higher
- * ones.  The commit asks the launcher for a probe of the database, which is repeated until a slot
- * is free.
+ * ones.  The commit says that the database waits for a slot (slots.h); a probe is asked for only
+ * where there is no room to note that.
  *
  *-------------------------------------------------------------------------
  */
