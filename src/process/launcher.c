@@ -319,6 +319,8 @@ start_probe(int running, bool others, bool *waits)
 	delay = Max(delay, slot_delay());
 	if (delay > 0)
 		return delay;
+	if (refusals > 0 && others)
+		return -1; /* the place is for a worker, and the log says so if there is none */
 	if (again && probed_last && others)
 		running++;
 	if (running >= pp_config_max_workers)
