@@ -564,8 +564,9 @@ do_as($node, 'gone', q{SELECT persist_enqueue('mallory.trap'::regclass, '{"a": -
 ok(settled($node), 'flushed');
 my $letter = one_value($admin, "SELECT id FROM persist_dead_letters WHERE role_name = 'gone'");
 $admin->do('DROP OWNED BY gone; DROP ROLE gone');
-$admin->do('VACUUM pg_authid');    # what looks for a free OID sees dead rows
 forget_sessions();
+$node->restart;
+$node->safe_psql('postgres', 'VACUUM pg_authid');    # what looks for a free OID sees dead rows
 $node->stop;
 command_ok([ 'pg_resetwal', '-o', $oid, '-D', $node->data_dir ], 'the next OID is that of the dropped role');
 $node->start;
