@@ -274,6 +274,7 @@ pp_has_replication_origin(void)
 #define PP_SIGNAL_ARGS postgres_signal_arg, pg_siginfo
 #else
 #define PP_SIGNAL_ARGS postgres_signal_arg
+#define PG_SIG_IGN SIG_IGN
 #endif
 
 #endif /* PP_COMPAT_H */

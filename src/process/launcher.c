@@ -688,7 +688,7 @@ pp_launcher_main(Datum unused)
 	uint32 wait_event;
 
 	pqsignal(SIGTERM, note_stop);
-	pqsignal(SIGINT, SIG_IGN); /* there is nothing to cancel */
+	pqsignal(SIGINT, PG_SIG_IGN); /* there is nothing to cancel */
 	pqsignal(SIGHUP, pp_sleeper_handle_reload);
 	pqsignal(SIGUSR1, note_signal);
 	ConfigReloadPending = true; /* until now it was ignored */
