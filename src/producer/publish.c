@@ -25,7 +25,6 @@
 #include "ring/lease.h"
 
 #define SLOT_WAIT_MS 5000 /* for one that others don't need, and so give back; and its worker */
-#define LOOK_MS 100
 #define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
 
 /* ---- what is held ---- */
@@ -308,7 +307,7 @@ do_without_slot(PpPublish *publish, PpSteady deadline)
 static int
 admit(PpPublish *publish, uint64 bytes, bool ring_only)
 {
-	PpSteady deadline = pp_steady_in(SLOT_WAIT_MS);
+	PpSteady deadline = 0; /* with a slot nobody waits */
 
 	for (;;)
 	{
@@ -318,6 +317,8 @@ admit(PpPublish *publish, uint64 bytes, bool ring_only)
 		CHECK_FOR_INTERRUPTS();
 		if (claim == NULL)
 		{
+			if (deadline == 0)
+				deadline = pp_steady_in(SLOT_WAIT_MS);
 			if (do_without_slot(publish, deadline))
 				return 0;
 			continue;
@@ -682,7 +683,7 @@ await_worker(const PpClaim *claim, PpSteady deadline)
 		/* somebody else who has waited may have said that the worker has come */
 		if (!pp_slot_is_wanted(slot))
 			pp_slot_want_worker(slot, deadline);
-		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, LOOK_MS), wait_event);
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS), wait_event);
 	}
 	ConditionVariableCancelSleep();
 	check_paused(slot);

@@ -17,7 +17,6 @@
 #include "ring/databases.h"
 #include "ring/slots.h"
 
-#define LOOK_MS 100	   /* from one look whether a slot can be given back to the next */
 /* until a database that has given its slot up may have one for what is parked */
 #define RETURN_MS 1000
 
@@ -87,7 +86,7 @@ is_new(PpSlot *slot)
 	started = slot->last_start != 0;
 	since = slot->idle_since;
 	SpinLockRelease(&slot->mutex);
-	return !started && !pp_steady_has_lasted(since, LOOK_MS);
+	return !started && !pp_steady_has_lasted(since, PP_SLOT_LOOK_MS);
 }
 
 /*
@@ -472,7 +471,7 @@ pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event)
 	ConditionVariablePrepareToSleep(&pp_shmem->served);
 	while ((claim = pp_slot_claim()) == NULL && (patient || any_is_empty()) &&
 		   (ms = pp_steady_ms_until(deadline)) > 0)
-		(void) ConditionVariableTimedSleep(&pp_shmem->served, Min(ms, LOOK_MS), wait_event);
+		(void) ConditionVariableTimedSleep(&pp_shmem->served, Min(ms, PP_SLOT_LOOK_MS), wait_event);
 	ConditionVariableCancelSleep();
 	return claim;
 }
@@ -547,7 +546,7 @@ pp_slots_serve(void)
 
 	/* whatever becomes free meanwhile, and doesn't say so */
 	if (wanted)
-		next = Min(next, pp_steady_in(LOOK_MS));
+		next = Min(next, pp_steady_in(PP_SLOT_LOOK_MS));
 	return next == PP_NEVER ? -1 : Max(pp_steady_ms_until(next), 1);
 }
 

@@ -25,6 +25,8 @@
 
 #include "ring/shmem.h"
 
+#define PP_SLOT_LOOK_MS 100 /* from one look at a slot to the next, of who waits for something in it */
+
 /* What this process knows of its database's slot */
 typedef struct PpClaim
 {
@@ -49,7 +51,6 @@ extern bool pp_slot_known(int number, PpDatabase *known, PpSlot **slot);
 
 /* The slot's worker */
 extern bool pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation);
-extern bool pp_slot_is_replaced(PpSlot *slot);
 extern void pp_slot_vacate(PpSlot *slot);
 extern void pp_slot_detach(PpSlot *slot);
 extern bool pp_slot_begin_commit(PpSlot *slot);

@@ -68,18 +68,6 @@ pp_slot_vacate(PpSlot *slot)
 	slot->retry_at = pp_steady_now();
 }
 
-/* Has another worker taken the place of this one? */
-bool
-pp_slot_is_replaced(PpSlot *slot)
-{
-	pid_t pid;
-
-	SpinLockAcquire(&slot->mutex);
-	pid = slot->worker_pid;
-	SpinLockRelease(&slot->mutex);
-	return pid != MyProcPid;
-}
-
 /* Detach this process, unless another worker has replaced it already. */
 void
 pp_slot_detach(PpSlot *slot)
@@ -102,7 +90,7 @@ pp_slot_detach(PpSlot *slot)
 
 /*
  * The worker settles items with the transaction that is open, and may not be replaced before
- * that has ended.  False: it has been.
+ * that has ended; nor may one that is on its way out.  False: it has been.
  */
 bool
 pp_slot_begin_commit(PpSlot *slot)

@@ -51,8 +51,6 @@ PG_FUNCTION_INFO_V1(persist_enqueue_record);
 PG_FUNCTION_INFO_V1(persist_enqueue_many);
 PG_FUNCTION_INFO_V1(persist_flush);
 
-#define SLOT_LOOK_MS 100
-
 /* 22004 where an argument is NULL. */
 static void
 refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
@@ -488,7 +486,7 @@ stays_parked(Oid target, PpSteady deadline)
 		if (ms <= 0)
 			break;
 		pp_shmem_wake_retrier(slot);
-		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, SLOT_LOOK_MS),
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS),
 										   pp_wait_event("PersistPipelineFlush"));
 		SpinLockAcquire(&slot->mutex);
 		done = slot->retries_done;
