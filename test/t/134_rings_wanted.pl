@@ -70,60 +70,61 @@ use_ring($_, 2) foreach 'a', 'b', 'c';
 
 # ---- a transaction in its commit keeps its ring, and lets it go when it fails
 
+# A transaction of a, with this item, waits in its commit, and b journals its own meanwhile.
+# Returns who holds up the one of a, and who holds up that one.
+sub wait_in_commit
 {
+	my ($name, $n, $n_of_b) = @_;
 	my $holder = connect_to($node);
-	my $hanging;
-	my $waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = ?";
-	my $from = log_position($node);
-
-	use_ring('a', 3);
-	$hanging = hang_commits($node);
+	my $hanging = hang_commits($node);
 
 	# the lock of NOTIFY is taken when the room in the ring has been, and kept to the end
 	start_sql($holder, "DO \$\$ BEGIN PERFORM pg_logical_emit_message(true, 'test', ''); NOTIFY somebody; END \$\$");
 	wait_for_sql($control, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = ?", $holder->{pg_pid});
-	start_sql($session{a}, "DO \$\$ BEGIN PERFORM persist_enqueue('t', '{\"n\": 4}'); NOTIFY somebody; END \$\$");
-	wait_for_sql($control, $waits, $session{a}{pg_pid});
-	$session{b}->do("SET synchronous_commit = local");
-	is(try_sql($session{b}, $enqueue, 3, 'true'), '00000', 'in commit: another database journals');
+	$_->do("SET synchronous_commit = local") foreach @session{qw(a b)};
+	start_sql($session{a}, "DO \$\$ BEGIN PERFORM persist_enqueue('t', '{\"n\": $n}'); NOTIFY somebody; END \$\$");
+	wait_for_sql($control, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = ?", $session{a}{pg_pid});
+	is(try_sql($session{b}, $enqueue, $n_of_b, 'true'), '00000', "$name: another database journals");
 	usleep(500_000);    # long enough for what must not happen
-	is(rings(), 'a', 'in commit: the ring stays');
+	is(rings(), 'a', "$name: the ring stays");
+	return ($holder, $hanging);
+}
+
+sub end_wait
+{
+	release_commits($node, @_);
+	$_->do("RESET synchronous_commit") foreach @session{qw(a b)};
+	return;
+}
+
+{
+	my $from = log_position($node);
+
+	use_ring('a', 3);
+	my @waits = wait_in_commit('in commit', 4, 3);
 	$control->do("SELECT pg_cancel_backend(?)", undef, $session{a}{pg_pid});
 	finish_sql($session{a});    # which with a newer DBD::Pg knows nothing of a cancellation
 	is(scalar(my @canceled = log_since($node, $from, qr/client backend 57014 ERROR/)), 1, 'in commit: it fails');
 	has_ring('b', 'in commit: then the other one gets it');
 	wait_for_sql($session{b}, "SELECT count(*) = 3 FROM t");
 	pass('in commit: and its item arrives');
-	release_commits($node, $holder, $hanging);
-	$session{b}->do("RESET synchronous_commit");
+	end_wait(@waits);
 }
 use_ring('a', 4);
 
 # ---- so does one of a paused database, which has no worker that sees that somebody waits
 
 {
-	my $holder = connect_to($node);
-	my $hanging;
-
 	$session{a}->do("SELECT persist_pause()");
 	wait_until('a has no worker', sub { worker_pid($node, 'a') eq '' });
 	is(try_sql($session{a}, $enqueue, $_, 'true'), '00000', "paused: a: $_") foreach 5, 6;
-	$hanging = hang_commits($node);
-	start_sql($holder, "DO \$\$ BEGIN PERFORM pg_logical_emit_message(true, 'test', ''); NOTIFY somebody; END \$\$");
-	wait_for_sql($control, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = ?", $holder->{pg_pid});
-	$_->do("SET synchronous_commit = local") foreach @session{qw(a b)};
-	start_sql($session{a}, "DO \$\$ BEGIN PERFORM persist_enqueue('t', '{\"n\": 7}'); NOTIFY somebody; END \$\$");
-	wait_for_sql($control, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = ?", $session{a}{pg_pid});
-	is(try_sql($session{b}, $enqueue, 4, 'true'), '00000', 'paused, in commit: another database journals');
-	usleep(500_000);    # long enough for what must not happen
-	is(rings(), 'a', 'paused, in commit: the ring stays');
+	my ($holder, $hanging) = wait_in_commit('paused, in commit', 7, 4);
 	$control->do("SELECT pg_cancel_backend(?)", undef, $holder->{pg_pid});
 	finish_sql($holder);
 	is(finish_sql($session{a}), '00000', 'paused, in commit: it has committed');
 	has_ring('b', 'paused: then the other one gets it');
 	ok(flush($node, 'b'), 'paused: and its item arrives');
-	release_commits($node, $holder, $hanging);
-	$_->do("RESET synchronous_commit") foreach @session{qw(a b)};
+	end_wait($holder, $hanging);
 	$session{a}->do("SELECT persist_resume()");
 	ok(flush($node, 'a'), 'paused: resumed, and flushed');
 	is(one_value($session{a}, "SELECT count(*) FROM t"), 7, 'paused: all that it had arrives');
