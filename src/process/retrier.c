@@ -482,20 +482,23 @@ answer_flush(uint64 asked)
 
 /*
  * Nothing is parked, as far as we know: then nothing is counted, and nothing is suspected.
- * False: that can't be found out now.
+ * A row that was damaged after our first look may be of no target and role that we know, so
+ * all are looked at once more.  False: that can't be done now.
  */
 static bool
 mend_counts(void)
 {
 	uint64 parks = pp_counters_parks(&slot->counters); /* before the look at the table */
 
-	if (!pp_retry_refresh(true))
+	if (!pp_retry_load(&pp_process.claim))
 		return false;
 	if (hash_get_num_entries(pp_parking_keys) == 0)
 	{
 		pp_counters_clear_parked(&slot->counters, parks);
 		pp_poison_forget();
 	}
+	else
+		pp_poison_take_over();
 	return true;
 }
 
@@ -508,7 +511,7 @@ take_retry_turn(void)
 
 	MemoryContextReset(pp_process.batch_context);
 	MemoryContextSwitchTo(pp_process.batch_context);
-	if (!pp_retry_refresh(false))
+	if (!pp_retry_refresh())
 	{
 		sleep_until(pp_steady_in(TABLE_WAIT_MS));
 		return true;
@@ -519,7 +522,10 @@ take_retry_turn(void)
 	{
 		answer_flush(asked);
 		if (hash_get_num_entries(pp_parking_keys) == 0 && !mend_counts())
+		{
+			sleep_until(pp_steady_in(TABLE_WAIT_MS));
 			return true;
+		}
 		PP_FAULT(retrier_leaves);
 		if (pp_retry_next() == PP_NEVER)
 			return !pp_retry_leave(false, 0);

@@ -269,18 +269,18 @@ look_for_new_keys(void *arg)
 }
 
 /*
- * More may have been parked: note what we don't know of.  In a transaction of its own, if it
- * needs one.  `always`: whether we have been told, or not.  False: that has to wait.
+ * If more has been parked, note what we don't know of; in a transaction of its own.  False:
+ * that has to wait.
  */
 bool
-pp_retry_refresh(bool always)
+pp_retry_refresh(void)
 {
 	static bool owed = false;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 	uint64 from;
 
-	if (!always && !owed && *(volatile uint64 *) &claim->slot->parked_seq == seen_seq)
+	if (!owed && *(volatile uint64 *) &claim->slot->parked_seq == seen_seq)
 		return true;
 	from = take_news();
 	pp_poison_take_over(); /* they may be candidates, whatever their target has waited for */

@@ -14,7 +14,7 @@
 #include "worker/parking.h"
 
 extern bool pp_retry_load(const PpClaim *claim);
-extern bool pp_retry_refresh(bool always);
+extern bool pp_retry_refresh(void);
 extern void pp_retry_tell_worker(void);
 extern bool pp_retry_leave(bool again, long absent_ms);
 extern PpParked *pp_retry_due(void);

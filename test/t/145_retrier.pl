@@ -391,9 +391,33 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 	adds_up('postgres', 'stuck, restarted');
 }
 
+# ---- a row is damaged when the retrier has looked at the table: it is no key's any more
+
+{
+	my $dbh = session('postgres');
+	my $parked = 'persist_pipeline_internal.persist_parked';
+	my $lock;
+
+	$dbh->do('CREATE TABLE damaged (i int)');
+	open_guards($dbh, 'persist_parked');
+	$dbh->do("SELECT persist_enqueue('damaged'::regclass, '{\"i\": 0}')");    # a first call needs a lock of its own
+	$lock = lock_tables('damaged');
+	$dbh->do("SELECT persist_enqueue('damaged'::regclass, jsonb_build_object('i', i)) FROM generate_series(1, 3) AS i");
+	wait_for_sql($dbh, "SELECT items_parked = 3 AND retrier_state = 'waiting' FROM persist_queue WHERE datname = 'postgres'");
+	is($dbh->do("UPDATE $parked SET role = 0 WHERE (pos, part) = (SELECT pos, part FROM $parked ORDER BY 1 DESC, 2 DESC LIMIT 1)"), 1, 'damaged: one of three');
+	unlock($lock);
+	it_leaves('damaged');
+	is(one_value($dbh, 'SELECT array_agg(i ORDER BY i)::text FROM damaged'), '{0,1,2}', 'damaged: the others land');
+	is(one_value($dbh, "SELECT count(*) FROM $parked"), 0, 'damaged: it is not parked for ever');
+	is(one_value($dbh, "SELECT format('%s %s', items_copied, items_pending) FROM persist_queue WHERE datname = 'postgres'"), '1 0', 'damaged: it is put aside, and counted');
+	is(one_value($dbh, 'SELECT persist_discard()'), 1, 'damaged: and can be discarded');
+	$dbh->do("ALTER TABLE $parked ENABLE TRIGGER USER");
+}
+
 is_clean_log(
 	qr/client backend 57014 ERROR:  canceling statement due to user request/,    # of the far server, by ours
 	qr/persist_pipeline retrier 57P01 FATAL:  terminating background worker/,
+	qr/persist_pipeline retrier XX001 WARNING:  items, enqueued as number \d+, could not be read: their row is damaged/,
 	qr/persist_pipeline retrier 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
 	qr/persist_pipeline launcher 01000 WARNING:  persist_pipeline retrier .* cannot be ended/,
 	qr/client backend P0001 ERROR:  refused/,    # of the far server
