@@ -40,6 +40,7 @@ FILES = \
 	producer/target \
 	producer/convert \
 	producer/spill \
+	producer/admission \
 	producer/publish \
 	producer/enqueue \
 	worker/classify \

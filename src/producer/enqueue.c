@@ -27,6 +27,7 @@
 
 #include "base/config.h"
 #include "base/extension.h"
+#include "producer/admission.h"
 #include "producer/enqueue.h"
 #include "producer/publish.h"
 #include "producer/spill.h"
@@ -201,7 +202,7 @@ static void
 check_quota(PpSlot *slot, Oid role, const PpItem *item)
 {
 	if (pp_shmem_am_worker)
-		pp_publish_check_quota(slot, role, list.bytes.length + item->size, list.items + 1);
+		pp_admission_check_quota(slot, role, list.bytes.length + item->size, list.items + 1);
 }
 
 /* Is too much of the target parked? */

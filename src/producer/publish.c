@@ -25,143 +25,8 @@
 #include "ring/lease.h"
 
 #define SLOT_WAIT_MS 5000 /* for one that others don't need, and so give back; and its worker */
-#define MORE_THAN_ANY_RING (PG_UINT64_MAX / PP_RING_ALIGN * PP_RING_ALIGN)
 
-/* ---- what is held ---- */
-
-/* What keeps the worker from making room, as a hint. */
-static char *
-reason_for_backlog(PpSlot *slot)
-{
-	bool paused;
-	pid_t pid;
-	PpWorkerState state;
-	int sqlstate;
-	Oid target;
-	char *name;
-
-	SpinLockAcquire(&slot->mutex);
-	paused = slot->paused;
-	pid = slot->worker_pid;
-	state = slot->worker_state;
-	sqlstate = slot->stuck_sqlstate;
-	target = slot->stuck_target;
-	SpinLockRelease(&slot->mutex);
-
-	if (paused)
-		return "The database is paused: call persist_resume().";
-	name = OidIsValid(target) ? get_rel_name(target) : NULL;
-	if (sqlstate != 0 && name)
-		return psprintf("The worker (PID %d) cannot write to \"%s.%s\": SQLSTATE %s.", (int) pid,
-						get_namespace_name(get_rel_namespace(target)), name,
-						unpack_sql_state(sqlstate));
-	if (sqlstate != 0)
-		return psprintf("The worker (PID %d) cannot write: SQLSTATE %s.", (int) pid,
-						unpack_sql_state(sqlstate));
-	if (state == PP_WORKER_NONE)
-		return "No worker runs for this database just now: others have their turn, or the server "
-			   "log says why.";
-	return psprintf("The worker (PID %d) writes, but more slowly than items come.", (int) pid);
-}
-
-static void
-refuse_quota(PpSlot *slot, PpStore store, Oid role, PpQuotaResult result)
-{
-	const char *what = store == PP_STORE_RING ? "ring" : "journal";
-
-	if (result == PP_QUOTA_FULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
-				 errdetail("%llu kB wait in it; \"persist_pipeline.journal_limit\" is %d kB.",
-						   (unsigned long long) pp_quota_charged(&slot->quota, store) / 1024,
-						   pp_config_journal_limit),
-				 errhint("%s", reason_for_backlog(slot))));
-	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					errmsg("role \"%s\" holds too much of the %s of database \"%s\"",
-						   GetUserNameFromId(role, false), what, get_database_name(MyDatabaseId)),
-					errdetail("A role may hold %d %% of it: \"persist_pipeline.role_quota\".",
-							  pp_config_role_quota),
-					errhint("%s", reason_for_backlog(slot))));
-}
-
-static uint64
-size_of(PpSlot *slot, PpStore store)
-{
-	return store == PP_STORE_RING ? slot->ring.size
-								  : (uint64) pp_config_journal_limit * UINT64CONST(1024);
-}
-
-/*
- * The worker may use a quarter more, for what its triggers enqueue: it makes room, and has to go
- * on when others have filled the journal.
- */
-static uint64
-reserve_of(PpSlot *slot, PpStore store)
-{
-	return pp_shmem_am_worker ? size_of(slot, store) / 4 : 0;
-}
-
-/* Bytes that all roles together may hold.  The ring says itself when it is full. */
-static uint64
-limit_of(PpSlot *slot, PpStore store)
-{
-	return store == PP_STORE_RING ? PG_UINT64_MAX
-								  : size_of(slot, store) + reserve_of(slot, store);
-}
-
-/* Bytes that a role may hold. */
-static uint64
-quota_of(PpSlot *slot, PpStore store)
-{
-	return size_of(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
-}
-
-/*
- * 53400 if so much more of the journal is not to be had by the role.  At the commit of the
- * worker, which has asked, it is taken in any case: what others have taken meanwhile is no
- * reason to do a batch again.
- */
-void
-pp_publish_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items)
-{
-	PpQuotaResult result = pp_quota_ask(&slot->quota, PP_STORE_JOURNAL, role,
-										pp_journal_cost(bytes, items),
-										limit_of(slot, PP_STORE_JOURNAL),
-										quota_of(slot, PP_STORE_JOURNAL));
-
-	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, PP_STORE_JOURNAL, role, result);
-}
-
-static PpStore
-store_of(const PpPublish *publish, const PpPiece *piece)
-{
-	return publish->diverting || !piece->ring_only ? PP_STORE_JOURNAL : PP_STORE_RING;
-}
-
-static uint64
-cost(PpStore store, const PpPiece *piece)
-{
-	return store == PP_STORE_RING ? pp_ring_entry_bytes(piece->length)
-								  : pp_journal_cost(piece->length, piece->items);
-}
-
-/* Would a role hold more of the ring than its share?  Then it uses the journal. */
-static bool
-is_greedy(const PpPublish *publish, PpSlot *slot)
-{
-	for (int i = 0; i < publish->npieces; i++)
-	{
-		const PpPiece *piece = &publish->pieces[i];
-
-		if (pp_quota_charged_to(&slot->quota, PP_STORE_RING, piece->role) +
-				cost(PP_STORE_RING, piece) >
-			quota_of(slot, PP_STORE_RING))
-			return true;
-	}
-	return false;
-}
+/* ---- at PRE_COMMIT ---- */
 
 /*
  * Without a slot nobody counts; but nobody applies anything either, so that the size on disk
@@ -190,43 +55,6 @@ check_size_on_disk(Oid extension)
 					 pp_config_max_databases)));
 }
 
-static void
-take_quotas(PpPublish *publish)
-{
-	PpSlot *slot = publish->slot;
-
-	if (publish->without_slot)
-		check_size_on_disk(publish->pieces[0].extension);
-
-	for (int i = 0; i < publish->npieces && slot; i++)
-	{
-		PpPiece *piece = &publish->pieces[i];
-		PpStore store = store_of(publish, piece);
-		PpQuotaResult result =
-			pp_quota_charge(&slot->quota, store, piece->role, cost(store, piece),
-							pp_shmem_am_worker ? PG_UINT64_MAX : limit_of(slot, store),
-							pp_shmem_am_worker ? PG_UINT64_MAX : quota_of(slot, store));
-
-		if (result != PP_QUOTA_CHARGED)
-			refuse_quota(slot, store, piece->role, result);
-		publish->ncharged++;
-	}
-}
-
-static void
-give_back_quotas(PpPublish *publish)
-{
-	for (int i = 0; i < publish->ncharged; i++)
-	{
-		PpPiece *piece = &publish->pieces[i];
-		PpStore store = store_of(publish, piece);
-
-		pp_quota_give(&publish->slot->quota, store, piece->role, cost(store, piece));
-	}
-}
-
-/* ---- at PRE_COMMIT ---- */
-
 /* Bytes of payload that a piece puts into the ring. */
 static uint64
 payload(const PpPiece *piece)
@@ -244,7 +72,7 @@ count_ring_bytes(PpPublish *publish)
 	uint64 bytes = 0;
 
 	if (publish->bytes->spilled > 0)
-		return MORE_THAN_ANY_RING;
+		return PP_MORE_THAN_ANY_RING;
 	for (int i = 0; i < publish->npieces; i++)
 	{
 		PpPiece *piece = &publish->pieces[i];
@@ -323,119 +151,16 @@ admit(PpPublish *publish, uint64 bytes, bool ring_only)
 				return 0;
 			continue;
 		}
-		if (ring_only && is_greedy(publish, claim->slot))
-			bytes = MORE_THAN_ANY_RING;
 		PP_FAULT(admits);
-		admission = pp_ring_admit(&claim->slot->ring, claim->generation, bytes, publish->npieces,
-								  pp_shmem_am_worker, ring_only);
-		if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)
+		admission = pp_admission_take(publish, claim, bytes, ring_only);
+		if (publish->slot)
 		{
-			/* from here on ABORT has something to undo */
-			publish->slot = claim->slot;
-			publish->reserved = admission.result == PP_RESERVED ? bytes : 0;
-			publish->diverting = admission.result == PP_RING_DIVERTED;
-			publish->pos = admission.pos;
 			check_installation(publish, claim->extension);
 			return admission.journal;
 		}
 		if (admission.result == PP_NO_POSITIONS)
 			pp_lease_positions(claim);
 	}
-}
-
-/* Where a target's count is to be found, when there are many */
-typedef struct CountIndex
-{
-	Oid target; /* hash key */
-	int index;
-} CountIndex;
-
-#define FEW_COUNTS 16
-
-static void
-remember_count(PpPublish *publish, int index)
-{
-	HASHCTL ctl = {
-		.keysize = sizeof(Oid), .entrysize = sizeof(CountIndex), .hcxt = TopTransactionContext};
-	CountIndex *entry;
-
-	if (publish->count_of == NULL)
-		publish->count_of =
-			hash_create("persist_pipeline counts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	entry = hash_search(publish->count_of, &publish->counts[index].target, HASH_ENTER, NULL);
-	entry->index = index;
-}
-
-/* The place of a target's count; -1: it has none yet. */
-static int
-find_count(PpPublish *publish, Oid target)
-{
-	CountIndex *entry;
-
-	if (publish->count_of)
-	{
-		entry = hash_search(publish->count_of, &target, HASH_FIND, NULL);
-		return entry ? entry->index : -1;
-	}
-	for (int i = publish->ncounts - 1; i >= 0; i--)
-	{
-		if (publish->counts[i].target == target)
-			return i;
-	}
-	return -1;
-}
-
-/* Which targets do these items go to?  The worker will tell the same of what it settles. */
-static void
-count_targets(PpPublish *publish, const char *bytes, uint64 length)
-{
-	const char *end = bytes + length;
-	int index = -1;
-
-	for (; bytes < end; bytes += ((const PpItem *) bytes)->size)
-	{
-		Oid target = ((const PpItem *) bytes)->target;
-
-		if (index < 0 || publish->counts[index].target != target)
-			index = find_count(publish, target);
-		if (index < 0)
-		{
-			if (publish->ncounts == publish->max_counts)
-			{
-				publish->max_counts = Max(FEW_COUNTS, 2 * publish->max_counts);
-				publish->counts =
-					publish->counts
-						? repalloc(publish->counts, publish->max_counts * sizeof(PpTargetCount))
-						: MemoryContextAlloc(TopTransactionContext,
-											 publish->max_counts * sizeof(PpTargetCount));
-			}
-			index = publish->ncounts++;
-			publish->counts[index] = (PpTargetCount){.target = target};
-			if (publish->ncounts == FEW_COUNTS)
-			{
-				for (int i = 0; i < index; i++)
-					remember_count(publish, i);
-			}
-			if (publish->ncounts >= FEW_COUNTS)
-				remember_count(publish, index);
-		}
-		publish->counts[index].items++;
-	}
-}
-
-static void
-tell_counts(const PpPublish *publish, PpSlot *slot)
-{
-	for (int i = 0; i < publish->ncounts; i++)
-		pp_counters_add(&slot->counters, publish->counts[i].target, publish->counts[i].items);
-}
-
-static void
-take_counts_back(const PpPublish *publish)
-{
-	for (int i = 0; i < publish->ncounts && publish->told; i++)
-		pp_counters_settle(&publish->slot->counters, publish->counts[i].target,
-						   publish->counts[i].items);
 }
 
 /* Write a piece to the journal; the references are needed if it gets into the ring. */
@@ -449,7 +174,8 @@ journal(PpPublish *publish, PpPiece *piece, int number, uint64 pos, int follows)
 		MemoryContextAlloc(publish->reserved > 0 ? TopTransactionContext : CurrentMemoryContext,
 						   nrows * sizeof(PpJournalRef));
 
-	count_targets(publish, bytes, piece->length);
+	if (publish->bytes->spilled > 0)
+		pp_admission_count(publish, bytes, piece->length);
 	(void) pp_journal_plan(bytes, piece->length, rows);
 	for (int i = 0; i < nrows; i++)
 		rows[i].header.follows = follows;
@@ -524,22 +250,18 @@ pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npie
 	for (int i = 0; i < npieces && !ring_only; i++)
 		pieces[i].ring_only = false;
 
+	pp_admission_sum_up(publish);
+	for (int i = 0; i < npieces && bytes->spilled == 0; i++)
+		pp_admission_count(publish, pp_spill_in_memory(bytes, pieces[i].start), pieces[i].length);
 	number = admit(publish, count_ring_bytes(publish), ring_only);
-	take_quotas(publish);
+	if (publish->without_slot)
+		check_size_on_disk(pieces[0].extension);
 	if (!ring_only || publish->reserved == 0)
 		write_journal(publish, number);
-	else
-	{
-		for (int i = 0; i < npieces; i++)
-			count_targets(publish, pp_spill_in_memory(bytes, pieces[i].start), pieces[i].length);
-	}
 
 	/* not at the commit: others see its rows a moment earlier, and may settle them */
 	if (publish->slot)
-	{
-		tell_counts(publish, publish->slot);
-		publish->told = true;
-	}
+		pp_admission_take_rest(publish);
 }
 
 /* ---- at COMMIT and ABORT ---- */
@@ -549,18 +271,17 @@ static void
 publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
 			  const char *items)
 {
-	const void *bytes = piece->nrefs > 0 ? (const void *) piece->refs : items;
-	uint64 at = pp_ring_begin(&slot->ring, piece->role, piece->items, payload(piece),
-							  pp_steady_now());
-	PpEntry *entry = pp_ring_entry(&slot->ring, at);
+	PpEntry header = {.role = piece->role,
+					  .length = payload(piece),
+					  .items = piece->items,
+					  .published_at = pp_steady_now(),
+					  .part = part,
+					  .parts = parts,
+					  .extension = piece->extension,
+					  .refs = piece->nrefs,
+					  .pos = pos};
 
-	entry->extension = piece->extension;
-	entry->part = part;
-	entry->parts = parts;
-	entry->pos = pos;
-	entry->refs = piece->nrefs;
-	pp_ring_write(&slot->ring, at, 0, bytes, payload(piece));
-	if (pp_ring_publish(&slot->ring, at))
+	if (pp_ring_put(&slot->ring, &header, piece->nrefs > 0 ? (const void *) piece->refs : items))
 		pp_shmem_wake_worker(slot);
 }
 
@@ -575,7 +296,7 @@ pp_publish_commit(PpPublish *publish)
 		/* who got it in the meantime may have counted without us */
 		slot = pp_slot_find(MyDatabaseId);
 		if (slot && pp_counters_are_counted(&slot->counters))
-			tell_counts(publish, slot);
+			pp_admission_tell_counts(publish, slot);
 		if (!pp_slot_call_pass(MyDatabaseId, publish->items))
 			pp_slot_probe_database(MyDatabaseId);
 	}
@@ -608,8 +329,7 @@ pp_publish_abort(PpPublish *publish)
 
 	if (slot == NULL)
 		return;
-	take_counts_back(publish);
-	give_back_quotas(publish);
+	pp_admission_give_back(publish);
 	if ((publish->reserved > 0 &&
 		 pp_ring_release(&slot->ring, publish->reserved, publish->pieces[0].ring_only)) ||
 		(publish->diverting && pp_ring_undivert(&slot->ring)))
@@ -694,7 +414,7 @@ await_worker(const PpClaim *claim, PpSteady deadline)
 									  : ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("no worker is free for database \"%s\"", get_database_name(MyDatabaseId)),
 				 errdetail("An item that is not transactional needs one. %s",
-						   reason_for_backlog(slot)),
+						   pp_admission_backlog_reason(slot)),
 				 errhint("Try again, increase \"persist_pipeline.max_workers\", or let the item be "
 						 "transactional.")));
 }
@@ -712,14 +432,8 @@ reserve(uint64 bytes, PpSteady deadline)
 
 	for (;;)
 	{
-		PpQuotaResult share;
-
 		claim = claim_slot(deadline);
-		share = pp_quota_charge(&claim->slot->quota, PP_STORE_RING, GetUserId(), bytes,
-								limit_of(claim->slot, PP_STORE_RING),
-								quota_of(claim->slot, PP_STORE_RING));
-		if (share != PP_QUOTA_CHARGED)
-			refuse_quota(claim->slot, PP_STORE_RING, GetUserId(), share);
+		pp_admission_charge_ring(claim->slot, GetUserId(), bytes);
 		result = pp_ring_reserve(&claim->slot->ring, claim->generation, bytes, pp_shmem_am_worker);
 		if (result != PP_RESERVED)
 			pp_quota_give(&claim->slot->quota, PP_STORE_RING, GetUserId(), bytes);

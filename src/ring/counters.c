@@ -21,9 +21,9 @@ forget_all(PpCounters *counters)
 }
 
 void
-pp_counters_init(PpCounters *counters)
+pp_counters_init(PpCounters *counters, slock_t *mutex)
 {
-	SpinLockInit(&counters->mutex);
+	counters->mutex = mutex;
 	counters->counted = false;
 	counters->added = 0;
 	counters->parks = 0;
@@ -34,10 +34,10 @@ pp_counters_init(PpCounters *counters)
 void
 pp_counters_reset(PpCounters *counters)
 {
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	counters->counted = false;
 	forget_all(counters);
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 }
 
 /* Oids come in sequence: murmur3's finalizer scatters them. */
@@ -107,18 +107,22 @@ changed(PpCounters *counters, PpCounter *entry, const PpCounter *before)
 		entry->target = InvalidOid;
 }
 
-/* So many items have been handed over. */
+/* Under the mutex: so many items have been handed over. */
+void
+pp_counters_add_locked(PpCounters *counters, Oid target, uint64 items)
+{
+	if (items == 0)
+		return; /* an entry that is all zero would be taken */
+	find_entry(bucket_of(counters, target), target, true)->pending += items;
+	counters->added++;
+}
+
 void
 pp_counters_add(PpCounters *counters, Oid target, uint64 items)
 {
-	PpCounterBucket *bucket = bucket_of(counters, target);
-
-	if (items == 0)
-		return; /* an entry that is all zero would be taken */
-	SpinLockAcquire(&counters->mutex);
-	find_entry(bucket, target, true)->pending += items;
-	counters->added++;
-	SpinLockRelease(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
+	pp_counters_add_locked(counters, target, items);
+	SpinLockRelease(counters->mutex);
 }
 
 /* So many are not pending any more: they are done, or will be parked. */
@@ -129,12 +133,12 @@ pp_counters_settle(PpCounters *counters, Oid target, uint64 items)
 	PpCounter *entry;
 	PpCounter before;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	entry = find_entry(bucket, target, false);
 	before = *entry;
 	entry->pending -= Min(items, entry->pending);
 	changed(counters, entry, &before);
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 }
 
 /* The negative of the least int64 is none, so it is taken as an unsigned one. */
@@ -156,7 +160,7 @@ pp_counters_park(PpCounters *counters, Oid target, int64 items, int64 bytes)
 	PpCounter *entry;
 	PpCounter before;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	entry = find_entry(bucket, target, items > 0 || bytes > 0);
 	before = *entry;
 	counters->parks += items > 0;
@@ -165,7 +169,7 @@ pp_counters_park(PpCounters *counters, Oid target, int64 items, int64 bytes)
 	if (entry == &bucket->others && entry->parked == 0 && before.parked > 0)
 		entry->sqlstate = 0; /* who took it back before may not do so again */
 	changed(counters, entry, &before);
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 }
 
 /* Why the target is parked; 0: it is not parked any more. */
@@ -176,14 +180,14 @@ pp_counters_set_reason(PpCounters *counters, Oid target, int sqlstate)
 	PpCounter *entry;
 	PpCounter before;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	entry = find_entry(bucket, target, sqlstate != 0);
 	before = *entry;
 	/* what is parked in `others` may be another's, whose reason it is */
 	if (sqlstate != 0 || entry != &bucket->others || entry->parked == 0)
 		entry->sqlstate = sqlstate;
 	changed(counters, entry, &before);
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 }
 
 /*
@@ -197,7 +201,7 @@ clear_reasons(PpCounters *counters, bool parked_too, uint64 parks)
 	{
 		PpCounterBucket *bucket = &counters->buckets[i];
 
-		SpinLockAcquire(&counters->mutex);
+		SpinLockAcquire(counters->mutex);
 		for (int j = 0; j <= PP_COUNTER_WAYS; j++)
 		{
 			PpCounter *entry = j < PP_COUNTER_WAYS ? &bucket->ways[j] : &bucket->others;
@@ -214,7 +218,7 @@ clear_reasons(PpCounters *counters, bool parked_too, uint64 parks)
 				entry->sqlstate = 0;
 			changed(counters, entry, &before);
 		}
-		SpinLockRelease(&counters->mutex);
+		SpinLockRelease(counters->mutex);
 	}
 }
 
@@ -234,9 +238,9 @@ pp_counters_parks(PpCounters *counters)
 {
 	uint64 parks;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	parks = counters->parks;
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	return parks;
 }
@@ -258,9 +262,9 @@ pp_counters_get(PpCounters *counters, Oid target)
 	PpCounterBucket *bucket = bucket_of(counters, target);
 	PpCounter entry;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	entry = *find_entry(bucket, target, false);
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	entry.target = target;
 	return entry;
@@ -282,9 +286,9 @@ pp_counters_parked(PpCounters *counters)
 {
 	uint64 parked;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	parked = counters->parked;
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	return parked;
 }
@@ -300,9 +304,9 @@ pp_counters_read(PpCounters *counters, int bucket, PpCounter *entries)
 	int nentries = 0;
 
 	Assert(bucket >= 0 && bucket < PP_COUNTER_BUCKETS);
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	copy = counters->buckets[bucket];
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	for (int i = 0; i < PP_COUNTER_WAYS; i++)
 	{
@@ -320,9 +324,9 @@ pp_counters_added(PpCounters *counters)
 {
 	uint64 added;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	added = counters->added;
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	return added;
 }
@@ -338,7 +342,7 @@ pp_counters_clear_pending(PpCounters *counters, uint64 added)
 	{
 		PpCounterBucket *bucket = &counters->buckets[i];
 
-		SpinLockAcquire(&counters->mutex);
+		SpinLockAcquire(counters->mutex);
 		for (int j = 0; j < PP_COUNTER_WAYS && counters->added == added; j++)
 		{
 			PpCounter *entry = &bucket->ways[j];
@@ -349,7 +353,7 @@ pp_counters_clear_pending(PpCounters *counters, uint64 added)
 		}
 		if (counters->added == added)
 			bucket->others.pending = 0;
-		SpinLockRelease(&counters->mutex);
+		SpinLockRelease(counters->mutex);
 	}
 }
 
@@ -358,9 +362,9 @@ pp_counters_are_counted(PpCounters *counters)
 {
 	bool counted;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	counted = counters->counted;
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	return counted;
 }
@@ -374,10 +378,10 @@ pp_counters_begin_count(PpCounters *counters)
 {
 	bool begin;
 
-	SpinLockAcquire(&counters->mutex);
+	SpinLockAcquire(counters->mutex);
 	begin = !counters->counted;
 	counters->counted = true;
-	SpinLockRelease(&counters->mutex);
+	SpinLockRelease(counters->mutex);
 
 	return begin;
 }

@@ -18,7 +18,8 @@
  * later.  A count that is never subtracted (an item that can't be read doesn't tell its target)
  * is cleared when the worker sees that nothing waits.
  *
- * Every field is written under `mutex`; nothing is called while it is held.
+ * Every field is written under the ring's mutex, which it is given; nothing is called while that
+ * is held.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,7 +48,7 @@ typedef struct PpCounterBucket
 
 typedef struct PpCounters
 {
-	slock_t mutex;
+	slock_t *mutex;		   /* constant */
 	bool counted;		   /* what was there before us is in it */
 	uint64 added;		   /* how often something was added */
 	uint64 parks;		   /* how often something was parked */
@@ -63,9 +64,10 @@ typedef struct PpTargetCount
 	uint64 items;
 } PpTargetCount;
 
-extern void pp_counters_init(PpCounters *counters);
+extern void pp_counters_init(PpCounters *counters, slock_t *mutex);
 extern void pp_counters_reset(PpCounters *counters);
 extern void pp_counters_add(PpCounters *counters, Oid target, uint64 items);
+extern void pp_counters_add_locked(PpCounters *counters, Oid target, uint64 items);
 extern void pp_counters_settle(PpCounters *counters, Oid target, uint64 items);
 extern void pp_counters_park(PpCounters *counters, Oid target, int64 items, int64 bytes);
 extern void pp_counters_set_reason(PpCounters *counters, Oid target, int sqlstate);

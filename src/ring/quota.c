@@ -16,10 +16,12 @@ give_all(PpQuota *quota)
 	memset(quota->roles, 0, sizeof(quota->roles));
 }
 
+/* mutex: NULL for one of its own. */
 void
-pp_quota_init(PpQuota *quota)
+pp_quota_init(PpQuota *quota, slock_t *mutex)
 {
-	SpinLockInit(&quota->mutex);
+	SpinLockInit(&quota->own);
+	quota->mutex = mutex ? mutex : &quota->own;
 	quota->counted = false;
 	quota->takes = 0;
 	give_all(quota);
@@ -29,10 +31,10 @@ pp_quota_init(PpQuota *quota)
 void
 pp_quota_reset(PpQuota *quota)
 {
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	quota->counted = false;
 	give_all(quota);
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 }
 
 static bool
@@ -79,37 +81,52 @@ fits(const PpQuota *quota, const PpRoleQuota *mine, PpStore store, uint64 bytes,
 	return PP_QUOTA_CHARGED;
 }
 
-/* What would pp_quota_charge() say? */
+/* Under the mutex: what would pp_quota_charge() say? */
+PpQuotaResult
+pp_quota_ask_locked(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit,
+					uint64 role_quota)
+{
+	return fits(quota, find_role(quota, role, false), store, bytes, limit, role_quota);
+}
+
 PpQuotaResult
 pp_quota_ask(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit, uint64 role_quota)
 {
 	PpQuotaResult result;
 
-	SpinLockAcquire(&quota->mutex);
-	result = fits(quota, find_role(quota, role, false), store, bytes, limit, role_quota);
-	SpinLockRelease(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
+	result = pp_quota_ask_locked(quota, store, role, bytes, limit, role_quota);
+	SpinLockRelease(quota->mutex);
 
 	return result;
 }
 
-/* Hold so many bytes more, within the limit of all and the share of one. */
+/* Under the mutex: hold so many bytes more, within the limit of all and the share of one. */
 PpQuotaResult
-pp_quota_charge(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit,
-				uint64 role_quota)
+pp_quota_charge_locked(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit,
+					   uint64 role_quota)
 {
-	PpQuotaResult result;
-	PpRoleQuota *mine;
+	PpRoleQuota *mine = find_role(quota, role, true);
+	PpQuotaResult result = fits(quota, mine, store, bytes, limit, role_quota);
 
-	SpinLockAcquire(&quota->mutex);
-	mine = find_role(quota, role, true);
-	result = fits(quota, mine, store, bytes, limit, role_quota);
 	if (result == PP_QUOTA_CHARGED)
 	{
 		mine->charged[store] += bytes;
 		quota->charged[store] += bytes;
 		quota->takes++;
 	}
-	SpinLockRelease(&quota->mutex);
+	return result;
+}
+
+PpQuotaResult
+pp_quota_charge(PpQuota *quota, PpStore store, Oid role, uint64 bytes, uint64 limit,
+				uint64 role_quota)
+{
+	PpQuotaResult result;
+
+	SpinLockAcquire(quota->mutex);
+	result = pp_quota_charge_locked(quota, store, role, bytes, limit, role_quota);
+	SpinLockRelease(quota->mutex);
 
 	return result;
 }
@@ -121,14 +138,14 @@ pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes)
 	PpRoleQuota *mine;
 	uint64 given;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	quota->charged[store] -= Min(bytes, quota->charged[store]);
 	mine = find_role(quota, role, false);
 	given = Min(bytes, mine->charged[store]);
 	mine->charged[store] -= given;
 	/* from before it had its own */
 	rest->charged[store] -= Min(bytes - given, rest->charged[store]);
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 }
 
 /* By all roles together. */
@@ -137,9 +154,9 @@ pp_quota_charged(PpQuota *quota, PpStore store)
 {
 	uint64 charged;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	charged = quota->charged[store];
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 
 	return charged;
 }
@@ -150,9 +167,9 @@ pp_quota_charged_to(PpQuota *quota, PpStore store, Oid role)
 {
 	uint64 charged;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	charged = find_role(quota, role, false)->charged[store];
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 
 	return charged;
 }
@@ -163,9 +180,9 @@ pp_quota_charges(PpQuota *quota)
 {
 	uint64 takes;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	takes = quota->takes;
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 
 	return takes;
 }
@@ -177,23 +194,23 @@ pp_quota_charges(PpQuota *quota)
 void
 pp_quota_assign(PpQuota *quota, const PpQuota *counted, uint64 takes)
 {
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	if (quota->takes == takes)
 	{
 		memcpy(quota->charged, counted->charged, sizeof(quota->charged));
 		memcpy(quota->roles, counted->roles, sizeof(quota->roles));
 		quota->counted = true;
 	}
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 }
 
 /* Nothing is there that anybody could hold: what is counted is a mistake. */
 void
 pp_quota_clear(PpQuota *quota)
 {
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	give_all(quota);
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 }
 
 bool
@@ -201,9 +218,9 @@ pp_quota_is_counted(PpQuota *quota)
 {
 	bool counted;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	counted = quota->counted;
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 
 	return counted;
 }
@@ -217,10 +234,10 @@ pp_quota_begin_count(PpQuota *quota)
 {
 	bool begin;
 
-	SpinLockAcquire(&quota->mutex);
+	SpinLockAcquire(quota->mutex);
 	begin = !quota->counted;
 	quota->counted = true;
-	SpinLockRelease(&quota->mutex);
+	SpinLockRelease(quota->mutex);
 
 	return begin;
 }

@@ -17,7 +17,9 @@
  * back.  Instead, whoever finds no room counts the dead letters and calls pp_quota_assign() with
  * the result, which is ignored if some have come meanwhile.
  *
- * Every field is written under `mutex`; nothing is called while it is held.
+ * Every field is written under the mutex that it is given; nothing is called while that is held.
+ * For ring and journal it is the ring's: a commit takes its room and its charge at once, with the
+ * functions that are called under it (_locked).
  *
  *-------------------------------------------------------------------------
  */
@@ -46,7 +48,8 @@ typedef struct PpRoleQuota
 
 typedef struct PpQuota
 {
-	slock_t mutex;
+	slock_t *mutex; /* constant */
+	slock_t own;	/* which that is where none is given */
 	bool counted; /* what was there before the server's start has been counted */
 	uint64 takes; /* how often something has been taken */
 	uint64 charged[PP_STORES];
@@ -60,12 +63,16 @@ typedef enum PpQuotaResult
 	PP_QUOTA_GREEDY /* the role's own limit is reached */
 } PpQuotaResult;
 
-extern void pp_quota_init(PpQuota *quota);
+extern void pp_quota_init(PpQuota *quota, slock_t *mutex);
 extern void pp_quota_reset(PpQuota *quota);
 extern PpQuotaResult pp_quota_charge(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
 									 uint64 limit, uint64 role_quota);
+extern PpQuotaResult pp_quota_charge_locked(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
+											uint64 limit, uint64 role_quota);
 extern PpQuotaResult pp_quota_ask(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
 								  uint64 limit, uint64 role_quota);
+extern PpQuotaResult pp_quota_ask_locked(PpQuota *quota, PpStore store, Oid role, uint64 bytes,
+										 uint64 limit, uint64 role_quota);
 extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
 extern uint64 pp_quota_charged(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_charged_to(PpQuota *quota, PpStore store, Oid role);

@@ -131,7 +131,7 @@ pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
 }
 
 /*
- * Ask for room for so many entries, of so many bytes together, and for their
+ * Under the mutex: ask for room for so many entries, of so many bytes together, and for their
  * positions.  Where there is no room the journal has to do: there always is an
  * answer, unless positions have run out or the claim is stale.
  *
@@ -139,15 +139,14 @@ pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes, bool by_worker)
  * be: if the server stopped now, nobody could save them.
  */
 PpAdmission
-pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, bool by_worker,
-			  bool ring_only)
+pp_ring_admit_locked(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries,
+					 bool by_worker, bool ring_only)
 {
 	PpAdmission admission = {.result = PP_RING_DIVERTED};
 	uint64 room = by_worker ? ring->size : ring->size - ring->kept;
 	uint64 used;
 
 	Assert(bytes % PP_RING_ALIGN == 0 && entries > 0);
-	SpinLockAcquire(&ring->mutex);
 	used = ring->reserved + (ring->tail - ring->head);
 	if (ring->generation != generation)
 		admission.result = PP_RING_STALE;
@@ -171,8 +170,6 @@ pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, boo
 		else
 			ring->diverting++;
 	}
-	SpinLockRelease(&ring->mutex);
-
 	return admission;
 }
 
@@ -297,37 +294,38 @@ pp_ring_release(PpRing *ring, uint64 bytes, bool ring_only)
 	return wake;
 }
 
+/* Under the mutex: a reservation becomes an entry that is BUSY. */
+static uint64
+begin(PpRing *ring, const PpEntry *header)
+{
+	uint64 bytes = pp_ring_entry_bytes(header->length);
+	uint64 at = ring->tail;
+	PpEntry *entry = pp_ring_entry(ring, at);
+
+	Assert(header->items > 0);
+	Assert(ring->reserved >= bytes);
+	*entry = *header;
+	pg_atomic_init_u32(&entry->state, PP_ENTRY_BUSY);
+	entry->bytes = bytes;
+	entry->settled = 0;
+	ring->tail += bytes;
+	ring->reserved -= bytes;
+
+	return at;
+}
+
 /*
- * Turn a reservation into an entry that is BUSY, and return its position.  The
- * payload is written next, and then published, with nothing in between that
+ * Turn a reservation into an entry with this header, which is BUSY, and return its position.
+ * The payload is written next, and then published, with nothing in between that
  * can throw or wait: until then the worker stands before this entry.
  */
 uint64
-pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
+pp_ring_begin(PpRing *ring, const PpEntry *header)
 {
-	uint64 bytes = pp_ring_entry_bytes(length);
 	uint64 at;
-	PpEntry *entry;
 
-	Assert(items > 0);
 	SpinLockAcquire(&ring->mutex);
-	Assert(ring->reserved >= bytes);
-	at = ring->tail;
-	entry = pp_ring_entry(ring, at);
-	pg_atomic_init_u32(&entry->state, PP_ENTRY_BUSY);
-	entry->role = role;
-	entry->bytes = bytes;
-	entry->length = length;
-	entry->items = items;
-	entry->settled = 0;
-	entry->published_at = now;
-	entry->part = 0;
-	entry->parts = 1;
-	entry->extension = InvalidOid;
-	entry->refs = 0;
-	entry->pos = 0;
-	ring->tail += bytes;
-	ring->reserved -= bytes;
+	at = begin(ring, header);
 	SpinLockRelease(&ring->mutex);
 
 	return at;
@@ -346,24 +344,18 @@ pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 le
 }
 
 /*
- * The payload is complete.  True: the caller should wake the worker.
- *
- * READY is set under the mutex together with the count: a worker that has seen
- * the count finds the entry READY, and can't settle items that aren't counted.
+ * Under the mutex: the entry is complete.  READY is set together with the count: a worker that
+ * has seen the count finds the entry READY, and can't settle items that aren't counted.
  */
-bool
-pp_ring_publish(PpRing *ring, uint64 at)
+static bool
+publish(PpRing *ring, PpEntry *entry)
 {
-	PpEntry *entry = pp_ring_entry(ring, at);
-	uint32 items = entry->items;
 	bool wake;
 
-	pg_write_barrier(); /* pairs with pp_ring_take */
-	SpinLockAcquire(&ring->mutex);
 	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
 	if (entry->refs == 0)
 		ring->reserved_alone -= entry->bytes;
-	ring->published += items;
+	ring->published += entry->items;
 	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
 	if (wake)
 	{
@@ -371,6 +363,45 @@ pp_ring_publish(PpRing *ring, uint64 at)
 		ring->wake_items = PG_UINT64_MAX;
 		ring->wake_tail = PG_UINT64_MAX;
 	}
+	return wake;
+}
+
+/* The payload is complete.  True: the caller should wake the worker. */
+bool
+pp_ring_publish(PpRing *ring, uint64 at)
+{
+	PpEntry *entry = pp_ring_entry(ring, at);
+	bool wake;
+
+	pg_write_barrier(); /* pairs with pp_ring_take */
+	SpinLockAcquire(&ring->mutex);
+	wake = publish(ring, entry);
+	SpinLockRelease(&ring->mutex);
+
+	return wake;
+}
+
+/*
+ * All three steps with one hold of the mutex, where the payload is small; else with the copy
+ * outside of it.  True: the caller should wake the worker.
+ */
+bool
+pp_ring_put(PpRing *ring, const PpEntry *header, const void *payload)
+{
+	uint64 at;
+	bool wake;
+
+	if (header->length > PP_RING_SMALL)
+	{
+		at = pp_ring_begin(ring, header);
+		pp_ring_write(ring, at, 0, payload, header->length);
+		return pp_ring_publish(ring, at);
+	}
+	SpinLockAcquire(&ring->mutex);
+	at = begin(ring, header);
+	pp_ring_write(ring, at, 0, payload, header->length);
+	pg_write_barrier(); /* pairs with pp_ring_take */
+	wake = publish(ring, pp_ring_entry(ring, at));
 	SpinLockRelease(&ring->mutex);
 
 	return wake;

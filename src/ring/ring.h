@@ -20,6 +20,7 @@
  *												header written, state BUSY
  *							 pp_ring_write		payload copied, no lock held
  *							 pp_ring_publish	state READY
+ *							 pp_ring_put		all three, of a small payload under one hold
  *	worker					 pp_ring_take		walks over READY and DONE entries, in order
  *	worker, at its commit	 pp_ring_settle		state DONE once every item is
  *												settled
@@ -70,8 +71,8 @@
  * a release.
  *
  * Who may write what:
- *	- every field of PpRing below `mutex`: only under `mutex`.  Nothing is
- *	  called while it is held.
+ *	- every field of PpRing below `mutex`: only under `mutex`.  What is called while that is
+ *	  held are a few lines of this file, quota.h and counters.h (_locked), which call nothing.
  *	- a header: its producer while BUSY; afterwards only the worker, and only
  *	  `state` and `settled`.
  *	- payload bytes: the producer between begin and publish.  The worker may
@@ -91,6 +92,7 @@
 #include "storage/spin.h"
 
 #define PP_RING_ALIGN 64
+#define PP_RING_SMALL 512 /* bytes of payload that are copied under the mutex */
 
 /* An entry's state */
 #define PP_ENTRY_BUSY 1	 /* position taken, bytes still being copied */
@@ -227,8 +229,8 @@ extern bool pp_ring_is_stale(PpRing *ring, uint64 generation);
 /* Producers */
 extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes,
 									   bool by_worker);
-extern PpAdmission pp_ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries,
-								 bool by_worker, bool ring_only);
+extern PpAdmission pp_ring_admit_locked(PpRing *ring, uint64 generation, uint64 bytes,
+										uint32 entries, bool by_worker, bool ring_only);
 extern uint64 pp_ring_take_position(PpRing *ring, uint64 generation);
 extern void pp_ring_left_positions(PpRing *ring, uint64 *next, uint64 *end);
 extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end);
@@ -236,9 +238,10 @@ extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
 extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);
 extern bool pp_ring_undivert(PpRing *ring);
 extern bool pp_ring_release(PpRing *ring, uint64 bytes, bool ring_only);
-extern uint64 pp_ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now);
+extern uint64 pp_ring_begin(PpRing *ring, const PpEntry *header);
 extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *src, uint64 length);
 extern bool pp_ring_publish(PpRing *ring, uint64 at);
+extern bool pp_ring_put(PpRing *ring, const PpEntry *header, const void *payload);
 
 /* The worker */
 extern PpEntry *pp_ring_entry(PpRing *ring, uint64 at);

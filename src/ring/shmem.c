@@ -87,14 +87,14 @@ init_slot(PpSlot *slot)
 	ConditionVariableInit(&slot->settled);
 	pp_sleeper_init(&slot->worker);
 	pp_sleeper_init(&slot->retrier.sleeper);
-	pp_quota_init(&slot->quota);
-	pp_quota_init(&slot->letters);
-	pp_counters_init(&slot->counters);
+	/* its worker keeps room for the largest item that a trigger may enqueue */
+	pp_ring_init(&slot->ring, ring_bytes(), pp_ring_entry_bytes(pp_shmem_item_limit(ring_bytes())));
+	pp_quota_init(&slot->quota, &slot->ring.mutex);
+	pp_quota_init(&slot->letters, NULL);
+	pp_counters_init(&slot->counters, &slot->ring.mutex);
 	slot->retry_at = PP_NEVER;
 	slot->parked_from = PG_UINT64_MAX;
 	slot->owes_earlier = true;
-	/* its worker keeps room for the largest item that a trigger may enqueue */
-	pp_ring_init(&slot->ring, ring_bytes(), pp_ring_entry_bytes(pp_shmem_item_limit(ring_bytes())));
 }
 
 static void

@@ -7,14 +7,14 @@
  * Locks, in the order in which they may be taken:
  *
  *	1 PpShmem.lock		LWLock: which slot is whose, and which databases are blocked
- *	2 a spinlock		of one of six kinds; no process ever holds two of them,
+ *	2 a spinlock		of one of five kinds; no process ever holds two of them,
  *						nothing is called while one is held, and each is held for a
  *						few dozen instructions:
  *		PpShmem.mutex	settled_lsn, leases, hangers
  *		PpSlot.mutex	the fields of a slot that are listed under it
- *		PpRing.mutex	the ring (ring.h)
- *		PpQuota.mutex	what roles are charged with (quota.h)
- *		PpCounters.mutex	what waits for each target (counters.h)
+ *		PpRing.mutex	the ring (ring.h), what roles are charged with for it and the journal
+ *						(quota.h), and what waits for each target (counters.h)
+ *		PpQuota.own		of dead letters (quota.h)
  *		PpSleeper.mutex	whom to wake (sleeper.h)
  *
  * Who may write what, besides the locks:
@@ -244,9 +244,9 @@ typedef struct PpSlot
 
 	PpSleeper worker;
 
-	PpQuota quota; /* what roles hold, under a mutex of its own (quota.h) */
+	PpQuota quota; /* what roles hold, under the ring's mutex (quota.h) */
 	PpQuota letters; /* dead letters of each role; it may say too much (quota.h) */
-	PpCounters counters; /* what waits for each target, under a mutex of its own (counters.h) */
+	PpCounters counters; /* what waits for each target, under the ring's mutex (counters.h) */
 
 	ConditionVariable settled; /* broadcast after items are settled */
 

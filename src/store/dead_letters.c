@@ -176,7 +176,7 @@ pp_dead_letters_count(Oid extension, PpQuota *counts)
 	SnapshotData dirty;
 	HeapTuple tuple;
 
-	pp_quota_init(counts);
+	pp_quota_init(counts, NULL);
 	InitDirtySnapshot(dirty);
 	pp_table_scan(&letters, &dirty, 0, NULL);
 	while ((tuple = pp_table_next(&letters)) != NULL)

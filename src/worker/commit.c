@@ -41,13 +41,27 @@ stays_in_ring(const PpWorkItem *work)
 	return committing.counts == NULL && work->nrows > 0 && work->at != PP_NOT_IN_RING;
 }
 
-/*
- * Give back what the roles of the settled items were charged with; or charge the journal instead
- * of the ring.
- */
+/* Give back what a role was charged with; or charge the journal instead of the ring. */
+static void
+give_back(Oid role, uint64 ring, uint64 journal, uint64 moved)
+{
+	if (ring > 0)
+		pp_quota_give(&slot->quota, PP_STORE_RING, role, ring);
+	if (journal > 0)
+		pp_quota_give(&slot->quota, PP_STORE_JOURNAL, role, journal);
+	if (moved > 0)
+		(void) pp_quota_charge(&slot->quota, PP_STORE_JOURNAL, role, moved, PG_UINT64_MAX,
+							   PG_UINT64_MAX);
+}
+
+/* The same for all roles of the settled items, for each stretch of one role at once. */
 static void
 give_back_quotas(void)
 {
+	uint64 ring = 0;
+	uint64 journal = 0;
+	uint64 moved = 0;
+
 	for (int i = 0; i < committing.n; i++)
 	{
 		PpWorkItem *work = &committing.work_items[i];
@@ -55,14 +69,16 @@ give_back_quotas(void)
 
 		if (work->nrows == 0 && !work->applied)
 		{
-			pp_quota_give(&slot->quota, PP_STORE_RING, work->role,
-						  pp_ring_entry(&slot->ring, work->at)->bytes);
+			ring += pp_ring_entry(&slot->ring, work->at)->bytes;
 			if (committing.counts == NULL)
-				(void) pp_quota_charge(&slot->quota, PP_STORE_JOURNAL, work->role, journalled,
-									   PG_UINT64_MAX, PG_UINT64_MAX);
+				moved += journalled;
 		}
 		else if (committing.counts && !work->parked)
-			pp_quota_give(&slot->quota, PP_STORE_JOURNAL, work->role, journalled);
+			journal += journalled;
+		if (i + 1 < committing.n && committing.work_items[i + 1].role == work->role)
+			continue;
+		give_back(work->role, ring, journal, moved);
+		ring = journal = moved = 0;
 	}
 }
 

@@ -9,7 +9,7 @@
  * what one COMMIT makes visible; between two steps anything may come.
  *
  *	step here			in src/
- *	admit				enqueue.c before_commit: ring.c pp_ring_admit, then the rows, which
+ *	admit				enqueue.c before_commit: ring.c pp_ring_admit_locked, then the rows, which
  *						nobody sees before the commit
  *	give_back			enqueue.c at_abort: pp_ring_release, pp_ring_undivert
  *	commit_rows			the server: the commit record is flushed, the rows are visible

@@ -11,8 +11,8 @@
  *
  *	step here			in src/
  *	claim				slots.c look, pp_databases_want_slot
- *	admit				ring.c pp_ring_admit, which compares generations
- *	publish				publish.c publish: pp_ring_begin, pp_ring_publish
+ *	admit				ring.c pp_ring_admit_locked, which compares generations
+ *	publish				publish.c publish: pp_ring_put
  *	divert				ring.c pp_ring_divert
  *	call_pass			slots.c pp_slot_call_pass
  *	give_room_back		publish.c pp_publish_abort

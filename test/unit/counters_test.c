@@ -16,6 +16,7 @@
 #define REASON 123
 #define ANOTHER 456
 
+static slock_t mutex;
 static PpCounters counters;
 
 /* Targets of one bucket: two more than have room in it. */
@@ -31,7 +32,7 @@ bucket_of(Oid target)
 	static PpCounters scratch;
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 
-	pp_counters_init(&scratch);
+	pp_counters_init(&scratch, &mutex);
 	pp_counters_add(&scratch, target, 1);
 	for (int i = 0; i < PP_COUNTER_BUCKETS; i++)
 	{
@@ -58,7 +59,7 @@ find_crowd(void)
 static void
 fill_bucket(void)
 {
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	for (int i = 0; i < PP_COUNTER_WAYS; i++)
 		pp_counters_add(&counters, crowd[i], 1);
 }
@@ -100,7 +101,7 @@ test_pending(void)
 {
 	PpCounter entry;
 
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	entry = pp_counters_get(&counters, ALICE);
 	CHECK(entry.target == ALICE && entry.sqlstate == 0 && entry.pending == 0);
 	CHECK(is_parked(ALICE, 0, 0));
@@ -120,7 +121,7 @@ test_pending(void)
 static void
 test_mistakes(void)
 {
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	pp_counters_add(&counters, ALICE, 0);
 	pp_counters_settle(&counters, ALICE, 1);
 	pp_counters_park(&counters, ALICE, 0, 0);
@@ -245,7 +246,7 @@ test_others_held(void)
 static void
 test_parked(void)
 {
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	CHECK(!pp_counters_any_parked(&counters));
 	pp_counters_park(&counters, ALICE, 3, 300);
 	pp_counters_park(&counters, BOB, 1, 50);
@@ -282,7 +283,7 @@ test_parked(void)
 static void
 test_reasons(void)
 {
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	pp_counters_set_reason(&counters, ALICE, REASON);
 	CHECK(reason(ALICE) == REASON);
 	CHECK(reason(BOB) == 0);
@@ -368,7 +369,7 @@ test_spread(void)
 	int empty = 0;
 	int most = 0;
 
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	for (Oid i = 0; i < PP_COUNTER_BUCKETS; i++)
 		pp_counters_add(&counters, ALICE + i, 1);
 	for (int i = 0; i < PP_COUNTER_BUCKETS; i++)
@@ -453,7 +454,7 @@ test_reset(void)
 static void
 test_count(void)
 {
-	pp_counters_init(&counters);
+	pp_counters_init(&counters, &mutex);
 	CHECK(!pp_counters_are_counted(&counters));
 	CHECK(pp_counters_begin_count(&counters));
 	CHECK(!pp_counters_begin_count(&counters));

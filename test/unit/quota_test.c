@@ -43,7 +43,7 @@ held_by(Oid role)
 static void
 test_limits(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
 	CHECK(take(ALICE, 1) == PP_QUOTA_GREEDY);
 	CHECK(take(BOB, 400) == PP_QUOTA_CHARGED);
@@ -62,7 +62,7 @@ test_limits(void)
 static void
 test_stores(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
 	CHECK(pp_quota_charge(&quota, PP_STORE_RING, ALICE, 5, 1000, 600) == PP_QUOTA_CHARGED);
 	CHECK(pp_quota_charged(&quota, PP_STORE_RING) == 5);
@@ -75,7 +75,7 @@ test_stores(void)
 static void
 test_ask(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	CHECK(pp_quota_ask(&quota, PP_STORE_JOURNAL, ALICE, 600, 1000, 600) == PP_QUOTA_CHARGED);
 	CHECK(charged() == 0);
 	CHECK(take(ALICE, 600) == PP_QUOTA_CHARGED);
@@ -92,8 +92,8 @@ test_assign(void)
 	static PpQuota counts;
 	uint64 takes;
 
-	pp_quota_init(&quota);
-	pp_quota_init(&counts);
+	pp_quota_init(&quota, NULL);
+	pp_quota_init(&counts, NULL);
 	CHECK(pp_quota_charge(&quota, PP_STORE_LETTERS, ALICE, 5, 1000, 600) == PP_QUOTA_CHARGED);
 	CHECK(pp_quota_charge(&counts, PP_STORE_LETTERS, ALICE, 2, 1000, 600) == PP_QUOTA_CHARGED);
 	CHECK(pp_quota_charge(&counts, PP_STORE_LETTERS, BOB, 1, 1000, 600) == PP_QUOTA_CHARGED);
@@ -117,7 +117,7 @@ test_assign(void)
 static void
 test_mistakes(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	give(ALICE, 100);
 	CHECK(charged() == 0);
 	CHECK(take(ALICE, 50) == PP_QUOTA_CHARGED);
@@ -132,7 +132,7 @@ test_mistakes(void)
 static void
 test_many_roles(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	for (Oid i = 0; i < PP_QUOTA_ROLES - 1; i++)
 		CHECK(take(OTHERS + i, 1) == PP_QUOTA_CHARGED);
 	CHECK(take(ALICE, 300) == PP_QUOTA_CHARGED);
@@ -154,7 +154,7 @@ test_many_roles(void)
 static void
 test_count(void)
 {
-	pp_quota_init(&quota);
+	pp_quota_init(&quota, NULL);
 	CHECK(!pp_quota_is_counted(&quota));
 	CHECK(pp_quota_begin_count(&quota));
 	CHECK(!pp_quota_begin_count(&quota));

@@ -39,7 +39,7 @@ static uint64
 begin_units(PpRing *ring, uint64 units, uint32 items)
 {
 	CHECK(pp_ring_reserve(ring, GENERATION, units * UNIT, false) == PP_RESERVED);
-	return pp_ring_begin(ring, 1, items, (units - 1) * UNIT, 0);
+	return ring_begin(ring, 1, items, (units - 1) * UNIT, 0);
 }
 
 /* A READY one; nobody is to be woken by it. */
@@ -172,7 +172,7 @@ test_header(void)
 	publish_units(ring, 2, 1);
 	CHECK(pp_ring_reserve(ring, GENERATION, 4 * UNIT, false) == PP_RESERVED);
 	before = ring_check(ring);
-	at = pp_ring_begin(ring, 4000000001u, 7, 2 * UNIT - 3, INT64_C(-8000000000000000));
+	at = ring_begin(ring, 4000000001u, 7, 2 * UNIT - 3, INT64_C(-8000000000000000));
 	after = ring_check(ring);
 	CHECK(at == before.tail);
 	CHECK(after.tail == at + 3 * UNIT);
@@ -234,7 +234,7 @@ one_payload(PpRing *ring, uint64 position, uint64 length, uint64 split)
 		image[(start + i) % ring->size] = payload[i];
 
 	CHECK(pp_ring_reserve(ring, GENERATION, pp_ring_entry_bytes(length), false) == PP_RESERVED);
-	CHECK(pp_ring_begin(ring, 1, 1, length, 0) == position);
+	CHECK(ring_begin(ring, 1, 1, length, 0) == position);
 	pp_ring_write(ring, position, split, payload + split, length - split);
 	pp_ring_write(ring, position, 0, payload, split);
 	CHECK(!pp_ring_publish(ring, position));
@@ -353,7 +353,7 @@ fill(uint64 size, uint64 offset, uint64 taken, uint64 promised)
 
 	/* all of that promise can be kept */
 	for (uint64 kept = 0; kept < size; kept += UNIT)
-		CHECK(!pp_ring_publish(ring, pp_ring_begin(ring, 1, 1, 0, 0)));
+		CHECK(!pp_ring_publish(ring, ring_begin(ring, 1, 1, 0, 0)));
 	CHECK(ring_check(ring).reserved == 0);
 	CHECK(walk(ring, ring_check(ring).head) >= 1);
 	CHECK(ring_check(ring).tail - ring_check(ring).head == size);
@@ -413,9 +413,9 @@ test_credits(void)
 	CHECK(ring_check(ring).reserved == 6 * UNIT);
 	CHECK(ring_check(ring).tail == 0);
 
-	CHECK(pp_ring_begin(ring, 1, 1, 1, 0) == 0);
+	CHECK(ring_begin(ring, 1, 1, 1, 0) == 0);
 	CHECK(ring_check(ring).reserved == 4 * UNIT);
-	CHECK(pp_ring_begin(ring, 2, 1, UNIT + 1, 0) == 2 * UNIT);
+	CHECK(ring_begin(ring, 2, 1, UNIT + 1, 0) == 2 * UNIT);
 	CHECK(ring_check(ring).reserved == UNIT);
 	CHECK(!pp_ring_release(ring, UNIT, true));
 	CHECK(ring_check(ring).reserved == 0);
@@ -486,12 +486,12 @@ test_closed(void)
 	/* the worker itself may, but there must be room for it, too */
 	CHECK(pp_ring_reserve(ring, GENERATION, 6 * UNIT, true) == PP_RING_FULL);
 	CHECK(pp_ring_reserve(ring, GENERATION, 2 * UNIT, true) == PP_RESERVED);
-	at = pp_ring_begin(ring, 1, 1, UNIT, 0);
+	at = ring_begin(ring, 1, 1, UNIT, 0);
 	CHECK(!pp_ring_publish(ring, at));
 	CHECK(walk(ring, at) == 1);
 
 	/* what was reserved before still arrives */
-	at = pp_ring_begin(ring, 1, 4, 2 * UNIT, 0);
+	at = ring_begin(ring, 1, 4, 2 * UNIT, 0);
 	CHECK(ring_check(ring).reserved == 2 * UNIT);
 	CHECK(!pp_ring_publish(ring, at));
 	CHECK(walk(ring, 0) == 2);
@@ -535,7 +535,7 @@ test_closed_last_arrives(void)
 	view = ring_check(ring);
 	CHECK(arm(ring, view.published + 1, NEVER));
 	CHECK(!pp_ring_release(ring, UNIT, true));
-	at = pp_ring_begin(ring, 1, 2, 2 * UNIT, 0);
+	at = ring_begin(ring, 1, 2, 2 * UNIT, 0);
 	CHECK(ring_check(ring).reserved == 0);
 	CHECK(pp_ring_publish(ring, at));
 	CHECK(walk(ring, 0) == 1);
@@ -960,7 +960,7 @@ test_tail_means_busy(void)
 	hook_calls = 0;
 	hook_at = 2 * UNIT;
 	shim_spin_hook = hook_begin_seen;
-	CHECK(pp_ring_begin(ring, 1, 1, UNIT, 0) == 2 * UNIT);
+	CHECK(ring_begin(ring, 1, 1, UNIT, 0) == 2 * UNIT);
 	shim_spin_hook = NULL;
 	CHECK(hook_calls == 2);
 	free(ring);
@@ -1082,7 +1082,7 @@ model_begin(Model *model)
 	entry->items = 1 + (uint32) pick(&model->random, 5);
 	entry->settled = 0;
 	entry->state = PP_ENTRY_BUSY;
-	CHECK(pp_ring_begin(model->ring, entry->seed, entry->items, entry->length, (int64) entry->at) ==
+	CHECK(ring_begin(model->ring, entry->seed, entry->items, entry->length, (int64) entry->at) ==
 		  entry->at);
 
 	payload = malloc(entry->length);
@@ -1299,7 +1299,7 @@ test_kept(void)
 static PpAdmission
 admit(PpRing *ring)
 {
-	return pp_ring_admit(ring, GENERATION, UNIT, 1, false, false);
+	return ring_admit(ring, GENERATION, UNIT, 1, false, false);
 }
 
 static void
@@ -1328,16 +1328,16 @@ test_admit(void)
 
 	/* positions grow, whichever way */
 	CHECK(admit(ring).pos == 1003);
-	CHECK(pp_ring_admit(ring, GENERATION, 3 * UNIT, 3, false, false).result == PP_RING_DIVERTED);
+	CHECK(ring_admit(ring, GENERATION, 3 * UNIT, 3, false, false).result == PP_RING_DIVERTED);
 	(void) pp_ring_undivert(ring);
 	CHECK(admit(ring).pos == 1007);
 
 	/* what is only in the ring needs a worker */
 	pp_ring_attend(ring, false);
-	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RING_DIVERTED);
+	CHECK(ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RING_DIVERTED);
 	(void) pp_ring_undivert(ring);
 	pp_ring_attend(ring, true);
-	CHECK(pp_ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RESERVED);
+	CHECK(ring_admit(ring, GENERATION, UNIT, 1, false, true).result == PP_RESERVED);
 	CHECK(pp_ring_view(ring).reserved_alone == UNIT);
 	(void) pp_ring_release(ring, UNIT, true);
 	CHECK(pp_ring_view(ring).reserved_alone == 0);
@@ -1362,7 +1362,7 @@ test_alone(void)
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RING_UNATTENDED);
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, true) == PP_RING_UNATTENDED);
 	CHECK(pp_ring_view(ring).reserved_alone == 2 * UNIT);
-	at = pp_ring_begin(ring, 1, 1, UNIT, 0);
+	at = ring_begin(ring, 1, 1, UNIT, 0);
 	CHECK(pp_ring_view(ring).reserved == 0);
 	CHECK(pp_ring_view(ring).reserved_alone == 2 * UNIT); /* it is BUSY */
 	(void) pp_ring_publish(ring, at);
@@ -1400,6 +1400,59 @@ test_owner(void)
 	free(ring);
 }
 
+/* A payload that is put with one hold of the mutex, or with two */
+static void
+check_put(uint64 length, bool wakes)
+{
+	PpRing *ring = ring_new(4 * PP_RING_SMALL);
+	PpEntry header = {.role = 7,
+					  .items = 3,
+					  .length = length,
+					  .published_at = 5,
+					  .part = 1,
+					  .parts = 2,
+					  .extension = 8,
+					  .pos = 9};
+	uint64 position = 3 * PP_RING_SMALL; /* so that the longer ones wrap */
+	char payload[2 * PP_RING_SMALL];
+	char copy[2 * PP_RING_SMALL];
+	PpRingView view;
+	PpEntry *entry;
+
+	ring->head = ring->tail = position;
+	pattern_fill(payload, 1, length);
+	CHECK(pp_ring_reserve(ring, GENERATION, pp_ring_entry_bytes(length), false) == PP_RESERVED);
+	view = pp_ring_view(ring);
+	if (wakes)
+		CHECK(pp_ring_arm(ring, &view, view.published + 3, PG_UINT64_MAX));
+	else
+		CHECK(pp_ring_arm(ring, &view, view.published + 4, PG_UINT64_MAX));
+	CHECK(pp_ring_put(ring, &header, payload) == wakes);
+	view = ring_check(ring);
+	CHECK(view.published == 3 && view.reserved == 0 && view.reserved_alone == 0);
+	CHECK(view.tail == position + pp_ring_entry_bytes(length));
+	entry = pp_ring_take(ring, position, view.tail);
+	CHECK(entry != NULL && pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY);
+	CHECK(entry->role == 7 && entry->items == 3 && entry->settled == 0 && entry->length == length);
+	CHECK(entry->part == 1 && entry->parts == 2 && entry->extension == 8 && entry->pos == 9);
+	pp_ring_read(ring, position, copy);
+	CHECK(memcmp(copy, payload, length) == 0);
+	free(ring);
+}
+
+static void
+test_put(void)
+{
+	static const uint64 lengths[] = {0, 1, UNIT, PP_RING_SMALL - 1, PP_RING_SMALL,
+									 PP_RING_SMALL + 1, 2 * PP_RING_SMALL};
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+	{
+		check_put(lengths[i], false);
+		check_put(lengths[i], true);
+	}
+}
+
 int
 main(void)
 {
@@ -1431,6 +1484,7 @@ main(void)
 	TEST(test_free_while_publishing, "free doesn't disturb an entry that arrives meanwhile");
 	TEST(test_admit, "what finds no room is diverted, and positions only grow");
 	TEST(test_alone, "a worker knows what may still arrive in its ring alone");
+	TEST(test_put, "an entry is put at once, with a payload of any length");
 	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();

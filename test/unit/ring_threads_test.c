@@ -174,16 +174,25 @@ wake_producer(void *arg)
 		{
 			uint64 length = pick(&random, 100);
 			uint32 items = 1 + (uint32) pick(&random, 3);
+			PpEntry header = {.role = 1, .items = items, .length = length, .parts = 1};
+			static const char payload[100];
 			uint64 at;
+			bool wake;
 
 			/* the ring is large enough for what a sleeping worker leaves */
 			if (!CHECK(pp_ring_reserve(test->ring, GENERATION, pp_ring_entry_bytes(length),
 									   false) == PP_RESERVED))
 				break;
-			at = pp_ring_begin(test->ring, 1, items, length, 0);
-			if (pick(&random, 4) == 0)
-				sched_yield();
-			if (pp_ring_publish(test->ring, at))
+			if (pick(&random, 2) == 0)
+				wake = pp_ring_put(test->ring, &header, payload);
+			else
+			{
+				at = pp_ring_begin(test->ring, &header);
+				if (pick(&random, 4) == 0)
+					sched_yield();
+				wake = pp_ring_publish(test->ring, at);
+			}
+			if (wake)
 			{
 				count(&test->wakes);
 				latch_set(&test->sleeper);
@@ -355,7 +364,7 @@ close_producer(void *arg)
 		if (pick(&random, 3) > 0)
 		{
 			uint64 length = pick(&random, UNIT + 1);
-			uint64 at = pp_ring_begin(test->ring, 1, 1, length, 0);
+			uint64 at = ring_begin(test->ring, 1, 1, length, 0);
 
 			count(&test->published);
 			if (pp_ring_publish(test->ring, at))
@@ -640,7 +649,7 @@ flood_producer(void *arg)
 		/* the order is that of the beginnings; the publishing may be another */
 		for (int i = 0; i < entries; i++)
 		{
-			payloads[i].at = pp_ring_begin(flood->ring, self->number, payloads[i].items,
+			payloads[i].at = ring_begin(flood->ring, self->number, payloads[i].items,
 										   payloads[i].length, (int64) payloads[i].length);
 		}
 		for (int i = entries - 1; i >= 0; i--)

@@ -107,4 +107,27 @@ pattern_matches(const char *src, uint32 seed, uint64 length)
 	return true;
 }
 
+/* An entry that stands alone in its transaction */
+static inline uint64
+ring_begin(PpRing *ring, Oid role, uint32 items, uint64 length, int64 now)
+{
+	PpEntry header = {
+		.role = role, .items = items, .length = length, .published_at = now, .parts = 1};
+
+	return pp_ring_begin(ring, &header);
+}
+
+static inline PpAdmission
+ring_admit(PpRing *ring, uint64 generation, uint64 bytes, uint32 entries, bool by_worker,
+		   bool ring_only)
+{
+	PpAdmission admission;
+
+	SpinLockAcquire(&ring->mutex);
+	admission = pp_ring_admit_locked(ring, generation, bytes, entries, by_worker, ring_only);
+	SpinLockRelease(&ring->mutex);
+
+	return admission;
+}
+
 #endif /* RING_UTIL_H */

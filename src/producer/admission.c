@@ -1,0 +1,408 @@
+/*-------------------------------------------------------------------------
+ *
+ * admission.c
+ *	  Takes and gives back what is in admission.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "base/config.h"
+#include "producer/admission.h"
+
+#define AT_ONCE 8 /* shares, and counts, under one hold of the mutex */
+
+/* ---- how much may be held ---- */
+
+/* What keeps the worker from making room, as a hint. */
+char *
+pp_admission_backlog_reason(PpSlot *slot)
+{
+	bool paused;
+	pid_t pid;
+	PpWorkerState state;
+	int sqlstate;
+	Oid target;
+	char *name;
+
+	SpinLockAcquire(&slot->mutex);
+	paused = slot->paused;
+	pid = slot->worker_pid;
+	state = slot->worker_state;
+	sqlstate = slot->stuck_sqlstate;
+	target = slot->stuck_target;
+	SpinLockRelease(&slot->mutex);
+
+	if (paused)
+		return "The database is paused: call persist_resume().";
+	name = OidIsValid(target) ? get_rel_name(target) : NULL;
+	if (sqlstate != 0 && name)
+		return psprintf("The worker (PID %d) cannot write to \"%s.%s\": SQLSTATE %s.", (int) pid,
+						get_namespace_name(get_rel_namespace(target)), name,
+						unpack_sql_state(sqlstate));
+	if (sqlstate != 0)
+		return psprintf("The worker (PID %d) cannot write: SQLSTATE %s.", (int) pid,
+						unpack_sql_state(sqlstate));
+	if (state == PP_WORKER_NONE)
+		return "No worker runs for this database just now: others have their turn, or the server "
+			   "log says why.";
+	return psprintf("The worker (PID %d) writes, but more slowly than items come.", (int) pid);
+}
+
+static void
+refuse_quota(PpSlot *slot, PpStore store, Oid role, PpQuotaResult result)
+{
+	const char *what = store == PP_STORE_RING ? "ring" : "journal";
+
+	if (result == PP_QUOTA_FULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
+				 errdetail("%llu kB wait in it; \"persist_pipeline.journal_limit\" is %d kB.",
+						   (unsigned long long) pp_quota_charged(&slot->quota, store) / 1024,
+						   pp_config_journal_limit),
+				 errhint("%s", pp_admission_backlog_reason(slot))));
+	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("role \"%s\" holds too much of the %s of database \"%s\"",
+						   GetUserNameFromId(role, false), what, get_database_name(MyDatabaseId)),
+					errdetail("A role may hold %d %% of it: \"persist_pipeline.role_quota\".",
+							  pp_config_role_quota),
+					errhint("%s", pp_admission_backlog_reason(slot))));
+}
+
+static uint64
+size_of(PpSlot *slot, PpStore store)
+{
+	return store == PP_STORE_RING ? slot->ring.size
+								  : (uint64) pp_config_journal_limit * UINT64CONST(1024);
+}
+
+/*
+ * The worker may use a quarter more, for what its triggers enqueue: it makes room, and has to go
+ * on when others have filled the journal.
+ */
+static uint64
+reserve_of(PpSlot *slot, PpStore store)
+{
+	return pp_shmem_am_worker ? size_of(slot, store) / 4 : 0;
+}
+
+/* Bytes that all roles together may hold.  The ring says itself when it is full. */
+static uint64
+limit_of(PpSlot *slot, PpStore store)
+{
+	return store == PP_STORE_RING ? PG_UINT64_MAX
+								  : size_of(slot, store) + reserve_of(slot, store);
+}
+
+/* Bytes that a role may hold. */
+static uint64
+quota_of(PpSlot *slot, PpStore store)
+{
+	return size_of(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
+}
+
+/*
+ * 53400 if so much more of the journal is not to be had by the role.  At the commit of the
+ * worker, which has asked, it is taken in any case: what others have taken meanwhile is no
+ * reason to do a batch again.
+ */
+void
+pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items)
+{
+	PpQuotaResult result = pp_quota_ask(&slot->quota, PP_STORE_JOURNAL, role,
+										pp_journal_cost(bytes, items),
+										limit_of(slot, PP_STORE_JOURNAL),
+										quota_of(slot, PP_STORE_JOURNAL));
+
+	if (result != PP_QUOTA_CHARGED)
+		refuse_quota(slot, PP_STORE_JOURNAL, role, result);
+}
+
+/*
+ * Charge the role with so many bytes of the ring.  53400: it holds too much.
+ */
+void
+pp_admission_charge_ring(PpSlot *slot, Oid role, uint64 bytes)
+{
+	PpQuotaResult result =
+		pp_quota_charge(&slot->quota, PP_STORE_RING, role, bytes, limit_of(slot, PP_STORE_RING),
+						quota_of(slot, PP_STORE_RING));
+
+	if (result != PP_QUOTA_CHARGED)
+		refuse_quota(slot, PP_STORE_RING, role, result);
+}
+
+/* ---- what the items cost ---- */
+
+static PpShare *
+share_at(PpPublish *publish, int i)
+{
+	return i == 0 ? &publish->first_share : &publish->more_shares[i - 1];
+}
+
+/* The share that a role's next piece is added to; with many roles it may have several. */
+static PpShare *
+share_of(PpPublish *publish, Oid role)
+{
+	PpShare *share;
+
+	for (int i = publish->nshares - 1; i >= Max(0, publish->nshares - AT_ONCE); i--)
+	{
+		if (share_at(publish, i)->role == role)
+			return share_at(publish, i);
+	}
+	if (publish->nshares == 1)
+		publish->more_shares = MemoryContextAllocHuge(TopTransactionContext,
+													  (publish->npieces - 1) * sizeof(PpShare));
+	share = share_at(publish, publish->nshares++);
+	*share = (PpShare){.role = role};
+	return share;
+}
+
+/* What do the pieces cost their roles? */
+void
+pp_admission_sum_up(PpPublish *publish)
+{
+	for (int i = 0; i < publish->npieces; i++)
+	{
+		const PpPiece *piece = &publish->pieces[i];
+		PpShare *share = share_of(publish, piece->role);
+
+		share->bytes[PP_STORE_RING] += pp_ring_entry_bytes(piece->length);
+		share->bytes[PP_STORE_JOURNAL] += pp_journal_cost(piece->length, piece->items);
+	}
+}
+
+/* Where a target's count is to be found, when there are many */
+typedef struct CountIndex
+{
+	Oid target; /* hash key */
+	int index;
+} CountIndex;
+
+#define FEW_COUNTS 16
+
+static void
+remember_count(PpPublish *publish, int index)
+{
+	HASHCTL ctl = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(CountIndex), .hcxt = TopTransactionContext};
+	CountIndex *entry;
+
+	if (publish->count_of == NULL)
+		publish->count_of =
+			hash_create("persist_pipeline counts", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	entry = hash_search(publish->count_of, &publish->counts[index].target, HASH_ENTER, NULL);
+	entry->index = index;
+}
+
+/* The place of a target's count; -1: it has none yet. */
+static int
+find_count(PpPublish *publish, Oid target)
+{
+	CountIndex *entry;
+
+	if (publish->count_of)
+	{
+		entry = hash_search(publish->count_of, &target, HASH_FIND, NULL);
+		return entry ? entry->index : -1;
+	}
+	for (int i = publish->ncounts - 1; i >= 0; i--)
+	{
+		if (publish->counts[i].target == target)
+			return i;
+	}
+	return -1;
+}
+
+/* Which targets do these items go to?  The worker will tell the same of what it settles. */
+void
+pp_admission_count(PpPublish *publish, const char *bytes, uint64 length)
+{
+	const char *end = bytes + length;
+	int index = -1;
+
+	for (; bytes < end; bytes += ((const PpItem *) bytes)->size)
+	{
+		Oid target = ((const PpItem *) bytes)->target;
+
+		if (index < 0 || publish->counts[index].target != target)
+			index = find_count(publish, target);
+		if (index < 0)
+		{
+			if (publish->ncounts == publish->max_counts)
+			{
+				publish->max_counts = Max(FEW_COUNTS, 2 * publish->max_counts);
+				publish->counts =
+					publish->counts
+						? repalloc(publish->counts, publish->max_counts * sizeof(PpTargetCount))
+						: MemoryContextAlloc(TopTransactionContext,
+											 publish->max_counts * sizeof(PpTargetCount));
+			}
+			index = publish->ncounts++;
+			publish->counts[index] = (PpTargetCount){.target = target};
+			if (publish->ncounts == FEW_COUNTS)
+			{
+				for (int i = 0; i < index; i++)
+					remember_count(publish, i);
+			}
+			if (publish->ncounts >= FEW_COUNTS)
+				remember_count(publish, index);
+		}
+		publish->counts[index].items++;
+	}
+}
+
+/* ---- taking it, and giving it back ---- */
+
+/* What a role and all together may hold of a store */
+typedef struct Limits
+{
+	uint64 all;
+	uint64 role;
+} Limits;
+
+/* A batch of the worker is not done again because others have filled the journal meanwhile. */
+static Limits
+limits_of(PpSlot *slot, PpStore store)
+{
+	if (pp_shmem_am_worker)
+		return (Limits){PG_UINT64_MAX, PG_UINT64_MAX};
+	return (Limits){limit_of(slot, store), quota_of(slot, store)};
+}
+
+/*
+ * Under the mutex: would a role hold more of the ring than its share?  Then it uses the journal.
+ * So do many roles, as that takes too long to find out.
+ */
+static bool
+is_greedy(PpPublish *publish, PpSlot *slot, uint64 role_quota)
+{
+	if (publish->nshares > AT_ONCE)
+		return true;
+	for (int i = 0; i < publish->nshares; i++)
+	{
+		const PpShare *share = share_at(publish, i);
+
+		if (pp_quota_ask_locked(&slot->quota, PP_STORE_RING, share->role,
+								share->bytes[PP_STORE_RING], PG_UINT64_MAX,
+								role_quota) != PP_QUOTA_CHARGED)
+			return true;
+	}
+	return false;
+}
+
+/* Under the mutex: charge the next shares, and tell the next counts. */
+static PpQuotaResult
+take_some(PpPublish *publish, Limits limits)
+{
+	PpSlot *slot = publish->slot;
+
+	for (int i = 0; i < AT_ONCE && publish->ncharged < publish->nshares; i++)
+	{
+		const PpShare *share = share_at(publish, publish->ncharged);
+		PpQuotaResult result =
+			pp_quota_charge_locked(&slot->quota, publish->store, share->role,
+								   share->bytes[publish->store], limits.all, limits.role);
+
+		if (result != PP_QUOTA_CHARGED)
+			return result;
+		publish->ncharged++;
+	}
+	for (int i = 0; i < AT_ONCE && publish->ntold < publish->ncounts; i++)
+	{
+		const PpTargetCount *count = &publish->counts[publish->ntold++];
+
+		pp_counters_add_locked(&slot->counters, count->target, count->items);
+	}
+	return PP_QUOTA_CHARGED;
+}
+
+/*
+ * Ask for all of it.  If the ring has admitted us, `publish` says what ABORT has to give back,
+ * and what is left to take.  53400: a role may not hold so much.
+ */
+PpAdmission
+pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes, bool ring_only)
+{
+	PpSlot *slot = claim->slot;
+	PpRing *ring = &slot->ring;
+	uint64 ring_quota = quota_of(slot, PP_STORE_RING);
+	Limits limits[] = {[PP_STORE_RING] = limits_of(slot, PP_STORE_RING),
+					   [PP_STORE_JOURNAL] = limits_of(slot, PP_STORE_JOURNAL)};
+	PpQuotaResult result = PP_QUOTA_CHARGED;
+	PpAdmission admission;
+
+	SpinLockAcquire(&ring->mutex);
+	if (ring_only && is_greedy(publish, slot, ring_quota))
+		bytes = PP_MORE_THAN_ANY_RING;
+	admission = pp_ring_admit_locked(ring, claim->generation, bytes, publish->npieces,
+									 pp_shmem_am_worker, ring_only);
+	if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)
+	{
+		publish->slot = slot;
+		publish->reserved = admission.result == PP_RESERVED ? bytes : 0;
+		publish->diverting = admission.result == PP_RING_DIVERTED;
+		publish->pos = admission.pos;
+		publish->store = ring_only && !publish->diverting ? PP_STORE_RING : PP_STORE_JOURNAL;
+		result = take_some(publish, limits[publish->store]);
+	}
+	SpinLockRelease(&ring->mutex);
+
+	if (result != PP_QUOTA_CHARGED)
+		refuse_quota(slot, publish->store, share_at(publish, publish->ncharged)->role, result);
+	return admission;
+}
+
+/* Take what many roles and targets have left, and what has been counted since.  53400 as above. */
+void
+pp_admission_take_rest(PpPublish *publish)
+{
+	PpSlot *slot = publish->slot;
+	Limits limits = limits_of(slot, publish->store);
+	PpQuotaResult result = PP_QUOTA_CHARGED;
+
+	while (result == PP_QUOTA_CHARGED &&
+		   (publish->ncharged < publish->nshares || publish->ntold < publish->ncounts))
+	{
+		SpinLockAcquire(&slot->ring.mutex);
+		result = take_some(publish, limits);
+		SpinLockRelease(&slot->ring.mutex);
+	}
+	if (result != PP_QUOTA_CHARGED)
+		refuse_quota(slot, publish->store, share_at(publish, publish->ncharged)->role, result);
+}
+
+/* For a slot that has come too late to admit us. */
+void
+pp_admission_tell_counts(const PpPublish *publish, PpSlot *slot)
+{
+	for (int i = 0; i < publish->ncounts; i++)
+		pp_counters_add(&slot->counters, publish->counts[i].target, publish->counts[i].items);
+}
+
+/* All but the room.  Can't fail. */
+void
+pp_admission_give_back(PpPublish *publish)
+{
+	PpSlot *slot = publish->slot;
+
+	while (publish->ntold > 0)
+	{
+		const PpTargetCount *count = &publish->counts[--publish->ntold];
+
+		pp_counters_settle(&slot->counters, count->target, count->items);
+	}
+	while (publish->ncharged > 0)
+	{
+		const PpShare *share = share_at(publish, --publish->ncharged);
+
+		pp_quota_give(&slot->quota, publish->store, share->role, share->bytes[publish->store]);
+	}
+}
