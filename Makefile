@@ -44,6 +44,7 @@ REGRESS = \
 	item_enums_ranges \
 	item_json \
 	item_defaults \
+	item_differential \
 	item_generated \
 	item_record \
 	item_bytes \

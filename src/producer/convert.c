@@ -12,9 +12,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/typcache.h"
 
 #include "producer/convert.h"
@@ -26,6 +29,7 @@ typedef struct Row
 	PpColumn *column; /* the one at work, for error messages */
 	uint8 *given;
 	uint8 *carried;
+	JsonbValue *json; /* of those that are given; NULL: it is no object */
 	Datum *values;
 	bool *nulls;
 } Row;
@@ -48,6 +52,7 @@ start_row(Row *row, PpTarget *target)
 
 	row->target = target;
 	row->column = NULL;
+	row->json = NULL;
 	row->given = palloc0(bitmap);
 	row->carried = palloc(bitmap);
 	memcpy(row->carried, target->all_carried, bitmap);
@@ -88,6 +93,43 @@ populate(PpColumn *column, Datum object, bool *isnull)
 	return heap_getattr(&tuple, 1, column->row_descriptor, isnull);
 }
 
+/* The value as text, as jsonb_populate_record gives it to an input function */
+static char *
+text_of(JsonbValue *json)
+{
+	switch (json->type)
+	{
+		case jbvString:
+			return pnstrdup(json->val.string.val, json->val.string.len);
+		case jbvBool:
+			return pstrdup(json->val.boolean ? "true" : "false");
+		case jbvNumeric:
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(json->val.numeric)));
+		default:
+			Assert(json->type == jbvBinary);
+			return JsonbToCString(NULL, json->val.binary.data, json->val.binary.len);
+	}
+}
+
+/* What jsonb_populate_record makes of the value, for a column whose type isn't made of others. */
+static Datum
+convert_scalar(PpColumn *column, JsonbValue *json, bool *isnull)
+{
+	*isnull = json->type == jbvNull;
+	if (*isnull)
+		return (Datum) 0;
+	if (column->type == JSONBOID)
+		return JsonbPGetDatum(JsonbValueToJsonb(json));
+	/* what the input function would come to, without the way through text */
+	if (column->type == TEXTOID && json->type == jbvString)
+		return PointerGetDatum(
+			cstring_to_text_with_len(json->val.string.val, json->val.string.len));
+	if (column->type == BOOLOID && json->type == jbvBool)
+		return BoolGetDatum(json->val.boolean);
+	return InputFunctionCall(&column->input, text_of(json), column->input_param, column->typmod);
+}
+
 static int
 compare_key(const JsonbValue *key, const PpColumn *column)
 {
@@ -97,7 +139,7 @@ compare_key(const JsonbValue *key, const PpColumn *column)
 }
 
 /*
- * Mark the columns that the object names.  Both the keys and target->sorted are
+ * Mark the columns that the object names, and take their values.  Both the keys and target->sorted are
  * in jsonb's order, so one walk over the two is enough.
  */
 static void
@@ -109,6 +151,7 @@ give_keys(Row *row, Jsonb *object)
 	JsonbValue key;
 	int next = 0;
 
+	row->json = palloc(sizeof(JsonbValue) * (target->natts + 1));
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
 		PpColumn *column;
@@ -137,6 +180,7 @@ give_keys(Row *row, Jsonb *object)
 								 "as GENERATED ALWAYS.",
 								 NameStr(column->name), target->name)));
 		give(row, column);
+		(void) JsonbIteratorNext(&it, &row->json[column->attnum - 1], true);
 	}
 }
 
@@ -175,7 +219,9 @@ decide_values(Row *row, Datum object)
 		if (!PpBitmapHas(row->given, i + 1))
 			continue;
 		row->column = &row->target->columns[i];
-		row->values[i] = populate(row->column, object, &row->nulls[i]);
+		row->values[i] = row->column->is_scalar
+							 ? convert_scalar(row->column, &row->json[i], &row->nulls[i])
+							 : populate(row->column, object, &row->nulls[i]);
 		row->column = NULL;
 	}
 	evaluate_defaults(row);

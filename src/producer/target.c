@@ -308,6 +308,30 @@ prepare_populate(PpColumn *column, Form_pg_attribute att, MemoryContext context)
 		&column->populate);
 }
 
+/*
+ * Where the type isn't made of others jsonb_populate_record calls its input function with the
+ * value as text, so that its record isn't needed.  json is another matter: it keeps quotes.
+ */
+static void
+prepare_input(PpColumn *column, MemoryContext context)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(column->type));
+	Form_pg_type form;
+	Oid input;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", column->type);
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	column->is_scalar = form->typtype != TYPTYPE_DOMAIN && form->typtype != TYPTYPE_COMPOSITE &&
+						form->typtype != TYPTYPE_PSEUDO && !IsTrueArrayType(form) &&
+						column->type != JSONOID;
+	ReleaseSysCache(tuple);
+	if (!column->is_scalar)
+		return;
+	getTypeInputInfo(column->type, &input, &column->input_param);
+	fmgr_info_cxt(input, &column->input, context);
+}
+
 static void
 fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk *walk)
 {
@@ -323,7 +347,11 @@ fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk 
 	find_generated(RelationGetRelid(rel), att->attnum, column);
 	column->insertable = is_insertable(rel, att->attnum);
 	column->layout = pp_row_layout_of_column(walk, att);
-	prepare_populate(column, att, target->context);
+	column->type = att->atttypid;
+	column->typmod = att->atttypmod;
+	prepare_input(column, target->context);
+	if (!column->is_scalar)
+		prepare_populate(column, att, target->context);
 	if (!column->generated)
 		column->default_node = default_expression(rel, att);
 }
@@ -582,7 +610,8 @@ pp_target_begin_code(PpTarget *target)
 	{
 		target->columns[i].default_expression = NULL;
 		target->columns[i].default_state = NULL;
-		target->columns[i].populate.fn_extra = NULL;
+		target->columns[i].input.fn_extra = target->columns[i].populate.fn_extra = NULL;
+		target->columns[i].input.fn_mcxt = target->code_context;
 		target->columns[i].populate.fn_mcxt = target->code_context;
 	}
 	target->code_of = GetUserId();

@@ -33,11 +33,18 @@ typedef struct PpColumn
 	bool generated;
 	bool identity_always;
 	bool insertable; /* false: an expression in a view's column */
+	Oid type;
+	int32 typmod;
 	int name_length;
 	NameData name;
 	PpColumnLayout layout;
 
-	/* jsonb_populate_record for a row of this column alone */
+	/* the type's input function, where jsonb_populate_record just calls that; or else ... */
+	bool is_scalar;
+	FmgrInfo input;
+	Oid input_param;
+
+	/* ... jsonb_populate_record for a row of this column alone */
 	FmgrInfo populate;
 	TupleDesc row_descriptor;
 	Datum empty_row;
