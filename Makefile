@@ -14,7 +14,7 @@
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
 #								with charts, into doc/bench; 80 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out
-#	make bench-failures			what bad rows, locked tables, attacks and crashes cost; an hour
+#	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
 # For developers: make setup, floors, unit, format.
 
