@@ -9,7 +9,7 @@ use warnings;
 
 use Exporter qw(import);
 use File::Temp qw(tempdir);
-use List::Util qw(max min);
+use List::Util qw(min);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(%LEVELS median);
@@ -282,14 +282,14 @@ sub pgbench
 	my $clients = $options{clients} // ($options{rate} ? RATE_CLIENTS : 1);
 	my @command = (
 		$self->{server}->program('pgbench'), '-n', '-M', $contestant->{text} ? 'simple' : 'prepared',
-		'-c', $clients, '-j', min(2, $clients), '-T', $options{seconds},
+		'-c', $clients, '-j', min(2, $clients),
 		$options{rate} ? ('-R', $options{rate}) : (),
 		$options{page} ? $self->page_script($contestant, $table, $options{page}) : $self->call_scripts($contestant, $table));
 
 	# on a machine that is busy with other things the time may be over before all have connected
-	foreach (1 .. PGBENCH_TRIES)
+	foreach my $try (1 .. PGBENCH_TRIES)
 	{
-		open my $output, '-|', @command or die "pgbench: $!\n";
+		open my $output, '-|', @command, '-T', $try * $options{seconds} or die "pgbench: $!\n";
 		my $text = do { local $/; <$output> };
 		close $output or die "$contestant->{id}: pgbench failed:\n$text";
 		my ($transactions) = $text =~ /actually processed: ([1-9]\d*)/ or next;
