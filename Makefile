@@ -11,7 +11,10 @@
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
 #								the decoder, and 10 minutes of sqlsmith; 95 minutes
-#	make bench					calls and rows per second beside plain INSERTs; what bad rows cost
+#	make bench					calls and rows per second beside INSERT, COPY and other queues,
+#								with charts, into doc/bench; 80 minutes
+#	make bench-quick			the same in 3 minutes, into bench/out
+#	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
 # For developers: make setup, floors, unit, format.
 
@@ -129,7 +132,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test torture demo bench floors unit format
+TOOLS = setup test torture demo bench bench-quick bench-failures floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -166,9 +169,16 @@ demo:
 	@tools/sandbox demo/demo
 
 bench:
+	@tools/setup --bench
+	@tools/sandbox --keep doc/bench bench/bench --out doc/bench
+
+bench-quick:
+	@tools/setup --bench
+	@tools/sandbox --keep bench/out bench/bench --quick
+
+bench-failures:
 	@tools/setup
-	@tools/sandbox bench/calls
-	@tools/sandbox bench/worker
+	@tools/sandbox bench/recovery
 	@tools/sandbox bench/failing
 	@tools/sandbox bench/parking
 	@tools/sandbox bench/attacks

@@ -13,11 +13,12 @@ use constant MAX_EXAMPLES => 5;
 # "certain" rows have to be there exactly once, "possible" ones at most once, and
 # no others.  Both are lists of [table, row]; all of one table are compared at a
 # time.  Returns what was found: rows, values, lists of complaints, and which
-# possible rows are there, by their address.
+# possible rows are there, by their address.  Calls "tick" now and then, with the number
+# of rows.
 sub compare
 {
-	my ($dbh, $schema, $certain, $possible) = @_;
-	my %result = (rows => 0, values => 0, complaints => [], found => {});
+	my ($dbh, $schema, $certain, $possible, $tick) = @_;
+	my %result = (rows => 0, values => 0, complaints => [], found => {}, tick => $tick);
 
 	for my $table (@Tables::TABLES)
 	{
@@ -75,6 +76,7 @@ sub compare_rows
 		{
 			compare_row($schema, $table, $values, $want, $result);
 		}
+		$result->{tick}->($result->{rows});
 	}
 	$dbh->commit;
 	return;

@@ -38,10 +38,10 @@ my @DEPENDENCIES = qw(Pre-Depends Depends Recommends);
 
 # A hash for each maintainer: id, name, email, and packages: their columns, each
 # with a list of dependencies.  Up to that many dependencies in all.  Returns also
-# how many there are.
+# how many there are.  Calls "tick" now and then, with the number of packages.
 sub read_index
 {
-	my ($max_dependencies) = @_;
+	my ($max_dependencies, $tick) = @_;
 	my (%maintainers, %seen);
 	my ($ids, $kept, $all) = (0, 0, 0);
 
@@ -68,6 +68,7 @@ sub read_index
 		$kept += @dependencies;
 		push @{$maintainer->{packages}},
 			package_of(++$ids, $maintainer->{id}, $stanza, \%fields, \@dependencies);
+		$tick->($ids) if $ids % 1000 == 0;
 	}
 	close $index or die "apt-cache dumpavail failed\n";
 	die "apt has no package index: run apt-get update\n" if $ids == 0;

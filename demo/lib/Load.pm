@@ -21,10 +21,7 @@ use constant MAX_PAUSE_SECONDS => 0.2;
 
 # Let them run.  Arguments:
 #	server, schema	where to
-#	method			'enqueue' or 'insert'
-#	settings		of the sessions, { name => value }
 #	rows			for each client, a list of [table, row], which it sends in order
-#	seconds			stop after so many
 #	may_be_cut_off	a client that loses its connection ends, instead of dying
 #	tick			is called now and then with the number of acknowledged rows
 # Returns seconds; and for each client, how many of its rows were acknowledged, how
@@ -106,8 +103,7 @@ sub work
 	my ($job, $rows, $pipe) = @_;
 	my $session = open_session($job);
 	my ($acknowledged, $refused, $in_doubt) = (0, 0, 0);
-	my $start = time;
-	my $reported = $start;
+	my $reported = time;
 
 	for my $pair (@$rows)
 	{
@@ -124,7 +120,6 @@ sub work
 		next if $acknowledged % REPORT_ROWS != 0 || time - $reported < REPORT_SECONDS;
 		$reported = time;
 		print {$pipe} "$acknowledged 0 $refused\n";
-		last if $job->{seconds} && $reported - $start > $job->{seconds};
 	}
 	print {$pipe} "$acknowledged $in_doubt $refused\n";
 	return;
@@ -134,9 +129,7 @@ sub open_session
 {
 	my ($job) = @_;
 	my $dbh = $job->{server}->connect;
-	my %settings = %{$job->{settings} // {}};
 
-	$dbh->do("SET $_ = $settings{$_}") for sort keys %settings;
 	return {
 		dbh => $dbh,
 		statements => {map { $_ => statement($dbh, $job, $_) } @Tables::TABLES},
@@ -155,16 +148,8 @@ sub abandon
 sub statement
 {
 	my ($dbh, $job, $table) = @_;
-	my $target = "$job->{schema}.$table->{name}";
-	my @columns = Tables::column_names($table);
 
-	return $dbh->prepare("SELECT persist_enqueue('$target'::regclass, ?::jsonb)")
-		if $job->{method} eq 'enqueue';
-	return $dbh->prepare("INSERT INTO $target ("
-			. join(', ', @columns)
-			. ') VALUES ('
-			. join(', ', ('?') x @columns)
-			. ')');
+	return $dbh->prepare("SELECT persist_enqueue('$job->{schema}.$table->{name}'::regclass, ?::jsonb)");
 }
 
 # Until there is an answer that stays: 'acknowledged', or 'cut off'.  Says also how
@@ -173,14 +158,11 @@ sub send_row
 {
 	my ($job, $session, $table, $row) = @_;
 	my ($dbh, $statement) = ($session->{dbh}, $session->{statements}{$table});
-	my @values =
-		$job->{method} eq 'enqueue'
-		? (Tables::item($table, $row))
-		: Tables::parameters($table, $row);
+	my $item = Tables::item($table, $row);
 
 	for (my $tries = 0;; $tries++)
 	{
-		return ('acknowledged', $tries) if eval { $statement->execute(@values); 1 };
+		return ('acknowledged', $tries) if eval { $statement->execute($item); 1 };
 		my $error = $@;
 
 		if (may_try_again($dbh))

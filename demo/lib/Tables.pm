@@ -95,13 +95,6 @@ sub create
 	return;
 }
 
-sub column_names
-{
-	my ($table) = @_;
-
-	return map { $_->[0] } @{$table->{columns}};
-}
-
 # What JSON makes of a value of this type.
 my %AS_JSON = (
 	integer => sub { $_[0] + 0 },
@@ -125,14 +118,6 @@ sub item
 			if defined $value;
 	}
 	return $json->encode(\%object);
-}
-
-# The row as parameters of an INSERT.
-sub parameters
-{
-	my ($table, $row) = @_;
-
-	return map { ref $_ eq 'HASH' ? $json->encode($_) : $_ } @$row{column_names($table)};
 }
 
 # A text that two equal values have in common, one from a row, one from the server.

@@ -155,6 +155,14 @@ sub environment
 		PGDATABASE => 'postgres');
 }
 
+# The postmaster's.
+sub pid
+{
+	my ($self) = @_;
+
+	return (_contents("$self->{data}/postmaster.pid", 0) =~ /^(\d+)/)[0];
+}
+
 # The path of one of the server's programs.
 sub program
 {
