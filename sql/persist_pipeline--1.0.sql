@@ -504,7 +504,7 @@ COMMENT ON VIEW persist_queue IS
 'A row for each database that has the extension, as far as somebody has looked into it since the server started; counters are since then.';
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
-'"not running", "idle", "gathering" (waits for flush_interval or batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
+'"not running", "idle", "gathering" (waits for more items; see flush_interval, batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
 COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';

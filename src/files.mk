@@ -72,6 +72,7 @@ FILES = \
 	worker/retry \
 	worker/upkeep \
 	worker/progress \
+	worker/linger \
 	process/database_init \
 	process/process \
 	process/worker \

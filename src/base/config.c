@@ -19,6 +19,7 @@ int pp_config_max_databases = 4;
 int pp_config_max_workers = 2;
 int pp_config_mode = PP_MODE_ASYNC;
 int pp_config_flush_interval = 100;
+bool pp_config_adaptive_flush = true;
 int pp_config_batch_size = 10000;
 int pp_config_lock_timeout = 1000;
 int pp_config_statement_timeout = 30000;
@@ -81,6 +82,12 @@ pp_config_define(void)
 	define_ms("persist_pipeline.flush_interval",
 			  "Sets how long an item may wait before the worker writes it.", NULL,
 			  &pp_config_flush_interval, 100, 0);
+	DefineCustomBoolVariable(
+		"persist_pipeline.adaptive_flush",
+		"Makes the worker write sooner than after \"persist_pipeline.flush_interval\".",
+		"An item that comes after quiet is written at once, others ten times as long after the "
+		"last batch as that took.",
+		&pp_config_adaptive_flush, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"persist_pipeline.batch_size", "Sets how many waiting items make the worker write at once.",
 		"It also bounds the items of one batch, except that the items "

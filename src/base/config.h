@@ -26,6 +26,7 @@ extern int pp_config_max_workers; /* at the same time */
 /* (reload; mode also per session, by superusers) */
 extern int pp_config_mode;
 extern int pp_config_flush_interval; /* ms */
+extern bool pp_config_adaptive_flush;
 extern int pp_config_batch_size;   /* items */
 extern int pp_config_lock_timeout; /* ms, 0: none; of the worker */
 extern int pp_config_statement_timeout; /* ms, 0: none; of a transaction of the worker */

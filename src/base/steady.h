@@ -34,6 +34,16 @@ pp_steady_now(void)
 	return (PpSteady) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+/* How long a processor has worked for this process */
+static inline int64
+pp_steady_cpu(void)
+{
+	struct timespec used;
+
+	(void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	return (int64) used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
 /* So many ms later */
 static inline PpSteady
 pp_steady_plus(PpSteady since, int64 ms)

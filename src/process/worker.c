@@ -6,8 +6,8 @@
  * It sleeps while the ring is empty; after worker_idle_timeout, or when another database waits
  * for a slot, it gives its own back and leaves.  Nobody takes it from a worker.
  *
- * It writes when the oldest item is flush_interval old, when batch_size items wait, when the
- * ring is half full, or when persist_flush asks; and then until there is nothing to write.
+ * It writes when it has lingered for long enough (linger.h), when batch_size items wait, when the
+ * ring is half full, or when persist_flush asks.
  *
  * Where more databases have items than there are workers, a worker writes at once
  * what there is, and leaves when there is nothing or its turn is over.  It also
@@ -42,6 +42,7 @@
 #include "worker/batch.h"
 #include "worker/classify.h"
 #include "worker/commit.h"
+#include "worker/linger.h"
 #include "worker/parking.h"
 #include "worker/progress.h"
 #include "worker/timer.h"
@@ -58,6 +59,8 @@
 static PpSlot *slot;	   /* the process's */
 static bool worked = true; /* since we were idle */
 static bool idled = false; /* long enough to leave, but the slot is still needed */
+static PpLinger last_batch;
+static int64 batch_began; /* by pp_steady_cpu */
 
 /*
  * What earlier workers have left is written first.  Called when this worker is about to write
@@ -292,6 +295,14 @@ let_land(void)
 	ConditionVariableCancelSleep();
 }
 
+/* What the next one waits for.  A pass, and its scan of the journal, counts as one batch. */
+static void
+note_batch(void)
+{
+	last_batch.ended = pp_steady_now();
+	last_batch.took = pp_steady_cpu() - batch_began;
+}
+
 /*
  * Settle the next work items, up to batch_size items.  False: there was none to take,
  * since a producer is still copying the first one.
@@ -308,11 +319,14 @@ write_batch(PpRingView view)
 	MemoryContextReset(pp_process.batch_context);
 	MemoryContextSwitchTo(pp_process.batch_context);
 	pp_progress_begin(slot);
+	if (!view.pass)
+		batch_began = pp_steady_cpu();
 	if (discard_old(view))
 		return true;
 	switch (take_work_items(&work_items, &nwork_items))
 	{
 		case PP_INTAKE_NOTHING:
+			note_batch();
 			pp_parking_end_batch(pp_intake_owes_earlier());
 			ConditionVariableBroadcast(&slot->settled); /* a pass has ended */
 			return true;
@@ -329,6 +343,7 @@ write_batch(PpRingView view)
 	pp_timer_start();
 	outcome = pp_apply(work_items, nwork_items, &error);
 	pp_timer_stop();
+	note_batch();
 	if (!pp_slot_end_commit(slot))
 		proc_exit(1);
 	pp_process_check_interrupts(); /* its last tick must not hit what comes now */
@@ -358,32 +373,35 @@ write_batch(PpRingView view)
 	return true;
 }
 
-/* Does anything ask for a batch right now?  Else how many ms to wait for it. */
-static bool
-is_due(PpRingView view, long *ms)
+/* How many ms to gather items for, until there is a batch to write or time to be idle; 0: no more. */
+static long
+ms_to_gather(const PpRingView *view)
 {
 	PpSteady oldest = PP_NEVER;
 	uint64 flush_to;
 	uint64 flush_passes;
 
+	if (others_wait())
+		return 0;
+	if (!pp_intake_is_pending(view) && (!pp_config_adaptive_flush || pp_shmem->slots_wanted))
+		return 0;
+
 	SpinLockAcquire(&slot->mutex);
 	flush_to = slot->flush_to;
 	flush_passes = slot->flush_passes;
 	SpinLockRelease(&slot->mutex);
+	if (view->recovering || view->pass || view->head < flush_to || view->passes < flush_passes ||
+		view->passes < view->moved ||
+		pp_ring_pending(view) >= (uint64) pp_config_batch_size ||
+		view->tail - view->head >= slot->ring.size / 2)
+		return 0;
 
-	*ms = 0;
-	if (view.recovering || view.pass || others_wait() || view.head < flush_to ||
-		view.passes < flush_passes || view.passes < view.moved ||
-		pp_ring_pending(&view) >= (uint64) pp_config_batch_size ||
-		view.tail - view.head >= slot->ring.size / 2)
-		return true;
-
-	if (view.head < view.tail)
-		oldest = pp_ring_entry(&slot->ring, view.head)->published_at;
-	if (view.diverted)
-		oldest = Min(oldest, view.diverted_at);
-	*ms = pp_steady_ms_until(pp_steady_plus(oldest, pp_config_flush_interval));
-	return *ms <= 0;
+	if (view->head < view->tail)
+		oldest = pp_ring_entry(&slot->ring, view->head)->published_at;
+	if (view->diverted)
+		oldest = Min(oldest, view->diverted_at);
+	return pp_steady_ms_until(pp_linger_until(
+		&last_batch, oldest, pp_config_flush_interval * INT64CONST(1000), pp_config_adaptive_flush));
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */
@@ -391,16 +409,16 @@ static void
 take_turn(void)
 {
 	PpRingView view = pp_ring_view(&slot->ring);
-	long ms;
+	long ms = ms_to_gather(&view);
 
-	if (!pp_intake_is_pending(&view))
-		sleep_idle(view);
-	else if (!is_due(view, &ms))
+	if (ms > 0)
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.settled + pp_config_batch_size,
 						view.head + slot->ring.size / 2))
 			pp_process_sleep(PP_WORKER_GATHERING, ms);
 	}
+	else if (!pp_intake_is_pending(&view))
+		sleep_idle(view);
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))

@@ -60,8 +60,8 @@
  *
  * When a worker attaches, the ring is in recovery: nobody reserves, and the worker's first pass
  * is over what is older than the worker (pos < base), and over what is left of a pass that the
- * worker before it had begun.  Items that come meanwhile are diverted, and wait for their own
- * flush_interval.
+ * worker before it had begun.  Items that come meanwhile are diverted, and wait for a batch of
+ * their own.
  *
  * Sleeping.  The worker arms the ring with what it waits for (wake_items, wake_tail); the
  * pp_ring_publish that reaches it returns true, and its caller wakes the worker, once.  The entry

@@ -96,7 +96,7 @@ typedef enum PpWorkerState
 {
 	PP_WORKER_NONE,		 /* no worker attached */
 	PP_WORKER_IDLE,		 /* nothing to do, sleeps without a timeout */
-	PP_WORKER_GATHERING, /* waits for flush_interval or batch_size */
+	PP_WORKER_GATHERING, /* waits for more items */
 	PP_WORKER_WRITING,	 /* a transaction is open */
 	PP_WORKER_RETRYING,	 /* waits to try again: parked items, or after an error */
 	PP_WORKER_STOPPING	 /* was told to stop, drains */

@@ -174,6 +174,7 @@ BEGIN
 		COMMIT;
 	END LOOP;
 END $$;
+ALTER SYSTEM SET persist_pipeline.adaptive_flush = off;
 ALTER SYSTEM SET persist_pipeline.flush_interval = '1 h';
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('1h');
@@ -182,6 +183,7 @@ CALL wait_for('gathering');
 SELECT persist_pause();
 CALL wait_for('paused');
 TABLE q;
+ALTER SYSTEM RESET persist_pipeline.adaptive_flush;
 ALTER SYSTEM RESET persist_pipeline.flush_interval;
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 SELECT persist_resume();

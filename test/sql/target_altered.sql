@@ -128,6 +128,7 @@ SELECT target_name, enqueued, persisted, dead, pending FROM persist_stats WHERE 
 -- what is in the ring alone
 CREATE UNLOGGED TABLE unlogged (k int, v varchar(5));
 CREATE TABLE async (k int, v varchar(5));
+ALTER SYSTEM SET persist_pipeline.adaptive_flush = off;
 ALTER SYSTEM SET persist_pipeline.flush_interval = '1 h';
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CREATE TABLE interval_probe (seen text DEFAULT NULL);
@@ -158,6 +159,7 @@ ALTER TABLE async ALTER v TYPE text, ALTER k TYPE numeric(5,1);
 SELECT persist_flush();
 TABLE unlogged;
 TABLE async;
+ALTER SYSTEM RESET persist_pipeline.adaptive_flush;
 ALTER SYSTEM RESET persist_pipeline.flush_interval;
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('100ms');

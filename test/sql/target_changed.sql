@@ -28,6 +28,7 @@ BEGIN
 END $$;
 
 -- the worker writes only when persist_flush asks
+ALTER SYSTEM SET persist_pipeline.adaptive_flush = off;
 ALTER SYSTEM SET persist_pipeline.flush_interval = '1 h';
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('1h');
@@ -118,6 +119,7 @@ SELECT persist_flush();
 SELECT one FROM trade WHERE one = 7;
 SELECT items_failed - :failed AS failed FROM failed;
 
+ALTER SYSTEM RESET persist_pipeline.adaptive_flush;
 ALTER SYSTEM RESET persist_pipeline.flush_interval;
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('100ms');

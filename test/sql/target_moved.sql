@@ -29,6 +29,7 @@ BEGIN
 END $$;
 
 -- the worker writes only when persist_flush asks
+ALTER SYSTEM SET persist_pipeline.adaptive_flush = off;
 ALTER SYSTEM SET persist_pipeline.flush_interval = '1 h';
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('1h');
@@ -107,6 +108,7 @@ TRUNCATE live;
 SELECT persist_flush();
 TABLE live;
 
+ALTER SYSTEM RESET persist_pipeline.adaptive_flush;
 ALTER SYSTEM RESET persist_pipeline.flush_interval;
 DO $$BEGIN PERFORM pg_reload_conf(); END $$;
 CALL wait_for_interval('100ms');

@@ -55,7 +55,7 @@ ok( $node->poll_query_until('postgres',
 
 # ---- the worker is terminated
 
-$node->append_conf('postgresql.conf', "persist_pipeline.flush_interval = '1h'");
+$node->append_conf('postgresql.conf', "persist_pipeline.adaptive_flush = off\npersist_pipeline.flush_interval = '1h'");
 $node->reload;
 my $pid = worker_pid($node);
 $node->safe_psql('postgres',

@@ -331,6 +331,7 @@ is_deeply([ complaints($node, $everything_from, qr/client backend 53000 ERROR/) 
 # ---- more rings after a restart, none of the old ones' items lost
 
 set('persist_pipeline.worker_idle_timeout', '1min');
+set('persist_pipeline.adaptive_flush', 'off');
 set('persist_pipeline.flush_interval', '1h');
 $session{$_}->do($enqueue, undef, 10001) foreach 'one', 'two';
 $_->disconnect foreach values %session, $control;

@@ -16,6 +16,7 @@ use Time::HiRes qw(time usleep);
 my $node = pp_node(
 	'extension',
 	init => [ allows_streaming => 1 ],
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.max_workers' => 4,
 	max_prepared_transactions => 5);

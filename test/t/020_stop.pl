@@ -14,6 +14,7 @@ use Test::More;
 # Items would wait for an hour: whatever is written at a stop, the stop wrote.
 my $node = pp_node(
 	'stop',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.batch_size' => 1000000,
 	'persist_pipeline.shutdown_timeout' => "'60s'",

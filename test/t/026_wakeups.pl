@@ -14,6 +14,7 @@ use Test::More;
 my $node = pp_node(
 	'wakeups',
 	no_start => 1,
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => 0,
 	'persist_pipeline.worker_idle_timeout' => 0);
 my $library = $node->basedir . '/doze';

@@ -15,6 +15,7 @@ my $most = 45;    # seconds that anything may take that is to take one or two
 my $node = parking_node(
 	'clock',
 	no_start => 1,
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1s'",
 	'persist_pipeline.misfit_timeout' => "'10s'");
 my $library = $node->basedir . '/set_clock.so';

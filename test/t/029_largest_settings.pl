@@ -21,6 +21,7 @@ sub worker_is
 	return;
 }
 
+$node->append_conf('postgresql.conf', 'persist_pipeline.adaptive_flush = off');
 $node->append_conf('postgresql.conf', "$_->[0] = '$_->[1]'")
   foreach @{
 	$dbh->selectall_arrayref(

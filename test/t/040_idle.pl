@@ -75,7 +75,7 @@ ok(wait_for_queue($node, "worker_state = 'idle'"), 'the worker is idle');
 watch('launcher and worker', $launcher, worker_pid($node));
 
 # and items that wait don't make it tick
-$node->append_conf('postgresql.conf', "persist_pipeline.flush_interval = '1h'");
+$node->append_conf('postgresql.conf', "persist_pipeline.adaptive_flush = off\npersist_pipeline.flush_interval = '1h'");
 $node->reload;
 $node->safe_psql('postgres', "SELECT persist_enqueue('t', '{\"n\": 1}')");
 ok(wait_for_queue($node, "worker_state = 'gathering'"), 'the worker gathers');

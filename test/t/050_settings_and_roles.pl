@@ -11,7 +11,7 @@ use PersistPipeline;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $node = pp_node('settings', 'persist_pipeline.flush_interval' => "'1h'");
+my $node = pp_node('settings', 'persist_pipeline.adaptive_flush' => 'off', 'persist_pipeline.flush_interval' => "'1h'");
 my $everything_from = log_position($node);
 my $superuser = $node->safe_psql('postgres', "SELECT current_user");
 

@@ -11,7 +11,7 @@ use lib $FindBin::RealBin;
 use PersistPipeline;
 use Test::More;
 
-my $node = pp_node('roles', 'persist_pipeline.flush_interval' => "'1h'");
+my $node = pp_node('roles', 'persist_pipeline.adaptive_flush' => 'off', 'persist_pipeline.flush_interval' => "'1h'");
 my $everything_from = log_position($node);
 
 $node->safe_psql(

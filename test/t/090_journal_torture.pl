@@ -247,7 +247,7 @@ foreach my $i (1 .. $kills - 1)
 
 # The last kill: with items that wait, for an hour if need be.
 wait_until('the server is up', \&server_is_up);
-$node->append_conf('postgresql.conf', "persist_pipeline.flush_interval = '1h'");
+$node->append_conf('postgresql.conf', "persist_pipeline.adaptive_flush = off\npersist_pipeline.flush_interval = '1h'");
 $node->reload;
 ok(wait_for_queue($node, "items_pending >= 300"), 'items wait');
 my $pending = queue_value($node, 'items_pending');

@@ -20,6 +20,7 @@ my $fast = "'20ms'";
 my $primary = pp_node(
 	'primary',
 	init => [ has_archiving => 1, allows_streaming => 1 ],
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.batch_size' => 1000000,
 	checkpoint_timeout => "'1h'");

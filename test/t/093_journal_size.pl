@@ -100,11 +100,11 @@ sub megabytes
 	return one_value($dbh, "SELECT $size_sql") / 1048576;
 }
 
-sub set_interval
+sub set_and_reload
 {
-	my ($name, $interval) = @_;
+	my ($name, $value) = @_;
 
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$interval'");
+	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$value'");
 	$node->reload;
 	return;
 }
@@ -215,10 +215,12 @@ sub pass_items
 }
 
 # what an item has in bytes
-set_interval('flush_interval', '1h');
+set_and_reload('adaptive_flush', 'off');
+set_and_reload('flush_interval', '1h');
 $dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('w', 0, 'n', i, 'payload', '$payload')) FROM generate_series(1, 1000) AS i");
 $bytes_of_item = item_bytes();
-set_interval('flush_interval', '20ms');
+set_and_reload('flush_interval', '20ms');
+set_and_reload('adaptive_flush', 'on');
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
 $dbh->do("TRUNCATE t");
 
@@ -277,7 +279,7 @@ pass_items('retention', 0);
 	$dump->do("COMMIT");
 	$dump->disconnect;
 }
-set_interval('journal_retention', '100ms');
+set_and_reload('journal_retention', '100ms');
 $more = pass_until_small();
 ok($more, 'retention: when it is over and items pass, the journal is small again');
 note sprintf 'retention: %.1f MB after %d more items', megabytes(), $more || 0;
@@ -332,7 +334,8 @@ sub wal_of
 	return one_value($dbh, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')");
 }
 
-set_interval('flush_interval', '1h');
+set_and_reload('adaptive_flush', 'off');
+set_and_reload('flush_interval', '1h');
 foreach my $case ([ 1, 200 ], [ 100, 50 ])
 {
 	my ($at_once, $allowed) = @$case;

@@ -20,6 +20,7 @@ my $at_most = 4;    # seconds, of what has nothing to wait for; shutdown_timeout
 
 my $node = pp_node(
 	'pause',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.max_databases' => 12,
 	'persist_pipeline.max_workers' => 3,

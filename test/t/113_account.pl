@@ -421,6 +421,7 @@ is(one_value($dbh, "SELECT count(*) FROM persist_parked"), 0, 'nothing is parked
 
 # ---- across a clean restart it stays what it is
 
+$dbh->do("ALTER SYSTEM SET persist_pipeline.adaptive_flush = off");
 $dbh->do("ALTER SYSTEM SET persist_pipeline.flush_interval = '1h'");
 $dbh->disconnect;
 $node->restart;
@@ -450,6 +451,7 @@ check_accounts('restarted');
 	is(join(' ', map { accounts()->{$_}{pending} } 'plain', 'volatile'), '1 0', 'late failure: its items do not wait');
 	$_->disconnect foreach $first, $second;
 }
+$dbh->do("ALTER SYSTEM RESET persist_pipeline.adaptive_flush");
 $dbh->do("ALTER SYSTEM SET persist_pipeline.flush_interval = '20ms'");
 $dbh->do("SELECT pg_reload_conf()");
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'late failure: flushed');

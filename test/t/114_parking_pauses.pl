@@ -162,6 +162,7 @@ create_target('postgres', 'free');
 	create_target('postgres', 'overtaken');
 	$_->do("SELECT persist_enqueue('overtaken', '{\"n\": 0}')") foreach $late, $other;    # they know it now
 	flush_returns('postgres', 1, 'overtaken: flushed');
+	set_and_reload('adaptive_flush', 'off');
 	set_and_reload('flush_interval', "'3s'");
 	$lock = lock_tables('overtaken');
 	$other->do("SET synchronous_commit = local");
@@ -175,6 +176,7 @@ create_target('postgres', 'free');
 	is(finish_sql($late), '00000', 'overtaken: it is committed');
 	is_parked('postgres', 'overtaken', 2, '55P03', 'overtaken: parked');
 	set_and_reload('flush_interval', "'10ms'");
+	set_and_reload('adaptive_flush', 'on');
 	$late->do("SELECT persist_enqueue('overtaken', '{\"n\": 2}')");
 	is_parked('postgres', 'overtaken', 3, '55P03', 'overtaken: the next one of that session, too');
 	unlock($lock);

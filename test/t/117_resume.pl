@@ -82,10 +82,12 @@ foreach my $database ('a', 'b')
 	$dbh->do("SELECT persist_pause('t')");
 	$other->begin_work;
 	$other->do("SELECT persist_resume('t')");
+	set_and_reload('adaptive_flush', 'off');
 	set_and_reload('flush_interval', "'1h'");
 	enqueue('a', 't', 2, 3);
 	$other->do("LOCK TABLE persist_pipeline_internal.persist_parked IN SHARE MODE");
 	set_and_reload('flush_interval', "'10ms'");
+	set_and_reload('adaptive_flush', 'on');
 	ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_parked'::regclass AND NOT granted") },
 		'resumed while it is being parked: the worker waits');
 	$other->commit;

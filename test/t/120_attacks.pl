@@ -15,6 +15,7 @@ use Test::More;
 
 my $node = pp_node(
 	'attacks',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.misfit_timeout' => 0,
 	restart_after_crash => 'on',

@@ -16,6 +16,7 @@ use Test::More;
 
 my $node = pp_node(
 	'tables',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.misfit_timeout' => 0,
 	'persist_pipeline.max_databases' => 10,

@@ -14,6 +14,7 @@ use Test::More;
 
 my $node = pp_node(
 	'leftovers',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.flush_interval' => "'1h'",
 	'persist_pipeline.misfit_timeout' => 0,
 	restart_after_crash => 'on',

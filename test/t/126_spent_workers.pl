@@ -84,6 +84,7 @@ is(one_value($dbh, "SELECT (SELECT count(*) FROM a.evil WHERE n < 0) || ' ' || (
 
 # ---- a stop: what the process may not write is journalled, and that is no forced stop
 
+$dbh->do("ALTER SYSTEM SET persist_pipeline.adaptive_flush = off");
 $dbh->do("ALTER SYSTEM SET persist_pipeline.flush_interval = '1h'");
 $node->reload;
 wait_for_sql($dbh, "SELECT setting = '3600000' FROM pg_settings WHERE name = 'persist_pipeline.flush_interval'");
@@ -98,7 +99,7 @@ is_deeply([ log_since($node, $from, qr/WARNING|ERROR|FATAL:(?!.*terminating)/) ]
 $node->append_conf('postgresql.conf', "log_min_messages = warning");
 $node->start;
 $dbh = connect_to($node);
-$dbh->do("ALTER SYSTEM RESET persist_pipeline.flush_interval");
+$dbh->do("ALTER SYSTEM RESET persist_pipeline.$_") foreach 'adaptive_flush', 'flush_interval';
 $node->reload;
 ok(flush($node), 'a stop: flushed after the start');
 is(one_value($dbh, "SELECT (SELECT count(*) FROM a.evil WHERE n = -100) || ' ' || (SELECT count(*) FROM plain WHERE n = 200)"), '1 1', 'a stop: nothing is lost, nothing is there twice');

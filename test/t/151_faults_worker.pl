@@ -50,6 +50,7 @@ my @wakes = (
 	[
 		'a flush',
 		sub {
+			set_and_reload('adaptive_flush', 'off');
 			set_and_reload('flush_interval', "'1h'");
 			one_more();
 			start_sql($other, "SELECT persist_flush('1h')");
@@ -59,6 +60,7 @@ my @wakes = (
 		sub {
 			is(finish_sql($other), '00000', 'a flush: it returns');
 			set_and_reload('flush_interval', "'10ms'");
+			set_and_reload('adaptive_flush', 'on');
 		}
 	],
 	[

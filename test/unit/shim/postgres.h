@@ -28,6 +28,7 @@ typedef unsigned int Oid;
 #define InvalidOid ((Oid) 0)
 
 #define PG_UINT64_MAX UINT64_MAX
+#define PG_INT64_MAX INT64_MAX
 
 #define FLEXIBLE_ARRAY_MEMBER /* empty */
 #define pg_attribute_aligned(a) __attribute__((aligned(a)))
