@@ -40,16 +40,10 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (w int, n int, payload text);
 	CREATE TABLE o (n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON o FOR EACH ROW EXECUTE FUNCTION number();
 	CREATE TABLE small (n int, payload text);
 	CREATE TABLE plain (n int, payload text);
-});
+} . number_rows('o'));
 
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 my $size_sql = join ' + ', map { "pg_relation_size('persist_pipeline_internal.persist_journal_$_')" } 1 .. 3;
 
 my $rows_sql = join ' UNION ALL ', map { "SELECT data FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3;
@@ -107,17 +101,6 @@ sub set_and_reload
 	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$value'");
 	$node->reload;
 	return;
-}
-
-# kB of a process's own memory.
-sub own_memory
-{
-	my ($pid) = @_;
-	my $status = slurp_file("/proc/$pid/status");
-	my ($all) = $status =~ /^VmRSS:\s+(\d+) kB/m;
-	my ($shared) = $status =~ /^RssShmem:\s+(\d+) kB/m;
-
-	return $all - $shared;
 }
 
 # ---- disk and memory, while items pass
@@ -186,7 +169,7 @@ sub pass_items
 		$over = $excess if $excess > $over;
 
 		$done = persisted() - $persisted;
-		%early = map { $_ => own_memory($_) } $worker, @backends if !%early && $done >= $all / 10;
+		%early = map { $_ => (own_memory($_))[0] } $worker, @backends if !%early && $done >= $all / 10;
 		usleep(10_000);
 	}
 	my $rate = $all / (time - $start);
@@ -196,7 +179,7 @@ sub pass_items
 	is($over <= 0 ? 'bounded' : sprintf('%.1f MB too much', $over / 1048576), 'bounded',
 		"$name: the journal never exceeded 128 MB + 2 x the most that was pending")
 	  if $bounded;
-	%grown = map { $_ => own_memory($_) - $early{$_} } keys %early;
+	%grown = map { $_ => (own_memory($_))[0] - $early{$_} } keys %early;
 	cmp_ok($grown{$worker}, '<=', $memory_bound, "$name: the worker's memory does not grow");
 	cmp_ok($grown{$_}, '<=', $memory_bound, "$name: nor that of a client") foreach @backends;
 	append_to_file("$dir/$name.end", '');

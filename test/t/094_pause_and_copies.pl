@@ -31,21 +31,11 @@ my $node = pp_node(
 my $everything_from = log_position($node);
 my $dir = $node->basedir;
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 my $tables = q{
 	CREATE TABLE t (n int, ins bigint);
 	CREATE UNLOGGED TABLE u (n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION number();
-};
+} . number_rows('t', 'u');
 $node->safe_psql('postgres', $tables);
-
-# Items that wait, counted without the library.
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 
 # What a stop or a crash brings about for the clients, and nothing of ours.
 my @of_clients = (

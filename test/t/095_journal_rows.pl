@@ -21,15 +21,11 @@ my $node = pp_node(
 	wal_level => 'logical');
 my $everything_from = log_position($node);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE bob LOGIN;
 	GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO bob;
 
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
 	CREATE TABLE ours (n int);
 	CREATE TABLE large (n int, t text, ins bigint);
 	CREATE TABLE newer (n int, ins bigint);
@@ -49,11 +45,6 @@ $node->safe_psql(
 		RETURN NEW;
 	END $$;
 	CREATE TRIGGER wait_at_gate BEFORE INSERT ON second FOR EACH ROW EXECUTE FUNCTION wait_at_gate();
-	CREATE TRIGGER number BEFORE INSERT ON large FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON newer FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON moved FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON damaged FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON many FOR EACH ROW EXECUTE FUNCTION number();
 
 	-- Whoever owns a trigger must not run it with more rights than he has.
 	CREATE TABLE bobs (n int, ran_as text);
@@ -86,7 +77,7 @@ $node->safe_psql(
 	END $$;
 	CREATE TABLE deadly (n int);
 	CREATE TRIGGER kill BEFORE INSERT ON deadly FOR EACH ROW EXECUTE FUNCTION kill();
-});
+} . number_rows('large', 'newer', 'moved', 'damaged', 'many'));
 
 my $dbh = connect_to($node);
 my $bob = connect_to($node, 'postgres', user => 'bob');

@@ -73,7 +73,7 @@ sub flushes
 	return one_value($dbh, "SELECT persist_flush('300 s')");
 }
 
-sub rows_of
+sub numbers_in
 {
 	my ($target, $session) = @_;
 
@@ -121,10 +121,10 @@ is(enqueue($elsewhere, 't', 0), '00000', 'slots: a third database gets the one t
 is(one_value($elsewhere, "SELECT persist_flush()"), 1, 'slots: flushed');
 is(enqueue($dbh, 'kept', 1), '00000', 'slots: the second comes back');
 ok(flushes(), 'slots: flushed');
-is(rows_of('kept'), '{0,1}', 'slots: with all its items');
+is(numbers_in('kept'), '{0,1}', 'slots: with all its items');
 $stuck_locker->commit;
 is(one_value($stuck, "SELECT persist_flush()"), 1, 'slots: flushed');
-is(rows_of('t', $stuck), '{1}', 'slots: the stuck one arrives');
+is(numbers_in('t', $stuck), '{1}', 'slots: the stuck one arrives');
 $_->disconnect foreach $stuck, $stuck_locker;
 
 # ---- pieces: their positions come from one range
@@ -140,22 +140,12 @@ $dbh->rollback;
 is(enqueue($dbh, 'kept', 3), '00000', 'pieces: then others pass');
 is(enqueue($dbh, 'unlogged', 3), '00000', 'pieces: on both ways');
 ok(flushes(), 'pieces: flushed');
-is(rows_of('kept') . rows_of('unlogged'), '{0,1,3}{3}', 'pieces: alone');
+is(numbers_in('kept') . numbers_in('unlogged'), '{0,1,3}{3}', 'pieces: alone');
 
 # ---- the worker's memory, for large items; one of them is bad
 
-# kB of a process's own memory, and the most of all its memory so far.
-sub memory_of
-{
-	my ($pid) = @_;
-	my $status = slurp_file("/proc/$pid/status");
-	my %kb = $status =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
-}
-
 my $pid = worker_pid($node);
-my ($at_start) = memory_of($pid);
+my ($at_start) = own_memory($pid);
 lock_targets($locker, 'large');
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
 $locker->commit;
@@ -163,17 +153,17 @@ ok(flushes(), 'memory: flushed');
 is(worker_pid($node), $pid, 'memory: by one worker');
 
 # what is shared was there before: shared_buffers is small, and so is the ring
-my (undef, $peak) = memory_of($pid);
+my (undef, $peak) = own_memory($pid);
 is(one_value($dbh, "SELECT count(*) || ' ' || sum(length(t)) FROM large"),
 	($large - 1) . ' ' . ($large - 1) . '000000', 'memory: all arrived but one');
 cmp_ok($peak, '<', $kb_at_work, 'memory: a batch is bounded in bytes');
-ok(eval { wait_until('memory', sub { (memory_of($pid))[0] - $at_start < $kb_when_idle }) }, 'memory: and given back');
+ok(eval { wait_until('memory', sub { (own_memory($pid))[0] - $at_start < $kb_when_idle }) }, 'memory: and given back');
 note sprintf 'memory: %d items of 1 MB: %d MB at the start, %d at the peak, %d in the end',
-  $large, $at_start / 1024, $peak / 1024, (memory_of($pid))[0] / 1024;
+  $large, $at_start / 1024, $peak / 1024, (own_memory($pid))[0] / 1024;
 
 # the same for parked ones
 $dbh->do("TRUNCATE large");
-($at_start) = memory_of($pid);
+($at_start) = own_memory($pid);
 lock_tables($locker, 'large');
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
 ok(!flushes(), 'memory, parked: not flushed');
@@ -183,7 +173,7 @@ ok(drain($node), 'memory, parked: flushed');
 is(worker_pid($node), $pid, 'memory, parked: by one worker');
 is(one_value($dbh, "SELECT count(*) || ' ' || sum(length(t)) FROM large"),
 	($large - 1) . ' ' . ($large - 1) . '000000', 'memory, parked: all arrived but one');
-(undef, $peak) = memory_of($pid);
+(undef, $peak) = own_memory($pid);
 cmp_ok($peak, '<', $kb_at_work, 'memory, parked: a batch is bounded in bytes');
 
 # ---- a worker that ends by an error while it stops
@@ -195,7 +185,7 @@ $dbh->do("SELECT pg_terminate_backend($pid)");
 wait_until('the worker has gone', sub { !kill 0, $pid });
 $locker->commit;
 ok(flushes(), 'stop: flushed');
-is(rows_of('kept'), '{0,1,3,11,12,13}', 'stop: all arrived, once');
+is(numbers_in('kept'), '{0,1,3,11,12,13}', 'stop: all arrived, once');
 
 # with the server: an item ends the worker, and what is in the ring alone is saved
 lock_targets($locker, 'deadly');
@@ -208,8 +198,8 @@ $node->start;
 $dbh = connect_to($node);
 $locker = connect_to($node);
 ok(flushes(), 'fatal stop: flushed');
-is(rows_of('unlogged'), '{3,21,22,23}', 'fatal stop: of the unlogged table');
-is(rows_of('kept'), '{0,1,3,11,12,13,24,25}', 'fatal stop: of no transaction');
+is(numbers_in('unlogged'), '{3,21,22,23}', 'fatal stop: of the unlogged table');
+is(numbers_in('kept'), '{0,1,3,11,12,13,24,25}', 'fatal stop: of no transaction');
 
 # with the server, while the journal can't be written: what is lost is not lost in silence
 is(enqueue($dbh, 'kept', 31), '00000', 'locked stop: handed over');
@@ -229,7 +219,7 @@ $node->start;
 $dbh = connect_to($node);
 $dbh->do("ROLLBACK PREPARED '$_'") foreach 'target', 'journal';
 ok(flushes(), 'locked stop: flushed');
-my $rows = rows_of('kept');
+my $rows = numbers_in('kept');
 ok($rows eq '{0,1,3,11,12,13,24,25,31,32,33,34}' || grep({ /\b3 items\b/ } @lost), 'locked stop: saved, or told')
   or diag "rows $rows", @lost;
 note "locked stop: $rows";
@@ -246,14 +236,14 @@ foreach my $case ([ 'remote', 1, 2 ], [ 'parts', 11, 12 ])
 	ok(flushes(), "$target: flushed");
 	is(enqueue($dbh, $target, $second), '00000', "$target: handed over");
 	wait_for_sql($dbh, "SELECT items_pending = 0 FROM persist_queue WHERE datname = 'postgres'");
-	is(rows_of('t', $elsewhere), "{$first,$second}", "$target: arrived");
+	is(numbers_in('t', $elsewhere), "{$first,$second}", "$target: arrived");
 	$_->disconnect foreach $dbh, $elsewhere;
 	$node->stop('immediate');
 	$node->start;
 	$dbh = connect_to($node);
 	ok(flushes(), "$target: flushed after the crash");
 	$elsewhere = connect_to($node, 'elsewhere');
-	is(rows_of('t', $elsewhere), "{$first,$second}", "$target: once");
+	is(numbers_in('t', $elsewhere), "{$first,$second}", "$target: once");
 	$elsewhere->disconnect;
 }
 $dbh->disconnect;

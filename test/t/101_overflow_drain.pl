@@ -44,11 +44,7 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (n int, filler text);
 	CREATE TABLE o (w int, n int, filler text, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON o FOR EACH ROW EXECUTE FUNCTION number();
-});
+} . number_rows('o'));
 
 my $dbh = connect_to($node);
 
@@ -65,15 +61,6 @@ sub wait_for
 
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_queue WHERE datname = 'postgres' AND ($condition)");
 	return;
-}
-
-# kB of a process's own memory.
-sub own_memory
-{
-	my ($pid) = @_;
-	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return $kb{VmRSS} - $kb{RssShmem};
 }
 
 # ---- what it costs to drain a backlog
@@ -107,7 +94,7 @@ sub make_backlog
 }
 
 # Returns the CPU seconds that the worker takes, and its memory afterwards.
-sub drain
+sub drain_backlog
 {
 	my ($name, $items, $at_once) = @_;
 
@@ -144,14 +131,14 @@ sub drain
 	my @lines = log_since($node, $from, qr/LOG:  persist_pipeline worker for database "postgres" is catching up/);
 	is_deeply(\@lines, [], "$name: that is too short for a line in the log") if $seconds < 10;
 	cmp_ok($seen, '>', 0, "$name: rate and time_left can be seen while it drains") if $seconds > 3;
-	return ($cpu, own_memory(queue('worker_pid')));
+	return ($cpu, (own_memory(queue('worker_pid')))[0]);
 }
 
 foreach my $at_once (1, 1000)
 {
 	my $name = $at_once == 1 ? 'single' : "$at_once at once";
-	my ($cpu, $memory) = drain("$name, small", $backlog, $at_once);
-	my ($cpu_large, $memory_large) = drain("$name, large", 4 * $backlog, $at_once);
+	my ($cpu, $memory) = drain_backlog("$name, small", $backlog, $at_once);
+	my ($cpu_large, $memory_large) = drain_backlog("$name, large", 4 * $backlog, $at_once);
 	my $ratio = $cpu_large / ($cpu || 0.01);
 
 	note sprintf '%s: 4 x as many take the worker %.2f x the CPU; the worker has %d kB after the smaller backlog, %d after the larger one',

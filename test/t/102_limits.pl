@@ -32,16 +32,10 @@ my $node = pp_node(
 	max_prepared_transactions => 4);
 my $everything_from = log_position($node);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 my $tables = q{
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
 	CREATE TABLE t (n int, filler text, ins bigint);
 	CREATE UNLOGGED TABLE u (n int, filler text, ins bigint);
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION number();
-};
+} . number_rows('t', 'u');
 $node->safe_psql(
 	'postgres', qq{
 	$tables
@@ -494,15 +488,6 @@ starve('no slot, restart', 3, 1);
 }
 
 # ---- transaction_buffer
-
-# kB of a process's own memory: now, and at the most since it was asked to forget that.
-sub own_memory
-{
-	my ($pid) = @_;
-	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
-}
 
 sub forget_peak
 {

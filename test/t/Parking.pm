@@ -22,12 +22,8 @@ our @EXPORT = qw(
   flush_returns open_gate shut_gate lock_tables unlock is_parked lands adds_up
   all_workers_leave set_and_reload restart_with is_clean_log);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.  While
-# gate has a row no row gets through.
-our $parking_tools = q{
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
+# While gate has a row no row gets through.
+our $parking_tools = number_rows() . q{
 	CREATE TABLE gate ();
 	CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN

@@ -28,11 +28,16 @@ use Test::More;
 use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
-  pp_node connect_to try_sql start_sql finish_sql is_running one_value change_setting
-  wait_until wait_for_sql seconds_of cpu_seconds is_quick create_model_database create_database
+  $pending_sql pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of change_setting
+  wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
+
+# How many items wait in a database, counted without the extension: journalled ones, and parked.
+our $pending_sql = join ' + ',
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_$_)" }
+  qw(journal_1 journal_2 journal_3 parked);
 
 # From 19 on, where anything dies outside of an eval, the test is done.  In a DESTROY, which is
 # where a session's handle finds that its server is gone, $^S is something else than 1.
@@ -73,6 +78,17 @@ sub pp_node
 	return $node;
 }
 
+# The SQL that has rows of these tables numbered: `ins` is given by the flush, and tells the order
+# in which they were inserted.  A DEFAULT would be evaluated at the call.
+sub number_rows
+{
+	return q{
+		CREATE SEQUENCE ins;
+		CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
+	} . join '', map { "CREATE TRIGGER number BEFORE INSERT ON $_ FOR EACH ROW EXECUTE FUNCTION number();" } @_;
+}
+
 # A session.  Errors die, with their SQLSTATE in $dbh->state; see try_sql.
 sub connect_to
 {
@@ -92,6 +108,24 @@ sub connect_to
 			RaiseError => defined $option{raise} ? $option{raise} : 1,
 			pg_server_prepare => 0,
 		});
+}
+
+# A session whose errors don't die, if there can be one just now.
+sub connect_if_up
+{
+	my ($node, $database, %option) = @_;
+
+	return connect_to($node, $database, raise => 0, %option);
+}
+
+# A session, once the server is there.
+sub connect_when_up
+{
+	my @where = @_;
+	my $dbh = wait_until('the server is up', sub { connect_if_up(@where) });
+
+	$dbh->{RaiseError} = 1;
+	return $dbh;
 }
 
 # Run a statement; returns its SQLSTATE, '00000' if it went well.
@@ -134,6 +168,14 @@ sub one_value
 	my ($dbh, $sql, @values) = @_;
 
 	return ($dbh->selectrow_array($sql, undef, @values))[0];
+}
+
+# A line for each row.
+sub rows_of
+{
+	my ($dbh, $sql) = @_;
+
+	return map { join ' ', map { $_ // 'NULL' } @$_ } @{ $dbh->selectall_arrayref($sql) };
 }
 
 # ---- waiting and measuring ----
@@ -203,6 +245,15 @@ sub cpu_seconds
 	my @fields = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r;
 
 	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+# kB of a process's own memory: now, and at the most.
+sub own_memory
+{
+	my ($pid) = @_;
+	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
+
+	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
 }
 
 # It took less than that, as it does on a machine that does nothing else.
