@@ -42,15 +42,6 @@ sub pending_in
 	return $node->safe_psql($database || 'postgres', "SELECT $pending_sql");
 }
 
-sub set_flush_interval
-{
-	my ($node, $interval) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.flush_interval = $interval");
-	$node->reload;
-	return;
-}
-
 # ---- a dump, with 1,000 items that wait
 
 $primary->safe_psql('postgres', "SELECT persist_enqueue('t', jsonb_build_object('n', i)) FROM generate_series(1, 10) AS i");
@@ -224,7 +215,7 @@ sub check_common
 
 # ---- a base backup, under load
 
-set_flush_interval($primary, "'200ms'");
+reload_with($primary, 'flush_interval', "'200ms'");
 my @pids = begin_load('backup');
 $primary->backup('under_load');
 my $after = $primary->safe_psql('postgres', "SELECT count(*) FROM l");
@@ -283,7 +274,7 @@ ok($primary->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_repl
 	'standby: it is synchronous');
 
 @pids = begin_load('standby');
-set_flush_interval($primary, "'1h'");
+reload_with($primary, 'flush_interval', "'1h'");
 ok(wait_for_queue($primary, "items_pending >= 500"), 'standby: items wait');
 ok($standby->poll_query_until('postgres', "SELECT $pending_sql >= 500"), 'standby: there, too');
 

@@ -72,13 +72,6 @@ sub define_sleep
 	return;
 }
 
-sub wait_until_worker_sleeps
-{
-	return $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'"
-		  . " AND wait_event = 'PgSleep'");
-}
-
 # ---- many items wait, since their table is locked until the stop
 
 {
@@ -138,7 +131,7 @@ sub transaction
 	{
 		my $stop_from = log_position($node);
 
-		ok(wait_until_worker_sleeps(), "load: stop $i: the worker is asleep in a trigger");
+		ok(wait_until_worker_sleeps($node), "load: stop $i: the worker is asleep in a trigger");
 		define_sleep('') if $i == $stops;
 		stop_and_start("load: stop $i");
 		is(scalar(log_since($node, $stop_from, qr/WARNING:  .*was forced to stop/)), 1, "load: stop $i: one WARNING");
@@ -185,7 +178,7 @@ define_sleep("PERFORM pg_sleep(60);");
 	$node->safe_psql('postgres', "CREATE TRIGGER sleep BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION sleep();"
 		  . "TRUNCATE t");
 	$dbh->do("SELECT persist_enqueue('u', '{\"n\": 1}')");
-	ok(wait_until_worker_sleeps(), 'ring only: the worker is asleep in a trigger');
+	ok(wait_until_worker_sleeps($node), 'ring only: the worker is asleep in a trigger');
 	$dbh->do("SELECT persist_enqueue('u', jsonb_build_object('n', ?::int))", undef, $_) foreach 2 .. 100;
 	$dbh->do("SELECT persist_enqueue('u', jsonb_build_object('n', i)) FROM generate_series(101, 1000) AS i");
 	$dbh->begin_work;

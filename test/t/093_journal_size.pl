@@ -94,15 +94,6 @@ sub megabytes
 	return one_value($dbh, "SELECT $size_sql") / 1048576;
 }
 
-sub set_and_reload
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$value'");
-	$node->reload;
-	return;
-}
-
 # ---- disk and memory, while items pass
 
 my $payload = 'x' x 240;    # 300 bytes, with what an item has besides
@@ -198,12 +189,12 @@ sub pass_items
 }
 
 # what an item has in bytes
-set_and_reload('adaptive_flush', 'off');
-set_and_reload('flush_interval', '1h');
+reload_with($node, 'adaptive_flush', 'off');
+reload_with($node, 'flush_interval', "'1h'");
 $dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('w', 0, 'n', i, 'payload', '$payload')) FROM generate_series(1, 1000) AS i");
 $bytes_of_item = item_bytes();
-set_and_reload('flush_interval', '20ms');
-set_and_reload('adaptive_flush', 'on');
+reload_with($node, 'flush_interval', "'20ms'");
+reload_with($node, 'adaptive_flush', 'on');
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
 $dbh->do("TRUNCATE t");
 
@@ -242,7 +233,7 @@ note sprintf 'old snapshot: %.1f MB after %d more items', megabytes(), $more || 
 
 # ---- and under one that stays, until journal_retention is over
 
-set_interval('journal_retention', '1d');    # however long a busy machine takes
+reload_with($node, 'journal_retention', "'1d'");    # however long a busy machine takes
 $dbh->do("TRUNCATE t");
 $dbh->do("SELECT persist_pause()");
 $dbh->do("SELECT persist_enqueue('plain', jsonb_build_object('n', i)) FROM generate_series(1, 5) AS i");
@@ -262,7 +253,7 @@ pass_items('retention', 0);
 	$dump->do("COMMIT");
 	$dump->disconnect;
 }
-set_and_reload('journal_retention', '100ms');
+reload_with($node, 'journal_retention', "'100ms'");
 $more = pass_until_small();
 ok($more, 'retention: when it is over and items pass, the journal is small again');
 note sprintf 'retention: %.1f MB after %d more items', megabytes(), $more || 0;
@@ -317,8 +308,8 @@ sub wal_of
 	return one_value($dbh, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')");
 }
 
-set_and_reload('adaptive_flush', 'off');
-set_and_reload('flush_interval', '1h');
+reload_with($node, 'adaptive_flush', 'off');
+reload_with($node, 'flush_interval', "'1h'");
 foreach my $case ([ 1, 200 ], [ 100, 50 ])
 {
 	my ($at_once, $allowed) = @$case;

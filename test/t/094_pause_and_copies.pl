@@ -45,15 +45,6 @@ my @of_clients = (
 # A worker doesn't wait for ever for a lock on our own tables.
 my $lock_timeout = qr/persist_pipeline (?:worker|retrier) 55P03 ERROR:  canceling statement due to lock timeout/;
 
-sub set
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
-	$node->reload;
-	return;
-}
-
 sub pending_in
 {
 	my ($database) = @_;
@@ -61,16 +52,12 @@ sub pending_in
 	return $node->safe_psql($database, "SELECT $pending_sql");
 }
 
-# From here to there: half of them each in a transaction of its own.
 sub enqueue
 {
-	my ($database, $target, $from, $to) = @_;
+	my ($database, @range) = @_;
 	my $dbh = connect_to($node, $database);
-	my $middle = int(($from + $to) / 2);
 
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', ?::int))", undef, $_) foreach $from .. $middle;
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i)) FROM generate_series(?::int, ?::int) AS i",
-		undef, $middle + 1, $to);
+	enqueue_range($dbh, @range);
 	$dbh->disconnect;
 	return;
 }
@@ -156,8 +143,8 @@ sub stop_and_start
 	my $session;
 
 	$node->safe_psql('postgres', "TRUNCATE t");
-	set('flush_interval', "'10ms'");
-	set('start_paused', 'on');
+	reload_with($node, 'flush_interval', "'10ms'");
+	reload_with($node, 'start_paused', 'on');
 	$node->restart;
 	enqueue('postgres', 't', 1, 50);
 	waits('postgres', 'start_paused: the first items after the start wait');
@@ -182,13 +169,13 @@ sub stop_and_start
 	enqueue('postgres', 't', 61, 70);
 	waits('postgres', 'start_paused: after the next start items wait again');
 	has('postgres', 't', 1, 60, 'start_paused: and are not written');
-	set('start_paused', 'off');
+	reload_with($node, 'start_paused', 'off');
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 70 FROM t"), 'start_paused: turned off, they are written with no call');
 	has('postgres', 't', 1, 70, 'start_paused: each once, in order');
 	is($node->safe_psql('postgres', "SELECT paused FROM persist_pipeline_internal.persist_state"), 'f', 'start_paused: that was no persist_pause()');
 
 	# turned off in the middle of a worker's look whether it has to wait
-	set('start_paused', 'on');
+	reload_with($node, 'start_paused', 'on');
 	$node->restart;
 	$locker = connect_to($node);
 	$session = connect_to($node);
@@ -200,7 +187,7 @@ sub stop_and_start
 	ok( $node->poll_query_until('postgres',
 			"SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_state'::regclass AND NOT granted"),
 		'start_paused: a worker looks');
-	set('start_paused', 'off');
+	reload_with($node, 'start_paused', 'off');
 	wait_until('the setting is known', sub { $node->safe_psql('postgres', "SHOW persist_pipeline.start_paused") eq 'off' });
 	$locker->commit;
 	$locker->disconnect;

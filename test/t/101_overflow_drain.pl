@@ -48,13 +48,6 @@ $node->safe_psql(
 
 my $dbh = connect_to($node);
 
-sub queue
-{
-	my ($column) = @_;
-
-	return one_value($dbh, "SELECT $column FROM persist_queue WHERE datname = 'postgres'");
-}
-
 sub wait_for
 {
 	my ($condition) = @_;
@@ -73,7 +66,7 @@ sub make_backlog
 
 	$dbh->do("TRUNCATE t");
 	$dbh->do("SELECT persist_pause()");
-	wait_until('the database is paused', sub { (queue('worker_state') || 'paused') eq 'paused' });
+	wait_until('the database is paused', sub { (queue_value($dbh, 'worker_state') || 'paused') eq 'paused' });
 	$dbh->do("SET synchronous_commit = off");
 	$dbh->do(
 		qq{DO \$\$
@@ -84,8 +77,8 @@ sub make_backlog
 				COMMIT;
 			END LOOP;
 		END \$\$});
-	is(queue('items_pending'), $items, "$name: items_pending is right");
-	cmp_ok(queue('journal_bytes'), '>', 60 * $items, "$name: and they are counted");
+	is(queue_value($dbh, 'items_pending'), $items, "$name: items_pending is right");
+	cmp_ok(queue_value($dbh, 'journal_bytes'), '>', 60 * $items, "$name: and they are counted");
 	$dbh->disconnect;
 	$node->restart;
 	$dbh = connect_to($node);
@@ -103,7 +96,7 @@ sub drain_backlog
 	my $flusher = connect_to($node);
 
 	my $start = time;
-	my $cpu = -cpu_seconds(queue('worker_pid'));
+	my $cpu = -cpu_seconds(queue_value($dbh, 'worker_pid'));
 	$dbh->do("SELECT persist_resume()");
 	start_sql($flusher, "SELECT persist_flush('1 h')");
 	my $seen = 0;
@@ -117,21 +110,21 @@ sub drain_backlog
 		select undef, undef, undef, 0.02;
 	}
 	my $seconds = time - $start;
-	$cpu += cpu_seconds(queue('worker_pid'));
+	$cpu += cpu_seconds(queue_value($dbh, 'worker_pid'));
 	is(finish_sql($flusher), '00000', "$name: flushed");
 	$flusher->disconnect;
 	is(one_value($dbh, "SELECT count(*) || ' ' || count(DISTINCT n) || ' ' || max(n) FROM t"),
 		"$items $items $items", "$name: all there, each once");
 	is(one_value($dbh, "SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY ctid) AS before FROM t) AS q WHERE n <= before"),
 		0, "$name: in order");
-	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
+	is(queue_value($dbh, "concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, "$name: and nothing is left");
 	note sprintf '%s: %d items in %.2f s (%.2f of CPU), %.0f per second; seen to be under way %d times', $name, $items, $seconds, $cpu, $items / $seconds, $seen;
 
 	my @lines = log_since($node, $from, qr/LOG:  persist_pipeline worker for database "postgres" is catching up/);
 	is_deeply(\@lines, [], "$name: that is too short for a line in the log") if $seconds < 10;
 	cmp_ok($seen, '>', 0, "$name: rate and time_left can be seen while it drains") if $seconds > 3;
-	return ($cpu, (own_memory(queue('worker_pid')))[0]);
+	return ($cpu, (own_memory(queue_value($dbh, 'worker_pid')))[0]);
 }
 
 foreach my $at_once (1, 1000)
@@ -167,10 +160,10 @@ $dbh->do("TRUNCATE t");
 	$locker->begin_work;
 	$locker->do("LOCK TABLE slow IN EXCLUSIVE MODE");
 	$dbh->do("SELECT persist_enqueue('slow'::regclass, jsonb_build_object('n', i, 'filler', repeat('x', 10000))) FROM generate_series(1, $items) AS i");
-	is(queue('diverted'), 1, 'progress: diverted while its target is locked');
-	is_deeply([ grep { $_ != $items } map { queue('items_pending') } 1 .. 200 ],
+	is(queue_value($dbh, 'diverted'), 1, 'progress: diverted while its target is locked');
+	is_deeply([ grep { $_ != $items } map { queue_value($dbh, 'items_pending') } 1 .. 200 ],
 		[], 'progress: items_pending is right, also while the worker looks for them');
-	cmp_ok(queue('journal_bytes'), '>', 10_000 * $items, 'progress: journal_bytes, too');
+	cmp_ok(queue_value($dbh, 'journal_bytes'), '>', 10_000 * $items, 'progress: journal_bytes, too');
 	$locker->commit;
 	my $released = time;
 	my $progress = eval {
@@ -188,7 +181,7 @@ $dbh->do("TRUNCATE t");
 	cmp_ok(abs($rate * $left - $pending), '<', 1, 'progress: and fit to each other');
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'progress: flushed');
 	my $seconds = time - $released;
-	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
+	is(queue_value($dbh, "concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
 	my @lines = log_since($node, $from, qr/LOG:  .*"postgres" is catching up: \d+ items wait, \d+ are written per second/);
 	is(@lines > 0 ? 1 : 0, $full ? 1 : 0, 'progress: a line in the log, where it takes more than 10 s') if $full || $seconds < 10;
 	note "progress: $_" foreach @lines;
@@ -223,7 +216,7 @@ $dbh->do("TRUNCATE t");
 		$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) }) if $n % 2 == 0;
 	}
 	wait_for("worker_state IN ('writing', 'retrying') AND items_pending = $others");
-	is(queue('items_pending'), $others, 'own lock: what others have enqueued waits');
+	is(queue_value($dbh, 'items_pending'), $others, 'own lock: what others have enqueued waits');
 	my $commit = seconds_of(sub { $producer->commit });
 	$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) });
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'own lock: flushed');
@@ -256,8 +249,8 @@ $dbh->do("TRUNCATE t");
 
 		$slowest = $seconds if $seconds > $slowest;
 	}
-	is(queue('diverted'), 1, 'locked: the ring is diverted');
-	cmp_ok(queue('ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
+	is(queue_value($dbh, 'diverted'), 1, 'locked: the ring is diverted');
+	cmp_ok(queue_value($dbh, 'ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
 	is_quick($slowest, 1, 'locked: no call waits for the worker');
 	$lock->commit;
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'locked: flushed');
@@ -317,16 +310,16 @@ sub percentile
 	$locker->begin_work;
 	$locker->do("LOCK TABLE t IN EXCLUSIVE MODE");
 	my $n = 0;
-	while (!queue('diverted'))
+	while (!queue_value($dbh, 'diverted'))
 	{
 		$dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0))") foreach 1 .. 100;
 		$n += 100;
 		die "it is never full" if $n > 50_000;
 	}
-	my $before = queue('items_pending');
+	my $before = queue_value($dbh, 'items_pending');
 	$us{diverted} = latencies('diverted');
-	is(queue('items_pending') - $before, $clients * ($calls + 50), 'latency, diverted: nothing was written');
-	is(queue('diverted'), 1, 'latency, diverted: and still is');
+	is(queue_value($dbh, 'items_pending') - $before, $clients * ($calls + 50), 'latency, diverted: nothing was written');
+	is(queue_value($dbh, 'diverted'), 1, 'latency, diverted: and still is');
 	$locker->commit;
 	$locker->disconnect;
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'latency, diverted: flushed');

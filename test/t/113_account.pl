@@ -374,7 +374,7 @@ check_accounts('late failure');
 
 # ---- what is left of the letters
 
-$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+discard_all($dbh);
 $accounts = accounts();
 is($accounts->{$_}{dead}, 0, "$_: discarded") foreach @targets;
 is($accounts->{$_}{enqueued}, $committed{$_}, "$_: and accounted for") foreach @targets;

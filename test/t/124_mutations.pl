@@ -568,7 +568,7 @@ sub clean_up
 		becomes_quiet($problems);
 	}
 	$dbh->do('SELECT persist_discard()');
-	$dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
+	discard_all($dbh);
 	push @$problems, map {"left: $_"} rows_of($dbh, "SELECT 'copied', pos FROM $internal.persist_copied UNION ALL SELECT 'letter', id FROM persist_dead_letters");
 	push @$problems, absurd();
 	$dbh->do('SELECT persist_stats_reset()');

@@ -28,9 +28,11 @@ use Test::More;
 use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
-  $pending_sql pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of change_setting
+  $pending_sql pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
+  enqueue_rows enqueue_range try_enqueue discard_all begin_with_lock lock_targets change_setting reload_with
   wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
-  worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
+  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps
+  queue_value wait_for_queue rings
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
 
@@ -178,6 +180,75 @@ sub rows_of
 	return map { join ' ', map { $_ // 'NULL' } @$_ } @{ $dbh->selectall_arrayref($sql) };
 }
 
+# The first value of a query, asked in a session that we have, or of a node.
+sub ask
+{
+	my ($whom, $sql, $database) = @_;
+
+	return $whom->isa('DBI::db') ? one_value($whom, $sql) : $whom->safe_psql($database || 'postgres', $sql);
+}
+
+# ---- items ----
+
+# Rows of these numbers, in one statement; their ids.
+sub enqueue_rows
+{
+	my ($dbh, $target, @n) = @_;
+
+	return @{
+		$dbh->selectcol_arrayref("SELECT persist_enqueue(?::regclass, jsonb_build_object('n', n)) FROM unnest(?::int[]) AS n",
+			undef, $target, \@n)
+	};
+}
+
+# From here to there: half of them each in a transaction of its own.
+sub enqueue_range
+{
+	my ($dbh, $target, $from, $to) = @_;
+	my $middle = int(($from + $to) / 2);
+
+	enqueue_rows($dbh, $target, $_) foreach $from .. $middle;
+	enqueue_rows($dbh, $target, $middle + 1 .. $to);
+	return;
+}
+
+# One that may be refused; returns the SQLSTATE.  Options: transactional; filler: so many bytes for
+# a column of that name.
+sub try_enqueue
+{
+	my ($dbh, $target, $n, %option) = @_;
+	my $filler = defined $option{filler} ? ", 'filler', repeat('x', $option{filler})" : '';
+
+	return try_sql($dbh, "SELECT persist_enqueue('$target'::regclass, jsonb_build_object('n', ?::int$filler), ?)",
+		$n, $option{transactional} // 1);
+}
+
+# All dead letters; how many.
+sub discard_all
+{
+	my ($dbh) = @_;
+
+	return one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+}
+
+sub begin_with_lock
+{
+	my ($dbh, $tables, $mode) = @_;
+
+	$dbh->begin_work;
+	$dbh->do("LOCK TABLE $tables IN $mode MODE");
+	return;
+}
+
+# What comes for these waits where it is: it can't be parked either.
+sub lock_targets
+{
+	my ($dbh, $targets, $mode) = @_;
+
+	begin_with_lock($dbh, "$targets, persist_pipeline_internal.persist_parked", $mode || 'SHARE');
+	return;
+}
+
 # ---- waiting and measuring ----
 
 # Wait until the code returns something true, and return that.
@@ -205,6 +276,16 @@ sub change_setting
 	$dbh->do("ALTER SYSTEM SET persist_pipeline.$name = '$value'");
 	$dbh->do('SELECT pg_reload_conf()');
 	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.$name') = '$value'");
+	return;
+}
+
+# Of a node, which takes effect a moment later.
+sub reload_with
+{
+	my ($node, $name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
+	$node->reload;
 	return;
 }
 
@@ -364,13 +445,29 @@ sub wait_for_new_worker
 		"SELECT worker_pid FROM persist_queue WHERE datname = '$database'");
 }
 
+sub wait_for_worker_state
+{
+	my ($dbh, $state, $database) = @_;
+
+	wait_for_sql($dbh, "SELECT worker_state = ? FROM persist_queue WHERE datname = ?", $state, $database || 'postgres');
+	return;
+}
+
+# In a trigger, say.
+sub wait_until_worker_sleeps
+{
+	my ($node) = @_;
+
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'");
+}
+
 # A column of persist_queue for this database.
 sub queue_value
 {
-	my ($node, $column, $database) = @_;
+	my ($whom, $column, $database) = @_;
 
-	return $node->safe_psql('postgres',
-		"SELECT $column FROM persist_queue WHERE datname = '" . ($database || 'postgres') . "'");
+	return ask($whom, "SELECT $column FROM persist_queue WHERE datname = '" . ($database || 'postgres') . "'");
 }
 
 # Wait until a condition on persist_queue holds for this database.
@@ -383,11 +480,20 @@ sub wait_for_queue
 		  . ($database || 'postgres') . "' AND ($condition)");
 }
 
+# The databases that have a ring.
+sub rings
+{
+	my ($dbh) = @_;
+
+	return one_value($dbh, "SELECT coalesce(string_agg(datname, ' ' ORDER BY datname), '') FROM persist_queue WHERE ring_size IS NOT NULL");
+}
+
+# The database of a node, or of a session.
 sub flush
 {
-	my ($node, $database) = @_;
+	my ($whom, $database) = @_;
 
-	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('300 s')") eq 't';
+	return ask($whom, "SELECT persist_flush('300 s')", $database) =~ /^[t1]$/;
 }
 
 # Wait until nothing is pending, parked items neither: persist_flush doesn't wait for
