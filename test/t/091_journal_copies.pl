@@ -192,7 +192,7 @@ sub load_seen
 		FROM seen CROSS JOIN (VALUES ('p'), ('c'), ('l')) AS t (target)
 		LEFT JOIN (SELECT 'p' AS target, run, w, n FROM p UNION ALL SELECT 'c', run, w, n FROM c
 		           UNION ALL SELECT 'l', run, w, n FROM l) AS a USING (target, run, w, n)
-		WHERE run = '$run' GROUP BY seen.run, seen.w, seen.tx, seen.n, outcome, lsn, id, t.target});
+		WHERE run = '$run' GROUP BY seen.run, seen.w, seen.session, seen.tx, seen.n, outcome, lsn, id, t.target});
 	return $dbh;
 }
 

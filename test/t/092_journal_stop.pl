@@ -12,7 +12,6 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
 use Torture;
 

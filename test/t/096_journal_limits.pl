@@ -10,7 +10,6 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $large = $ENV{PP_LARGE} || 200;
