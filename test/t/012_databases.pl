@@ -34,12 +34,6 @@ foreach my $database (@databases)
 
 my $enqueue = "SELECT persist_enqueue('t', jsonb_build_object('n', ?::int))";
 
-# Which databases have a ring.
-sub rings
-{
-	return one_value($control, "SELECT string_agg(datname, ' ' ORDER BY datname) FROM persist_queue WHERE ring_size IS NOT NULL");
-}
-
 sub workers
 {
 	return one_value($control, "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_stat_activity"
@@ -65,16 +59,6 @@ sub rows
 
 	return join '|', $session{$database}->selectrow_array(
 		"SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE who = current_database()) FROM t WHERE $condition");
-}
-
-sub set
-{
-	my ($name, $value) = @_;
-
-	$control->do("ALTER SYSTEM SET $name = '$value'");
-	$control->do("SELECT pg_reload_conf()");
-	wait_for_sql($control, "SELECT current_setting('$name') = '$value'");
-	return;
 }
 
 # ---- two databases, two rings: what each writes is its own
@@ -106,7 +90,7 @@ isnt(wait_for_new_worker($node, $old{$_}, $_), $old{$_}, "$_: a new worker") for
 my $position = log_position($node);
 use_ring('two', 5001);
 use_ring('one', 5001);
-is(rings(), 'one two', 'all rings are taken');
+is(rings($control), 'one two', 'all rings are taken');
 my $idlest = worker_pid($node, 'two');
 foreach (1 .. 20)
 {
@@ -114,12 +98,12 @@ foreach (1 .. 20)
 	usleep(5_000);
 }
 use_ring('three', 5001);
-is(rings(), 'one three', 'the third database has the ring that was empty for longest');
+is(rings($control), 'one three', 'the third database has the ring that was empty for longest');
 use_ring('one', 5002);
 use_ring('four', 5001);
-is(rings(), 'four one', 'and so has the fourth');
+is(rings($control), 'four one', 'and so has the fourth');
 use_ring('two', 5002);
-is(rings(), 'four two', 'the first comes back');
+is(rings($control), 'four two', 'the first comes back');
 wait_for_sql($control, "SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
 is(workers(), 'four two', 'the workers of the others have left');
 is(one_value($session{$_}, "SELECT array_agg(n ORDER BY n)::text FROM t WHERE n > 5000"),
@@ -136,8 +120,7 @@ sub lock_table
 	my ($database) = @_;
 
 	$lock{$database} = connect_to($node, $database);
-	$lock{$database}->begin_work;
-	$lock{$database}->do("LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE");
+	lock_targets($lock{$database}, 't');
 	return;
 }
 
@@ -151,14 +134,14 @@ sub unlock_table
 }
 
 # their own table locked too: nothing can be parked, and the items stay in the ring
-set('persist_pipeline.lock_timeout', '50ms');
+change_setting($control, 'lock_timeout', '50ms');
 lock_table('four');
 $session{four}->do($enqueue, undef, 6001);
 use_ring('two', 6001);
 use_ring('one', 6001);
 use_ring('two', 6002);
 use_ring('three', 6001);
-is(rings(), 'four three', 'a ring with items is passed over');
+is(rings($control), 'four three', 'a ring with items is passed over');
 lock_table('three');
 $session{three}->do($enqueue, undef, 6002);
 
@@ -168,7 +151,7 @@ is(try_sql($one, "SELECT persist_enqueue('t', '{\"n\": 6999}', false)"), '53000'
 like($one->errstr, qr/no ring is free for database "one"/, 'with the name of the database');
 like($one->errstr, qr/DETAIL:  All 2 rings hold items of other databases/, 'and the reason');
 like($one->errstr, qr/HINT:  .*persist_pipeline\.max_databases/, 'and a hint');
-is(rings(), 'four three', 'nothing has changed hands');
+is(rings($control), 'four three', 'nothing has changed hands');
 $one->do("SET persist_pipeline.mode = 'direct'");
 is(try_sql($one, "SELECT persist_enqueue('t', '{\"n\": 6002}')"), '00000', 'direct mode needs no ring');
 $one->do("RESET persist_pipeline.mode");
@@ -178,13 +161,13 @@ unlock_table('three');
 ok(one_value($session{three}, "SELECT persist_flush()"), 'three: flushed');
 is(try_sql($one, $enqueue, 6003), '00000', 'as soon as one is empty, a call is accepted');
 ok(one_value($one, "SELECT persist_flush()"), 'one: flushed');
-is(rings(), 'four one', 'that one');
+is(rings($control), 'four one', 'that one');
 unlock_table('four');
 ok(one_value($session{four}, "SELECT persist_flush()"), 'four: flushed');
 is(one_value($session{$_}, "SELECT array_agg(n ORDER BY n)::text FROM t WHERE n > 6000"),
 	{ one => '{6001,6002,6003,6999}', two => '{6001,6002}', three => '{6001,6002}', four => '{6001}' }->{$_},
 	"$_: its items arrived") foreach @databases;
-set('persist_pipeline.lock_timeout', '1s');
+change_setting($control, 'lock_timeout', '1s');
 
 # ---- a transaction whose ring is taken before it commits
 
@@ -192,15 +175,15 @@ my @ids;
 $one->begin_work;
 push @ids, one_value($one, $enqueue, $_) foreach 7001 .. 7003;
 use_ring($_, 7001) foreach 'two', 'three';
-is(rings(), 'three two', 'its ring is another database\'s');
+is(rings($control), 'three two', 'its ring is another database\'s');
 push @ids, one_value($one, $enqueue, 7004);
 use_ring($_, 7002) foreach 'four', 'two';
-is(rings(), 'four two', 'and again');
+is(rings($control), 'four two', 'and again');
 $one->do("SAVEPOINT a");
 push @ids, one_value($one, $enqueue, 7005);
 $one->do("ROLLBACK TO a");
 use_ring($_, 7003) foreach 'three', 'two';
-is(rings(), 'three two', 'and once more');
+is(rings($control), 'three two', 'and once more');
 is(try_sql($one, "COMMIT"), '00000', 'it commits');
 $one->{AutoCommit} = 1;
 push @ids, one_value($one, $enqueue, 7006);
@@ -236,7 +219,7 @@ start_sql($one, "INSERT INTO t SELECT 8002 WHERE persist_enqueue('t', '{\"n\": 8
 wait_for_sql($control, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = ?", $one->{pg_pid});
 is(one_value($control, "SELECT items_pending FROM persist_queue WHERE datname = 'one'"), '0', 'an item is on its way');
 use_ring($_, 8002) foreach 'three', 'four', 'two', 'three';
-is(rings(), 'one three', 'its ring is passed over');
+is(rings($control), 'one three', 'its ring is passed over');
 release_commits($node, $holder);
 is(finish_sql($one), '00000', 'it commits');
 ok(one_value($one, "SELECT persist_flush()"), 'one: flushed');
@@ -249,7 +232,7 @@ my $stops = one_value($one, "SELECT count(*) FROM persist_shutdowns");
 use_ring($_, 9001) foreach 'one', 'two';
 $one->begin_work;
 push @ids, one_value($one, $enqueue, 9002);
-set('persist_pipeline.worker_idle_timeout', '100ms');
+change_setting($control, 'worker_idle_timeout', '100ms');
 wait_for_sql($control, "SELECT count(*) = 0 FROM persist_queue WHERE ring_size IS NOT NULL");
 wait_for_sql($control, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
 pass('the workers are gone, and so are the rings');
@@ -273,8 +256,8 @@ is_deeply([ log_since($node, $position, qr/\] persist_pipeline |WARNING|ERROR/) 
 # ---- eight clients of four databases fight for two rings, whose workers leave at
 # once when they are idle
 
-set('persist_pipeline.worker_idle_timeout', '1ms');
-set('persist_pipeline.flush_interval', '0');
+change_setting($control, 'worker_idle_timeout', '1ms');
+change_setting($control, 'flush_interval', '0');
 my $directory = PostgreSQL::Test::Utils::tempdir();
 children_succeeded(
 	'eight clients of four databases',
@@ -330,9 +313,9 @@ is_deeply([ complaints($node, $everything_from, qr/client backend 53000 ERROR/) 
 
 # ---- more rings after a restart, none of the old ones' items lost
 
-set('persist_pipeline.worker_idle_timeout', '1min');
-set('persist_pipeline.adaptive_flush', 'off');
-set('persist_pipeline.flush_interval', '1h');
+change_setting($control, 'worker_idle_timeout', '1min');
+change_setting($control, 'adaptive_flush', 'off');
+change_setting($control, 'flush_interval', '1h');
 $session{$_}->do($enqueue, undef, 10001) foreach 'one', 'two';
 $_->disconnect foreach values %session, $control;
 $node->append_conf('postgresql.conf', "persist_pipeline.max_databases = 3");

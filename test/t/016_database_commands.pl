@@ -49,15 +49,6 @@ sub batch_of
 		  . " WHERE backend_type = 'persist_pipeline worker' AND datname = ?", $database);
 }
 
-sub enqueue
-{
-	my ($dbh, $target, $n) = @_;
-
-	$dbh->do("SELECT count(persist_enqueue('$target', jsonb_build_object('n', i))) FROM generate_series(1, ?::int) AS i",
-		undef, $n);
-	return;
-}
-
 # From a session that is gone afterwards, as far as the server is concerned.
 sub load
 {
@@ -65,7 +56,7 @@ sub load
 	my $dbh = connect_to($node, $database);
 	my $pid = $dbh->{pg_pid};
 
-	enqueue($dbh, $target, $n);
+	enqueue_rows($dbh, $target, 1 .. $n);
 	$dbh->disconnect;
 	wait_for_sql($control, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = ?", $pid);
 	return;
@@ -439,7 +430,7 @@ foreach my $end ('fails', 'is cancelled', 'is terminated')
 	if ($end eq 'fails')
 	{
 		# items come while it waits
-		enqueue($session, 't', 10);
+		enqueue_rows($session, 't', 1 .. 10);
 		is(finish_sql($dropper), '55006', "a DROP DATABASE that $end");
 	}
 	elsif ($end eq 'is cancelled')
@@ -476,7 +467,7 @@ my $stayer = connect_to($node, 'source');
 my $dropper = connect_to($node);
 start_drop($dropper);
 $stayer->do("INSERT INTO released DEFAULT VALUES");
-enqueue($stayer, 't', 10);
+enqueue_rows($stayer, 't', 1 .. 10);
 
 # The launcher is told to stop, too, and may be faster than the command, which is
 # stopped for a moment here.

@@ -72,16 +72,6 @@ sub anew
 	return;
 }
 
-# Hand over rows with these numbers.
-sub enqueue
-{
-	my ($dbh, $table, @n) = @_;
-
-	return $dbh->selectcol_arrayref(
-		"SELECT persist_enqueue(?::regclass, jsonb_build_object('n', n)) FROM unnest(?::int[]) AS n",
-		undef, $table, \@n);
-}
-
 # The same, where the journal may be locked, as a table is that is being dropped:
 # the commit waits for the end of that.  See finish_sql.
 sub start_to_enqueue
@@ -118,9 +108,7 @@ sub rows
 sub wait_for_sleep
 {
 	$node->safe_psql('postgres', "SELECT persist_flush('1 ms')");
-	return $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity"
-		  . " WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'");
+	return wait_until_worker_sleeps($node);
 }
 
 # Run a command, which takes a moment; the NOTICEs that it gives.
@@ -149,7 +137,7 @@ sub works_anew
 {
 	my ($name, @n) = @_;
 
-	enqueue($client, 't', @n);
+	enqueue_rows($client, 't', @n);
 	ok(flush($node), "$name: flushed");
 	is(rows('t'), '{' . join(',', @n) . '}', "$name: no old item");
 	is(queue_value($node, 'items_pending'), '0', "$name: nothing is left");
@@ -191,25 +179,25 @@ my %states = (
 		return 0;
 	},
 	'idle' => sub {
-		enqueue($client, 't', 101);
+		enqueue_rows($client, 't', 101);
 		flush($node);
 		ok(wait_for_queue($node, "worker_state = 'idle'"), 'the worker is idle');
 		$client->do("TRUNCATE t");
 		return 0;
 	},
 	'gathering' => sub {
-		enqueue($client, 't', 101 .. 103);
+		enqueue_rows($client, 't', 101 .. 103);
 		ok(wait_for_queue($node, "worker_state = 'gathering'"), 'the worker gathers items');
 		return 3;
 	},
 	'busy' => sub {
 		$client->do("INSERT INTO gate VALUES (1)");
-		enqueue($client, $_, 101 .. 103) foreach ('t', 'slow');
+		enqueue_rows($client, $_, 101 .. 103) foreach ('t', 'slow');
 		ok(wait_for_sleep(), 'the worker is in the middle of a batch');
 		return 6;
 	},
 	'dodging' => sub {
-		enqueue($client, 'dodging', 101);
+		enqueue_rows($client, 'dodging', 101);
 		ok(wait_for_sleep(), 'the worker is in code that cannot be cancelled');
 		return 1;
 	});
@@ -244,9 +232,9 @@ $admin->do("GRANT USAGE ON SCHEMA home TO other");
 $admin->do("GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO other");
 $client->do("INSERT INTO gate VALUES (1)");
 $client->do("SET ROLE other");
-enqueue($client, 't', 1, 2);
+enqueue_rows($client, 't', 1, 2);
 $client->do("RESET ROLE");
-enqueue($client, 'slow', 101 .. 103);
+enqueue_rows($client, 'slow', 101 .. 103);
 wait_for_sleep();
 is(rows('t'), '{1,2}', 'one role\'s items have been written');
 is_deeply([ notices_of($admin, $drop) ], [ dropped(3) ], 'the others are dropped');
@@ -314,7 +302,7 @@ my $pid = worker_pid($node);
 $client->do("CREATE VIEW dependent AS SELECT * FROM home.persist_queue");
 is(try_sql($client, $drop), '2BP01', 'a DROP that something depends on fails');
 $client->do("DROP VIEW dependent");
-enqueue($client, 't', 1);
+enqueue_rows($client, 't', 1);
 ok(flush($node), 'and the worker is back');
 $pid = worker_pid($node);
 $client->do("SET ROLE other");
@@ -328,7 +316,7 @@ is(worker_pid($node), $pid, 'the worker has not moved');
 anew();
 $states{gathering}->();
 $admin->do("BEGIN");
-enqueue($admin, 't', 201, 202);
+enqueue_rows($admin, 't', 201, 202);
 is_deeply([ notices_of($admin, $drop) ], [ dropped(5) ], 'the items of its own transaction are counted');
 is(try_sql($admin, "COMMIT"), '00000', 'and go with it');
 $admin->do($create);
@@ -337,11 +325,11 @@ works_anew('after a DROP of one\'s own items', 1);
 anew();
 $states{gathering}->();
 $admin->do("BEGIN");
-enqueue($admin, 't', 201);
+enqueue_rows($admin, 't', 201);
 $admin->do("SAVEPOINT a");
 $admin->do($drop);
 $admin->do("ROLLBACK TO a");
-enqueue($admin, 't', 202);
+enqueue_rows($admin, 't', 202);
 is(try_sql($admin, "COMMIT"), '00000', 'a DROP that was rolled back to a savepoint');
 ok(flush($node), 'flushed');
 is(rows('t'), '{101,102,103,201,202}', 'takes no item with it');
@@ -349,10 +337,10 @@ is(rows('t'), '{101,102,103,201,202}', 'takes no item with it');
 anew();
 $states{gathering}->();
 $admin->do("BEGIN");
-enqueue($admin, 't', 201, 202);
+enqueue_rows($admin, 't', 201, 202);
 $admin->do($drop);
 $admin->do($create);
-enqueue($admin, 't', 1, 2);
+enqueue_rows($admin, 't', 1, 2);
 $admin->do("SELECT persist_enqueue('t', '{\"n\": 3}', false)");
 is(try_sql($admin, "COMMIT"), '00000', 'dropped and created again, with items before and after');
 ok(flush($node), 'flushed');
@@ -363,10 +351,10 @@ $states{gathering}->();
 $admin->do("BEGIN");
 $admin->do($drop);
 $admin->do($create);
-enqueue($admin, 't', 201, 202);
+enqueue_rows($admin, 't', 201, 202);
 is_deeply([ notices_of($admin, $drop) ], [ dropped(2) ], 'dropped twice: each item is counted once');
 $admin->do($create);
-enqueue($admin, 't', 1);
+enqueue_rows($admin, 't', 1);
 is(try_sql($admin, "COMMIT"), '00000', 'twice in a transaction');
 ok(flush($node), 'flushed');
 is(rows('t'), '{1}', 'the last one counts');
@@ -376,12 +364,12 @@ $states{gathering}->();
 $admin->do("BEGIN");
 $admin->do($drop);
 $admin->do($create);
-enqueue($admin, 't', 201);
+enqueue_rows($admin, 't', 201);
 $admin->do("SELECT persist_enqueue('t', '{\"n\": 202}', false)");
 $admin->do("ROLLBACK");
 ok(flush($node), 'flushed');
 is(rows('t'), '{101,102,103}', 'items of an extension that never was are gone with it; the others arrive');
-enqueue($admin, 't', 1);
+enqueue_rows($admin, 't', 1);
 ok(flush($node), 'flushed');
 is(rows('t'), '{1,101,102,103}', 'and those that the session hands over later');
 
@@ -389,12 +377,12 @@ $admin->do($drop);
 $admin->do("TRUNCATE t");
 $admin->do("BEGIN");
 $admin->do($create);
-enqueue($admin, 't', 201);
+enqueue_rows($admin, 't', 201);
 $admin->do("SELECT persist_enqueue('t', '{\"n\": 202}', false)");
 $admin->do("ROLLBACK");
 $admin->do($create);
 works_anew('after a CREATE that was rolled back', 1);
-enqueue($admin, 't', 2);
+enqueue_rows($admin, 't', 2);
 ok(flush($node), 'flushed');
 is(rows('t'), '{1,2}', 'also for the session that rolled it back');
 
@@ -405,7 +393,7 @@ is(rows('t'), '{1,2}', 'also for the session that rolled it back');
 sub anew_with_ids
 {
 	anew();
-	enqueue($client, 't', 300);
+	enqueue_rows($client, 't', 300);
 	return;
 }
 
@@ -418,7 +406,7 @@ foreach my $again (0, 1)
 
 	anew_with_ids();
 	$late->do("BEGIN");
-	enqueue($late, 't', 301);
+	enqueue_rows($late, 't', 301);
 	$admin->do($drop);
 	$admin->do($create) if $again;
 	is(try_sql($late, "COMMIT"), $again ? '55000' : '42704', "$name: a transaction that enqueued before can't commit");
@@ -432,7 +420,7 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 {
 	anew_with_ids();
 	$late->do("BEGIN");
-	enqueue($late, 't', 301);
+	enqueue_rows($late, 't', 301);
 	$admin->do("BEGIN");
 	$admin->do($drop);
 	start_to_enqueue($client, 't', 302);
@@ -441,7 +429,7 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	$admin->do($end);
 	is(finish_sql($_), $end eq 'COMMIT' ? '42P01' : '00000', "a commit during a DROP that ends with $end") foreach $late, $client;
 	$admin->do($create) if $end eq 'COMMIT';
-	enqueue($client, 't', 1);
+	enqueue_rows($client, 't', 1);
 	ok(flush($node), 'flushed');
 	is(rows('t'), $end eq 'COMMIT' ? '{1}' : '{1,300,301,302}', "its items have the fate of the extension: $end");
 }
@@ -467,7 +455,7 @@ start_to_enqueue($client, 't', 301);
 $admin->do("COMMIT");
 like(finish_sql($client), qr{^42(?:P01|704)$}, 'what waited for the DROP can\'t be enqueued');
 $admin->do($create);
-enqueue($client, 't', 1);
+enqueue_rows($client, 't', 1);
 ok(wait_for_queue($node, "worker_pid IS NOT NULL AND items_pending = 1"), 'the next item calls the worker');
 
 # in the middle of a statement
@@ -488,7 +476,7 @@ works_anew('after that statement', 1);
 anew_with_ids();
 $late->do("BEGIN");
 $late->do("CREATE TABLE something (n int)");
-enqueue($late, 't', 301);
+enqueue_rows($late, 't', 301);
 my $hanging = hang_commits($node);
 $admin->do("SET synchronous_commit = local");
 start_sql($late, "COMMIT");
@@ -538,13 +526,13 @@ foreach my $state ('no worker', 'idle', 'gathering', 'busy')
 	anew();
 	$admin->do("CREATE SCHEMA elsewhere");
 	my $items = $states{$state}->();
-	enqueue($admin, 't', 300);    # so that there are ids
+	enqueue_rows($admin, 't', 300);    # so that there are ids
 	$late->do("BEGIN");
-	enqueue($late, 't', 301);
+	enqueue_rows($late, 't', 301);
 	is(try_sql($admin, "ALTER EXTENSION persist_pipeline SET SCHEMA elsewhere"), '0A000', "SET SCHEMA, $state: refused");
 	is(try_sql($late, "COMMIT"), '00000', "SET SCHEMA, $state: a transaction that enqueued before can commit");
 	$client->do("DELETE FROM gate");
-	enqueue($client, 't', 1);
+	enqueue_rows($client, 't', 1);
 	ok(flush($node), "SET SCHEMA, $state: flushed");
 	is(rows('t'), $items ? '{1,101,102,103,300,301}' : '{1,300,301}', "SET SCHEMA, $state: everything arrives");
 	$admin->do("DROP SCHEMA elsewhere");
@@ -620,8 +608,8 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 	$client->do("CREATE FUNCTION saw() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN IF NEW.n > 200 THEN $command; END IF; RETURN NEW; END \$\$");
 	$client->do("CREATE TRIGGER saw BEFORE INSERT ON sawing FOR EACH ROW EXECUTE FUNCTION saw()");
 	$from = log_position($node);
-	enqueue($client, 'sawing', 101, 201, 102);
-	enqueue($client, 't', 1);
+	enqueue_rows($client, 'sawing', 101, 201, 102);
+	enqueue_rows($client, 't', 1);
 	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', "$command by a trigger: flushed");
 	is(rows('t'), '{1}', "$command by a trigger: other items arrive");
 	is(rows('sawing'), '{101,102}', "$command by a trigger: so do the others for that table");
@@ -665,7 +653,7 @@ foreach my $fault (sort keys %faults)
 		$states{idle}->();
 		$pid = worker_pid($node);
 		$late = connect_to($node);
-		enqueue($late, 't', 301);    # it knows the extension as it was
+		enqueue_rows($late, 't', 301);    # it knows the extension as it was
 		$admin->do($spoil);
 
 		my $new = connect_to($node);
@@ -714,7 +702,7 @@ foreach my $part ("SEQUENCE persist_pipeline_internal.persist_id_seq", "FUNCTION
 	anew();
 	$states{idle}->();
 	$late = connect_to($node);
-	enqueue($late, 't', 301);
+	enqueue_rows($late, 't', 301);
 	$admin->do("BEGIN");
 	$admin->do("ALTER EXTENSION persist_pipeline DROP $part");
 	$admin->do("DROP $part");
@@ -751,7 +739,7 @@ foreach my $round (1 .. 3)
 
 		cmp_ok($id, '>', $last, "round $round: ids increase in a session");
 		$last = $id;
-		$seen{$_}++ foreach ($id, @{ enqueue($direct, 't', 10 + $n) }, @{ enqueue($client, 't', 20 + $n) });
+		$seen{$_}++ foreach ($id, enqueue_rows($direct, 't', 10 + $n), enqueue_rows($client, 't', 20 + $n));
 		$late->do("INSERT INTO source VALUES (30 + $n)");
 	}
 	is(scalar(keys %seen), 15, "round $round: they are unique");

@@ -71,13 +71,6 @@ $node->safe_psql(
 	CREATE TRIGGER breed BEFORE INSERT ON breeding FOR EACH ROW EXECUTE FUNCTION breed();
 });
 
-sub wait_until_worker_sleeps
-{
-	return $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'"
-		  . " AND wait_event = 'PgSleep'");
-}
-
 # Stop the server while the worker hangs; check how long that took.  Leaves the
 # server running again, with the items in their tables: they were in the journal.
 sub stop_soon
@@ -111,7 +104,7 @@ sub warnings_since
 
 my $from = log_position($node);
 $node->safe_psql('postgres', "SELECT persist_enqueue('sleepy', '{\"n\": 1}')");
-ok(wait_until_worker_sleeps(), 'a trigger sleeps');
+ok(wait_until_worker_sleeps($node), 'a trigger sleeps');
 stop_soon('sleeping');
 is(scalar(warnings_since($from)), 1, 'sleeping: one WARNING');
 like((warnings_since($from))[0], qr/0 items drained, 1 in the journal/, 'sleeping: it says what is left');
@@ -135,7 +128,7 @@ $node->safe_psql(
 	SELECT persist_enqueue('positive', '{"n": -2}');
 	SELECT persist_enqueue('sleepy', '{"n": 1}');
 	COMMIT});
-ok(wait_until_worker_sleeps(), 'a trigger sleeps');
+ok(wait_until_worker_sleeps($node), 'a trigger sleeps');
 stop_soon('sleeping after a failure');
 is(scalar(log_since($node, $from, qr/2 items for relation "public.positive", the first of them \d+, .*23514/)), 1, 'the bad ones are found after the start');
 is(scalar(log_since($node, $from, qr/relation "public.positive"/)), 1, 'and told of in one line');
@@ -155,7 +148,7 @@ foreach my $role ('alice', 'bob', 'alice')
 }
 $dbh->commit;
 $dbh->disconnect;
-ok(wait_until_worker_sleeps(), 'triggers of two roles sleep');
+ok(wait_until_worker_sleeps($node), 'triggers of two roles sleep');
 stop_soon('two roles');
 is(scalar(warnings_since($from)), 1, 'two roles: one WARNING');
 like((warnings_since($from))[0], qr/0 items drained, 3 in the journal/, 'two roles: it says what is left');
@@ -187,7 +180,7 @@ foreach my $table ('spinning', 'dodging', 'breeding')
 
 $from = log_position($node);
 $node->safe_psql('postgres', "SELECT persist_enqueue('sleepy', '{\"n\": 2}')");
-ok(wait_until_worker_sleeps(), 'a trigger sleeps');
+ok(wait_until_worker_sleeps($node), 'a trigger sleeps');
 my $pid = worker_pid($node);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $node->wait_for_log(qr/WARNING:  .*was forced to stop/, $from);

@@ -39,9 +39,7 @@ sub enqueue
 {
 	my ($table, $n, $transactional) = @_;
 
-	return try_sql($dbh,
-		"SELECT persist_enqueue('$table'::regclass, jsonb_build_object('n', ?::int, 'filler', repeat('x', $filler)), ?)",
-		$n, defined $transactional ? $transactional : 1);
+	return try_enqueue($dbh, $table, $n, filler => $filler, transactional => $transactional);
 }
 
 # Fill the ring while the worker can't write; how many went in.

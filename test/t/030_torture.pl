@@ -15,6 +15,7 @@ use PersistPipeline;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
+use Torture;
 
 my $seconds = $ENV{PP_TORTURE_SECONDS} || 10;
 my $clients = 8;
@@ -27,91 +28,50 @@ my $node = pp_node(
 my $everything_from = log_position($node);
 my $dir = $node->basedir;
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (client int, seq int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
 
-	-- what the clients saw: a(cknowledged), r(efused: an error, and the session
-	-- lives), d(oubtful: the session broke)
+	-- what the clients saw; r(olled back): an error, and the session lives
 	CREATE TABLE seen (client int, session int, seq int, outcome "char");
-});
+} . number_rows('t'));
 
 my $end = time + $seconds;    # at the least
-my $stop_file = "$dir/stop";
 
-sub client
+# Each transaction is one item.
+sub transaction
 {
-	my ($client) = @_;
-	my $session = 0;
-	my $seq = 0;
-	my $dbh;
+	my ($me, $dbh) = @_;
 
-	open my $seen, '>', "$dir/seen.$client" or die $!;
-	while (!-e $stop_file)
+	push @{ $me->{items} }, [];
+	$me->{outcome} = 'd';
+	my $state = try_sql($dbh,
+		"SELECT persist_enqueue('t'::regclass, jsonb_build_object('client', ?::int, 'seq', ?::int))",
+		@$me{qw(number tx)});
+
+	if ($state eq '00000')
 	{
-		my $state;
-		my $outcome;
-
-		if (!$dbh)
-		{
-			# while the server is down this fails
-			$dbh = connect_to($node, 'postgres', raise => 0);
-			sleep 0.05 if !$dbh;
-			next if !$dbh;
-			$session++;
-		}
-
-		$seq++;
-		$state = try_sql($dbh,
-			"SELECT persist_enqueue('t'::regclass, jsonb_build_object('client', ?::int, 'seq', ?::int))",
-			$client, $seq);
-		if ($state eq '00000')
-		{
-			$outcome = 'a';
-		}
-		elsif ($dbh->errstr =~ /^ERROR:  the ring of database "postgres" is (closed|full)/)
-		{
-			$outcome = 'r';
-			die "SQLSTATE $state" if $state ne ($1 eq 'closed' ? '57P01' : '53000');
-			sleep 0.005;
-		}
-		else
-		{
-			$outcome = 'd';
-			die "SQLSTATE $state: " . $dbh->errstr if $dbh->ping;
-			$dbh = undef;
-		}
-		print $seen "$client\t$session\t$seq\t$outcome\n";
+		$me->{outcome} = 'a';
+		return;
 	}
-	close $seen or die $!;
+	die "SQLSTATE $state: " . $dbh->errstr
+	  if $dbh->errstr !~ /^ERROR:  the ring of database "postgres" is (closed|full)/ || $state ne ($1 eq 'closed' ? '57P01' : '53000');
+	$me->{outcome} = 'r';
+	sleep 0.005;
 	return;
 }
 
-# Terminates the worker every second.
+my $last = 0;    # that was terminated: it may take a while to leave
+
 sub terminator
 {
-	my $dbh;
-	my $last = 0;    # it may take a while to leave
+	my ($dbh) = @_;
 
-	while (!-e $stop_file)
-	{
-		sleep 1;
-		$dbh = connect_to($node, 'postgres', raise => 0) if !$dbh || !$dbh->ping;
-		next if !$dbh;
-		$dbh->{RaiseError} = 0;
+	sleep 1;
+	my $pid = terminate_worker($dbh);
 
-		# a worker that has left meanwhile is a WARNING
-		$dbh->do("SET log_min_messages = error");
-		my ($done, $pid) = $dbh->selectrow_array(
-			"SELECT pg_terminate_backend(worker_pid), worker_pid FROM persist_queue WHERE worker_pid IS NOT NULL");
-		append_to_file("$dir/terminations", "$pid\n") if $done && $pid != $last;
-		$last = $pid if $done;
-	}
+	append_to_file("$dir/terminations", "$pid\n") if $pid && $pid != $last;
+	$last = $pid if $pid;
 	return;
 }
 
@@ -125,8 +85,7 @@ sub wait_for_clients
 	return;
 }
 
-END { append_to_file($stop_file, '') if $stop_file }    # clients end, whatever happens here
-my @pids = in_children($clients + 1, sub { $_[0] <= $clients ? client($_[0]) : terminator() });
+my @pids = start_load($node, $clients, sub { record($node, $_[0], \&transaction) }, sub { again_and_again($node, \&terminator) });
 
 foreach my $i (1 .. $restarts)
 {
@@ -138,19 +97,12 @@ foreach my $i (1 .. $restarts)
 }
 wait_for_clients();
 wait_until('the end', sub { time >= $end && -s "$dir/terminations" });
-append_to_file($stop_file, '');
+end_load($node);
 children_succeeded('clients', @pids);
 ok(flush($node), 'flushed');
 
 my $dbh = connect_to($node);
-$dbh->do("COPY seen FROM stdin");
-foreach my $client (1 .. $clients)
-{
-	open my $seen, '<', "$dir/seen.$client" or die $!;
-	while (<$seen>) { $dbh->pg_putcopydata($_); }
-	close $seen;
-}
-$dbh->pg_putcopyend;
+copy_seen($dbh, $node, $clients, 'seen');
 $dbh->do("ANALYZE");
 
 my ($acknowledged, $refused, $doubtful, $sessions) = $dbh->selectrow_array(
@@ -166,23 +118,15 @@ cmp_ok($acknowledged, '>', 0, 'items were acknowledged');
 cmp_ok($terminations, '>', 0, 'the worker was terminated');
 cmp_ok($sessions, '>', $clients, 'sessions were broken');
 
-sub none
-{
-	my ($what, $sql) = @_;
-
-	is($dbh->selectrow_array("SELECT count(*) FROM ($sql) AS q"), 0, $what);
-	return;
-}
-
-none('every acknowledged item is there',
+finds_nothing($dbh, 'every acknowledged item is there',
 	q{SELECT FROM seen LEFT JOIN t USING (client, seq) WHERE outcome = 'a' AND t.ins IS NULL});
-none('no item is there twice', q{SELECT client, seq FROM t GROUP BY client, seq HAVING count(*) > 1});
-none('a refused item is not there', q{SELECT FROM seen JOIN t USING (client, seq) WHERE outcome = 'r'});
-none('nothing else is there', q{SELECT FROM t LEFT JOIN seen USING (client, seq) WHERE seen.outcome IS NULL});
-none('within each session they are in order',
+finds_nothing($dbh, 'no item is there twice', q{SELECT client, seq FROM t GROUP BY client, seq HAVING count(*) > 1});
+finds_nothing($dbh, 'a refused item is not there', q{SELECT FROM seen JOIN t USING (client, seq) WHERE outcome = 'r'});
+finds_nothing($dbh, 'nothing else is there', q{SELECT FROM t LEFT JOIN seen USING (client, seq) WHERE seen.outcome IS NULL});
+finds_nothing($dbh, 'within each session they are in order',
 	q{SELECT FROM (SELECT ins, lag(ins) OVER (PARTITION BY client, session ORDER BY seq) AS before
 	               FROM seen JOIN t USING (client, seq)) AS s WHERE ins < before});
-none('and so are those acknowledged, from one session of a client to the next',
+finds_nothing($dbh, 'and so are those acknowledged, from one session of a client to the next',
 	q{SELECT FROM (SELECT ins, lag(ins) OVER (PARTITION BY client ORDER BY seq) AS before
 	               FROM seen JOIN t USING (client, seq) WHERE outcome = 'a') AS s WHERE ins < before});
 $dbh->disconnect;

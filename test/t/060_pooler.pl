@@ -28,11 +28,7 @@ my $user = $node->safe_psql('postgres', "SELECT current_user");
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (client int, tx int, n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-});
+} . number_rows('t'));
 
 append_to_file("$dir/users.txt", "\"$user\" \"\"\n");
 append_to_file("$dir/pgbouncer.ini", <<"INI");

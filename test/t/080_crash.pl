@@ -102,9 +102,7 @@ sub flush_some
 	flush_some('busy worker');
 	$node->safe_psql('postgres',
 		"SELECT persist_enqueue('t', jsonb_build_object('run', 'busy worker', 'n', i)) FROM generate_series(-5, 5) AS i");
-	ok( $node->poll_query_until('postgres',
-			"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'"),
-		'busy worker: it is in mid-batch');
+	ok(wait_until_worker_sleeps($node), 'busy worker: it is in mid-batch');
 	kill 'KILL', worker_pid($node);
 	works_again('busy worker', $from, 1000);
 	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT n) FROM t WHERE run = 'busy worker'"),

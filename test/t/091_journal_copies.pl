@@ -12,7 +12,7 @@ use PersistPipeline;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Torture;
 
 my $clients = 4;
 my $fast = "'20ms'";
@@ -27,46 +27,19 @@ my $primary = pp_node(
 my $everything_from = log_position($primary);
 my $dir = $primary->basedir;
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 $primary->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (n int, ins bigint);
 	CREATE TABLE p (run text, w int, n int, PRIMARY KEY (run, w, n));
 	CREATE TABLE c (run text, w int, n int, FOREIGN KEY (run, w, n) REFERENCES p);
 	CREATE TABLE l (run text, w int, n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON l FOR EACH ROW EXECUTE FUNCTION number();
-});
-
-# Items that wait, counted without the extension.
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
+} . number_rows('t', 'l'));
 
 sub pending_in
 {
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database || 'postgres', "SELECT $pending_sql");
-}
-
-sub wait_until_drained
-{
-	my ($node) = @_;
-	my $dbh = connect_to($node);
-
-	return eval { wait_for_sql($dbh, "SELECT $pending_sql = 0"); 1 } || 0;
-}
-
-sub set_flush_interval
-{
-	my ($node, $interval) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.flush_interval = $interval");
-	$node->reload;
-	return;
 }
 
 # ---- a dump, with 1,000 items that wait
@@ -140,66 +113,55 @@ $recovered->stop;
 
 # ---- a load, for what follows
 #
-# What clients saw of a transaction: a(cknowledged), with a position of the WAL that
-# is not before its end; d(oubtful: the session broke in the COMMIT), or r(olled
-# back).  Each row of p, c, l has the same key.
+# Each row of p, c, l has the same key.  lsn: a position of the WAL that is not before the end of
+# a transaction that was acknowledged.
 
 $primary->safe_psql('postgres',
-	q{CREATE TABLE seen (run text, w int, tx int, n int, outcome "char", lsn pg_lsn, id bigint)});
+	q{CREATE TABLE seen (w int, session int, tx int, run text, n int, id bigint, lsn pg_lsn, outcome "char")});
 
-sub client
+sub transaction
 {
-	my ($run, $client) = @_;
-	my $dbh = connect_to($primary);
-	my ($tx, $n) = (0, 0);
+	my ($run, $me, $dbh) = @_;
 
-	srand($client);
-	open my $seen, '>', "$dir/seen.$run.$client" or die $!;
-	while (!-e "$dir/stop.$run")
+	$dbh->begin_work;
+	foreach (1 .. 1 + int rand 3)
 	{
-		my (@rows, $committing, $outcome, $id);
-
-		$tx++;
-		$outcome = eval {
-			my $position;
-
-			$dbh->begin_work;
-			foreach (1 .. 1 + int rand 3)
-			{
-				push @rows, ++$n;
-				foreach my $target ('p', 'c', 'l')
-				{
-					$id = one_value($dbh,
-						"SELECT persist_enqueue('$target'::regclass, jsonb_build_object('run', ?::text, 'w', ?::int, 'n', ?::int))",
-						$run, $client, $n);
-				}
-			}
-			if (rand() < 0.1)
-			{
-				$dbh->rollback;
-				'r';
-			}
-			else
-			{
-				$committing = 1;
-				$dbh->commit;
-				'a';
-			}
-		};
-		$outcome = $committing ? 'd' : 'r' if !defined $outcome;
-
-		my $lsn = eval { one_value($dbh, "SELECT pg_current_wal_insert_lsn()") };
-		print $seen join("\t", $run, $client, $tx, $_, $outcome, $lsn || '\N', $id || '\N') . "\n" foreach @rows;
-		last if !defined $lsn && !$dbh->ping;
+		$me->{n}++;
+		push @{ $me->{items} }, [ $run, $me->{n}, '\N', '\N' ];
+		foreach my $target ('p', 'c', 'l')
+		{
+			$me->{items}[-1][2] = one_value(
+				$dbh,
+				"SELECT persist_enqueue('$target'::regclass, jsonb_build_object('run', ?::text, 'w', ?::int, 'n', ?::int))",
+				$run, @$me{qw(number n)});
+		}
 	}
-	close $seen or die $!;
+	if (rand() < 0.1)
+	{
+		$dbh->rollback;
+		return;
+	}
+	$me->{outcome} = 'd';
+	$dbh->commit;
+	$me->{outcome} = 'a';
+
+	my $lsn = one_value($dbh, "SELECT pg_current_wal_insert_lsn()");
+
+	$_->[3] = $lsn foreach @{ $me->{items} };
 	return;
 }
 
-sub start_load
+sub begin_load
 {
 	my ($run) = @_;
-	my @pids = in_children($clients, sub { client($run, $_[0]) });
+	my @pids = start_load(
+		$primary, $clients,
+		sub {
+			my ($client) = @_;
+
+			srand($client);
+			record($primary, $client, sub { transaction($run, @_) });
+		});
 
 	ok($primary->poll_query_until('postgres', "SELECT count(DISTINCT w) = $clients AND count(*) > 500 FROM l WHERE run = '$run'"),
 		"$run: the load runs");
@@ -210,7 +172,7 @@ sub stop_load
 {
 	my ($run, @pids) = @_;
 
-	append_to_file("$dir/stop.$run", '');
+	end_load($primary);
 	children_succeeded("$run: clients", @pids);
 	return;
 }
@@ -221,14 +183,7 @@ sub load_seen
 	my ($node, $run) = @_;
 	my $dbh = connect_to($node);
 
-	$dbh->do("COPY seen FROM stdin");
-	foreach my $client (1 .. $clients)
-	{
-		open my $seen, '<', "$dir/seen.$run.$client" or die $!;
-		while (<$seen>) { $dbh->pg_putcopydata($_); }
-		close $seen;
-	}
-	$dbh->pg_putcopyend;
+	copy_seen($dbh, $primary, $clients, 'seen');
 	$dbh->do("ANALYZE");
 	$dbh->do("DROP TABLE IF EXISTS result");
 	$dbh->do(
@@ -237,30 +192,22 @@ sub load_seen
 		FROM seen CROSS JOIN (VALUES ('p'), ('c'), ('l')) AS t (target)
 		LEFT JOIN (SELECT 'p' AS target, run, w, n FROM p UNION ALL SELECT 'c', run, w, n FROM c
 		           UNION ALL SELECT 'l', run, w, n FROM l) AS a USING (target, run, w, n)
-		WHERE run = '$run' GROUP BY seen.run, seen.w, seen.tx, seen.n, outcome, lsn, id, t.target});
+		WHERE run = '$run' GROUP BY seen.run, seen.w, seen.session, seen.tx, seen.n, outcome, lsn, id, t.target});
 	return $dbh;
-}
-
-sub none
-{
-	my ($dbh, $what, $sql) = @_;
-
-	is($dbh->selectrow_array("SELECT count(*) FROM ($sql) AS q"), 0, $what);
-	return;
 }
 
 sub check_common
 {
 	my ($dbh, $run) = @_;
 
-	none($dbh, "$run: no item is there twice", q{SELECT FROM result WHERE rows > 1});
-	none($dbh, "$run: no item is there that was rolled back", q{SELECT FROM result WHERE outcome = 'r' AND rows > 0});
-	none($dbh, "$run: each transaction is there as a whole, or not at all",
+	finds_nothing($dbh, "$run: no item is there twice", q{SELECT FROM result WHERE rows > 1});
+	finds_nothing($dbh, "$run: no item is there that was rolled back", q{SELECT FROM result WHERE outcome = 'r' AND rows > 0});
+	finds_nothing($dbh, "$run: each transaction is there as a whole, or not at all",
 		q{SELECT FROM result WHERE outcome <> 'r' GROUP BY w, tx HAVING min(rows) <> max(rows)});
-	none($dbh, "$run: nothing else is there",
+	finds_nothing($dbh, "$run: nothing else is there",
 		qq{SELECT w, n FROM (SELECT run, w, n FROM p UNION ALL SELECT run, w, n FROM c UNION ALL SELECT run, w, n FROM l) AS a
 		   WHERE run = '$run' EXCEPT SELECT w, n FROM seen WHERE run = '$run'});
-	none($dbh, "$run: the rows of each client are in order",
+	finds_nothing($dbh, "$run: the rows of each client are in order",
 		qq{SELECT FROM (SELECT ins, lag(ins) OVER (PARTITION BY w ORDER BY n) AS before FROM l WHERE run = '$run') AS s
 		   WHERE ins <= before});
 	return;
@@ -268,8 +215,8 @@ sub check_common
 
 # ---- a base backup, under load
 
-set_flush_interval($primary, "'200ms'");
-my @pids = start_load('backup');
+reload_with($primary, 'flush_interval', "'200ms'");
+my @pids = begin_load('backup');
 $primary->backup('under_load');
 my $after = $primary->safe_psql('postgres', "SELECT count(*) FROM l");
 $primary->poll_query_until('postgres', "SELECT count(*) > $after + 200 FROM l");
@@ -295,9 +242,9 @@ ok(wait_until_drained($copy), 'backup: the worker came by itself and left nothin
 
 my $dbh = load_seen($copy, 'backup');
 is(one_value($dbh, "SELECT sum(rows) FROM result"), $written + $pending, "backup: each that waited arrived once");
-none($dbh, 'backup: all that was acknowledged before its end is there',
+finds_nothing($dbh, 'backup: all that was acknowledged before its end is there',
 	"SELECT FROM result WHERE outcome = 'a' AND lsn <= '$end' AND rows = 0");
-none($dbh, 'backup: it ends, for each client, with one of its transactions',
+finds_nothing($dbh, 'backup: it ends, for each client, with one of its transactions',
 	q{SELECT FROM (SELECT rows, lag(rows) OVER (PARTITION BY w, target ORDER BY n) AS before FROM result
 	               WHERE outcome <> 'r') AS s WHERE rows > before});
 check_common($dbh, 'backup');
@@ -310,7 +257,7 @@ $copy->stop;
 # and the source has all of it
 ok(flush($primary), 'backup: the source is flushed');
 $dbh = load_seen($primary, 'backup');
-none($dbh, 'backup: the source has all that was acknowledged', q{SELECT FROM result WHERE outcome = 'a' AND rows <> 1});
+finds_nothing($dbh, 'backup: the source has all that was acknowledged', q{SELECT FROM result WHERE outcome = 'a' AND rows <> 1});
 $dbh->do("TRUNCATE seen");
 $dbh->disconnect;
 
@@ -326,8 +273,8 @@ $primary->reload;
 ok($primary->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"),
 	'standby: it is synchronous');
 
-@pids = start_load('standby');
-set_flush_interval($primary, "'1h'");
+@pids = begin_load('standby');
+reload_with($primary, 'flush_interval', "'1h'");
 ok(wait_for_queue($primary, "items_pending >= 500"), 'standby: items wait');
 ok($standby->poll_query_until('postgres', "SELECT $pending_sql >= 500"), 'standby: there, too');
 
@@ -341,7 +288,7 @@ is(worker_pid($standby), '', 'standby: no worker before the promotion');
 $standby->promote;
 ok(wait_until_drained($standby), 'standby: after the promotion the worker came by itself and left nothing');
 $dbh = load_seen($standby, 'standby');
-none($dbh, 'standby: all that was acknowledged is there', q{SELECT FROM result WHERE outcome = 'a' AND rows = 0});
+finds_nothing($dbh, 'standby: all that was acknowledged is there', q{SELECT FROM result WHERE outcome = 'a' AND rows = 0});
 check_common($dbh, 'standby');
 cmp_ok(one_value($dbh, "SELECT persist_enqueue('t', '{\"n\": 0}')"),
 	'>', one_value($dbh, "SELECT max(id) FROM seen"), 'standby: ids go on after those of the old primary');

@@ -12,8 +12,8 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
+use Torture;
 
 my $items = $ENV{PP_PENDING} || 50_000;
 my $stops = $ENV{PP_STOPS} || 3;
@@ -32,26 +32,6 @@ my $node = pp_node(
 	'persist_pipeline.shutdown_timeout' => "'${shutdown_timeout}s'",
 	'persist_pipeline.statement_timeout' => 0,    # or else an item that sleeps is bad
 	checkpoint_timeout => "'1h'");
-my $dir = $node->basedir;
-
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
-
-sub pending_in
-{
-	my ($database) = @_;
-
-	return $node->safe_psql($database, "SELECT $pending_sql");
-}
-
-sub wait_until_drained
-{
-	my @sessions = map { connect_to($node, $_) } @_;
-
-	return eval {
-		wait_until('journals are empty', sub { !grep { one_value($_, "SELECT $pending_sql") > 0 } @sessions });
-	} || 0;
-}
 
 # Seconds of a fast stop; the server is running again afterwards, unless it hung.
 sub stop_and_start
@@ -75,14 +55,9 @@ $node->safe_psql(
 	CREATE TABLE t (n int, ins bigint);
 	CREATE TABLE l (w int, n int, ins bigint);
 	CREATE UNLOGGED TABLE u (n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON l FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION number();
 
-	CREATE TABLE seen (w int, n int, outcome "char");
-});
+	CREATE TABLE seen (w int, session int, tx int, n int, outcome "char");
+} . number_rows('l', 'u'));
 
 # The trigger's function, awake or asleep.  A worker that sleeps in the old one does
 # so until it is ended.
@@ -94,13 +69,6 @@ sub define_sleep
 		"CREATE OR REPLACE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS"
 		  . " \$\$ BEGIN $code RETURN NEW; END \$\$");
 	return;
-}
-
-sub wait_until_worker_sleeps
-{
-	return $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'"
-		  . " AND wait_event = 'PgSleep'");
 }
 
 # ---- many items wait, since their table is locked until the stop
@@ -129,7 +97,7 @@ sub wait_until_worker_sleeps
 	$locker->{InactiveDestroy} = 1;
 	stop_and_start('many');
 	note 'many: ' . join '', log_since($node, $from, qr/persist_pipeline worker for database "postgres" (stopped|was forced)/);
-	ok(wait_until_drained('postgres'), 'many: after the start the worker came by itself and left nothing');
+	ok(wait_until_drained($node), 'many: after the start the worker came by itself and left nothing');
 	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT n), min(n), max(n) FROM t"),
 		"$items|$items|1|$items", 'many: all there, each once');
 	is(scalar(complaints($node, $from, @of_clients, qr/WARNING:  .*was forced to stop/)), 0, 'many: a clean log');
@@ -141,62 +109,36 @@ define_sleep("IF NEW.n % 1000 = 500 THEN PERFORM pg_sleep(60); END IF;");
 $node->safe_psql('postgres', "CREATE TRIGGER sleep BEFORE INSERT ON l FOR EACH ROW EXECUTE FUNCTION sleep()");
 my $under_load = 'WHERE stopped_at > ' . $node->safe_psql('postgres', "SELECT quote_literal(clock_timestamp())");
 
-sub client
+sub transaction
 {
-	my ($client) = @_;
-	my $n = 0;
-	my $dbh;
+	my ($me, $dbh) = @_;
+	my ($first, $last) = ($me->{n} + 1, $me->{n} + 1 + $me->{n} % 3);
 
-	open my $seen, '>', "$dir/seen.$client" or die $!;
-	while (!-e "$dir/stop")
-	{
-		my $rows = 1 + $n % 3;
-		my $outcome;
-
-		if (!$dbh)
-		{
-			$dbh = connect_to($node, 'postgres', raise => 0);
-			select undef, undef, undef, 0.02 if !$dbh;
-			next if !$dbh;
-			$dbh->{RaiseError} = 1;
-		}
-		$outcome = eval {
-			$dbh->do("SELECT persist_enqueue('l'::regclass, jsonb_build_object('w', ?::int, 'n', i)) FROM generate_series(?::int, ?::int) AS i",
-				undef, $client, $n + 1, $n + $rows);
-			'a';
-		};
-		if (!defined $outcome)
-		{
-			my $error = $@;
-
-			die $error if $dbh->ping;
-			$dbh = undef;
-			$outcome = 'd';
-		}
-		print $seen join("\t", $client, $_, $outcome) . "\n" foreach $n + 1 .. $n + $rows;
-		$n += $rows;
-	}
-	close $seen or die $!;
+	$me->{n} = $last;
+	@$me{qw(items outcome)} = ([ map { [$_] } $first .. $last ], 'd');
+	$dbh->do("SELECT persist_enqueue('l'::regclass, jsonb_build_object('w', ?::int, 'n', i)) FROM generate_series(?::int, ?::int) AS i",
+		undef, $me->{number}, $first, $last);
+	$me->{outcome} = 'a';
 	return;
 }
 
 {
 	my $from = log_position($node);
-	my @pids = in_children($clients, \&client);
+	my @pids = start_load($node, $clients, sub { record($node, $_[0], \&transaction) });
 
 	foreach my $i (1 .. $stops)
 	{
 		my $stop_from = log_position($node);
 
-		ok(wait_until_worker_sleeps(), "load: stop $i: the worker is asleep in a trigger");
+		ok(wait_until_worker_sleeps($node), "load: stop $i: the worker is asleep in a trigger");
 		define_sleep('') if $i == $stops;
 		stop_and_start("load: stop $i");
 		is(scalar(log_since($node, $stop_from, qr/WARNING:  .*was forced to stop/)), 1, "load: stop $i: one WARNING");
 	}
-	append_to_file("$dir/stop", '');
+	end_load($node);
 	children_succeeded('load: clients', @pids);
 
-	ok(wait_until_drained('postgres'), 'load: in the end the worker left nothing');
+	ok(wait_until_drained($node), 'load: in the end the worker left nothing');
 
 	my $dbh = connect_to($node);
 	is(one_value($dbh, "SELECT count(*) FROM persist_shutdowns $under_load AND forced"), $stops, 'load: each stop is recorded as forced');
@@ -205,14 +147,7 @@ sub client
 	is_quick(one_value($dbh, "SELECT max(seconds) FROM persist_shutdowns $under_load"), $at_most, 'load: which is no longer than it has to be');
 	is_deeply([ complaints($node, $from, @of_clients, qr/WARNING:  .*was forced to stop/) ], [], 'load: the log holds nothing else');
 
-	$dbh->do("COPY seen FROM stdin");
-	foreach my $client (1 .. $clients)
-	{
-		open my $seen, '<', "$dir/seen.$client" or die $!;
-		while (<$seen>) { $dbh->pg_putcopydata($_); }
-		close $seen;
-	}
-	$dbh->pg_putcopyend;
+	copy_seen($dbh, $node, $clients, 'seen');
 	$dbh->do("ANALYZE");
 
 	my ($acknowledged, $doubtful) = $dbh->selectrow_array(
@@ -242,20 +177,20 @@ define_sleep("PERFORM pg_sleep(60);");
 	$node->safe_psql('postgres', "CREATE TRIGGER sleep BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION sleep();"
 		  . "TRUNCATE t");
 	$dbh->do("SELECT persist_enqueue('u', '{\"n\": 1}')");
-	ok(wait_until_worker_sleeps(), 'ring only: the worker is asleep in a trigger');
+	ok(wait_until_worker_sleeps($node), 'ring only: the worker is asleep in a trigger');
 	$dbh->do("SELECT persist_enqueue('u', jsonb_build_object('n', ?::int))", undef, $_) foreach 2 .. 100;
 	$dbh->do("SELECT persist_enqueue('u', jsonb_build_object('n', i)) FROM generate_series(101, 1000) AS i");
 	$dbh->begin_work;
 	$dbh->do("SELECT persist_enqueue('t', jsonb_build_object('n', i), false) FROM generate_series(1, 100) AS i");
 	$dbh->rollback;
 	$dbh->disconnect;
-	is(pending_in('postgres'), '0', 'ring only: nothing of it is in the journal');
+	is($node->safe_psql('postgres', "SELECT $pending_sql"), '0', 'ring only: nothing of it is in the journal');
 	is(queue_value($node, 'items_pending'), '1100', 'ring only: 1,100 items wait');
 	define_sleep('');
 	stop_and_start('ring only');
 	is(scalar(log_since($node, $from, qr/WARNING:  .*was forced to stop: .* 0 items drained, 1100 in the journal/)),
 		1, 'ring only: one WARNING says that they are in the journal');
-	ok(wait_until_drained('postgres'), 'ring only: the next worker came by itself and left nothing');
+	ok(wait_until_drained($node), 'ring only: the next worker came by itself and left nothing');
 	is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY ins) = array(SELECT generate_series(1, 1000)) FROM u"),
 		't', 'ring only: the items of an UNLOGGED table are there, each once, in order');
 	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT n) FROM t"),
@@ -302,7 +237,7 @@ define_sleep("PERFORM pg_sleep(60);");
 		join(' ', map { 100 + $_ } @sent),
 		'databases: items wait in each');
 	stop_and_start('databases');
-	ok(wait_until_drained(@names), "databases: after the start workers left nothing in any journal");
+	ok(wait_until_drained($node, @names), "databases: after the start workers left nothing in any journal");
 	foreach my $i (0 .. $#names)
 	{
 		is($node->safe_psql($names[$i], "SELECT count(*), count(DISTINCT n) FROM t"),

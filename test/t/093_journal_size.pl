@@ -40,16 +40,10 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (w int, n int, payload text);
 	CREATE TABLE o (n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON o FOR EACH ROW EXECUTE FUNCTION number();
 	CREATE TABLE small (n int, payload text);
 	CREATE TABLE plain (n int, payload text);
-});
+} . number_rows('o'));
 
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 my $size_sql = join ' + ', map { "pg_relation_size('persist_pipeline_internal.persist_journal_$_')" } 1 .. 3;
 
 my $rows_sql = join ' UNION ALL ', map { "SELECT data FROM persist_pipeline_internal.persist_journal_$_" } 1 .. 3;
@@ -98,26 +92,6 @@ sub pass_until_small
 sub megabytes
 {
 	return one_value($dbh, "SELECT $size_sql") / 1048576;
-}
-
-sub set_and_reload
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$value'");
-	$node->reload;
-	return;
-}
-
-# kB of a process's own memory.
-sub own_memory
-{
-	my ($pid) = @_;
-	my $status = slurp_file("/proc/$pid/status");
-	my ($all) = $status =~ /^VmRSS:\s+(\d+) kB/m;
-	my ($shared) = $status =~ /^RssShmem:\s+(\d+) kB/m;
-
-	return $all - $shared;
 }
 
 # ---- disk and memory, while items pass
@@ -186,7 +160,7 @@ sub pass_items
 		$over = $excess if $excess > $over;
 
 		$done = persisted() - $persisted;
-		%early = map { $_ => own_memory($_) } $worker, @backends if !%early && $done >= $all / 10;
+		%early = map { $_ => (own_memory($_))[0] } $worker, @backends if !%early && $done >= $all / 10;
 		usleep(10_000);
 	}
 	my $rate = $all / (time - $start);
@@ -196,7 +170,7 @@ sub pass_items
 	is($over <= 0 ? 'bounded' : sprintf('%.1f MB too much', $over / 1048576), 'bounded',
 		"$name: the journal never exceeded 128 MB + 2 x the most that was pending")
 	  if $bounded;
-	%grown = map { $_ => own_memory($_) - $early{$_} } keys %early;
+	%grown = map { $_ => (own_memory($_))[0] - $early{$_} } keys %early;
 	cmp_ok($grown{$worker}, '<=', $memory_bound, "$name: the worker's memory does not grow");
 	cmp_ok($grown{$_}, '<=', $memory_bound, "$name: nor that of a client") foreach @backends;
 	append_to_file("$dir/$name.end", '');
@@ -215,12 +189,12 @@ sub pass_items
 }
 
 # what an item has in bytes
-set_and_reload('adaptive_flush', 'off');
-set_and_reload('flush_interval', '1h');
+reload_with($node, 'adaptive_flush', 'off');
+reload_with($node, 'flush_interval', "'1h'");
 $dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('w', 0, 'n', i, 'payload', '$payload')) FROM generate_series(1, 1000) AS i");
 $bytes_of_item = item_bytes();
-set_and_reload('flush_interval', '20ms');
-set_and_reload('adaptive_flush', 'on');
+reload_with($node, 'flush_interval', "'20ms'");
+reload_with($node, 'adaptive_flush', 'on');
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
 $dbh->do("TRUNCATE t");
 
@@ -259,7 +233,7 @@ note sprintf 'old snapshot: %.1f MB after %d more items', megabytes(), $more || 
 
 # ---- and under one that stays, until journal_retention is over
 
-set_interval('journal_retention', '1d');    # however long a busy machine takes
+reload_with($node, 'journal_retention', "'1d'");    # however long a busy machine takes
 $dbh->do("TRUNCATE t");
 $dbh->do("SELECT persist_pause()");
 $dbh->do("SELECT persist_enqueue('plain', jsonb_build_object('n', i)) FROM generate_series(1, 5) AS i");
@@ -279,7 +253,7 @@ pass_items('retention', 0);
 	$dump->do("COMMIT");
 	$dump->disconnect;
 }
-set_and_reload('journal_retention', '100ms');
+reload_with($node, 'journal_retention', "'100ms'");
 $more = pass_until_small();
 ok($more, 'retention: when it is over and items pass, the journal is small again');
 note sprintf 'retention: %.1f MB after %d more items', megabytes(), $more || 0;
@@ -334,8 +308,8 @@ sub wal_of
 	return one_value($dbh, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')");
 }
 
-set_and_reload('adaptive_flush', 'off');
-set_and_reload('flush_interval', '1h');
+reload_with($node, 'adaptive_flush', 'off');
+reload_with($node, 'flush_interval', "'1h'");
 foreach my $case ([ 1, 200 ], [ 100, 50 ])
 {
 	my ($at_once, $allowed) = @$case;

@@ -31,21 +31,11 @@ my $node = pp_node(
 my $everything_from = log_position($node);
 my $dir = $node->basedir;
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 my $tables = q{
 	CREATE TABLE t (n int, ins bigint);
 	CREATE UNLOGGED TABLE u (n int, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION number();
-};
+} . number_rows('t', 'u');
 $node->safe_psql('postgres', $tables);
-
-# Items that wait, counted without the library.
-my $pending_sql = join ' + ',
-  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_journal_$_)" } 1 .. 3;
 
 # What a stop or a crash brings about for the clients, and nothing of ours.
 my @of_clients = (
@@ -55,15 +45,6 @@ my @of_clients = (
 # A worker doesn't wait for ever for a lock on our own tables.
 my $lock_timeout = qr/persist_pipeline (?:worker|retrier) 55P03 ERROR:  canceling statement due to lock timeout/;
 
-sub set
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
-	$node->reload;
-	return;
-}
-
 sub pending_in
 {
 	my ($database) = @_;
@@ -71,16 +52,12 @@ sub pending_in
 	return $node->safe_psql($database, "SELECT $pending_sql");
 }
 
-# From here to there: half of them each in a transaction of its own.
 sub enqueue
 {
-	my ($database, $target, $from, $to) = @_;
+	my ($database, @range) = @_;
 	my $dbh = connect_to($node, $database);
-	my $middle = int(($from + $to) / 2);
 
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', ?::int))", undef, $_) foreach $from .. $middle;
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i)) FROM generate_series(?::int, ?::int) AS i",
-		undef, $middle + 1, $to);
+	enqueue_range($dbh, @range);
 	$dbh->disconnect;
 	return;
 }
@@ -166,8 +143,8 @@ sub stop_and_start
 	my $session;
 
 	$node->safe_psql('postgres', "TRUNCATE t");
-	set('flush_interval', "'10ms'");
-	set('start_paused', 'on');
+	reload_with($node, 'flush_interval', "'10ms'");
+	reload_with($node, 'start_paused', 'on');
 	$node->restart;
 	enqueue('postgres', 't', 1, 50);
 	waits('postgres', 'start_paused: the first items after the start wait');
@@ -192,13 +169,13 @@ sub stop_and_start
 	enqueue('postgres', 't', 61, 70);
 	waits('postgres', 'start_paused: after the next start items wait again');
 	has('postgres', 't', 1, 60, 'start_paused: and are not written');
-	set('start_paused', 'off');
+	reload_with($node, 'start_paused', 'off');
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 70 FROM t"), 'start_paused: turned off, they are written with no call');
 	has('postgres', 't', 1, 70, 'start_paused: each once, in order');
 	is($node->safe_psql('postgres', "SELECT paused FROM persist_pipeline_internal.persist_state"), 'f', 'start_paused: that was no persist_pause()');
 
 	# turned off in the middle of a worker's look whether it has to wait
-	set('start_paused', 'on');
+	reload_with($node, 'start_paused', 'on');
 	$node->restart;
 	$locker = connect_to($node);
 	$session = connect_to($node);
@@ -210,7 +187,7 @@ sub stop_and_start
 	ok( $node->poll_query_until('postgres',
 			"SELECT count(*) = 1 FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_state'::regclass AND NOT granted"),
 		'start_paused: a worker looks');
-	set('start_paused', 'off');
+	reload_with($node, 'start_paused', 'off');
 	wait_until('the setting is known', sub { $node->safe_psql('postgres', "SHOW persist_pipeline.start_paused") eq 'off' });
 	$locker->commit;
 	$locker->disconnect;

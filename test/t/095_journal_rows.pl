@@ -21,15 +21,11 @@ my $node = pp_node(
 	wal_level => 'logical');
 my $everything_from = log_position($node);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 $node->safe_psql(
 	'postgres', q{
 	CREATE ROLE bob LOGIN;
 	GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO bob;
 
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
 	CREATE TABLE ours (n int);
 	CREATE TABLE large (n int, t text, ins bigint);
 	CREATE TABLE newer (n int, ins bigint);
@@ -49,11 +45,6 @@ $node->safe_psql(
 		RETURN NEW;
 	END $$;
 	CREATE TRIGGER wait_at_gate BEFORE INSERT ON second FOR EACH ROW EXECUTE FUNCTION wait_at_gate();
-	CREATE TRIGGER number BEFORE INSERT ON large FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON newer FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON moved FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON damaged FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON many FOR EACH ROW EXECUTE FUNCTION number();
 
 	-- Whoever owns a trigger must not run it with more rights than he has.
 	CREATE TABLE bobs (n int, ran_as text);
@@ -86,7 +77,7 @@ $node->safe_psql(
 	END $$;
 	CREATE TABLE deadly (n int);
 	CREATE TRIGGER kill BEFORE INSERT ON deadly FOR EACH ROW EXECUTE FUNCTION kill();
-});
+} . number_rows('large', 'newer', 'moved', 'damaged', 'many'));
 
 my $dbh = connect_to($node);
 my $bob = connect_to($node, 'postgres', user => 'bob');
@@ -105,16 +96,6 @@ sub enqueue
 	return;
 }
 
-# What comes for these waits where it is: it can't be parked either.
-sub lock_targets
-{
-	my ($session, $targets) = @_;
-
-	$session->begin_work;
-	$session->do("LOCK TABLE $targets, persist_pipeline_internal.persist_parked IN SHARE MODE");
-	return;
-}
-
 # Stop a worker that can't get on, which moves what is in the ring alone; its
 # successor is there when this returns.
 sub force_stop
@@ -126,17 +107,6 @@ sub force_stop
 	$node->wait_for_log(qr/WARNING:  .*was forced to stop/, $from);
 	wait_for_new_worker($node, $pid);
 	return;
-}
-
-sub wait_for_retry
-{
-	wait_for_sql($dbh, "SELECT worker_state = 'retrying' FROM persist_queue WHERE datname = 'postgres'");
-	return;
-}
-
-sub flushes
-{
-	return one_value($dbh, "SELECT persist_flush('300 s')");
 }
 
 sub persisted
@@ -176,7 +146,7 @@ sub end_flush
 
 # So that the ring takes what comes: a new one sends it to the journal.
 enqueue($dbh, $_, 0) foreach 'ours', 'first', 'second';
-ok(flushes(), 'flushed');
+ok(flush($dbh), 'flushed');
 
 # What comes from now on is decoded.
 sub create_slots
@@ -228,7 +198,7 @@ force_stop();
 is( one_value($dbh, "SELECT count(DISTINCT pos) || ' ' || string_agg(CASE role WHEN 'bob'::regrole THEN 'bob' ELSE 'superuser' END, ' ' ORDER BY pos) FROM ($journals) AS j"),
 	'2 superuser bob', 'roles: in the journal, each has its own place and role');
 $locker->commit;
-ok(flushes(), 'roles: flushed');
+ok(flush($dbh), 'roles: flushed');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM ours"), '{0,1}', 'roles: the one has arrived');
 is(one_value($dbh, "SELECT string_agg(n || ' ' || ran_as, ', ') FROM bobs"),
 	'2 bob bob off', "roles: so has the other, and bob's trigger ran as bob");
@@ -239,7 +209,7 @@ lock_targets($locker, 'large');
 enqueue($dbh, 'large', $_, bytes => 20_000, at_once => 1) foreach 1 .. 3;
 force_stop();
 $locker->commit;
-ok(flushes(), 'large: flushed');
+ok(flush($dbh), 'large: flushed');
 is( one_value($dbh, "SELECT string_agg(format('%s %s %s', n, length(t), length(replace(t, n::text, ''))), ', ' ORDER BY ins) FROM large"),
 	'1 20000 0, 2 20000 0, 3 20000 0', 'large: whole, once, in order');
 
@@ -248,7 +218,7 @@ is( one_value($dbh, "SELECT string_agg(format('%s %s %s', n, length(t), length(r
 lock_targets($locker, 'newer');
 enqueue($dbh, 'newer', $_, at_once => 1) foreach 1 .. 3;
 force_stop();
-wait_for_retry();
+wait_for_worker_state($dbh, 'retrying');
 enqueue($dbh, 'newer', 4, at_once => 1);
 is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 3, 'newer: the last one is in the ring alone');
 
@@ -258,7 +228,7 @@ my $pid = worker_pid($node);
 $locker->do("DROP EXTENSION persist_pipeline CASCADE");
 $locker->rollback;
 wait_for_new_worker($node, $pid);
-ok(flushes(), 'newer: flushed');
+ok(flush($dbh), 'newer: flushed');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY ins)::text FROM newer"), '{1,2,3,4}', 'newer: all, once, in order');
 is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 0, 'newer: and nothing is left');
 
@@ -268,7 +238,7 @@ lock_targets($locker, 'first');
 $dbh->do("INSERT INTO gate DEFAULT VALUES");    # for the second; a lock would have it parked
 enqueue($dbh, 'first', 1);
 force_stop();
-wait_for_retry();    # the new worker's pass has begun, without the next item
+wait_for_worker_state($dbh, 'retrying');    # the new worker's pass has begun, without the next item
 enqueue($dbh, 'second', 1);
 is(one_value($dbh, "SELECT count(*) FROM ($journals) AS j"), 1, 'pass: the second item is in the ring alone');
 my @flush = start_flush('second');
@@ -334,7 +304,7 @@ sub damage
 	my %pos;
 
 	$dbh->do("SELECT persist_pause()");
-	wait_for_sql($dbh, "SELECT worker_state = 'paused' FROM persist_queue WHERE datname = 'postgres'");
+	wait_for_worker_state($dbh, 'paused');
 	$dbh->begin_work if $option{together};
 	foreach my $n (sort { $a <=> $b } keys %$items)
 	{
@@ -355,7 +325,7 @@ sub damage
 	}
 	create_slots();
 	$dbh->do("SELECT persist_resume()");
-	ok(flushes(), "$name: flushed");
+	ok(flush($dbh), "$name: flushed");
 	is_deeply([ decoded() ], [ ("$target $good") x 2 ], "$name: what is put aside is not decoded");
 	is( one_value($dbh, "SELECT string_agg(n || ' ' || length(t), ', ' ORDER BY ins) FROM $target"),
 		join(', ', map { "$_ $items->{$_}" } grep { !$damage->{$_} } sort { $a <=> $b } keys %$items),
@@ -394,7 +364,7 @@ is( one_value($dbh, "SELECT string_agg(format('%s %s %s', pos, installation, row
 $dbh->do("DELETE FROM persist_pipeline_internal.persist_copied WHERE pos <> $pos{2}");
 $dbh->do("UPDATE persist_pipeline_internal.persist_copied SET data = set_byte(data, 0, 1)");
 $dbh->do("SELECT persist_resume()");
-ok(flushes(), 'damaged: flushed');
+ok(flush($dbh), 'damaged: flushed');
 is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM damaged"), '1 2 3 6 8 10', 'damaged: one has been repaired');
 
 # the others may be of the same transaction
@@ -421,7 +391,7 @@ is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM damaged WH
 is(one_value($dbh, "SELECT pending || ' ' || parked || ' ' || lost FROM persist_stats WHERE target_name = 'public.damaged'"),
 	'0 0 1', 'parked: it waits no longer, and is counted');
 is(one_value($dbh, "SELECT sum(lost) FROM persist_stats") - $lost, 1, 'parked: once');
-ok(flushes(), 'parked: flushed');
+ok(flush($dbh), 'parked: flushed');
 $dbh->do("SELECT persist_discard()");
 
 # ---- another session has a lock on one of the journals, which it may
@@ -429,11 +399,11 @@ $dbh->do("SELECT persist_discard()");
 my $from = log_position($node);
 $pid = worker_pid($node);
 enqueue($dbh, 'waiting', 1);
-ok(flushes(), 'locked journal: flushed');
+ok(flush($dbh), 'locked journal: flushed');
 $locker->begin_work;
 $locker->do("LOCK TABLE persist_pipeline_internal.persist_journal_2");
 enqueue($dbh, 'waiting', 2);
-wait_for_retry();
+wait_for_worker_state($dbh, 'retrying');
 is(worker_pid($node), $pid, 'locked journal: the worker stays');
 
 # nor does one that is new, and looks for what is there
@@ -447,7 +417,7 @@ wait_until(
 		  || log_since($node, $from, qr/persist_pipeline (?:worker|retrier) 55P03 ERROR/);
 	});
 $locker->commit;
-ok(flushes(), 'locked journal: flushed');
+ok(flush($dbh), 'locked journal: flushed');
 is(worker_pid($node), $pid, 'locked journal: a new one stays, too');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM waiting"), '{1,2,3}', 'locked journal: all arrived, once');
 is_deeply([ complaints($node, $from, qr/WARNING:  .*was forced to stop/) ], [], 'locked journal: without complaints');
@@ -486,13 +456,13 @@ enqueue($dbh, 'counted', $_, at_once => 1) foreach 4 .. 5;
 force_stop();
 force_stop();
 $locker->commit;
-ok(flushes(), 'counted: flushed');
+ok(flush($dbh), 'counted: flushed');
 is(persisted() - $start, 5, 'counted: over two stops');
 
 $start = persisted();
 my $failed = failed();
 $dbh->do("SELECT persist_enqueue('deadly'::regclass, jsonb_build_object('n', n)) FROM unnest('{1,2,-3,4,5}'::int[]) AS n");
-ok(flushes(), 'counted: flushed');
+ok(flush($dbh), 'counted: flushed');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM deadly"), '{1,2,4,5}', 'counted: the innocent arrive');
 is(persisted() - $start, 4, 'counted: over workers that died of an item');
 is(failed() - $failed, 1, 'counted: which failed');
@@ -515,7 +485,7 @@ $_->{InactiveDestroy} = 1 foreach $dbh, $bob, $locker, $other_locker, $shut;
 $node->stop('immediate');
 $node->start;
 $dbh = connect_to($node);
-ok(flushes(), 'crash: flushed');
+ok(flush($dbh), 'crash: flushed');
 is(persisted(), 4, 'crash: what came after it is counted, and nothing else');
 is(one_value($dbh, "SELECT array_agg(n ORDER BY n)::text FROM counted"), '{1,2,3,4,5,6,7,8,9}', 'crash: all arrived, once');
 wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_queue WHERE datname = 'shut' AND items_persisted = 1 AND items_pending = 0");

@@ -10,7 +10,6 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $large = $ENV{PP_LARGE} || 200;
@@ -60,50 +59,11 @@ $node->safe_psql(
 my $dbh = connect_to($node);
 my $locker = connect_to($node);
 
-sub enqueue
-{
-	my ($session, $target, $n, $transactional) = @_;
-
-	return try_sql($session, "SELECT persist_enqueue('$target'::regclass, jsonb_build_object('n', $n), "
-		  . ($transactional || 'true') . ')');
-}
-
-sub flushes
-{
-	return one_value($dbh, "SELECT persist_flush('300 s')");
-}
-
-sub rows_of
+sub numbers_in
 {
 	my ($target, $session) = @_;
 
 	return one_value($session || $dbh, "SELECT coalesce(array_agg(n ORDER BY n)::text, '{}') FROM $target");
-}
-
-# What comes for these waits where it is: it can't be parked either.
-sub lock_targets
-{
-	my ($session, $targets) = @_;
-
-	lock_tables($session, "$targets, persist_parked");
-	return;
-}
-
-sub lock_tables
-{
-	my ($session, $tables) = @_;
-
-	$session->begin_work;
-	$session->do("LOCK TABLE $tables IN SHARE MODE");
-	return;
-}
-
-sub wait_for_state
-{
-	my ($state, $database) = @_;
-
-	wait_for_sql($dbh, "SELECT worker_state = ? FROM persist_queue WHERE datname = ?", $state, $database || 'postgres');
-	return;
 }
 
 # ---- slots: one whose items are in the journal alone isn't free
@@ -111,20 +71,20 @@ sub wait_for_state
 my $stuck = connect_to($node, 'stuck');
 my $stuck_locker = connect_to($node, 'stuck');
 lock_targets($stuck_locker, 't');
-is(enqueue($stuck, 't', 1), '00000', 'slots: the first is taken');
-wait_for_state('retrying', 'stuck');
+is(try_enqueue($stuck, 't', 1), '00000', 'slots: the first is taken');
+wait_for_worker_state($dbh, 'retrying', 'stuck');
 is(one_value($dbh, "SELECT ring_used FROM persist_queue WHERE datname = 'stuck'"), 0, 'slots: its item is in the journal');
-is(enqueue($dbh, 'kept', 0), '00000', 'slots: so is the second');
-ok(flushes(), 'slots: flushed');
+is(try_enqueue($dbh, 'kept', 0), '00000', 'slots: so is the second');
+ok(flush($dbh), 'slots: flushed');
 my $elsewhere = connect_to($node, 'elsewhere');
-is(enqueue($elsewhere, 't', 0), '00000', 'slots: a third database gets the one that is idle, not the oldest');
+is(try_enqueue($elsewhere, 't', 0), '00000', 'slots: a third database gets the one that is idle, not the oldest');
 is(one_value($elsewhere, "SELECT persist_flush()"), 1, 'slots: flushed');
-is(enqueue($dbh, 'kept', 1), '00000', 'slots: the second comes back');
-ok(flushes(), 'slots: flushed');
-is(rows_of('kept'), '{0,1}', 'slots: with all its items');
+is(try_enqueue($dbh, 'kept', 1), '00000', 'slots: the second comes back');
+ok(flush($dbh), 'slots: flushed');
+is(numbers_in('kept'), '{0,1}', 'slots: with all its items');
 $stuck_locker->commit;
 is(one_value($stuck, "SELECT persist_flush()"), 1, 'slots: flushed');
-is(rows_of('t', $stuck), '{1}', 'slots: the stuck one arrives');
+is(numbers_in('t', $stuck), '{1}', 'slots: the stuck one arrives');
 $_->disconnect foreach $stuck, $stuck_locker;
 
 # ---- pieces: their positions come from one range
@@ -137,88 +97,78 @@ is( try_sql(
 	'54000',
 	'pieces: too many are refused');
 $dbh->rollback;
-is(enqueue($dbh, 'kept', 3), '00000', 'pieces: then others pass');
-is(enqueue($dbh, 'unlogged', 3), '00000', 'pieces: on both ways');
-ok(flushes(), 'pieces: flushed');
-is(rows_of('kept') . rows_of('unlogged'), '{0,1,3}{3}', 'pieces: alone');
+is(try_enqueue($dbh, 'kept', 3), '00000', 'pieces: then others pass');
+is(try_enqueue($dbh, 'unlogged', 3), '00000', 'pieces: on both ways');
+ok(flush($dbh), 'pieces: flushed');
+is(numbers_in('kept') . numbers_in('unlogged'), '{0,1,3}{3}', 'pieces: alone');
 
 # ---- the worker's memory, for large items; one of them is bad
 
-# kB of a process's own memory, and the most of all its memory so far.
-sub memory_of
-{
-	my ($pid) = @_;
-	my $status = slurp_file("/proc/$pid/status");
-	my %kb = $status =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
-}
-
 my $pid = worker_pid($node);
-my ($at_start) = memory_of($pid);
+my ($at_start) = own_memory($pid);
 lock_targets($locker, 'large');
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
 $locker->commit;
-ok(flushes(), 'memory: flushed');
+ok(flush($dbh), 'memory: flushed');
 is(worker_pid($node), $pid, 'memory: by one worker');
 
 # what is shared was there before: shared_buffers is small, and so is the ring
-my (undef, $peak) = memory_of($pid);
+my (undef, $peak) = own_memory($pid);
 is(one_value($dbh, "SELECT count(*) || ' ' || sum(length(t)) FROM large"),
 	($large - 1) . ' ' . ($large - 1) . '000000', 'memory: all arrived but one');
 cmp_ok($peak, '<', $kb_at_work, 'memory: a batch is bounded in bytes');
-ok(eval { wait_until('memory', sub { (memory_of($pid))[0] - $at_start < $kb_when_idle }) }, 'memory: and given back');
+ok(eval { wait_until('memory', sub { (own_memory($pid))[0] - $at_start < $kb_when_idle }) }, 'memory: and given back');
 note sprintf 'memory: %d items of 1 MB: %d MB at the start, %d at the peak, %d in the end',
-  $large, $at_start / 1024, $peak / 1024, (memory_of($pid))[0] / 1024;
+  $large, $at_start / 1024, $peak / 1024, (own_memory($pid))[0] / 1024;
 
 # the same for parked ones
 $dbh->do("TRUNCATE large");
-($at_start) = memory_of($pid);
-lock_tables($locker, 'large');
+($at_start) = own_memory($pid);
+begin_with_lock($locker, 'large', 'SHARE');
 $dbh->do("SELECT persist_enqueue('large'::regclass, jsonb_build_object('n', $_, 't', repeat('x', 1000000)))") foreach 1 .. $large;
-ok(!flushes(), 'memory, parked: not flushed');
+ok(!flush($dbh), 'memory, parked: not flushed');
 is(one_value($dbh, "SELECT items_parked FROM persist_queue WHERE datname = 'postgres'"), $large, 'memory, parked: all are');
 $locker->commit;
 ok(drain($node), 'memory, parked: flushed');
 is(worker_pid($node), $pid, 'memory, parked: by one worker');
 is(one_value($dbh, "SELECT count(*) || ' ' || sum(length(t)) FROM large"),
 	($large - 1) . ' ' . ($large - 1) . '000000', 'memory, parked: all arrived but one');
-(undef, $peak) = memory_of($pid);
+(undef, $peak) = own_memory($pid);
 cmp_ok($peak, '<', $kb_at_work, 'memory, parked: a batch is bounded in bytes');
 
 # ---- a worker that ends by an error while it stops
 
 # it alone: the next one has its items
 lock_targets($locker, 'kept, persist_pipeline_internal.persist_journal_1');
-is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'stop: handed over') foreach 11 .. 13;
+is(try_enqueue($dbh, 'kept', $_, transactional => 0), '00000', 'stop: handed over') foreach 11 .. 13;
 $dbh->do("SELECT pg_terminate_backend($pid)");
 wait_until('the worker has gone', sub { !kill 0, $pid });
 $locker->commit;
-ok(flushes(), 'stop: flushed');
-is(rows_of('kept'), '{0,1,3,11,12,13}', 'stop: all arrived, once');
+ok(flush($dbh), 'stop: flushed');
+is(numbers_in('kept'), '{0,1,3,11,12,13}', 'stop: all arrived, once');
 
 # with the server: an item ends the worker, and what is in the ring alone is saved
 lock_targets($locker, 'deadly');
-is(enqueue($dbh, 'deadly', 1), '00000', 'fatal stop: handed over');
-is(enqueue($dbh, 'unlogged', $_), '00000', 'fatal stop: handed over') foreach 21 .. 23;
-is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'fatal stop: handed over') foreach 24 .. 25;
+is(try_enqueue($dbh, 'deadly', 1), '00000', 'fatal stop: handed over');
+is(try_enqueue($dbh, 'unlogged', $_), '00000', 'fatal stop: handed over') foreach 21 .. 23;
+is(try_enqueue($dbh, 'kept', $_, transactional => 0), '00000', 'fatal stop: handed over') foreach 24 .. 25;
 $_->disconnect foreach $dbh, $locker, $elsewhere;
 $node->stop('fast');
 $node->start;
 $dbh = connect_to($node);
 $locker = connect_to($node);
-ok(flushes(), 'fatal stop: flushed');
-is(rows_of('unlogged'), '{3,21,22,23}', 'fatal stop: of the unlogged table');
-is(rows_of('kept'), '{0,1,3,11,12,13,24,25}', 'fatal stop: of no transaction');
+ok(flush($dbh), 'fatal stop: flushed');
+is(numbers_in('unlogged'), '{3,21,22,23}', 'fatal stop: of the unlogged table');
+is(numbers_in('kept'), '{0,1,3,11,12,13,24,25}', 'fatal stop: of no transaction');
 
 # with the server, while the journal can't be written: what is lost is not lost in silence
-is(enqueue($dbh, 'kept', 31), '00000', 'locked stop: handed over');
-ok(flushes(), 'locked stop: flushed');
+is(try_enqueue($dbh, 'kept', 31), '00000', 'locked stop: handed over');
+ok(flush($dbh), 'locked stop: flushed');
 lock_targets($locker, 'kept');
-is(enqueue($dbh, 'kept', $_, 'false'), '00000', 'locked stop: handed over') foreach 32 .. 34;
+is(try_enqueue($dbh, 'kept', $_, transactional => 0), '00000', 'locked stop: handed over') foreach 32 .. 34;
 $locker->do("PREPARE TRANSACTION 'target'");
 $locker->commit;
-lock_tables($locker, 'persist_pipeline_internal.persist_journal_1');
+begin_with_lock($locker, 'persist_pipeline_internal.persist_journal_1', 'SHARE');
 $locker->do("PREPARE TRANSACTION 'journal'");
 $locker->commit;
 $_->disconnect foreach $dbh, $locker;
@@ -228,8 +178,8 @@ my @lost = log_since($node, $from, qr/WARNING:  |DETAIL:  .*\b3 items\b/);
 $node->start;
 $dbh = connect_to($node);
 $dbh->do("ROLLBACK PREPARED '$_'") foreach 'target', 'journal';
-ok(flushes(), 'locked stop: flushed');
-my $rows = rows_of('kept');
+ok(flush($dbh), 'locked stop: flushed');
+my $rows = numbers_in('kept');
 ok($rows eq '{0,1,3,11,12,13,24,25,31,32,33,34}' || grep({ /\b3 items\b/ } @lost), 'locked stop: saved, or told')
   or diag "rows $rows", @lost;
 note "locked stop: $rows";
@@ -242,18 +192,18 @@ foreach my $case ([ 'remote', 1, 2 ], [ 'parts', 11, 12 ])
 
 	$elsewhere = connect_to($node, 'elsewhere');
 	$elsewhere->do("TRUNCATE t");
-	is(enqueue($dbh, $target, $first), '00000', "$target: handed over");    # it connects
-	ok(flushes(), "$target: flushed");
-	is(enqueue($dbh, $target, $second), '00000', "$target: handed over");
+	is(try_enqueue($dbh, $target, $first), '00000', "$target: handed over");    # it connects
+	ok(flush($dbh), "$target: flushed");
+	is(try_enqueue($dbh, $target, $second), '00000', "$target: handed over");
 	wait_for_sql($dbh, "SELECT items_pending = 0 FROM persist_queue WHERE datname = 'postgres'");
-	is(rows_of('t', $elsewhere), "{$first,$second}", "$target: arrived");
+	is(numbers_in('t', $elsewhere), "{$first,$second}", "$target: arrived");
 	$_->disconnect foreach $dbh, $elsewhere;
 	$node->stop('immediate');
 	$node->start;
 	$dbh = connect_to($node);
-	ok(flushes(), "$target: flushed after the crash");
+	ok(flush($dbh), "$target: flushed after the crash");
 	$elsewhere = connect_to($node, 'elsewhere');
-	is(rows_of('t', $elsewhere), "{$first,$second}", "$target: once");
+	is(numbers_in('t', $elsewhere), "{$first,$second}", "$target: once");
 	$elsewhere->disconnect;
 }
 $dbh->disconnect;

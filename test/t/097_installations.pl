@@ -40,7 +40,7 @@ sub enqueue
 	return;
 }
 
-sub rows_of
+sub count_of
 {
 	my ($node) = @_;
 
@@ -114,7 +114,7 @@ ok($subscriber->poll_query_until('postgres', "SELECT coalesce(sum(items_copied),
 is(copied_in($subscriber), '100', 'copied: they are put aside');
 enqueue($subscriber, 1001, 1010);
 ok(flush($subscriber), 'copied: its own are written');
-is(rows_of($subscriber), '110|110', 'copied: and no item a second time');
+is(count_of($subscriber), '110|110', 'copied: and no item a second time');
 is($subscriber->safe_psql('postgres', 'SELECT (SELECT count(*) FROM persist_pipeline_internal.persist_journal_1) + (SELECT count(*) FROM persist_parked)'),
 	'0', 'copied: nothing is left');
 is(scalar(log_since($subscriber, $log, qr/LOG:  50 items came to database "postgres" from elsewhere, where they are written/)), 2, 'copied: the log says so');
@@ -137,7 +137,7 @@ is($subscriber->safe_psql('postgres', 'SELECT array_agg(n ORDER BY n) = array(SE
 is(copied_in($subscriber), '10', 'copied later: the others put aside');
 $subscriber->safe_psql('postgres', 'SELECT persist_resume()');
 ok(flush($subscriber), 'copied later: persist_resume() has them written');
-is(rows_of($subscriber), '30|30', 'copied later: once');
+is(count_of($subscriber), '30|30', 'copied later: once');
 is($subscriber->safe_psql('postgres', 'SELECT (SELECT count(*) FROM persist_pipeline_internal.persist_journal_1) + (SELECT count(*) FROM persist_pipeline_internal.persist_copied)'),
 	'0', 'copied later: nothing is left');
 is_deeply([ complaints($subscriber, $log, qr/logical replication (?:apply )?worker 57P01 FATAL/) ], [], 'copied: a clean log');
@@ -172,7 +172,7 @@ $new->start;
 isnt($new->safe_psql('postgres', $system_sql), $system, 'pg_upgrade: the server is another one');
 $new->safe_psql('postgres', "SELECT persist_resume('t'), persist_resume()");
 ok(drain($new), 'pg_upgrade: resumed');
-is(rows_of($new), '20|20', 'pg_upgrade: all that waited is written');
+is(count_of($new), '20|20', 'pg_upgrade: all that waited is written');
 is($new->safe_psql('postgres', $installation_sql), $installation, 'pg_upgrade: it is the same installation');
 ok($new->poll_query_until('postgres', "SELECT system_identifier = (SELECT system FROM persist_pipeline_internal.persist_state) FROM pg_control_system()"),
 	'pg_upgrade: which knows its server');
@@ -202,7 +202,7 @@ is(scalar(log_since($new, $log, qr/LOG:  database "postgres" is a copy, and with
 isnt($new->safe_psql('postgres', $installation_sql), $installation, 'another identifier: it is another installation');
 $new->safe_psql('postgres', "SELECT persist_resume()");
 ok(flush($new), 'another identifier: persist_resume() has it written');
-is(rows_of($new), '11|11', 'another identifier: each item once');
+is(count_of($new), '11|11', 'another identifier: each item once');
 is_deeply([ complaints($new, $log) ], [], 'another identifier: a clean log');
 $new->stop;
 

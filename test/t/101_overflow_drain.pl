@@ -44,20 +44,9 @@ $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (n int, filler text);
 	CREATE TABLE o (w int, n int, filler text, ins bigint);
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
-	CREATE TRIGGER number BEFORE INSERT ON o FOR EACH ROW EXECUTE FUNCTION number();
-});
+} . number_rows('o'));
 
 my $dbh = connect_to($node);
-
-sub queue
-{
-	my ($column) = @_;
-
-	return one_value($dbh, "SELECT $column FROM persist_queue WHERE datname = 'postgres'");
-}
 
 sub wait_for
 {
@@ -65,15 +54,6 @@ sub wait_for
 
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_queue WHERE datname = 'postgres' AND ($condition)");
 	return;
-}
-
-# kB of a process's own memory.
-sub own_memory
-{
-	my ($pid) = @_;
-	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return $kb{VmRSS} - $kb{RssShmem};
 }
 
 # ---- what it costs to drain a backlog
@@ -86,7 +66,7 @@ sub make_backlog
 
 	$dbh->do("TRUNCATE t");
 	$dbh->do("SELECT persist_pause()");
-	wait_until('the database is paused', sub { (queue('worker_state') || 'paused') eq 'paused' });
+	wait_until('the database is paused', sub { (queue_value($dbh, 'worker_state') || 'paused') eq 'paused' });
 	$dbh->do("SET synchronous_commit = off");
 	$dbh->do(
 		qq{DO \$\$
@@ -97,8 +77,8 @@ sub make_backlog
 				COMMIT;
 			END LOOP;
 		END \$\$});
-	is(queue('items_pending'), $items, "$name: items_pending is right");
-	cmp_ok(queue('journal_bytes'), '>', 60 * $items, "$name: and they are counted");
+	is(queue_value($dbh, 'items_pending'), $items, "$name: items_pending is right");
+	cmp_ok(queue_value($dbh, 'journal_bytes'), '>', 60 * $items, "$name: and they are counted");
 	$dbh->disconnect;
 	$node->restart;
 	$dbh = connect_to($node);
@@ -107,7 +87,7 @@ sub make_backlog
 }
 
 # Returns the CPU seconds that the worker takes, and its memory afterwards.
-sub drain
+sub drain_backlog
 {
 	my ($name, $items, $at_once) = @_;
 
@@ -116,7 +96,7 @@ sub drain
 	my $flusher = connect_to($node);
 
 	my $start = time;
-	my $cpu = -cpu_seconds(queue('worker_pid'));
+	my $cpu = -cpu_seconds(queue_value($dbh, 'worker_pid'));
 	$dbh->do("SELECT persist_resume()");
 	start_sql($flusher, "SELECT persist_flush('1 h')");
 	my $seen = 0;
@@ -130,28 +110,28 @@ sub drain
 		select undef, undef, undef, 0.02;
 	}
 	my $seconds = time - $start;
-	$cpu += cpu_seconds(queue('worker_pid'));
+	$cpu += cpu_seconds(queue_value($dbh, 'worker_pid'));
 	is(finish_sql($flusher), '00000', "$name: flushed");
 	$flusher->disconnect;
 	is(one_value($dbh, "SELECT count(*) || ' ' || count(DISTINCT n) || ' ' || max(n) FROM t"),
 		"$items $items $items", "$name: all there, each once");
 	is(one_value($dbh, "SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY ctid) AS before FROM t) AS q WHERE n <= before"),
 		0, "$name: in order");
-	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
+	is(queue_value($dbh, "concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', "$name: nothing waits");
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, "$name: and nothing is left");
 	note sprintf '%s: %d items in %.2f s (%.2f of CPU), %.0f per second; seen to be under way %d times', $name, $items, $seconds, $cpu, $items / $seconds, $seen;
 
 	my @lines = log_since($node, $from, qr/LOG:  persist_pipeline worker for database "postgres" is catching up/);
 	is_deeply(\@lines, [], "$name: that is too short for a line in the log") if $seconds < 10;
 	cmp_ok($seen, '>', 0, "$name: rate and time_left can be seen while it drains") if $seconds > 3;
-	return ($cpu, own_memory(queue('worker_pid')));
+	return ($cpu, (own_memory(queue_value($dbh, 'worker_pid')))[0]);
 }
 
 foreach my $at_once (1, 1000)
 {
 	my $name = $at_once == 1 ? 'single' : "$at_once at once";
-	my ($cpu, $memory) = drain("$name, small", $backlog, $at_once);
-	my ($cpu_large, $memory_large) = drain("$name, large", 4 * $backlog, $at_once);
+	my ($cpu, $memory) = drain_backlog("$name, small", $backlog, $at_once);
+	my ($cpu_large, $memory_large) = drain_backlog("$name, large", 4 * $backlog, $at_once);
 	my $ratio = $cpu_large / ($cpu || 0.01);
 
 	note sprintf '%s: 4 x as many take the worker %.2f x the CPU; the worker has %d kB after the smaller backlog, %d after the larger one',
@@ -180,10 +160,10 @@ $dbh->do("TRUNCATE t");
 	$locker->begin_work;
 	$locker->do("LOCK TABLE slow IN EXCLUSIVE MODE");
 	$dbh->do("SELECT persist_enqueue('slow'::regclass, jsonb_build_object('n', i, 'filler', repeat('x', 10000))) FROM generate_series(1, $items) AS i");
-	is(queue('diverted'), 1, 'progress: diverted while its target is locked');
-	is_deeply([ grep { $_ != $items } map { queue('items_pending') } 1 .. 200 ],
+	is(queue_value($dbh, 'diverted'), 1, 'progress: diverted while its target is locked');
+	is_deeply([ grep { $_ != $items } map { queue_value($dbh, 'items_pending') } 1 .. 200 ],
 		[], 'progress: items_pending is right, also while the worker looks for them');
-	cmp_ok(queue('journal_bytes'), '>', 10_000 * $items, 'progress: journal_bytes, too');
+	cmp_ok(queue_value($dbh, 'journal_bytes'), '>', 10_000 * $items, 'progress: journal_bytes, too');
 	$locker->commit;
 	my $released = time;
 	my $progress = eval {
@@ -201,7 +181,7 @@ $dbh->do("TRUNCATE t");
 	cmp_ok(abs($rate * $left - $pending), '<', 1, 'progress: and fit to each other');
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'progress: flushed');
 	my $seconds = time - $released;
-	is(queue("concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
+	is(queue_value($dbh, "concat_ws(' ', items_pending, journal_bytes, diverted)"), '0 0 f', 'progress: nothing waits');
 	my @lines = log_since($node, $from, qr/LOG:  .*"postgres" is catching up: \d+ items wait, \d+ are written per second/);
 	is(@lines > 0 ? 1 : 0, $full ? 1 : 0, 'progress: a line in the log, where it takes more than 10 s') if $full || $seconds < 10;
 	note "progress: $_" foreach @lines;
@@ -236,7 +216,7 @@ $dbh->do("TRUNCATE t");
 		$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) }) if $n % 2 == 0;
 	}
 	wait_for("worker_state IN ('writing', 'retrying') AND items_pending = $others");
-	is(queue('items_pending'), $others, 'own lock: what others have enqueued waits');
+	is(queue_value($dbh, 'items_pending'), $others, 'own lock: what others have enqueued waits');
 	my $commit = seconds_of(sub { $producer->commit });
 	$slowest_other = $at_most->($slowest_other, sub { $single->execute(++$others) });
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'own lock: flushed');
@@ -269,8 +249,8 @@ $dbh->do("TRUNCATE t");
 
 		$slowest = $seconds if $seconds > $slowest;
 	}
-	is(queue('diverted'), 1, 'locked: the ring is diverted');
-	cmp_ok(queue('ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
+	is(queue_value($dbh, 'diverted'), 1, 'locked: the ring is diverted');
+	cmp_ok(queue_value($dbh, 'ring_peak'), '>', 0.7 * 256 * 1024, 'locked: for it was full, but for what the worker keeps');
 	is_quick($slowest, 1, 'locked: no call waits for the worker');
 	$lock->commit;
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'locked: flushed');
@@ -330,16 +310,16 @@ sub percentile
 	$locker->begin_work;
 	$locker->do("LOCK TABLE t IN EXCLUSIVE MODE");
 	my $n = 0;
-	while (!queue('diverted'))
+	while (!queue_value($dbh, 'diverted'))
 	{
 		$dbh->do("SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0))") foreach 1 .. 100;
 		$n += 100;
 		die "it is never full" if $n > 50_000;
 	}
-	my $before = queue('items_pending');
+	my $before = queue_value($dbh, 'items_pending');
 	$us{diverted} = latencies('diverted');
-	is(queue('items_pending') - $before, $clients * ($calls + 50), 'latency, diverted: nothing was written');
-	is(queue('diverted'), 1, 'latency, diverted: and still is');
+	is(queue_value($dbh, 'items_pending') - $before, $clients * ($calls + 50), 'latency, diverted: nothing was written');
+	is(queue_value($dbh, 'diverted'), 1, 'latency, diverted: and still is');
 	$locker->commit;
 	$locker->disconnect;
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, 'latency, diverted: flushed');

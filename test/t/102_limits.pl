@@ -9,7 +9,6 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -32,16 +31,10 @@ my $node = pp_node(
 	max_prepared_transactions => 4);
 my $everything_from = log_position($node);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.
 my $tables = q{
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
 	CREATE TABLE t (n int, filler text, ins bigint);
 	CREATE UNLOGGED TABLE u (n int, filler text, ins bigint);
-	CREATE TRIGGER number BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
-	CREATE TRIGGER number BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION number();
-};
+} . number_rows('t', 'u');
 $node->safe_psql(
 	'postgres', qq{
 	$tables
@@ -68,26 +61,11 @@ sub connect_again
 	return;
 }
 
-sub set
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	wait_for_sql($dbh, "SELECT current_setting('$name') = ?", $value);
-	return;
-}
-
 sub enqueue
 {
 	my ($session, $target, $n, %option) = @_;
 
-	return try_sql(
-		$session,
-		"SELECT persist_enqueue('$target'::regclass, jsonb_build_object('n', ?::int, 'filler', repeat('x', ?)), ?)",
-		$n,
-		defined $option{filler} ? $option{filler} : $filler,
-		defined $option{transactional} ? $option{transactional} : 1);
+	return try_enqueue($session, $target, $n, filler => $filler, %option);
 }
 
 # Single items from n on, until one is refused with this SQLSTATE.  Returns the number
@@ -102,56 +80,15 @@ sub fill
 	return $n;
 }
 
-sub queue
-{
-	my ($column) = @_;
-
-	return one_value($dbh, "SELECT $column FROM persist_queue WHERE datname = 'postgres'");
-}
-
-sub wait_for_state
-{
-	my ($state) = @_;
-
-	wait_until("worker_state $state", sub { (queue('worker_state') || '') eq $state });
-	return;
-}
-
-sub lock_tables
-{
-	my ($session, $tables) = @_;
-
-	$session->begin_work;
-	$session->do("LOCK TABLE $tables IN EXCLUSIVE MODE");
-	return;
-}
-
-# What comes for these waits in the ring and in the journal: it can't be parked either,
-# so that the worker is stuck.
-sub lock_targets
-{
-	my ($session, $targets) = @_;
-
-	lock_tables($session, "$targets, persist_parked");
-	return;
-}
-
 # Such a lock that outlives a restart.
 sub lock_for_ever
 {
 	my ($session, $targets) = @_;
 
-	lock_targets($session, $targets);
+	lock_targets($session, $targets, 'EXCLUSIVE');
 	$session->do("PREPARE TRANSACTION 'lock'");
 	$session->commit;
 	return;
-}
-
-sub flushes
-{
-	my ($session) = @_;
-
-	return one_value($session || $dbh, "SELECT persist_flush('300 s')");
 }
 
 # Are exactly these numbers in the table, each once, and in this order?
@@ -180,14 +117,14 @@ sub is_refused
 	return;
 }
 
-lock_targets($locker, 't');
+lock_targets($locker, 't', 'EXCLUSIVE');
 is(enqueue($dbh, 't', ++$n), '00000', 'limit: the first item');
-wait_for_state('retrying');
+wait_for_worker_state($dbh, 'retrying');
 $n = fill($dbh, 't', $n, 'limit', '53400');
 cmp_ok($n, '>', $limit * 1024 / ($filler + 300), 'limit: all of it can be used');
 is_refused('limit', qr/HINT:.* cannot write: SQLSTATE 55P03\./);
-cmp_ok(queue('journal_bytes'), '<=', $limit * 1024, 'limit: journal_bytes is below it');
-cmp_ok(queue('journal_bytes'), '>', $limit * 1024 - 2 * $filler, 'limit: and close to it');
+cmp_ok(queue_value($dbh, 'journal_bytes'), '<=', $limit * 1024, 'limit: journal_bytes is below it');
+cmp_ok(queue_value($dbh, 'journal_bytes'), '>', $limit * 1024 - 2 * $filler, 'limit: and close to it');
 
 $dbh->begin_work;
 $dbh->do("INSERT INTO plain VALUES (1)");
@@ -203,16 +140,16 @@ is( try_sql(
 	'53400',
 	'rollback: nor is there room for what needs a temporary file');
 $locker->commit;
-ok(flushes(), 'limit: flushed when the lock is gone');
+ok(flush($dbh), 'limit: flushed when the lock is gone');
 ok(holds($dbh, 't', 'ins', 1 .. $n), 'limit: what was accepted is there, each once, in order');
-is(queue('journal_bytes'), 0, 'limit: the journal holds nothing');
+is(queue_value($dbh, 'journal_bytes'), 0, 'limit: the journal holds nothing');
 is(enqueue($dbh, 't', ++$n), '00000', 'limit: calls succeed again');
-ok(flushes(), 'limit: flushed');
+ok(flush($dbh), 'limit: flushed');
 
 # ---- the same while the database is paused, and after a restart
 
 $dbh->do("SELECT persist_pause()");
-wait_for_state('paused');
+wait_for_worker_state($dbh, 'paused');
 $n = fill($dbh, 't', $n, 'paused', '53400');
 is_refused('paused', qr/HINT:.*paused/);
 
@@ -241,49 +178,49 @@ $dbh->commit;
 is(finish_sql($locker), '00000', 'resumed: both are locked');
 $locker->do("PREPARE TRANSACTION 'lock'");
 $locker->commit;
-wait_for_state('retrying');
+wait_for_worker_state($dbh, 'retrying');
 is_refused('resumed', qr/HINT:.* cannot write: SQLSTATE 55P03\./);
 foreach my $mode ('fast', 'immediate')
 {
 	$node->stop($mode);
 	$node->start;
 	connect_again();
-	wait_for_state('retrying');
+	wait_for_worker_state($dbh, 'retrying');
 	is_refused("$mode restart", qr/HINT:.* cannot write: SQLSTATE 55P03\./);
 }
-is(queue('items_parked'), 0, 'restart: nothing is parked by a transaction that fails');
+is(queue_value($dbh, 'items_parked'), 0, 'restart: nothing is parked by a transaction that fails');
 $dbh->do("ROLLBACK PREPARED 'lock'");
-ok(flushes(), 'restart: flushed');
+ok(flush($dbh), 'restart: flushed');
 ok(holds($dbh, 't', 'ins', 1 .. $n), 'restart: what was accepted is there, each once, in order');
-is(queue('journal_bytes'), 0, 'restart: the journal holds nothing');
+is(queue_value($dbh, 'journal_bytes'), 0, 'restart: the journal holds nothing');
 is(enqueue($dbh, 't', ++$n), '00000', 'restart: calls succeed again');
-ok(flushes(), 'restart: flushed');
+ok(flush($dbh), 'restart: flushed');
 
 # ---- what the worker itself enqueues is not refused
 
 {
-	lock_targets($locker, 'logged');
+	lock_targets($locker, 'logged', 'EXCLUSIVE');
 	my $last = fill($dbh, 'logged', 0, 'worker', '53400');
 	$locker->commit;
-	ok(flushes(), 'worker: flushed');
-	ok(flushes(), 'worker: flushed, with what its triggers have enqueued');
+	ok(flush($dbh), 'worker: flushed');
+	ok(flush($dbh), 'worker: flushed, with what its triggers have enqueued');
 	ok(holds($dbh, 'logged', 'ctid', 1 .. $last), 'worker: what was accepted is there, each once, in order');
 	ok(holds($dbh, 'log', 'n', 1 .. $last), 'worker: and what a trigger made of it');
-	is(queue('journal_bytes'), 0, 'worker: the journal holds nothing');
+	is(queue_value($dbh, 'journal_bytes'), 0, 'worker: the journal holds nothing');
 }
 
 # ---- what was not committed holds nothing
 
 {
-	lock_targets($locker, 't');
+	lock_targets($locker, 't', 'EXCLUSIVE');
 	is(enqueue($dbh, 't', ++$n), '00000', 'not committed: an item waits');
-	my $held = queue('journal_bytes');
+	my $held = queue_value($dbh, 'journal_bytes');
 	cmp_ok($held, '>', $filler, 'not committed: and is counted');
 	my $holds_the_same = sub {
 		my ($name) = @_;
 
-		ok(eval { wait_until($name, sub { queue('journal_bytes') == $held }) }, "not committed: $name")
-		  or diag queue('journal_bytes') . " bytes, not $held";
+		ok(eval { wait_until($name, sub { queue_value($dbh, 'journal_bytes') == $held }) }, "not committed: $name")
+		  or diag queue_value($dbh, 'journal_bytes') . " bytes, not $held";
 	};
 
 	$dbh->begin_work;
@@ -329,10 +266,10 @@ ok(flushes(), 'restart: flushed');
 
 	# in its COMMIT, with its share taken
 	my $journals = connect_to($node);
-	lock_tables($journals, 'persist_pipeline_internal.persist_journal_1, persist_pipeline_internal.persist_journal_2, persist_pipeline_internal.persist_journal_3');
+	begin_with_lock($journals, 'persist_pipeline_internal.persist_journal_1, persist_pipeline_internal.persist_journal_2, persist_pipeline_internal.persist_journal_3', 'EXCLUSIVE');
 	$other = connect_to($node);
 	start_sql($other, "SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0, 'filler', repeat('x', 10000)))");
-	wait_until('it takes its share', sub { queue('journal_bytes') > $held });
+	wait_until('it takes its share', sub { queue_value($dbh, 'journal_bytes') > $held });
 	kill 'TERM', $other->{pg_pid};
 	$holds_the_same->('a session that ends in its COMMIT');
 	$other->{InactiveDestroy} = 1;
@@ -340,8 +277,8 @@ ok(flushes(), 'restart: flushed');
 	$journals->disconnect;
 
 	$locker->commit;
-	ok(flushes(), 'not committed: flushed');
-	is(queue('journal_bytes'), 0, 'not committed: the journal holds nothing');
+	ok(flush($dbh), 'not committed: flushed');
+	is(queue_value($dbh, 'journal_bytes'), 0, 'not committed: the journal holds nothing');
 	ok(holds($dbh, 't', 'ins', 1 .. $n), 'not committed: what was accepted is there, each once, in order');
 }
 
@@ -352,24 +289,24 @@ ok(flushes(), 'restart: flushed');
 	my $bob = connect_to($node, 'postgres', user => 'bob');
 
 	$dbh->do("TRUNCATE t");
-	set('persist_pipeline.role_quota', 30);
-	lock_targets($locker, 't, u');
+	change_setting($dbh, 'role_quota', 30);
+	lock_targets($locker, 't, u', 'EXCLUSIVE');
 	is(enqueue($bob, 't', 1), '00000', 'quota: the first item');
-	wait_for_state('retrying');
+	wait_for_worker_state($dbh, 'retrying');
 	my $last = fill($bob, 't', 1, 'quota', '53400');
 	like($bob->errstr, qr/role "bob" holds too much of the journal.*DETAIL:.*30 %.*HINT:.* cannot write: SQLSTATE 55P03\./s, 'quota: with all that is to be told');
 	is_deeply([ grep { enqueue($alice, 't', 1000 + $_) ne '00000' } 1 .. 30 ], [], 'quota: alice does not notice');
 	is(enqueue($bob, 't', 0), '53400', 'quota: bob still does');
 	is(enqueue($dbh, 't', 2000), '00000', 'quota: nor does a third one notice');
 	$locker->commit;
-	ok(flushes(), 'quota: flushed');
+	ok(flush($dbh), 'quota: flushed');
 	ok(holds($dbh, 't', 'n', 1 .. $last, 1001 .. 1030, 2000), 'quota: what was accepted is there, each once');
 	is(enqueue($bob, 't', $last + 1), '00000', 'quota: bob can go on');
-	ok(flushes(), 'quota: flushed');
+	ok(flush($dbh), 'quota: flushed');
 
 	# in the ring, where what is not transactional can't go elsewhere
 	$dbh->do("TRUNCATE t");
-	lock_targets($locker, 't, u');
+	lock_targets($locker, 't, u', 'EXCLUSIVE');
 	$last = fill($bob, 'u', 0, 'quota of the ring', '53400', filler => 1000, transactional => 0);
 	like($bob->errstr, qr/role "bob" holds too much of the ring.*DETAIL:.*30 %/s, 'quota of the ring: with all that is to be told');
 	cmp_ok($last, '>', 40, 'quota of the ring: bob could use his share');
@@ -377,15 +314,15 @@ ok(flushes(), 'restart: flushed');
 		[], 'quota of the ring: alice does not notice');
 	is_deeply([ grep { enqueue($bob, 'u', 2000 + $_, filler => 1000) ne '00000' } 1 .. 40 ],
 		[], 'quota of the ring: what is transactional goes to the journal');
-	is(queue('diverted'), 1, 'quota of the ring: as can be seen');
+	is(queue_value($dbh, 'diverted'), 1, 'quota of the ring: as can be seen');
 	$locker->commit;
-	ok(flushes(), 'quota of the ring: flushed');
+	ok(flush($dbh), 'quota of the ring: flushed');
 	ok(holds($dbh, 'u', 'n', 1 .. $last, 1001 .. 1040, 2001 .. 2040), 'quota of the ring: what was accepted is there, each once');
-	is(queue("journal_bytes || ' ' || ring_used"), '0 0', 'quota: nothing is held');
+	is(queue_value($dbh, "journal_bytes || ' ' || ring_used"), '0 0', 'quota: nothing is held');
 	is(enqueue($bob, 'u', 0, transactional => 0), '00000', 'quota of the ring: bob can go on');
-	ok(flushes(), 'quota of the ring: flushed');
+	ok(flush($dbh), 'quota of the ring: flushed');
 	$_->disconnect foreach $alice, $bob;
-	set('persist_pipeline.role_quota', 100);
+	change_setting($dbh, 'role_quota', 100);
 }
 
 # ---- no slot is free
@@ -399,7 +336,7 @@ sub starve
 
 	lock_for_ever($locker, 't');
 	is(enqueue($dbh, 't', 0), '00000', "$name: the slot is held");
-	wait_for_state('retrying');
+	wait_for_worker_state($dbh, 'retrying');
 	my $connect = sub { %sessions = map { $_ => [ connect_to($node, $_), connect_to($node, $_) ] } @names };
 	my $load = sub {
 		foreach my $i (1 .. 20)
@@ -444,11 +381,11 @@ sub starve
 	my @waiting = map { connect_to($node, $_) } @names;
 	start_sql($_, "SELECT persist_flush('300 s')") foreach @waiting;
 	$dbh->do("ROLLBACK PREPARED 'lock'");
-	ok(flushes(), "$name: the first database is flushed");
+	ok(flush($dbh), "$name: the first database is flushed");
 	my $freed = time;
 	is_deeply([ grep { $_ ne '00000' } map { finish_sql($_) } @waiting ], [], "$name: flushes that waited come to their end");
 	my $waited = time - $freed;
-	ok(flushes($sessions{$_}[0]), "$name: $_ is flushed") foreach @names;
+	ok(flush($sessions{$_}[0]), "$name: $_ is flushed") foreach @names;
 	note sprintf '%s: %d databases waited %.2f s for the slot', $name, $many, $waited;
 	foreach my $database (@names)
 	{
@@ -468,7 +405,7 @@ foreach my $database (map { "hungry_$_" } 1 .. 3)
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql($database, "CREATE EXTENSION persist_pipeline; $tables");
 }
-set('persist_pipeline.journal_limit', '1GB');
+change_setting($dbh, 'journal_limit', '1GB');
 starve('no slot', 1, 0);
 starve('no slot, three', 3, 0);
 starve('no slot, restart', 3, 1);
@@ -477,32 +414,23 @@ starve('no slot, restart', 3, 1);
 {
 	my $hungry = connect_to($node, 'hungry_1');
 
-	set('persist_pipeline.journal_limit', '1MB');
+	change_setting($dbh, 'journal_limit', '1MB');
 	lock_for_ever($locker, 't');
 	is(enqueue($dbh, 't', 0), '00000', 'no slot, limit: the slot is held');
-	wait_for_state('retrying');
+	wait_for_worker_state($dbh, 'retrying');
 	my $n = fill($hungry, 't', 0, 'no slot, limit', '53400');
 	like($hungry->errstr, qr/the journal of database "hungry_1" is full.*HINT:.*max_databases/s, 'no slot, limit: with a hint');
 	$dbh->do("ROLLBACK PREPARED 'lock'");
-	ok(flushes(), 'no slot, limit: the first database is flushed');
-	ok(flushes($hungry), 'no slot, limit: the other one, too');
+	ok(flush($dbh), 'no slot, limit: the first database is flushed');
+	ok(flush($hungry), 'no slot, limit: the other one, too');
 	ok(holds($hungry, 't', 'ins', 1 .. $n), 'no slot, limit: what was accepted is there, each once, in order');
 	is(enqueue($hungry, 't', $n + 1), '00000', 'no slot, limit: calls succeed again');
-	ok(flushes($hungry), 'no slot, limit: flushed');
+	ok(flush($hungry), 'no slot, limit: flushed');
 	$hungry->disconnect;
-	set('persist_pipeline.journal_limit', '1GB');
+	change_setting($dbh, 'journal_limit', '1GB');
 }
 
 # ---- transaction_buffer
-
-# kB of a process's own memory: now, and at the most since it was asked to forget that.
-sub own_memory
-{
-	my ($pid) = @_;
-	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
-
-	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
-}
 
 sub forget_peak
 {
@@ -524,7 +452,7 @@ sub enqueue_series
 	return try_sql($session, "SELECT count($item) FROM generate_series($first, $last) AS i");
 }
 
-ok(flushes(), 'buffer: flushed');
+ok(flush($dbh), 'buffer: flushed');
 $dbh->do("TRUNCATE t");
 $dbh->do("DROP TRIGGER number ON t");    # ctid tells the order, and faster
 foreach my $buffer ('64kB', '4MB')
@@ -532,7 +460,7 @@ foreach my $buffer ('64kB', '4MB')
 	my $kb = $buffer eq '64kB' ? 64 : 4096;
 	my $name = "buffer of $buffer";
 
-	set('persist_pipeline.transaction_buffer', $buffer);
+	change_setting($dbh, 'transaction_buffer', $buffer);
 	my $session = connect_to($node);
 	$session->do("SET work_mem = '64kB'");
 	is(enqueue_series($session, 0, 9), '00000', "$name: a small transaction");
@@ -586,7 +514,7 @@ foreach my $buffer ('64kB', '4MB')
 	my ($after, $peak) = own_memory($session->{pg_pid});
 	note sprintf '%s: %d kB at the start, %d before the COMMIT, %d after it, %d at the most', $name, $at_start, $before, $after, $peak;
 	cmp_ok($_ - $at_start, '<', 3 * $kb + 5 * 1024, "$name: the session stays small") foreach $before, $after, $peak;
-	ok(flushes(), "$name: flushed");
+	ok(flush($dbh), "$name: flushed");
 	ok(holds($dbh, 't', 'ctid', 0 .. 199999), "$name: all there, each once, in order");
 
 	# a temporary file has its own limit
@@ -602,7 +530,7 @@ foreach my $buffer ('64kB', '4MB')
 	is(enqueue_series($session, 201, 300), '00000', "$name: temp_file_limit: which is gone back to");
 	is(try_sql($session, "COMMIT"), '00000', "$name: temp_file_limit: and what came before it can be committed");
 	$session->rollback if !$session->{AutoCommit};
-	ok(flushes(), "$name: flushed");
+	ok(flush($dbh), "$name: flushed");
 	ok(holds($dbh, 't', 'ctid', 1 .. 300), "$name: temp_file_limit: what was committed is there");
 	$dbh->do("TRUNCATE t");
 	$session->disconnect;
@@ -617,10 +545,10 @@ enqueue($dbh, 't', 2);
 enqueue($dbh, 't', 3, filler => 10_000_000);
 enqueue($dbh, 't', 4);
 $dbh->commit;
-ok(flushes(), 'large: flushed');
+ok(flush($dbh), 'large: flushed');
 is(one_value($dbh, "SELECT string_agg(format('%s %s', n, length(filler)), ', ' ORDER BY ctid) FROM t"),
 	"1 200000000, 2 $filler, 3 10000000, 4 $filler", 'large: all there');
-is(queue('journal_bytes'), 0, 'large: the journal holds nothing');
+is(queue_value($dbh, 'journal_bytes'), 0, 'large: the journal holds nothing');
 
 $_->disconnect foreach $dbh, $locker;
 is_deeply(

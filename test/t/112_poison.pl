@@ -79,12 +79,6 @@ $node->safe_psql(
 	UNION ALL SELECT 'held', * FROM held;
 });
 
-# A session, once the server is up; undefined while it isn't.
-sub session
-{
-	return connect_to($node, 'postgres', raise => 0);
-}
-
 # Wait until all of a run have landed or died; false if that takes too long.
 sub wait_until_settled
 {
@@ -94,7 +88,7 @@ sub wait_until_settled
 		wait_until(
 			"$run: settled",
 			sub {
-				my $dbh = session() or return;
+				my $dbh = connect_if_up($node) or return;
 				my $settled = one_value($dbh,
 					"SELECT (SELECT count(*) FROM landed WHERE run = ?) + (SELECT count(*) FROM persist_dead_letters WHERE item->>'run' = ?)",
 					$run, $run);
@@ -158,14 +152,14 @@ sub check_run
 	{
 		# don't let it spoil the others
 		my $is_over = wait_until("$run: mended", sub {
-			my $dbh = session() or return;
+			my $dbh = connect_if_up($node) or return;
 			return try_sql($dbh, "DROP TRIGGER IF EXISTS crash ON t; DROP TRIGGER IF EXISTS crash ON at_commit") eq '00000' });
 		wait_until_settled($run, $items);
 		$node->safe_psql('postgres', "CREATE TRIGGER crash BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION crash();
 			CREATE CONSTRAINT TRIGGER crash AFTER INSERT ON at_commit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crash()");
 	}
 
-	my $dbh = session();
+	my $dbh = connect_if_up($node);
 
 	$dbh->{RaiseError} = 1;
 	is_deeply(
@@ -189,7 +183,7 @@ sub check_run
 	ok(wait_until_settled("$run after", 100), "$run: the pipeline works");
 	ok($dbh->ping, "$run: the server is up");
 	is(crashes_since($from), $crashes, "$run: and stays so");
-	$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+	discard_all($dbh);
 	$dbh->disconnect;
 	return;
 }
@@ -336,9 +330,9 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 20 FROM refused"), 'wh
 	enqueue($dbh, 'unshown', rows(21, 40, 't', 'o'));
 	let_go($dbh, 'COMMIT');
 	ok(wait_until_settled('unshown', 80), 'unshown: others have landed');
-	wait_until('unshown: dead', sub { my $session = session() or return; return one_value($session, "SELECT count(*) FROM persist_dead_letters") });
+	wait_until('unshown: dead', sub { my $session = connect_if_up($node) or return; return one_value($session, "SELECT count(*) FROM persist_dead_letters") });
 	cmp_ok(crashes_since($from), '<=', 3, 'unshown: it crashes the server once more');
-	$dbh = session();
+	$dbh = connect_if_up($node);
 	is_deeply(
 		$dbh->selectall_arrayref("SELECT id, target_name, item, sqlstate, data IS NULL FROM persist_dead_letters"),
 		[ [ $id, 'public.bombs', undef, 'XX000', 0 ] ],
@@ -370,7 +364,7 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 20 FROM refused"), 'wh
 	{
 		my $up = wait_until('by hand: settled, or down', sub {
 			return 'down' if !-e $node->data_dir . '/postmaster.pid';
-			my $session = session() or return;
+			my $session = connect_if_up($node) or return;
 			my $letters = one_value($session, "SELECT count(*) FROM persist_dead_letters");
 			return defined $letters && $letters > 0 ? 'settled' : 0;
 		});
@@ -403,7 +397,7 @@ sub wait_for_batch
 	my $dbh;
 
 	wait_until('a batch is being written', sub {
-		$dbh = session() if !$dbh || !$dbh->ping;
+		$dbh = connect_if_up($node) if !$dbh || !$dbh->ping;
 		return if !$dbh;
 		# on a busy machine all may have been written before somebody looks
 		my $pending = one_value($dbh, "SELECT pending FROM persist_stats WHERE target_name = 'public.slow'");
@@ -489,7 +483,7 @@ sub wait_and_crash
 {
 	my ($run, $sql) = @_;
 
-	wait_until("$run: waits", sub { my $dbh = session() or return; return one_value($dbh, $sql) });
+	wait_until("$run: waits", sub { my $dbh = connect_if_up($node) or return; return one_value($dbh, $sql) });
 	$node->stop('immediate');
 	$node->start;
 	$node->safe_psql('postgres', "INSERT INTO released DEFAULT VALUES");

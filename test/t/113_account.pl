@@ -13,9 +13,9 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
+use Torture;
 
 my $seconds = $ENV{PP_ACCOUNT_SECONDS} || 15;
 my $seed = $ENV{PP_SEED} || time % 100_000;
@@ -65,40 +65,29 @@ $node->safe_psql(
 
 	-- a transaction that has committed
 	CREATE TABLE marks (w int, tx int, PRIMARY KEY (w, tx));
+
+	-- what the clients saw: how many items for a target in a transaction
+	CREATE TABLE seen (w int, session int, tx int, target text, items int, outcome "char");
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO other;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO other;
 });
 
-# A session, once the server is up again.
-sub session
-{
-	my %option = @_;
-	my $dbh;
-
-	while (!$dbh)
-	{
-		$dbh = connect_to($node, 'postgres', raise => 0, %option) or sleep 0.02;
-	}
-	$dbh->{RaiseError} = 1;
-	return $dbh;
-}
-
 # ---- clients
 
-# Enqueue so many rows; returns how many of which target.
+# Enqueue so many rows; returns how many for which target.
 sub enqueue
 {
-	my ($client, $dbh, $n, $target) = @_;
+	my ($me, $dbh, $target) = @_;
 	my $rows = rand() < 0.9 ? 1 + int rand 8 : 1 + int rand 400;
 	my $value =
 		$target eq 'keyed' ? 'CASE WHEN i % 13 = 0 THEN -i ELSE i END'
 	  : $target eq 'lenient' ? "CASE WHEN i % 5 = 0 THEN 'five' || i ELSE i::text END"
 	  : 'i';
-	my ($first, $last) = ($$n + 1, $$n + $rows);
-	my $object = "jsonb_build_object('w', $client, 'n', $value)";
-	my %count = ($target => $rows);
+	my ($first, $last) = ($me->{n} + 1, $me->{n} + $rows);
+	my $object = "jsonb_build_object('w', $me->{number}, 'n', $value)";
+	my @count = [ $target, $rows ];
 
-	$$n += $rows;
+	$me->{n} += $rows;
 	$dbh->do(
 		rand() < 0.5
 		? "SELECT count(persist_enqueue('$target'::regclass, $object)) FROM generate_series($first, $last) AS i"
@@ -106,34 +95,23 @@ sub enqueue
 	);
 	if ($target eq 'keyed' && rand() < 0.7)
 	{
-		$dbh->do("SELECT count(persist_enqueue('child', jsonb_build_object('w', $client, 'n', i))) FROM generate_series($first, $last) AS i");
-		$count{child} = $rows;
+		$dbh->do("SELECT count(persist_enqueue('child', jsonb_build_object('w', $me->{number}, 'n', i))) FROM generate_series($first, $last) AS i");
+		push @count, [ 'child', $rows ];
 	}
-	return %count;
+	return @count;
 }
 
-sub add
-{
-	my ($sum, %count) = @_;
-
-	$sum->{$_} += $count{$_} foreach keys %count;
-	return;
-}
-
-# One transaction; its items go to %$count, and its mark to the server.  Returns
-# whether it has committed.
 sub transaction
 {
-	my ($client, $dbh, $tx, $n, $count, $doubtful) = @_;
+	my ($me, $dbh) = @_;
 
 	$dbh->begin_work;
 	foreach my $part (1 .. 1 + int rand 3)
 	{
 		my $savepoint = rand() < 0.3;
-		my %part;
 
 		$dbh->do("SAVEPOINT s") if $savepoint;
-		add(\%part, enqueue($client, $dbh, $n, $targets[ rand @targets ]));
+		my @count = enqueue($me, $dbh, $targets[ rand @targets ]);
 		if ($savepoint && rand() < 0.3)
 		{
 			# an error of the call, after it has taken some
@@ -150,91 +128,30 @@ sub transaction
 			next;
 		}
 		$dbh->do("RELEASE SAVEPOINT s") if $savepoint && rand() < 0.5;
-		add($count, %part);
+		push @{ $me->{items} }, @count;
 	}
 	if (rand() < 0.1)
 	{
 		$dbh->rollback;
-		return 0;
+		return;
 	}
-	$dbh->do("INSERT INTO marks VALUES ($client, $tx)");
-	$$doubtful = 1;
+	$dbh->do("INSERT INTO marks VALUES (?, ?)", undef, @$me{qw(number tx)});
+	$me->{outcome} = 'd';
 	$dbh->commit;
-	return 1;
-}
-
-# The load has been long enough.
-sub is_over
-{
-	return -e "$dir/over";
+	$me->{outcome} = 'a';
+	return;
 }
 
 sub client
 {
 	my ($client) = @_;
-	my @as = $client % 3 == 0 ? (user => 'other') : ();
-	my ($n, $tx, $doubts) = (0, 0, 0);
-	my %committed = map { $_ => 0 } @targets;
-	my $dbh;
 
 	srand($seed + $client);
-	until (is_over())
-	{
-		my (%count, $doubtful);
-
-		$dbh ||= session(@as);
-		$tx++;
-		my $done = eval { transaction($client, $dbh, $tx, \$n, \%count, \$doubtful) };
-
-		if (!defined $done)
-		{
-			my $error = $@;
-
-			# nothing but the end of the session is an excuse
-			die $error if $dbh->ping;
-			$dbh = undef;
-			$done = 0;
-		}
-		if (!$done && $doubtful)
-		{
-			$doubts++;
-			while (!$dbh)
-			{
-				$dbh = session(@as);
-				$done = eval { one_value($dbh, "SELECT count(*) FROM marks WHERE w = $client AND tx = $tx") };
-				$dbh = undef if !defined $done;
-			}
-		}
-		add(\%committed, %count) if $done;
-		sleep rand 0.02;
-	}
-	append_to_file("$dir/committed.$client", join(' ', $tx, $doubts, %committed));
+	record($node, $client, sub { transaction(@_); sleep rand 0.02; }, $client % 3 == 0 ? (user => 'other') : ());
 	return;
 }
 
-# ---- the others.  What breaks their sessions is a restart.
-
-# Call the code again and again; it gets a session.
-sub again_and_again
-{
-	my ($number, $code) = @_;
-	my $dbh;
-
-	srand($seed + $number);
-	until (is_over())
-	{
-		$dbh ||= session();
-		eval { $code->($dbh); 1 } or do {
-			my $error = $@;
-			my $state = $dbh->state || '';
-
-			# two clerks who pause and resume several targets
-			die $error if $dbh->ping && $state ne '40P01';
-			$dbh = undef;
-		};
-	}
-	return;
-}
+# ---- the others
 
 # Locks a target now and then.
 sub locker
@@ -293,8 +210,7 @@ sub terminator
 	my ($dbh) = @_;
 
 	sleep 0.2 + rand 1.5;
-	$dbh->do("SET log_min_messages = error");    # one that has left meanwhile is a WARNING
-	$dbh->do("SELECT pg_terminate_backend(worker_pid) FROM persist_queue WHERE worker_pid IS NOT NULL");
+	terminate_worker($dbh);
 	return;
 }
 
@@ -312,14 +228,13 @@ sub wait_for_transactions
 
 srand($seed);
 my $end = time + $seconds;
-my @others = (\&locker, \&terminator, (\&clerk) x $clerks);
-my @pids = in_children(
-	$clients + @others,
-	sub {
-		my ($number) = @_;
+my @others = map {
+	my $code = $_;
 
-		return $number <= $clients ? client($number) : again_and_again($number, $others[ $number - $clients - 1 ]);
-	});
+	# 40P01: two clerks who pause and resume several targets
+	sub { srand($seed + $_[0]); again_and_again($node, $code, '40P01'); }
+} \&locker, \&terminator, (\&clerk) x $clerks;
+my @pids = start_load($node, $clients, \&client, @others);
 my $restarts = 0;
 
 while ((my $left = $end - time) > 2)
@@ -331,7 +246,7 @@ while ((my $left = $end - time) > 2)
 }
 sleep $end - time if time < $end;
 wait_for_transactions();
-append_to_file("$dir/over", '');
+end_load($node);
 children_succeeded('clients', @pids);
 
 my $dbh = connect_to($node);
@@ -342,29 +257,28 @@ $dbh->do("ANALYZE");
 
 $dbh->do("SELECT persist_resume(c.oid) FROM pg_class AS c WHERE oid IN ($is_target)");
 my $last = 0 + 'inf';
-my $pending_sql = "SELECT sum(pending) + count(parked_reason) FROM persist_stats";
+my $busy_sql = "SELECT sum(pending) + count(parked_reason) FROM persist_stats";
 
 # as long as there are fewer after a while: what is parked may be much
-while ((my $pending = one_value($dbh, $pending_sql)) < $last)
+while ((my $busy = one_value($dbh, $busy_sql)) < $last)
 {
-	$last = $pending;
-	last if eval { wait_for_sql($dbh, "SELECT ($pending_sql) = 0"); 1 };
+	$last = $busy;
+	last if eval { wait_for_sql($dbh, "SELECT ($busy_sql) = 0"); 1 };
 }
-is(one_value($dbh, $pending_sql), 0, 'it has become quiet')
+is(one_value($dbh, $busy_sql), 0, 'it has become quiet')
   or note explain($dbh->selectall_arrayref("SELECT * FROM persist_stats", { Slice => {} }));
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'flushed');
 
-my %committed = map { $_ => 0 } @targets;
-my ($transactions, $doubts) = (0, 0);
+copy_seen($dbh, $node, $clients, 'seen');
+my %committed = (
+	(map { $_ => 0 } @targets),
+	map { @$_ } @{
+		$dbh->selectall_arrayref("SELECT target, sum(items) FROM seen WHERE outcome = 'a'"
+			  . " OR (outcome = 'd' AND EXISTS (SELECT FROM marks WHERE marks.w = seen.w AND marks.tx = seen.tx)) GROUP BY target")
+	});
+my ($transactions, $doubts) =
+  $dbh->selectrow_array(q{SELECT count(DISTINCT (w, tx)), count(DISTINCT (w, tx)) FILTER (WHERE outcome = 'd') FROM seen});
 
-foreach my $client (1 .. $clients)
-{
-	my ($tx, $doubtful, %count) = split / /, slurp_file("$dir/committed.$client");
-
-	$transactions += $tx;
-	$doubts += $doubtful;
-	add(\%committed, %count);
-}
 note "seed $seed; $seconds s, $restarts restarts: $transactions transactions, $doubts of them doubtful";
 
 sub accounts
@@ -459,7 +373,7 @@ check_accounts('late failure');
 
 # ---- what is left of the letters
 
-$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+discard_all($dbh);
 $accounts = accounts();
 is($accounts->{$_}{dead}, 0, "$_: discarded") foreach @targets;
 is($accounts->{$_}{enqueued}, $committed{$_}, "$_: and accounted for") foreach @targets;

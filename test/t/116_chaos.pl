@@ -17,9 +17,9 @@ use lib $FindBin::RealBin;
 
 use Chaos;
 use PersistPipeline;
-use PostgreSQL::Test::Utils;
 use Producer;
 use Test::More;
+use Torture;
 
 my $seconds = $ENV{PP_CHAOS_SECONDS} || 15;
 my $rounds = $ENV{PP_CHAOS_ROUNDS} || 1;
@@ -88,21 +88,12 @@ my ($node, $name, $dbh);
 
 # ---- checks
 
-sub rows_of
-{
-	my ($sql) = @_;
-
-	return map { join ' ', map { $_ // 'NULL' } @$_ } @{ $dbh->selectall_arrayref($sql) };
-}
-
 # A query that has to find nothing; what it finds is named.
 sub none
 {
 	my ($what, $sql) = @_;
-	my @found = rows_of($sql);
 
-	ok(!@found, "$name: $what")
-	  or diag(join "\n", scalar(@found) . ':', grep { defined } @found[ 0 .. 9 ]);
+	finds_nothing($dbh, "$name: $what", $sql);
 	return;
 }
 
@@ -127,7 +118,7 @@ sub becomes_quiet
 	my $quiet = eval { wait_for_sql($dbh, "SELECT coalesce(bool_and(pending = 0 AND parked_reason IS NULL), true) FROM persist_stats") };
 
 	ok($quiet, "$name: $when: nothing waits any more")
-	  or diag(join "\n", rows_of("SELECT target_name, pending, parked, parked_reason FROM persist_stats WHERE pending > 0"));
+	  or diag(join "\n", rows_of($dbh, "SELECT target_name, pending, parked, parked_reason FROM persist_stats WHERE pending > 0"));
 	is(one_value($dbh, "SELECT persist_flush('300 s')"), 1, "$name: $when: flushed");
 	is(one_value($dbh, "SELECT format('%s %s %s %s', items_pending, items_parked, journal_bytes, ring_used) FROM persist_queue"),
 		'0 0 0 0', "$name: $when: nothing is held");
@@ -138,12 +129,7 @@ sub becomes_quiet
 
 sub load_what_was_seen
 {
-	foreach my $number (1 .. $producers)
-	{
-		$dbh->do("COPY seen FROM stdin");
-		$dbh->pg_putcopydata(slurp_file($node->basedir . "/seen.$number"));
-		$dbh->pg_putcopyend;
-	}
+	copy_seen($dbh, $node, $producers, 'seen');
 	$dbh->do($fate);
 	return;
 }
@@ -252,7 +238,7 @@ sub play_round
 		'persist_pipeline.transaction_buffer' => "'64kB'",
 		deadlock_timeout => "'200ms'",
 		restart_after_crash => 'on');
-	$dbh = reconnect($node);
+	$dbh = connect_when_up($node);
 	$dbh->do("CREATE ROLE $_") foreach @roles;
 	$dbh->do($schema);
 	$dbh->do("GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO PUBLIC");
@@ -262,7 +248,7 @@ sub play_round
 	my $last_crash = chaos($node, $seconds);
 
 	children_succeeded("$name: clients", @pids);
-	$dbh = reconnect($node);
+	$dbh = connect_when_up($node);
 	my $quiet = becomes_quiet('peace');
 	load_what_was_seen();
 	check_items($last_crash);

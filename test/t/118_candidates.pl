@@ -48,11 +48,6 @@ $node->safe_psql(
 	FOR EACH ROW EXECUTE FUNCTION crash();
 });
 
-sub session
-{
-	return connect_to($node, 'postgres', raise => 0);
-}
-
 # Enqueue a row of each [n, how, other] in one transaction, let the worker at it, and wait until
 # all have landed or died.  These are the letters, as n, SQLSTATE and message; the worker ends
 # so often at most.
@@ -74,7 +69,7 @@ sub check
 	my $settled = wait_until(
 		"$name: settled",
 		sub {
-			my $look = session() or return;
+			my $look = connect_if_up($node) or return;
 			my $n = one_value($look, "SELECT (SELECT count(*) FROM $target) + (SELECT count(*) FROM persist_dead_letters)");
 			return defined $n && $n >= @rows;
 		});
@@ -87,7 +82,7 @@ sub check
 	cmp_ok($ends, '<=', $most, "$name: it doesn't end more often");
 	note "$name: $ends ends";
 	is(one_value($dbh, "SELECT sum(pending) FROM persist_stats"), 0, "$name: nothing waits");
-	$dbh->do("SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+	discard_all($dbh);
 	$dbh->do("TRUNCATE $target");
 	$dbh->disconnect;
 	return;
@@ -142,14 +137,14 @@ check('several', 't', 4, [ map { [ $_, @$ended ] } 5, 1000, 2500 ],
 		wait_until(
 			"killed: $i: somebody tries them",
 			sub {
-				my $look = session() or return;
+				my $look = connect_if_up($node) or return;
 				$pid = one_value($look, "SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'persist_pipeline (worker|retrier)' AND wait_event = 'PgSleep'");
 				return $pid;
 			});
 		kill 'KILL', $pid;
 		$node->wait_for_log(qr/database system is ready to accept connections/, $from);
 	}
-	wait_until('killed: the server is back', sub { $dbh = session() });
+	wait_until('killed: the server is back', sub { $dbh = connect_if_up($node) });
 	$dbh->do('INSERT INTO go DEFAULT VALUES');
 	ok(eval { wait_for_sql($dbh, 'SELECT count(*) = 5 FROM circle') }, 'killed: they land together');
 	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'killed: none is dead');
@@ -180,7 +175,7 @@ check('several', 't', 4, [ map { [ $_, @$ended ] } 5, 1000, 2500 ],
 
 # A note that the next worker has opened while the one before it removes it
 {
-	my $dbh = session();
+	my $dbh = connect_if_up($node);
 	my $database = one_value($dbh, 'SELECT oid FROM pg_database WHERE datname = current_database()');
 	my $name = $node->data_dir . "/pg_stat_tmp/persist_pipeline.$database.worker";
 	my $is_open = sub

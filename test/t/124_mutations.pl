@@ -445,25 +445,19 @@ sub becomes_quiet
 	return;
 }
 
-sub rows_of
-{
-	my ($sql) = @_;
-
-	return map { join ' ', map { $_ // 'NULL' } @$_ } @{ $dbh->selectall_arrayref($sql) };
-}
-
 # The items of the round: what landed is what was sent, and what had to is there.
 sub check_rows
 {
 	my ($problems, @safe) = @_;
 	my %landed = map { $_ => 1 } map { $_->[0] } @{ $dbh->selectall_arrayref('SELECT key FROM landed') };
 
-	push @$problems, map {"nobody enqueued: $_"} rows_of('SELECT target, key, role FROM landed EXCEPT SELECT target, key, role FROM sent');
+	push @$problems, map {"nobody enqueued: $_"} rows_of($dbh, 'SELECT target, key, role FROM landed EXCEPT SELECT target, key, role FROM sent');
 	push @$problems, map {"not as it was: $_"} rows_of(
+		$dbh,
 		'SELECT l.target, key, l.role = s.role, l.n = s.n, l.a = s.a, length(l.pad), length(s.pad) FROM landed AS l JOIN sent AS s USING (target, key)'
 		  . ' WHERE (l.role, l.n, l.a, l.pad) IS DISTINCT FROM (s.role, s.n, s.a, s.pad)');
-	push @$problems, map {"twice: $_"} rows_of('SELECT target, key, count(*) FROM landed GROUP BY 1, 2 HAVING count(*) > 1');
-	push @$problems, map {"in another's name: $_"} rows_of('SELECT target, key, role, who FROM landed WHERE who IS DISTINCT FROM role');
+	push @$problems, map {"twice: $_"} rows_of($dbh, 'SELECT target, key, count(*) FROM landed GROUP BY 1, 2 HAVING count(*) > 1');
+	push @$problems, map {"in another's name: $_"} rows_of($dbh, 'SELECT target, key, role, who FROM landed WHERE who IS DISTINCT FROM role');
 	push @$problems, map {"not touched, and not there: $_->{key}, in row $_->{row}"} grep { !$landed{ $_->{key} } } @safe;
 	return;
 }
@@ -574,8 +568,8 @@ sub clean_up
 		becomes_quiet($problems);
 	}
 	$dbh->do('SELECT persist_discard()');
-	$dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
-	push @$problems, map {"left: $_"} rows_of("SELECT 'copied', pos FROM $internal.persist_copied UNION ALL SELECT 'letter', id FROM persist_dead_letters");
+	discard_all($dbh);
+	push @$problems, map {"left: $_"} rows_of($dbh, "SELECT 'copied', pos FROM $internal.persist_copied UNION ALL SELECT 'letter', id FROM persist_dead_letters");
 	push @$problems, absurd();
 	$dbh->do('SELECT persist_stats_reset()');
 	$dbh->do('TRUNCATE sent, ' . join ', ', @targets, 'nobodys', 'wake');
@@ -622,7 +616,7 @@ while ($left > 0)
 	if (!defined $done)
 	{
 		fail("$names[$place]: the round broke off");
-		diag("PP_SEED=$seed: $@", join "\n", rows_of('SELECT * FROM persist_queue'));
+		diag("PP_SEED=$seed: $@", join "\n", rows_of($dbh, 'SELECT * FROM persist_queue'));
 		last;
 	}
 	$left -= max(1, scalar @$done);

@@ -31,16 +31,9 @@ sub set_sequence
 	return;
 }
 
-sub enqueue
-{
-	my ($session, $n) = @_;
-
-	return one_value($session, "SELECT persist_enqueue('t'::regclass, '{\"n\": $n}')");
-}
-
 # ---- with a ring: the range at hand goes on, and the next one is above it
 
-my @ids = map { enqueue($dbh, $_) } 1 .. 3;
+my @ids = map { enqueue_rows($dbh, 't', $_) } 1 .. 3;
 foreach my $value (1, '9223372036854775807', 2_000_000)
 {
 	set_sequence('postgres', $value);
@@ -49,7 +42,7 @@ foreach my $value (1, '9223372036854775807', 2_000_000)
 	$dbh->disconnect;
 	$node->restart;
 	$dbh = connect_to($node);
-	push @ids, map { enqueue($dbh, $_) } scalar(@ids) + 1 .. scalar(@ids) + 3;
+	push @ids, map { enqueue_rows($dbh, 't', $_) } scalar(@ids) + 1 .. scalar(@ids) + 3;
 }
 is(join(' ', sort { $a <=> $b } @ids), join(' ', @ids), 'set, and a restart: ids go on upwards');
 ok(flush($node), 'flushed');
@@ -60,21 +53,21 @@ is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM t"), join(
 my $lock = connect_to($node);
 $lock->begin_work;
 $lock->do('LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE');
-enqueue($dbh, 0);    # this database keeps the only ring
+enqueue_rows($dbh, 't', 0);    # this database keeps the only ring
 my @sessions = map { connect_to($node, 'second') } 1 .. 4;
 my @second;
 
 foreach my $i (0 .. $#sessions)
 {
 	$sessions[$i]->begin_work;
-	push @second, enqueue($sessions[$i], $i);
+	push @second, enqueue_rows($sessions[$i], 't', $i);
 	set_sequence('second', 1 + 1_000_000 * ($i % 2));
 }
 is(scalar(keys %{ { map { $_ => 1 } @second } }), 4, 'no ring, transactions that are open: no id twice');
 $sessions[0]->rollback;
-push @second, enqueue($sessions[0], 4), enqueue($sessions[1], 5);
+push @second, enqueue_rows($sessions[0], 't', 4), enqueue_rows($sessions[1], 't', 5);
 set_sequence('second', 1);
-push @second, enqueue(connect_to($node, 'second'), 6);
+push @second, enqueue_rows(connect_to($node, 'second'), 't', 6);
 is(scalar(keys %{ { map { $_ => 1 } @second } }), 7, 'no ring, one rolled back: no id twice');
 $_->commit foreach @sessions[ 1 .. 3 ];
 $lock->commit;
@@ -92,10 +85,10 @@ foreach my $database ('postgres', 'second', 'postgres', 'second')
 	my $n = 100 + scalar @ids;
 
 	wait_for_sql($session, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
-	my $first = enqueue($session, $n);
+	my ($first) = enqueue_rows($session, 't', $n);
 	ok(flush($node, $database), "given back, $database: flushed");
 	wait_for_sql($session, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker'");
-	push @ids, enqueue($session, $n + 1);
+	push @ids, enqueue_rows($session, 't', $n + 1);
 	is($ids[-1], $first + 1, "given back, $database: the next id is the next one");
 	ok(flush($node, $database), "given back, $database: flushed again");
 	is(one_value($session, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM t WHERE n >= $n"), "$n " . ($n + 1), "given back, $database: in order");
@@ -112,12 +105,12 @@ foreach my $database ('postgres', 'second', 'postgres', 'second')
 	wait_for_sql($second, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type ~ 'persist_pipeline (worker|probe)'");
 	$lock->begin_work;
 	$lock->do('LOCK TABLE t, persist_pipeline_internal.persist_parked IN SHARE MODE');
-	enqueue($first, 1000);
+	enqueue_rows($first, 't', 1000);
 	is(one_value($first, "SELECT string_agg(datname, ' ') FROM persist_queue WHERE ring_size IS NOT NULL"), 'postgres', 'left, and others have had more: the ring is in use');
-	enqueue($second, 1001);
+	enqueue_rows($second, 't', 1001);
 	$lock->commit;
 	ok(flush($node), 'left, and others have had more: flushed');
-	enqueue($second, 1002);
+	enqueue_rows($second, 't', 1002);
 	is(one_value($second, "SELECT count(*) FROM persist_queue WHERE ring_size IS NOT NULL AND datname = 'second'"), 1, 'left, and others have had more: another ring');
 	$second->do('SELECT persist_resume()');
 	ok(flush($node, 'second'), 'left, and others have had more: flushed, too');

@@ -23,8 +23,6 @@ my $control = connect_to($node);
 my $one = connect_to($node, 'one');
 my $two = connect_to($node, 'two');
 
-sub rings { return one_value($control, "SELECT string_agg(datname, ' ' ORDER BY datname) FROM persist_queue WHERE ring_size IS NOT NULL"); }
-
 # the only worker that may run is busy with another database
 $control->do(q{SELECT persist_enqueue('t', '{"n": 1}')});
 ok(flush($node), 'the first database has a worker');
@@ -36,12 +34,12 @@ $control->do(q{SELECT persist_enqueue('t', '{"n": 2}')});
 $one->begin_work;
 $one->do(q{SELECT persist_enqueue('t', '{"n": 1}')});
 $one->rollback;
-is(rings(), 'one postgres', 'the second database has a ring');
+is(rings($control), 'one postgres', 'the second database has a ring');
 start_sql($one, q{SELECT persist_flush('1h')});
 wait_for_sql($control, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = ?", $one->{pg_pid});
 
 $two->do(q{SELECT persist_enqueue('t', '{"n": 1}')});
-wait_until('the third one gets it', sub { rings() eq 'postgres two' });
+wait_until('the third one gets it', sub { rings($control) eq 'postgres two' });
 pass('which the third one gets');
 wait_until('the flush ends', sub { !is_running($one) });
 is(finish_sql($one), '00000', 'the flush comes to its end');

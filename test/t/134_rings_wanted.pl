@@ -39,13 +39,11 @@ create('a', 'b', 'c');
 
 my $enqueue = "SELECT persist_enqueue('t', jsonb_build_object('n', ?::int), ?::boolean)";
 
-sub rings { return one_value($control, "SELECT string_agg(datname, ' ' ORDER BY datname) FROM persist_queue WHERE ring_size IS NOT NULL"); }
-
 sub has_ring
 {
 	my ($rings, $what) = @_;
 
-	wait_until($what, sub { (rings() // '') eq $rings });
+	wait_until($what, sub { rings($control) eq $rings });
 	pass($what);
 	return;
 }
@@ -62,9 +60,9 @@ sub use_ring
 # ---- what needs a ring waits for one that others don't need
 
 use_ring('a', 1);
-is(rings(), 'a', 'one ring, and it is idle');
+is(rings($control), 'a', 'one ring, and it is idle');
 is(try_sql($session{b}, $enqueue, 1, 'false'), '00000', 'a call that needs a ring waits for it');
-is(rings(), 'b', 'and has it then');
+is(rings($control), 'b', 'and has it then');
 is(try_sql($session{c}, $enqueue, 1, 'false'), '00000', 'so does the next one, when what is in it is written') if flush($node, 'b');
 use_ring($_, 2) foreach 'a', 'b', 'c';
 
@@ -86,7 +84,7 @@ sub wait_in_commit
 	wait_for_sql($control, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = ?", $session{a}{pg_pid});
 	is(try_sql($session{b}, $enqueue, $n_of_b, 'true'), '00000', "$name: another database journals");
 	usleep(500_000);    # long enough for what must not happen
-	is(rings(), 'a', "$name: the ring stays");
+	is(rings($control), 'a', "$name: the ring stays");
 	return ($holder, $hanging);
 }
 
@@ -146,7 +144,7 @@ use_ring('a', 4);
 	# b gives it back, and a gets it, for a transaction that fails, before it wants it again
 	$control->do("ALTER SYSTEM SET persist_pipeline.worker_idle_timeout = '10ms'");
 	$node->reload;
-	wait_until('parked: the ring is free', sub { (rings() // '') eq '' });
+	wait_until('parked: the ring is free', sub { rings($control) eq '' });
 	$session{a}->begin_work;
 	$session{a}->do($enqueue, undef, 0, 'true');
 	$session{a}->rollback;

@@ -72,16 +72,6 @@ $node->safe_psql(
 });
 my ($mallory, $bob) = map { connect_to($node, 'postgres', user => $_) } qw(mallory bob);
 
-sub set
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = '$value'");
-	$node->reload;
-	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.$name') = ?", $value);
-	return;
-}
-
 sub enqueue
 {
 	my ($session, $target, $n) = @_;
@@ -103,11 +93,6 @@ sub numbers
 	my ($target) = @_;
 
 	return one_value($dbh, "SELECT coalesce(string_agg(n::text, ' ' ORDER BY n), '') FROM $target");
-}
-
-sub discard_all
-{
-	return one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
 }
 
 # Nothing waits but what is parked for good.
@@ -140,10 +125,10 @@ foreach my $target (qw(chain deferred_chain hasty_chain))
 	is(one_value($dbh, "SELECT persist_requeue(id, '{\"n\": 50}') FROM persist_dead_letters"), 1, "$target: sent with other values");
 	settle("$target, repaired");
 	is(numbers($target) . ' / ' . letters($target), join(' ', 0 .. 15) . ' / 50 16 54001', "$target: the same");
-	is(discard_all(), 1, "$target: discarded");
+	is(discard_all($dbh), 1, "$target: discarded");
 }
 
-set('max_depth', 4);
+change_setting($dbh, 'max_depth', 4);
 enqueue($mallory, 'two', 0);
 enqueue($bob, 'calm', 1);
 ok(eval { wait_for_sql($dbh, "SELECT count(*) = 16 FROM persist_dead_letters"); 1 }, 'two of each: there is an end');
@@ -151,25 +136,25 @@ settle('two of each');
 is(numbers('two'), join(' ', map { ($_) x 2**$_ } 0 .. 3), 'two of each: up to max_depth');
 is(letters('two'), join(', ', ('4 4 54001') x 16), 'two of each: those that would enqueue more');
 is(numbers('calm'), '1', 'two of each: others land');
-is(discard_all(), 16, 'two of each: discarded');
+is(discard_all($dbh), 16, 'two of each: discarded');
 
-set('max_depth', 0);
+change_setting($dbh, 'max_depth', 0);
 enqueue($mallory, 'two', 100);
 wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_dead_letters");
 is(letters('two'), '100 0 54001', 'max_depth of 0: triggers enqueue nothing');
-discard_all();
-set('max_depth', -1);
+discard_all($dbh);
+change_setting($dbh, 'max_depth', -1);
 $dbh->do("UPDATE chain SET n = -1000");
 enqueue($dbh, 'chain', 0);
 wait_for_sql($dbh, "SELECT EXISTS (SELECT FROM chain WHERE n = 300)");
 pass('max_depth of -1: no limit');
-set('max_depth', 2);
+change_setting($dbh, 'max_depth', 2);
 ok(eval { wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_dead_letters"); 1 }, 'max_depth: a reload ends it');
 like(letters('chain'), qr/^\d+ 255 54001$/, 'max_depth: what is deep stays so');
-discard_all();
+discard_all($dbh);
 
 # items of two depths in one batch, which have been parked and journalled
-set('max_depth', 1);
+change_setting($dbh, 'max_depth', 1);
 $dbh->do("SELECT persist_pause('down')");
 foreach my $i (1 .. 5)
 {
@@ -186,8 +171,8 @@ ok(eval { wait_for_sql($dbh, "SELECT count(*) = 5 FROM persist_dead_letters"); 1
 settle('two depths');
 is(letters('down'), join(', ', map { "${_}1 1 54001" } 1 .. 5), 'two depths: those that triggers have enqueued');
 is(numbers('down'), join(' ', map { (100 + $_ * 10, 101 + $_ * 10) } 1 .. 5), 'two depths: the others are not taken for deeper than they are');
-discard_all();
-set('max_depth', 16);
+discard_all($dbh);
+change_setting($dbh, 'max_depth', 16);
 
 # ---- the journal
 
@@ -205,12 +190,12 @@ ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '53400' FROM persist_stats 
 enqueue($bob, 'calm', 2);
 wait_for_sql($dbh, "SELECT EXISTS (SELECT FROM calm WHERE n = 2)");
 is(numbers('fan') . numbers('sink') . one_value($dbh, "SELECT count(*) FROM persist_dead_letters"), '0', 'journal: nothing of it has landed or died');
-set('journal_limit', '64MB');
+change_setting($dbh, 'journal_limit', '64MB');
 settle('journal, with more of it');
 is(one_value($dbh, "SELECT count(*) FROM sink"), 1000, 'journal: with a larger one it lands');
 
 $dbh->do("TRUNCATE fan, sink");
-set('journal_limit', '1MB');
+change_setting($dbh, 'journal_limit', '1MB');
 fan($mallory, 20, 20, 'true');
 settle('journal, in parts');
 is(one_value($dbh, "SELECT (SELECT count(*) FROM fan) || ' ' || count(*) FROM sink"), '20 400', 'journal: what is too much at once lands in parts');
@@ -227,7 +212,7 @@ is(one_value($dbh, "SELECT count(DISTINCT n) FROM sink"), 10, 'ring: with what t
 
 # ---- what is parked
 
-set('parked_limit', '8kB');
+change_setting($dbh, 'parked_limit', '8kB');
 $dbh->do("TRUNCATE fan, sink, down, above");
 $dbh->do("SELECT persist_pause('sink')");
 fan($mallory, 1, 20, 'true');

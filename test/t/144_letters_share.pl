@@ -36,13 +36,6 @@ sub connect_all
 	return;
 }
 
-sub enqueue
-{
-	my ($session, $from, $to) = @_;
-
-	return $session->do("SELECT count(persist_enqueue('t', jsonb_build_object('n', i))) FROM generate_series($from, $to) AS i");
-}
-
 # How many letters has each?
 sub letters
 {
@@ -57,25 +50,20 @@ sub is_letters
 	return ok(eval { wait_until($name, sub { (letters() // '') eq $letters }); 1 }, $name) || diag(letters());
 }
 
-sub discard_all
-{
-	return one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
-}
-
 connect_all();
 
 # ---- at the insert
 
-enqueue($alice, -9, 5);
+enqueue_rows($alice, 't', -9 .. 5);
 is_letters('alice 5', 'alice has her share');
 wait_for_sql($dbh, "SELECT parked > 0 AND parked_reason = '53400' FROM persist_stats WHERE target = 't'::regclass");
 is(one_value($dbh, "SELECT parked FROM persist_stats WHERE target = 't'::regclass"), 5, 'the rest of hers waits');
-enqueue($bob, -9, 5);
+enqueue_rows($bob, 't', -9 .. 5);
 is_letters('alice 5, bob 5', 'bob has the rest');
 $node->restart;
 connect_all();
-enqueue($alice, -1, 0);
-enqueue($bob, -1, 0);
+enqueue_rows($alice, 't', -1 .. 0);
+enqueue_rows($bob, 't', -1 .. 0);
 ok(eval { wait_for_sql($dbh, "SELECT parked = 14 FROM persist_stats WHERE target = 't'::regclass"); 1 }, 'after a restart, too');
 is_letters('alice 5, bob 5', 'there are no more');
 
@@ -85,7 +73,7 @@ ok(eval { wait_for_sql($dbh, "SELECT parked = 12 FROM persist_stats WHERE target
 is_letters('alice 5, bob 5', 'which alice has taken');
 $dbh->do("ALTER TABLE t DROP CONSTRAINT positive");
 ok(drain($node), 'what waits lands');
-is(discard_all(), 10, 'discarded');
+is(discard_all($dbh), 10, 'discarded');
 
 # ---- at the call
 
@@ -95,7 +83,7 @@ is(join(' ', map { try_sql($alice, $bad) } 1 .. 6), '00000 ' x 5 . '53400', 'ali
 like($alice->errstr, qr/DETAIL:.*"persist_pipeline\.dead_letter_limit" is 10, of which a role may have 50 %/, 'and what it is');
 is(join(' ', map { try_sql($bob, $bad) } 1 .. 6), '00000 ' x 5 . '53400', 'bob has the rest');
 is_letters('alice 5, bob 5', 'these are they');
-is(discard_all(), 10, 'discarded');
+is(discard_all($dbh), 10, 'discarded');
 is(try_sql($alice, $bad), '00000', 'and there is room again');
 
 # ---- both

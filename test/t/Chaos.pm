@@ -20,7 +20,7 @@ use PersistPipeline;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(@roles @targets chaos reconnect is_excused);
+our @EXPORT = qw(@roles @targets chaos);
 
 our @roles = qw(anna ben cleo);
 
@@ -56,24 +56,13 @@ my @held;          # sessions that hold something, and until when
 my %paused;
 my $last_crash;    # when its end was seen, or 0
 
-# A session, once the server is there.
-sub reconnect
-{
-	my ($server) = @_;
-	my $session = wait_until('a session', sub { connect_to($server, 'postgres', raise => 0) });
-
-	$session->{RaiseError} = 1;
-	return $session;
-}
-
-# The end of its session is no fault of a client, nor is a lock that it can't get; nor what
-# else it says.
+# The end of its session is no fault of a session, nor is a lock that it can't get.
 sub is_excused
 {
-	my ($session, @states) = @_;
+	my ($session) = @_;
 	my $state = $session->state || '';
 
-	return !$session->ping || grep { $state eq $_ } '40P01', '55P03', @states;
+	return !$session->ping || grep { $state eq $_ } '40P01', '55P03';
 }
 
 # ---- what doesn't wait
@@ -85,7 +74,7 @@ sub some_role { return $roles[ rand @roles ]; }
 sub hold
 {
 	my ($seconds, $sql) = @_;
-	my $session = reconnect($node);
+	my $session = connect_when_up($node);
 
 	$session->begin_work;
 	push @held, { session => $session, until => time + 0.05 + rand $seconds };
@@ -235,7 +224,7 @@ sub kill_worker
 
 	kill('KILL', $pid) or return;
 	wait_until('everybody has noticed', sub { !$dbh->ping || (!kill(0, $pid) && $looks++ > 100) });
-	$dbh = reconnect($node);
+	$dbh = connect_when_up($node);
 	$last_crash = time;
 	return;
 }
@@ -243,7 +232,7 @@ sub kill_worker
 sub start_again
 {
 	wait_until('the server starts', sub { $node->start(fail_ok => 1) });
-	$dbh = reconnect($node);
+	$dbh = connect_when_up($node);
 	return;
 }
 
@@ -256,7 +245,7 @@ sub do_mischief
 {
 	my ($name) = @_;
 	my $done = eval {
-		$dbh ||= reconnect($node);
+		$dbh ||= connect_when_up($node);
 		$dbh->do("SET lock_timeout = '1s'");
 		__PACKAGE__->can($name)->();
 		1;
@@ -279,7 +268,7 @@ sub make_peace
 		'peace',
 		sub {
 			eval {
-				$dbh = reconnect($node);
+				$dbh = connect_when_up($node);
 				foreach my $target (@targets)
 				{
 					$dbh->do('GRANT INSERT ON ' . $target . ' TO ' . join(', ', @roles));

@@ -22,12 +22,8 @@ our @EXPORT = qw(
   flush_returns open_gate shut_gate lock_tables unlock is_parked lands adds_up
   all_workers_leave set_and_reload restart_with is_clean_log);
 
-# `ins` is given by the flush, and tells the order in which rows were inserted.  While
-# gate has a row no row gets through.
-our $parking_tools = q{
-	CREATE SEQUENCE ins;
-	CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
-	$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
+# While gate has a row no row gets through.
+our $parking_tools = number_rows() . q{
 	CREATE TABLE gate ();
 	CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
@@ -88,16 +84,12 @@ sub create_target
 	return;
 }
 
-# From here to there: half of them each in a transaction of its own.
+# See enqueue_range.
 sub enqueue
 {
 	my ($database, $target, $from, $to) = @_;
-	my $middle = int(($from + $to) / 2);
-	my $dbh = session($database);
 
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', ?::int))", undef, $_) foreach $from .. $middle;
-	$dbh->do("SELECT persist_enqueue('$target', jsonb_build_object('n', i)) FROM generate_series(?::int, ?::int) AS i",
-		undef, $middle + 1, $to);
+	enqueue_range(session($database), $target, $from, $to);
 	$committed{$database}{$target} += $to - $from + 1;
 	return;
 }
@@ -126,8 +118,7 @@ sub lock_tables
 	my ($tables, $mode) = @_;
 	my $dbh = connect_to($node);
 
-	$dbh->begin_work;
-	$dbh->do("LOCK TABLE $tables IN " . ($mode || 'ACCESS EXCLUSIVE') . ' MODE');
+	begin_with_lock($dbh, $tables, $mode || 'ACCESS EXCLUSIVE');
 	return $dbh;
 }
 
@@ -203,14 +194,7 @@ sub all_workers_leave
 	return;
 }
 
-sub set_and_reload
-{
-	my ($name, $value) = @_;
-
-	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
-	$node->reload;
-	return;
-}
+sub set_and_reload { reload_with($node, @_); return; }
 
 sub restart_with
 {

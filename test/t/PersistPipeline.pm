@@ -28,11 +28,18 @@ use Test::More;
 use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
-  pp_node connect_to try_sql start_sql finish_sql is_running one_value change_setting
-  wait_until wait_for_sql seconds_of cpu_seconds is_quick create_model_database create_database
-  worker_pid launcher_pid wait_for_launcher wait_for_new_worker queue_value wait_for_queue
+  $pending_sql pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
+  enqueue_rows enqueue_range try_enqueue discard_all begin_with_lock lock_targets change_setting reload_with
+  wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
+  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps
+  queue_value wait_for_queue rings
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
+
+# How many items wait in a database, counted without the extension: journalled ones, and parked.
+our $pending_sql = join ' + ',
+  map { "(SELECT coalesce(sum(get_byte(data, 2) + 256 * get_byte(data, 3)), 0) FROM persist_pipeline_internal.persist_$_)" }
+  qw(journal_1 journal_2 journal_3 parked);
 
 # From 19 on, where anything dies outside of an eval, the test is done.  In a DESTROY, which is
 # where a session's handle finds that its server is gone, $^S is something else than 1.
@@ -73,6 +80,17 @@ sub pp_node
 	return $node;
 }
 
+# The SQL that has rows of these tables numbered: `ins` is given by the flush, and tells the order
+# in which they were inserted.  A DEFAULT would be evaluated at the call.
+sub number_rows
+{
+	return q{
+		CREATE SEQUENCE ins;
+		CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN NEW.ins := nextval('public.ins'); RETURN NEW; END $$;
+	} . join '', map { "CREATE TRIGGER number BEFORE INSERT ON $_ FOR EACH ROW EXECUTE FUNCTION number();" } @_;
+}
+
 # A session.  Errors die, with their SQLSTATE in $dbh->state; see try_sql.
 sub connect_to
 {
@@ -92,6 +110,24 @@ sub connect_to
 			RaiseError => defined $option{raise} ? $option{raise} : 1,
 			pg_server_prepare => 0,
 		});
+}
+
+# A session whose errors don't die, if there can be one just now.
+sub connect_if_up
+{
+	my ($node, $database, %option) = @_;
+
+	return connect_to($node, $database, raise => 0, %option);
+}
+
+# A session, once the server is there.
+sub connect_when_up
+{
+	my @where = @_;
+	my $dbh = wait_until('the server is up', sub { connect_if_up(@where) });
+
+	$dbh->{RaiseError} = 1;
+	return $dbh;
 }
 
 # Run a statement; returns its SQLSTATE, '00000' if it went well.
@@ -136,6 +172,83 @@ sub one_value
 	return ($dbh->selectrow_array($sql, undef, @values))[0];
 }
 
+# A line for each row.
+sub rows_of
+{
+	my ($dbh, $sql) = @_;
+
+	return map { join ' ', map { $_ // 'NULL' } @$_ } @{ $dbh->selectall_arrayref($sql) };
+}
+
+# The first value of a query, asked in a session that we have, or of a node.
+sub ask
+{
+	my ($whom, $sql, $database) = @_;
+
+	return $whom->isa('DBI::db') ? one_value($whom, $sql) : $whom->safe_psql($database || 'postgres', $sql);
+}
+
+# ---- items ----
+
+# Rows of these numbers, in one statement; their ids.
+sub enqueue_rows
+{
+	my ($dbh, $target, @n) = @_;
+
+	return @{
+		$dbh->selectcol_arrayref("SELECT persist_enqueue(?::regclass, jsonb_build_object('n', n)) FROM unnest(?::int[]) AS n",
+			undef, $target, \@n)
+	};
+}
+
+# From here to there: half of them each in a transaction of its own.
+sub enqueue_range
+{
+	my ($dbh, $target, $from, $to) = @_;
+	my $middle = int(($from + $to) / 2);
+
+	enqueue_rows($dbh, $target, $_) foreach $from .. $middle;
+	enqueue_rows($dbh, $target, $middle + 1 .. $to);
+	return;
+}
+
+# One that may be refused; returns the SQLSTATE.  Options: transactional; filler: so many bytes for
+# a column of that name.
+sub try_enqueue
+{
+	my ($dbh, $target, $n, %option) = @_;
+	my $filler = defined $option{filler} ? ", 'filler', repeat('x', $option{filler})" : '';
+
+	return try_sql($dbh, "SELECT persist_enqueue('$target'::regclass, jsonb_build_object('n', ?::int$filler), ?)",
+		$n, $option{transactional} // 1);
+}
+
+# All dead letters; how many.
+sub discard_all
+{
+	my ($dbh) = @_;
+
+	return one_value($dbh, "SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))");
+}
+
+sub begin_with_lock
+{
+	my ($dbh, $tables, $mode) = @_;
+
+	$dbh->begin_work;
+	$dbh->do("LOCK TABLE $tables IN $mode MODE");
+	return;
+}
+
+# What comes for these waits where it is: it can't be parked either.
+sub lock_targets
+{
+	my ($dbh, $targets, $mode) = @_;
+
+	begin_with_lock($dbh, "$targets, persist_pipeline_internal.persist_parked", $mode || 'SHARE');
+	return;
+}
+
 # ---- waiting and measuring ----
 
 # Wait until the code returns something true, and return that.
@@ -163,6 +276,16 @@ sub change_setting
 	$dbh->do("ALTER SYSTEM SET persist_pipeline.$name = '$value'");
 	$dbh->do('SELECT pg_reload_conf()');
 	wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.$name') = '$value'");
+	return;
+}
+
+# Of a node, which takes effect a moment later.
+sub reload_with
+{
+	my ($node, $name, $value) = @_;
+
+	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
+	$node->reload;
 	return;
 }
 
@@ -203,6 +326,15 @@ sub cpu_seconds
 	my @fields = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r;
 
 	return ($fields[11] + $fields[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+# kB of a process's own memory: now, and at the most.
+sub own_memory
+{
+	my ($pid) = @_;
+	my %kb = slurp_file("/proc/$pid/status") =~ /^(\w+):\s+(\d+) kB/mg;
+
+	return ($kb{VmRSS} - $kb{RssShmem}, $kb{VmHWM} - $kb{RssShmem});
 }
 
 # It took less than that, as it does on a machine that does nothing else.
@@ -313,13 +445,29 @@ sub wait_for_new_worker
 		"SELECT worker_pid FROM persist_queue WHERE datname = '$database'");
 }
 
+sub wait_for_worker_state
+{
+	my ($dbh, $state, $database) = @_;
+
+	wait_for_sql($dbh, "SELECT worker_state = ? FROM persist_queue WHERE datname = ?", $state, $database || 'postgres');
+	return;
+}
+
+# In a trigger, say.
+sub wait_until_worker_sleeps
+{
+	my ($node) = @_;
+
+	return $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'persist_pipeline worker' AND wait_event = 'PgSleep'");
+}
+
 # A column of persist_queue for this database.
 sub queue_value
 {
-	my ($node, $column, $database) = @_;
+	my ($whom, $column, $database) = @_;
 
-	return $node->safe_psql('postgres',
-		"SELECT $column FROM persist_queue WHERE datname = '" . ($database || 'postgres') . "'");
+	return ask($whom, "SELECT $column FROM persist_queue WHERE datname = '" . ($database || 'postgres') . "'");
 }
 
 # Wait until a condition on persist_queue holds for this database.
@@ -332,11 +480,20 @@ sub wait_for_queue
 		  . ($database || 'postgres') . "' AND ($condition)");
 }
 
+# The databases that have a ring.
+sub rings
+{
+	my ($dbh) = @_;
+
+	return one_value($dbh, "SELECT coalesce(string_agg(datname, ' ' ORDER BY datname), '') FROM persist_queue WHERE ring_size IS NOT NULL");
+}
+
+# The database of a node, or of a session.
 sub flush
 {
-	my ($node, $database) = @_;
+	my ($whom, $database) = @_;
 
-	return $node->safe_psql($database || 'postgres', "SELECT persist_flush('300 s')") eq 't';
+	return ask($whom, "SELECT persist_flush('300 s')", $database) =~ /^[t1]$/;
 }
 
 # Wait until nothing is pending, parked items neither: persist_flush doesn't wait for

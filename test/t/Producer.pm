@@ -17,6 +17,7 @@ use Chaos;
 use Exporter 'import';
 use PersistPipeline;
 use Time::HiRes qw(sleep time);
+use Torture;
 
 our @EXPORT = qw(produce);
 
@@ -162,15 +163,6 @@ sub write_down
 	return;
 }
 
-sub new_session
-{
-	my ($me, $node) = @_;
-	my $session = reconnect($node);
-
-	eval { $session->do("SET application_name = 'producer $me->{number}'"); 1 } or return;
-	return $session;
-}
-
 # Be number so many of the producers on this server, for so many seconds.  What it has
 # enqueued is then in the file seen.NUMBER.
 sub produce
@@ -181,24 +173,19 @@ sub produce
 	my $session;
 
 	srand($seed + $number);
+	$ENV{PGAPPNAME} = "producer $number";
 	open my $file, '>', $node->basedir . "/seen.$number" or die $!;
 	while (time < $end)
 	{
-		$session ||= new_session($me, $node) or next;
+		$session ||= connect_when_up($node);
 		@$me{qw(items outcome began)} = ([], 'r', time);
 		$me->{tx}++;
-		eval { transaction($me, $session); 1 } or do {
-			my $error = $@;
 
-			# 42501: of a right that has been revoked
-			die $error if !is_excused($session, '42501');
-			if ($session->ping)
-			{
-				$me->{outcome} = 'r';
-				$session->rollback if !$session->{AutoCommit};
-			}
-			else { $session = undef; }
-		};
+		# 42501: of a right that has been revoked
+		my $done = attempt($session, sub { transaction($me, $session) }, '40P01', '42501', '55P03');
+
+		$me->{outcome} = 'r' if defined $done && !$done;
+		$session = undef if !defined $done;
 		write_down($me, $file);
 		die "item of transaction $me->{tx} isn't there after a flush" if $session && rand() < 0.05 && !flush_is_true($me, $session);
 		splice @{ $me->{parents} }, 0, -20;
