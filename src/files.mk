@@ -22,6 +22,7 @@ FILES = \
 	ring/databases \
 	ring/slots \
 	ring/slots_attach \
+	ring/window.h \
 	ring/lease \
 	store/state \
 	store/account \
