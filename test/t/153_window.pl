@@ -235,7 +235,9 @@ sub acknowledged
 
 	foreach my $file (glob file_of($run) . '.*')
 	{
-		$when{$1} = $2 while slurp_file($file) =~ /^(\d+) (\S+)$/mg;
+		my $acks = slurp_file($file);
+
+		$when{$1} = $2 while $acks =~ /^(\d+) (\S+)$/mg;
 	}
 	return \%when;
 }
