@@ -22,8 +22,8 @@ FILES = \
 	ring/databases \
 	ring/slots \
 	ring/slots_attach \
-	ring/window.h \
 	ring/lease \
+	ring/window.h \
 	store/state \
 	store/account \
 	store/settings \
