@@ -473,8 +473,10 @@ pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 	Assert(pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY);
 	Assert(entry->settled + items <= entry->items);
 	entry->settled += items;
-	if (entry->settled == entry->items)
-		pg_atomic_write_u32(&entry->state, PP_ENTRY_DONE);
+	if (entry->settled < entry->items)
+		return;
+	ring->at_risk[entry->risk].done += entry->risk != PP_RISK_NONE;
+	pg_atomic_write_u32(&entry->state, PP_ENTRY_DONE);
 }
 
 /*
@@ -496,11 +498,12 @@ find_oldest(PpRing *ring, uint64 at, uint64 end, int64 oldest[PP_RISKS], int64 *
 	}
 }
 
-/* Under the mutex: so many entries are at risk no more. */
+/* Under the mutex: those that are DONE are at risk no more. */
 static void
-settle_risk(PpAtRisk *at_risk, uint64 freed, int64 oldest, int64 latest)
+settle_risk(PpAtRisk *at_risk, int64 oldest, int64 latest)
 {
-	at_risk->entries -= freed;
+	at_risk->entries -= at_risk->done;
+	at_risk->done = 0;
 	if (at_risk->entries == 0)
 		at_risk->since = 0;
 	else if (oldest > 0)
@@ -519,7 +522,6 @@ pp_ring_free(PpRing *ring, uint64 items)
 {
 	PpRingView view = pp_ring_view(ring);
 	uint64 head = view.head;
-	uint64 freed[PP_RISKS] = {0};
 	int64 oldest[PP_RISKS] = {0};
 	int64 latest = 0;
 
@@ -529,7 +531,6 @@ pp_ring_free(PpRing *ring, uint64 items)
 
 		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 			break;
-		freed[entry->risk]++;
 		latest = entry->published_at;
 		head += entry->bytes;
 	}
@@ -541,7 +542,7 @@ pp_ring_free(PpRing *ring, uint64 items)
 	ring->head = head;
 	ring->settled += items;
 	for (int i = PP_RISK_CHOSEN; i < PP_RISKS; i++)
-		settle_risk(&ring->at_risk[i], freed[i], oldest[i], latest);
+		settle_risk(&ring->at_risk[i], oldest[i], latest);
 	SpinLockRelease(&ring->mutex);
 }
 

@@ -110,7 +110,8 @@ typedef enum PpRisk
 /* Entries of one kind of risk */
 typedef struct PpAtRisk
 {
-	uint64 entries; /* published and not freed */
+	uint64 entries; /* published and not DONE */
+	uint64 done;	/* of these, since they were counted last; the worker's, without the lock */
 	int64 since;	/* when the oldest was published, or a little earlier; 0: there is none */
 } PpAtRisk;
 

@@ -298,7 +298,7 @@ sub crash_under_load
 }
 
 crash_under_load("an idle worker, $_", 1, 'off', 20_000) foreach 1 .. 2;
-crash_under_load("a busy worker, $_", 4, 'off', 0) foreach 1 .. 3;
+crash_under_load("a busy worker, $_", 4, 'off', 0) foreach 1 .. 2;
 crash_under_load('synchronous', 3, 'on', 0);
 
 # ---- a worker that is at something for long: what has come meanwhile is saved, and what comes

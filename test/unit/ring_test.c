@@ -1441,6 +1441,13 @@ test_risk(void)
 	CHECK(!pp_ring_publish(ring, busy));
 	settle_one(ring, busy);
 
+	/* nor what is done, though it can't be freed yet */
+	at[6] = publish_at(ring, PP_RISK_NONE, 25);
+	at[7] = publish_at(ring, PP_RISK_BOUNDED, 26);
+	settle_one(ring, at[7]);
+	CHECK(is_at_risk(ring, 0, 0));
+	settle_one(ring, at[6]);
+
 	at[6] = publish_at(ring, PP_RISK_CHOSEN, 30);
 	CHECK(is_at_risk(ring, 30, 0));
 	pp_ring_set_late(ring, true);
