@@ -347,7 +347,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM slow'), '1', 'the row with
 			$locker->do('LOCK TABLE locked, persist_pipeline_internal.persist_parked IN SHARE MODE');
 			$control->do("SELECT persist_enqueue('locked', '{\"n\": 1}')");
 		},
-		sub { },
+		sub { $locker->{InactiveDestroy} = 1 },    # the crash has ended it
 		"worker_state = 'retrying'");
 }
 

@@ -1378,8 +1378,8 @@ publish_at(PpRing *ring, PpRisk risk, int64 now)
 	uint64 at;
 
 	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
-	at = pp_ring_begin(ring, 1, 1, 0, now);
-	pp_ring_entry(ring, at)->risk = risk;
+	at = pp_ring_begin(ring,
+					   &(PpEntry){.role = 1, .items = 1, .risk = risk, .published_at = now});
 	(void) pp_ring_publish(ring, at);
 	return at;
 }
