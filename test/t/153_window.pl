@@ -16,6 +16,7 @@ use Test::More;
 
 my $node = pp_node(
 	'window',
+	'persist_pipeline.adaptive_flush' => 'off',
 	'persist_pipeline.misfit_timeout' => 0,
 	'persist_pipeline.statement_timeout' => "'10min'",
 	'persist_pipeline.transaction_buffer' => "'64kB'",
