@@ -184,7 +184,7 @@ CREATE TABLE persist_settings (
 COMMENT ON TABLE persist_settings IS
 'What persist_configure() has said: a row for each such target.';
 COMMENT ON COLUMN persist_settings.durability IS
-'"auto": items are as durable as the target; "journal": they survive a crash; "ring": a crash or immediate shutdown loses them';
+'"auto": items are as durable as the target, and as the transaction that enqueues them; "journal": they survive a crash; "ring": a crash or immediate shutdown loses them';
 COMMENT ON COLUMN persist_settings.bad_items IS
 '"error": what doesn''t fit the target is an error of the call; "dead": it becomes a dead letter';
 COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait';
@@ -391,7 +391,7 @@ RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_configure';
 COMMENT ON FUNCTION persist_configure(regclass, text, text) IS
-'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
 
 CREATE FUNCTION persist_unconfigure(target regclass)
 RETURNS void
@@ -483,7 +483,7 @@ CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT ring_used bigint, OUT ring_size bigint, OUT ring_peak bigint, OUT ring_closed boolean,
 	OUT items_pending bigint, OUT items_parked bigint, OUT items_persisted bigint, OUT items_failed bigint,
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
-	OUT rate double precision, OUT time_left interval,
+	OUT rate double precision, OUT time_left interval, OUT at_risk_since timestamptz,
 	OUT retrier_pid integer, OUT retrier_state text, OUT retrier_target oid,
 	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[])
 RETURNS SETOF record
@@ -496,7 +496,7 @@ CREATE VIEW persist_queue AS
 SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
-	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.items_copied,
+	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.at_risk_since, q.items_copied,
 	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
@@ -518,6 +518,8 @@ COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal 
 COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
 COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
 COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
+COMMENT ON COLUMN persist_queue.at_risk_since IS
+'since when the oldest item waits that a crash or an immediate shutdown would take, since it is in the ring alone, and its table would be there after it; NULL: there is none';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
 COMMENT ON COLUMN persist_queue.retrier_pid IS 'the process that tries what is parked; NULL: none runs';

@@ -23,6 +23,7 @@ FILES = \
 	ring/slots \
 	ring/slots_attach \
 	ring/lease \
+	ring/window.h \
 	store/state \
 	store/account \
 	store/settings \

@@ -20,6 +20,7 @@ int pp_config_max_workers = 2;
 int pp_config_mode = PP_MODE_ASYNC;
 int pp_config_flush_interval = 100;
 bool pp_config_adaptive_flush = true;
+int pp_config_ring_window = 600;
 int pp_config_batch_size = 10000;
 int pp_config_lock_timeout = 1000;
 int pp_config_statement_timeout = 30000;
@@ -88,6 +89,12 @@ pp_config_define(void)
 		"An item that comes after quiet is written at once, others ten times as long after the "
 		"last batch as that took.",
 		&pp_config_adaptive_flush, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_ms("persist_pipeline.ring_window",
+			  "Sets how long, besides \"persist_pipeline.flush_interval\", items of asynchronous "
+			  "commits may be in the ring alone.",
+			  "A worker that takes longer writes them to the journal.  Zero: they are journalled "
+			  "in their transactions.",
+			  &pp_config_ring_window, 600, 0);
 	DefineCustomIntVariable(
 		"persist_pipeline.batch_size", "Sets how many waiting items make the worker write at once.",
 		"It also bounds the items of one batch, except that the items "

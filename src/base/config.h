@@ -27,6 +27,7 @@ extern int pp_config_max_workers; /* at the same time */
 extern int pp_config_mode;
 extern int pp_config_flush_interval; /* ms */
 extern bool pp_config_adaptive_flush;
+extern int pp_config_ring_window; /* ms, 0: it is closed */
 extern int pp_config_batch_size;   /* items */
 extern int pp_config_lock_timeout; /* ms, 0: none; of the worker */
 extern int pp_config_statement_timeout; /* ms, 0: none; of a transaction of the worker */

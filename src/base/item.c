@@ -72,8 +72,9 @@ check_size(Oid target, uint64 bytes)
  * 54000 if it is too large for a dead letter.
  */
 PpItem *
-pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const uint8 *carried,
-			 const uint8 *given, Datum *values, bool *nulls, const PpLayout *layout)
+pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descriptor,
+			 const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
+			 const PpLayout *layout)
 {
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = bitmaps_end(natts);
@@ -102,7 +103,7 @@ pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor, const 
 	memset(item, 0, tuple_offset);
 	item->size = (uint32) size;
 	item->version = PP_ITEM_VERSION;
-	item->ring_only = ring_only;
+	item->durability = durability;
 	item->natts = natts;
 	item->target = target;
 	item->tuple_at = tuple_offset / MAXIMUM_ALIGNOF;

@@ -41,12 +41,21 @@
 #define PP_ITEM_VERSION 3
 #define PP_DEEPEST PG_UINT8_MAX /* the highest depth that is stored */
 
+/* What may become of it in a crash before it is written */
+typedef enum PpItemDurability
+{
+	PP_ITEM_JOURNALLED,	   /* it has to be there */
+	PP_ITEM_UNLOGGED,	   /* nothing is left of its target, either: no journal */
+	PP_ITEM_RING_ONLY,	   /* it is lost: no journal, since its target is configured so */
+	PP_ITEM_AS_TRANSACTION /* it is as durable as the transaction that enqueues it */
+} PpItemDurability;
+
 typedef struct PpItem
 {
 	uint32 size; /* of the whole item */
 	uint8 version;
-	bool ring_only; /* its target forgets it in a crash, too: no journal */
-	uint16 natts;	/* of the target at the call */
+	uint8 durability; /* PpItemDurability */
+	uint16 natts;	  /* of the target at the call */
 	Oid target;
 	uint8 tuple_at;	 /* where the MinimalTuple is, in units of MAXIMUM_ALIGNOF bytes */
 	uint8 depth;	 /* see rule 5 */
@@ -94,9 +103,9 @@ pp_item_tuple(const PpItem *item)
 }
 
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
-extern PpItem *pp_item_form(Oid target, bool ring_only, int natts, TupleDesc descriptor,
-							const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
-							const PpLayout *layout);
+extern PpItem *pp_item_form(Oid target, PpItemDurability durability, int natts,
+							TupleDesc descriptor, const uint8 *carried, const uint8 *given,
+							Datum *values, bool *nulls, const PpLayout *layout);
 extern const PpCommitPosition *pp_item_commit_position(const PpItem *item);
 extern PpItem *pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *position);
 extern bool pp_item_same_layout(const PpItem *a, const PpItem *b);

@@ -59,7 +59,7 @@ pp_item_check_is_sound(const PpItem *item, uint64 available)
 
 	if (available < sizeof(PpItem) || item->version != PP_ITEM_VERSION || item->size > available ||
 		item->size != MAXALIGN(item->size) || item->natts > MaxHeapAttributeNumber ||
-		!OidIsValid(item->target) || *(const uint8 *) &item->ring_only > 1)
+		!OidIsValid(item->target) || item->durability > PP_ITEM_AS_TRANSACTION)
 		return false;
 	bitmaps = MAXALIGN(sizeof(PpItem) + 2 * PpBitmapBytes(item->natts));
 	tuple = pp_item_tuple_offset(item);

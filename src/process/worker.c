@@ -36,6 +36,7 @@
 #include "base/savepoint.h"
 #include "process/process.h"
 #include "process/worker.h"
+#include "ring/window.h"
 #include "store/shutdowns.h"
 #include "worker/apply.h"
 #include "worker/bad_rows.h"
@@ -220,6 +221,8 @@ back_off(const ErrorData *error)
 
 	if (pp_timer_cut == PP_CUT_BLOCKED)
 		return;
+	if (!ShutdownRequestPending)
+		pp_commit_save_at_risk();
 	note_stuck(error->sqlerrcode);
 	if (pp_process.failures++ == 0 && pp_timer_cut != PP_CUT_STOP)
 		ereport(LOG,
@@ -314,6 +317,7 @@ write_batch(PpRingView view)
 	PpWorkItem *work_items;
 	int nwork_items;
 	PpOutcome outcome;
+	PpSteady began = pp_steady_now();
 
 	worked = true;
 	MemoryContextReset(pp_process.batch_context);
@@ -362,6 +366,8 @@ write_batch(PpRingView view)
 	{
 		pp_process.failures = 0;
 		note_stuck(0);
+		if (pp_ring_is_late(&slot->ring) && pp_window_is_kept(began))
+			pp_ring_set_late(&slot->ring, false);
 		pp_progress_note(slot, pp_process.database_name);
 		pp_upkeep_batch();
 		MemoryContextSwitchTo(pp_process.batch_context);
@@ -581,6 +587,8 @@ pp_worker_main(Datum slot_number)
 		}
 		recover();
 		pp_process_top_up_ids();
+		if (pp_window_is_over(&slot->ring))
+			pp_commit_save_at_risk();
 		take_turn();
 	}
 

@@ -29,7 +29,8 @@ typedef struct PpPiece
 {
 	Oid role;
 	Oid extension;
-	bool ring_only;
+	PpItemDurability durability; /* of all its items */
+	bool ring_only;				 /* from PRE_COMMIT on: it is not in the journal */
 	uint32 items;
 	uint64 start; /* in the list's bytes */
 	uint64 length;

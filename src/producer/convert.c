@@ -281,7 +281,7 @@ form(Row *row)
 		ncarried++;
 	}
 
-	return pp_item_form(target->relid, target->ring_only, target->natts, descriptor, row->carried,
+	return pp_item_form(target->relid, target->durability, target->natts, descriptor, row->carried,
 						row->given, row->values, row->nulls, layout);
 }
 

@@ -111,7 +111,7 @@ piece_for(Oid extension, Oid role, const PpItem *item)
 	PpPiece *last = list.npieces > 0 ? &list.pieces[list.npieces - 1] : NULL;
 
 	if (last && last->role == role && last->extension == extension &&
-		last->ring_only == item->ring_only && last->length < PIECE_BYTES)
+		last->durability == item->durability && last->length < PIECE_BYTES)
 		return last;
 
 	/* their positions follow each other, and come from one range */
@@ -127,7 +127,7 @@ piece_for(Oid extension, Oid role, const PpItem *item)
 	list.pieces = grow(list.pieces, &list.max_pieces, list.npieces + 1, sizeof(PpPiece));
 	list.pieces[list.npieces] = (PpPiece){.role = role,
 										  .extension = extension,
-										  .ring_only = item->ring_only,
+										  .durability = item->durability,
 										  .start = list.bytes.length};
 	return &list.pieces[list.npieces++];
 }

@@ -23,6 +23,7 @@
 #include "base/faults.h"
 #include "producer/publish.h"
 #include "ring/lease.h"
+#include "ring/window.h"
 
 #define SLOT_WAIT_MS 5000 /* for one that others don't need, and so give back; and its worker */
 
@@ -217,6 +218,44 @@ waits_for_standby(void)
 }
 
 /*
+ * Does the ring alone do for what is as durable as its transaction?  That has written nothing,
+ * its commit doesn't wait for the disk, and the worker is on time.  A transaction that is large
+ * would keep others out of the ring.
+ */
+static bool
+is_fleeting(const PpPublish *publish)
+{
+	const PpClaim *claim;
+
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF ||
+		TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	claim = pp_slot_claim();
+	return claim && publish->bytes->length <= pp_shmem_item_limit(claim->slot->ring.size) &&
+		   pp_window_is_open(&claim->slot->ring);
+}
+
+/* Does the ring alone do for all pieces? */
+static bool
+is_ring_only(const PpPublish *publish)
+{
+	bool as_transaction = false;
+
+	for (int i = 0; i < publish->npieces; i++)
+	{
+		if (publish->pieces[i].durability == PP_ITEM_JOURNALLED)
+			return false;
+		as_transaction |= publish->pieces[i].durability == PP_ITEM_AS_TRANSACTION;
+	}
+
+	/*
+	 * A commit that waits for a standby may outlast its worker's turn, and nobody could save what
+	 * comes into the ring alone after that.
+	 */
+	return !waits_for_standby() && (!as_transaction || is_fleeting(publish));
+}
+
+/*
  * Before the commit.  Errors: 53400 the journal, or a role's share of it, is full;
  * 55000 the extension has been dropped; those of pp_extension_get(); and whatever
  * keeps a row from being written.
@@ -224,31 +263,23 @@ waits_for_standby(void)
 void
 pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npieces)
 {
-	bool ring_only = true;
+	bool ring_only;
 	int number;
 
 	publish->bytes = bytes;
 	publish->pieces = pieces;
 	publish->npieces = npieces;
-	for (int i = 0; i < npieces; i++)
-	{
-		publish->items += pieces[i].items;
-		ring_only &= pieces[i].ring_only;
-	}
-
-	/*
-	 * A commit that waits for a standby may outlast its worker's turn, and nobody could save what
-	 * comes into the ring alone after that.
-	 */
-	if (waits_for_standby())
-		ring_only = false;
 
 	/*
 	 * All of them, or none: a pass sees the rows as soon as the transaction commits, and
 	 * entries only a moment later, when it may not look for them any more.
 	 */
-	for (int i = 0; i < npieces && !ring_only; i++)
-		pieces[i].ring_only = false;
+	ring_only = is_ring_only(publish);
+	for (int i = 0; i < npieces; i++)
+	{
+		publish->items += pieces[i].items;
+		pieces[i].ring_only = ring_only;
+	}
 
 	pp_admission_sum_up(publish);
 	for (int i = 0; i < npieces && bytes->spilled == 0; i++)
@@ -266,6 +297,15 @@ pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npie
 
 /* ---- at COMMIT and ABORT ---- */
 
+/* What does a crash take with a piece, as long as it is in the ring? */
+static PpRisk
+risk_of(const PpPiece *piece)
+{
+	if (piece->nrefs > 0 || piece->durability == PP_ITEM_UNLOGGED)
+		return PP_RISK_NONE;
+	return piece->durability == PP_ITEM_AS_TRANSACTION ? PP_RISK_BOUNDED : PP_RISK_CHOSEN;
+}
+
 /* Write a piece, one of so many, into room that was reserved.  Can't fail. */
 static void
 publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
@@ -279,6 +319,7 @@ publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int part
 					  .parts = parts,
 					  .extension = piece->extension,
 					  .refs = piece->nrefs,
+					  .risk = risk_of(piece),
 					  .pos = pos};
 
 	if (pp_ring_put(&slot->ring, &header, piece->nrefs > 0 ? (const void *) piece->refs : items))
@@ -498,6 +539,10 @@ pp_publish_now(const PpItem *item)
 	const PpClaim *claim = claim_slot(deadline);
 	PpPiece piece = {.role = GetUserId(), .items = 1, .length = item->size};
 	uint64 pos;
+
+	/* the caller has chosen the ring, whatever becomes of his transaction */
+	piece.durability =
+		item->durability == PP_ITEM_UNLOGGED ? PP_ITEM_UNLOGGED : PP_ITEM_RING_ONLY;
 
 	check_size(claim->slot, item);
 	check_paused(claim->slot);

@@ -368,20 +368,15 @@ compare_names(const void *a, const void *b)
 	return memcmp(NameStr(left->name), NameStr(right->name), left->name_length);
 }
 
-/* Does the ring alone do, without the journal? */
-static bool
-is_ring_only(Relation rel, const PpSettings *settings)
+/* How durable are its items? */
+static PpItemDurability
+durability_of(Relation rel, const PpSettings *settings)
 {
-	switch (settings->durability)
-	{
-		case PP_DURABILITY_JOURNAL:
-			return false;
-		case PP_DURABILITY_RING:
-			return true;
-		case PP_DURABILITY_AUTO:
-			break;
-	}
-	return rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED;
+	if (settings->durability == PP_DURABILITY_JOURNAL)
+		return PP_ITEM_JOURNALLED;
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		return PP_ITEM_UNLOGGED;
+	return settings->durability == PP_DURABILITY_RING ? PP_ITEM_RING_ONLY : PP_ITEM_AS_TRANSACTION;
 }
 
 /* Fill in, in its context, what a relation that is open and locked accepts. */
@@ -396,7 +391,7 @@ fill(PpTarget *target, Relation rel)
 
 	target->relid = RelationGetRelid(rel);
 	target->kind = rel->rd_rel->relkind;
-	target->ring_only = is_ring_only(rel, &settings);
+	target->durability = durability_of(rel, &settings);
 	target->bad_to_dead = settings.bad_to_dead;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));

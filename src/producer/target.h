@@ -24,7 +24,7 @@
 #include "nodes/execnodes.h"
 #include "utils/plancache.h"
 
-#include "base/row_layout.h"
+#include "base/item.h"
 
 typedef struct PpColumn
 {
@@ -65,7 +65,7 @@ typedef struct PpTarget
 	bool types_changed;	   /* while a conversion ran: what it has made may be of either kind */
 	struct PpTarget *next; /* of those that are used */
 	char kind;			   /* pg_class.relkind */
-	bool ring_only;		   /* unlogged, or configured so: a crash may lose its items */
+	PpItemDurability durability; /* of its items */
 	bool bad_to_dead;	   /* configured so: what doesn't fit becomes a dead letter */
 	Oid schema;
 	char *name;

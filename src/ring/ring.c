@@ -82,6 +82,10 @@ pp_ring_view(PpRing *ring)
 	view.diverted_items = ring->diverted_items + ring->pass_items;
 	view.diverting = ring->diverting;
 	view.journal = ring->journal;
+	view.at_risk_since = ring->at_risk[PP_RISK_CHOSEN].since;
+	if (view.at_risk_since == 0 || (ring->at_risk[PP_RISK_BOUNDED].since > 0 &&
+									ring->at_risk[PP_RISK_BOUNDED].since < view.at_risk_since))
+		view.at_risk_since = ring->at_risk[PP_RISK_BOUNDED].since;
 	SpinLockRelease(&ring->mutex);
 
 	return view;
@@ -355,6 +359,8 @@ publish(PpRing *ring, PpEntry *entry)
 	pg_atomic_write_u32(&entry->state, PP_ENTRY_READY);
 	if (entry->refs == 0)
 		ring->reserved_alone -= entry->bytes;
+	if (entry->risk != PP_RISK_NONE && ring->at_risk[entry->risk].entries++ == 0)
+		ring->at_risk[entry->risk].since = entry->published_at;
 	ring->published += entry->items;
 	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
 	if (wake)
@@ -467,8 +473,43 @@ pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 	Assert(pg_atomic_read_u32(&entry->state) == PP_ENTRY_READY);
 	Assert(entry->settled + items <= entry->items);
 	entry->settled += items;
-	if (entry->settled == entry->items)
-		pg_atomic_write_u32(&entry->state, PP_ENTRY_DONE);
+	if (entry->settled < entry->items)
+		return;
+	ring->at_risk[entry->risk].done += entry->risk != PP_RISK_NONE;
+	pg_atomic_write_u32(&entry->state, PP_ENTRY_DONE);
+}
+
+/*
+ * When was the oldest entry of each kind published that isn't DONE, from a position on?  0: none
+ * is found before `end`, or one that is BUSY.  `latest`: when the last one was that was looked at.
+ */
+static void
+find_oldest(PpRing *ring, uint64 at, uint64 end, int64 oldest[PP_RISKS], int64 *latest)
+{
+	PpEntry *entry;
+
+	while ((oldest[PP_RISK_CHOSEN] == 0 || oldest[PP_RISK_BOUNDED] == 0) &&
+		   (entry = pp_ring_take(ring, at, end)) != NULL)
+	{
+		if (oldest[entry->risk] == 0 && pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+			oldest[entry->risk] = entry->published_at;
+		*latest = entry->published_at;
+		at += entry->bytes;
+	}
+}
+
+/* Under the mutex: those that are DONE are at risk no more. */
+static void
+settle_risk(PpAtRisk *at_risk, int64 oldest, int64 latest)
+{
+	at_risk->entries -= at_risk->done;
+	at_risk->done = 0;
+	if (at_risk->entries == 0)
+		at_risk->since = 0;
+	else if (oldest > 0)
+		at_risk->since = oldest;
+	else if (latest > at_risk->since)
+		at_risk->since = latest; /* they have come since */
 }
 
 /*
@@ -481,6 +522,8 @@ pp_ring_free(PpRing *ring, uint64 items)
 {
 	PpRingView view = pp_ring_view(ring);
 	uint64 head = view.head;
+	int64 oldest[PP_RISKS] = {0};
+	int64 latest = 0;
 
 	while (head < view.tail)
 	{
@@ -488,13 +531,18 @@ pp_ring_free(PpRing *ring, uint64 items)
 
 		if (pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
 			break;
+		latest = entry->published_at;
 		head += entry->bytes;
 	}
+	if (view.at_risk_since > 0)
+		find_oldest(ring, head, view.tail, oldest, &latest);
 
 	/* the barrier in the lock keeps our reads of the bytes before their reuse */
 	SpinLockAcquire(&ring->mutex);
 	ring->head = head;
 	ring->settled += items;
+	for (int i = PP_RISK_CHOSEN; i < PP_RISKS; i++)
+		settle_risk(&ring->at_risk[i], oldest[i], latest);
 	SpinLockRelease(&ring->mutex);
 }
 
@@ -561,6 +609,15 @@ pp_ring_set_journal(PpRing *ring, uint32 journal)
 {
 	SpinLockAcquire(&ring->mutex);
 	ring->journal = journal;
+	SpinLockRelease(&ring->mutex);
+}
+
+/* The worker was late with what is at bounded risk; or it has caught up. */
+void
+pp_ring_set_late(PpRing *ring, bool late)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->late = late;
 	SpinLockRelease(&ring->mutex);
 }
 
@@ -712,6 +769,8 @@ start_anew(PpRing *ring)
 	ring->wake_items = 1;
 	ring->wake_tail = PG_UINT64_MAX;
 	ring->attended = false;
+	memset(ring->at_risk, 0, sizeof(ring->at_risk));
+	ring->late = false;
 	forget_journal(ring);
 }
 

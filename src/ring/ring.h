@@ -44,6 +44,10 @@
  * while a worker attends the ring, and a worker that leaves lets nobody in any more, waits
  * until what has been reserved has arrived (reserved_alone is 0), and moves it to the journal.
  *
+ * A crash takes such items.  Where their tables are there after it that is a risk: for
+ * at_risk, the producer says before the publish whether somebody has chosen it, or it is to be
+ * bounded (window.h).
+ *
  * Positions in commit order.  Each entry gets a `pos` when its transaction asks for room: a
  * number that only grows in a database, over restarts too, since numbers come in ranges from a
  * sequence.  It says in which order transactions came to their commit, also for those that use
@@ -94,6 +98,23 @@
 #define PP_RING_ALIGN 64
 #define PP_RING_SMALL 512 /* bytes of payload that are copied under the mutex */
 
+/* What does a crash take with an entry that is in the ring alone? */
+typedef enum PpRisk
+{
+	PP_RISK_NONE,	 /* nothing: the items are in the journal, or their tables forget them, too */
+	PP_RISK_CHOSEN,	 /* items, which their target or their caller allows */
+	PP_RISK_BOUNDED, /* items, which may be so for a while: window.h */
+	PP_RISKS
+} PpRisk;
+
+/* Entries of one kind of risk */
+typedef struct PpAtRisk
+{
+	uint64 entries; /* published and not DONE */
+	uint64 done;	/* of these, since they were counted last; the worker's, without the lock */
+	int64 since;	/* when the oldest was published, or a little earlier; 0: there is none */
+} PpAtRisk;
+
 /* An entry's state */
 #define PP_ENTRY_BUSY 1	 /* position taken, bytes still being copied */
 #define PP_ENTRY_READY 2 /* the worker may read it */
@@ -112,7 +133,8 @@ typedef struct PpEntry
 	/* number of entries of its transaction: one for each stretch of items of one role */
 	uint32 parts;
 	Oid extension;		/* the installation that they were enqueued in */
-	uint32 refs;		/* the payload is so many PpJournalRefs; 0: it is items */
+	uint32 refs : 30;	/* the payload is so many PpJournalRefs; 0: it is items */
+	uint32 risk : 2;	/* PpRisk */
 	uint64 pos;			/* in commit order */
 } PpEntry;
 
@@ -153,6 +175,8 @@ typedef struct PpRing
 	uint64 diverted_items; /* for the next pass */
 	/* items of this pass that are in no entry of the ring, and not yet settled */
 	uint64 pass_items;
+	PpAtRisk at_risk[PP_RISKS];
+	bool late; /* the worker was: no bounded risk, until it has caught up */
 
 	/* 64-aligned, size bytes */
 	char data[FLEXIBLE_ARRAY_MEMBER] pg_attribute_aligned(PP_RING_ALIGN);
@@ -195,6 +219,7 @@ typedef struct PpRingView
 	uint64 diverted_items;
 	uint32 diverting;
 	uint32 journal;
+	int64 at_risk_since; /* whatever the risk; 0: nothing is */
 } PpRingView;
 
 /* Items that were handed over and are not settled, in the ring or in the journal alone */
@@ -209,6 +234,19 @@ static inline bool
 pp_ring_is_attended(PpRing *ring)
 {
 	return *(volatile bool *) &ring->attended;
+}
+
+/* Since when is something at bounded risk, and was the worker late with it?  Without the lock. */
+static inline int64
+pp_ring_bounded_since(PpRing *ring)
+{
+	return *(volatile int64 *) &ring->at_risk[PP_RISK_BOUNDED].since;
+}
+
+static inline bool
+pp_ring_is_late(PpRing *ring)
+{
+	return *(volatile bool *) &ring->late;
 }
 
 /* What a transaction is told when it asks for room */
@@ -254,6 +292,7 @@ extern bool pp_ring_arm(PpRing *ring, const PpRingView *seen, uint64 items, uint
 extern PpRingView pp_ring_begin_pass(PpRing *ring);
 extern void pp_ring_end_pass(PpRing *ring);
 extern void pp_ring_set_journal(PpRing *ring, uint32 journal);
+extern void pp_ring_set_late(PpRing *ring, bool late);
 extern void pp_ring_set_pass_items(PpRing *ring, uint64 items);
 extern void pp_ring_settle_pass_items(PpRing *ring, uint64 items);
 extern void pp_ring_attend(PpRing *ring, bool attended);

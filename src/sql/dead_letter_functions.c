@@ -289,7 +289,7 @@ send_again(const PpDeadLetter *letter, void *arg)
 	item->enqueued_at = letter->enqueued_at;
 	item->attempts = Min(letter->attempts, PG_UINT16_MAX - 1);
 	item->depth = Min(letter->depth, PP_DEEPEST); /* it doesn't begin anew */
-	item->ring_only = false; /* as a letter it survives a crash: so it goes on */
+	item->durability = PP_ITEM_JOURNALLED; /* as a letter it survives a crash: so it goes on */
 	pp_enqueue_again(item, letter->role);
 	pp_outcome_counts_of(&deed->counts, letter->target)->delta.dead--;
 	pfree(item);

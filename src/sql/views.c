@@ -24,14 +24,14 @@
 #include "store/journal.h"
 #include "store/parked_table.h"
 
-#define QUEUE_COLUMNS 22
+#define QUEUE_COLUMNS 23
 #define FIRST_SLOT_COLUMN 1
 #define STATE_COLUMN 2
 #define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
 #define BATCHES_COLUMN 11
-#define RETRIER_COLUMN 16 /* its pid; state, target, since follow */
-#define COPIED_COLUMN 20
-#define STUCK_COLUMN 21
+#define RETRIER_COLUMN 17 /* its pid; state, target, since follow */
+#define COPIED_COLUMN 21
+#define STUCK_COLUMN 22
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
@@ -152,6 +152,8 @@ fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
 	values[i++] = Float8GetDatum(rate);
 	nulls[i] = rate <= 0 || pid == 0;
 	values[i++] = IntervalPGetDatum(seconds(rate > 0 ? pending / rate : 0));
+	nulls[i] = view.at_risk_since == 0;
+	values[i++] = TimestampTzGetDatum(pp_steady_to_day(view.at_risk_since));
 	Assert(i == RETRIER_COLUMN);
 	nulls[i] = retrier.pid == 0;
 	values[i++] = Int32GetDatum(retrier.pid);

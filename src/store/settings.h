@@ -20,7 +20,7 @@
 
 typedef enum PpDurability
 {
-	PP_DURABILITY_AUTO, /* as durable as the target */
+	PP_DURABILITY_AUTO, /* as durable as the target, and as the transaction */
 	PP_DURABILITY_JOURNAL,
 	PP_DURABILITY_RING
 } PpDurability;

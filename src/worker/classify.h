@@ -17,7 +17,11 @@ typedef enum PpCut
 {
 	PP_CUT_NONE,
 	PP_CUT_TIMEOUT, /* statement_timeout: its items' own fault */
-	PP_CUT_BLOCKED,	/* a command wants the database, or the clock was set back: nobody's fault */
+	/*
+	 * a command wants the database, the clock was set back, or what is at risk has to be saved:
+	 * nobody's fault
+	 */
+	PP_CUT_BLOCKED,
 	PP_CUT_STOP		/* the time to stop is up: nobody's fault; stays */
 } PpCut;
 

@@ -158,6 +158,21 @@ at_commit(void)
 	done = true;
 }
 
+/* Does it settle something that a crash takes until its tables have it, and not they themselves? */
+static bool
+ends_risk(void)
+{
+	for (int i = 0; i < committing.n; i++)
+	{
+		const PpWorkItem *work = &committing.work_items[i];
+
+		if (work->nrows == 0 && work->at != PP_NOT_IN_RING &&
+			pp_ring_entry(&slot->ring, work->at)->risk != PP_RISK_NONE)
+			return true;
+	}
+	return false;
+}
+
 static void
 xact_event(XactEvent event, void *arg)
 {
@@ -165,8 +180,12 @@ xact_event(XactEvent event, void *arg)
 		return;
 	if (event == XACT_EVENT_PRE_COMMIT)
 		PP_FAULT(commits);
-	if (event == XACT_EVENT_PRE_COMMIT && pp_leftovers_may_write_elsewhere())
-		ForceSyncCommit(); /* a crash could lose our commit and not theirs */
+	/*
+	 * a crash could lose our commit, and not that of another server; or with it what is in the
+	 * ring alone, whose time that is over
+	 */
+	if (event == XACT_EVENT_PRE_COMMIT && (pp_leftovers_may_write_elsewhere() || ends_risk()))
+		ForceSyncCommit();
 	else if (event == XACT_EVENT_COMMIT)
 	{
 		at_commit();
@@ -308,6 +327,33 @@ ErrorData *
 pp_commit_to_journal(PpWorkItem *work_items, int n, bool may_wait)
 {
 	return pp_commit_by_ourselves(move_to_journal, &(WorkItems){work_items, n, may_wait}, false);
+}
+
+/*
+ * What is at bounded risk goes to the journal, since this worker can't say when it will write it;
+ * and so does all that comes, until it has caught up.  Of what can't be saved the next call tries
+ * it again.
+ */
+void
+pp_commit_save_at_risk(void)
+{
+	PpWorkItem *work_items;
+	int n;
+	int nbounded = 0;
+
+	pp_ring_set_late(&slot->ring, true);
+	if (pp_ring_bounded_since(&slot->ring) == 0)
+		return;
+	pp_intake_volatile(claim, &work_items, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (pp_ring_entry(&slot->ring, work_items[i].at)->risk == PP_RISK_BOUNDED)
+			work_items[nbounded++] = work_items[i];
+	}
+	if (nbounded == 0)
+		return;
+	(void) pp_commit_to_journal(work_items, nbounded, false);
+	pp_intake_forget(); /* a pass has to find them there */
 }
 
 /* A work that can't be read */

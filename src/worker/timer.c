@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "base/config.h"
+#include "ring/window.h"
 #include "worker/poison.h"
 #include "worker/statement.h"
 #include "worker/timer.h"
@@ -146,6 +147,17 @@ is_replaced(void)
 }
 
 /*
+ * Has the worker to leave what it is at, for what is at risk?  Once it was late, nothing more
+ * comes into the ring that would have to be saved.  A stop has little time, and saves all.
+ */
+static bool
+has_to_save(void)
+{
+	return !pp_shmem_am_retrier && pp_timer_stop_requested_at == 0 && IsTransactionState() &&
+		   !pp_ring_is_late(&timer_slot->ring) && pp_window_is_over(&timer_slot->ring);
+}
+
+/*
  * SIGTERM alone doesn't end a statement (it should finish); this does, when the time is up.
  * And it keeps statement_timeout, which code must not be able to change.  Who waits for a
  * lock would wait longer than lock_timeout, if that was to end by a time of the day that has
@@ -167,7 +179,7 @@ look_at_clock(void)
 		note_overdue();
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
-	else if (set_back && MyProc->waitLock != NULL)
+	else if ((set_back && MyProc->waitLock != NULL) || has_to_save())
 		cut_off(PP_CUT_BLOCKED, false);
 	else if (pp_timer_is_blocked(timer_slot))
 	{

@@ -10,6 +10,9 @@
  * cancellation, the process is ended a moment later.  If it can't be interrupted at all, the
  * launcher is told.
  *
+ * It also ends a transaction during which what is in the ring alone has waited too long (window.h):
+ * the worker saves that, and begins anew.
+ *
  * All tries of a worker's batch have statement_timeout together, since all targets wait for the
  * batch.  When that is over, each target whose rows are still to be tried gets one short try: its
  * part of a quarter of statement_timeout.  After half of statement_timeout what is left is

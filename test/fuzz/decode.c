@@ -138,7 +138,7 @@ read_item(const PpItem *item)
 		n++;
 	}
 	touch((const char *) item, item->size);
-	sink = item->ring_only;
+	sink = item->durability;
 	if (pp_item_check_fits(item, attributes, n))
 		walk(pp_item_tuple(item), attributes, n);
 	if (n > 0)

@@ -29,6 +29,7 @@
  *	lease				worker.c top_up_ids, enqueue.c admit: pp_ring_add_positions
  *	stop				worker.c stop: pp_ring_close, and the view from which last_pass is
  *	arm, nap			ring.c pp_ring_arm; worker.c nap without a limit
+ *	save_at_risk		commit.c pp_commit_save_at_risk
  *	launcher			launcher.c needs_worker
  *	probe				probe.c look_around
  *	crash				all that is shared is as in ring.c pp_ring_init; the journal stays
@@ -42,8 +43,8 @@
  * Left out: bytes and their wrapping (an entry is one unit; test/unit has them), memory
  * that reorders, several roles and targets in a batch, bad items, rotation and rewriting
  * of the journal (a row is found by its position here), rings that change hands (slots.pml), holds,
- * several slots, persist_resume, enqueueing triggers, transactional => false, producers
- * with synchronous_commit = off.  That the worker goes on for ever without getting
+ * several slots, persist_resume, enqueueing triggers, transactional => false, journalled
+ * transactions with synchronous_commit = off.  That the worker goes on for ever without getting
  * anywhere isn't looked for, either.
  *
  * What may happen, each once:
@@ -54,6 +55,7 @@
  *	-DLEAVE		the worker's turn ends, and another one comes
  *	-DDIVIDE	a work that ended its worker is divided (needs RESTART)
  *	-DCRASH		kill -9 of the server, and a start; the worker's last commits may be lost
+ *	-DWINDOW	what producer 1 has in the ring alone has waited too long (window.h)
  *
  * Without any of them, -DWAKE: the worker sleeps until it is woken.  Else it goes on as
  * soon as there is something, that is, it may or may not sleep before.
@@ -94,6 +96,8 @@
 #if defined(SHUTDOWN) || defined(CRASH)
 #define HAS_NEW_SERVER
 #endif
+
+#define BOUNDED (BIT(N) - BIT(PER_PRODUCER)) /* the risk of producer 1; that of 0 is chosen */
 
 /* ---- what is on disk ---- */
 
@@ -177,6 +181,10 @@ bool reset_worker, reset_producer[2];
 #ifdef CRASH
 byte unflushed; /* applied by the worker's asynchronous commits */
 #endif
+#ifdef WINDOW
+bool over, late;
+byte safe; /* ring-only, and at risk no more */
+#endif
 #ifdef FLUSH
 unsigned flush_tail : 4, flush_passes : 3;
 unsigned moved_to_go : 3; /* moved - passes */
@@ -190,7 +198,7 @@ bool seen_diverted;
 
 /* SPIN prints the expression of an assertion that fails: so they have names. */
 hidden byte applied_once, committed_only, in_order, within_size, nothing_stranded,
-	nothing_lost_at_a_stop, stop_is_complete, flush_is_true;
+	nothing_lost_at_a_stop, stop_is_complete, flush_is_true, safe_is_safe;
 hidden byte i, k, e, at, n, max, found;
 hidden byte mine;
 
@@ -281,6 +289,16 @@ inline free()
 inline settle()
 {
 	d_step {
+#ifdef WINDOW
+		safe = safe | (batch & ring_only);
+#if defined(CRASH) && !defined(X_ASYNC)
+		/* the commit is on disk before its callback */
+		if
+		:: (batch & ring_only) -> unflushed = 0
+		:: else
+		fi;
+#endif
+#endif
 #ifdef X_DELETE
 		rows = rows & ~batch;
 #endif
@@ -467,6 +485,12 @@ next_tx:
 				/* all in the journal, or nothing */
 				if
 				:: (ring_only & mine) != mine -> ring_only = ring_only & ~mine
+				:: else
+				fi;
+#endif
+#ifdef WINDOW
+				if
+				:: late && (mine & BOUNDED) -> ring_only = ring_only & ~mine
 				:: else
 				fi;
 #endif
@@ -952,6 +976,25 @@ end_loop:
 		:: d_step { MAY_WORK && has_set && set != 0 && divide -> divide_first() }
 			move();
 #endif
+#ifdef WINDOW
+		:: d_step { /* save_at_risk; what is behind a BUSY one, the next time */
+			MAY_WORK && over ->
+			late = true;
+			has_set = false;
+			set = 0;
+			find_volatile();
+			batch = found & BOUNDED;
+			rows = rows | batch;
+			safe = safe | batch;
+			over = (ready & ring_only & BOUNDED & ~batch) != 0;
+			committing = batch != 0
+		}
+			if
+			:: batch != 0 -> move()
+			:: else
+			fi
+		:: d_step { MAY_WORK && late && !over -> late = false } /* a batch was quick */
+#endif
 		:: d_step { MAY_WORK && has_set && set != 0 -> has_set = false; set = 0 } /* transient */
 		:: MAY_WORK && has_set && set == 0 -> end_pass()
 #ifdef WAKE
@@ -1043,6 +1086,10 @@ inline new_server()
 	leave = false;
 	kill = false;
 	divide = false;
+#ifdef WINDOW
+	over = false;
+	late = false;
+#endif
 	gone()
 }
 
@@ -1060,6 +1107,16 @@ proctype killer()
 {
 	if
 	:: d_step { up -> kill = true }
+	:: true
+	fi
+}
+#endif
+
+#ifdef WINDOW
+proctype clock()
+{
+	if
+	:: over = true
 	:: true
 	fi
 }
@@ -1135,6 +1192,11 @@ proctype crasher()
 		fi;
 		d_step {
 			unflushed = 0;
+#ifdef WINDOW
+			safe_is_safe = !(safe & committed & ring_only & ~rows & ~applied);
+			assert(safe_is_safe);
+			safe = 0;
+#endif
 			lost = lost | (committed & ring_only & ~rows & ~applied);
 			new_server();
 			reset_worker = true;
@@ -1189,6 +1251,9 @@ init
 		run worker();
 #ifdef RESTART
 		run killer();
+#endif
+#ifdef WINDOW
+		run clock();
 #endif
 #ifdef LEAVE
 		run leaver();

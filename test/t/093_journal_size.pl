@@ -321,6 +321,7 @@ foreach my $case ([ 1, 200 ], [ 100, 50 ])
 	$dbh->do("SELECT persist_enqueue('small'::regclass, '{\"n\": 0}')");
 	is(one_value($dbh, "SELECT persist_flush()"), 1, "$name: flushed");
 	$dbh->do("TRUNCATE small, plain");
+	$dbh->do("SELECT persist_configure('small', durability => 'journal')");
 	$dbh->do("SET synchronous_commit = off");
 	$dbh->do("CHECKPOINT");
 

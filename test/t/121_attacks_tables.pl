@@ -434,7 +434,8 @@ foreach my $case ([ 'named', 'objects with the extension\'s names', @names ], [ 
 	arm($node, $database);
 	local $ENV{PGOPTIONS} = '-c statement_timeout=0';    # not by SET, which alone may take longer than mallory's 1 ms
 	my $bob = connect_to($node, $database, user => 'bob');
-	$bob->do("SET $_") foreach 'lock_timeout = 0', 'default_transaction_read_only = off', 'role = none', 'search_path = pg_catalog';
+	$bob->do("SET $_") foreach 'lock_timeout = 0', 'default_transaction_read_only = off', 'role = none', 'search_path = pg_catalog',
+	  'synchronous_commit = on';    # by way of the journal
 	foreach my $table ('t', 'bad')
 	{
 		is(try_sql($bob, "SELECT public.persist_enqueue('mallory.$table'::regclass, '{\"a\": -1}'::jsonb, true)"), '00000', "$what: $table takes an item");

@@ -143,14 +143,17 @@ $other->disconnect;
 # ---- it takes too long: before it settles items the launcher gives its place to another one, which
 # then does; afterwards nobody takes its place
 
-foreach my $durability ('off', 'on')
+foreach my $case ([ 'off', 'journal' ], [ 'off', 'auto' ], [ 'on', 'auto' ])
 {
+	my ($sync, $durability) = @$case;
+
+	$dbh->do("SELECT persist_configure('t', durability => '$durability')");
 	foreach my $place ('settles', 'commits')
 	{
-		my $name = "too long: $place, synchronous_commit $durability";
+		my $name = "too long: $place, synchronous_commit $sync, durability $durability";
 		my $from = log_position($node);
 
-		$dbh->do("SET synchronous_commit = $durability");
+		$dbh->do("SET synchronous_commit = $sync");
 		ask_fault($node, $place, 'hang');
 		one_more();
 		$worker = wait_for_fault($node, $place);

@@ -1371,6 +1371,92 @@ test_alone(void)
 	free(ring);
 }
 
+/* A READY entry of one unit, published then. */
+static uint64
+publish_at(PpRing *ring, PpRisk risk, int64 now)
+{
+	uint64 at;
+
+	CHECK(pp_ring_reserve(ring, GENERATION, UNIT, false) == PP_RESERVED);
+	at = pp_ring_begin(ring,
+					   &(PpEntry){.role = 1, .items = 1, .risk = risk, .published_at = now});
+	(void) pp_ring_publish(ring, at);
+	return at;
+}
+
+/* Since when is something at risk, in any way and for a while? */
+static bool
+is_at_risk(PpRing *ring, int64 since, int64 bounded_since)
+{
+	return pp_ring_view(ring).at_risk_since == since &&
+		   pp_ring_bounded_since(ring) == bounded_since;
+}
+
+static void
+settle_one(PpRing *ring, uint64 at)
+{
+	pp_ring_settle(ring, at, 1);
+	pp_ring_free(ring, 1);
+}
+
+/* How old the oldest is that a crash would take. */
+static void
+test_risk(void)
+{
+	PpRing *ring = ring_new(16 * UNIT);
+	uint64 at[8];
+	uint64 busy;
+
+	at[0] = publish_at(ring, PP_RISK_NONE, 10);
+	CHECK(is_at_risk(ring, 0, 0));
+	at[1] = publish_at(ring, PP_RISK_BOUNDED, 11);
+	CHECK(is_at_risk(ring, 11, 11));
+	at[2] = publish_at(ring, PP_RISK_CHOSEN, 12);
+	at[3] = publish_at(ring, PP_RISK_BOUNDED, 13);
+	CHECK(is_at_risk(ring, 11, 11));
+
+	/* behind one that isn't done */
+	settle_one(ring, at[1]);
+	CHECK(is_at_risk(ring, 12, 13));
+	settle_one(ring, at[0]);
+	CHECK(is_at_risk(ring, 12, 13));
+	settle_one(ring, at[3]);
+	settle_one(ring, at[2]);
+	CHECK(is_at_risk(ring, 0, 0));
+
+	/* while one is being copied: what comes behind it is no older than what was freed */
+	at[4] = publish_at(ring, PP_RISK_BOUNDED, 20);
+	busy = begin_units(ring, 1, 1);
+	at[5] = publish_at(ring, PP_RISK_BOUNDED, 22);
+	settle_one(ring, at[4]);
+	CHECK(is_at_risk(ring, 20, 20));
+	CHECK(!pp_ring_publish(ring, busy));
+	settle_one(ring, busy);
+	CHECK(is_at_risk(ring, 22, 22));
+
+	/* and what isn't at risk is none for being copied */
+	busy = begin_units(ring, 1, 1);
+	settle_one(ring, at[5]);
+	CHECK(is_at_risk(ring, 0, 0));
+	CHECK(!pp_ring_publish(ring, busy));
+	settle_one(ring, busy);
+
+	/* nor what is done, though it can't be freed yet */
+	at[6] = publish_at(ring, PP_RISK_NONE, 25);
+	at[7] = publish_at(ring, PP_RISK_BOUNDED, 26);
+	settle_one(ring, at[7]);
+	CHECK(is_at_risk(ring, 0, 0));
+	settle_one(ring, at[6]);
+
+	at[6] = publish_at(ring, PP_RISK_CHOSEN, 30);
+	CHECK(is_at_risk(ring, 30, 0));
+	pp_ring_set_late(ring, true);
+	CHECK(pp_ring_is_late(ring));
+	CHECK(pp_ring_clear(ring) == 1);
+	CHECK(is_at_risk(ring, 0, 0) && !pp_ring_is_late(ring));
+	free(ring);
+}
+
 static void
 test_owner(void)
 {
@@ -1485,6 +1571,7 @@ main(void)
 	TEST(test_admit, "what finds no room is diverted, and positions only grow");
 	TEST(test_alone, "a worker knows what may still arrive in its ring alone");
 	TEST(test_put, "an entry is put at once, with a payload of any length");
+	TEST(test_risk, "since when the oldest entry is at risk");
 	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();
