@@ -77,6 +77,7 @@ FILES = \
 	process/database_init \
 	process/process \
 	process/worker \
+	process/worker_attach \
 	process/retrier \
 	process/probe \
 	process/launcher \

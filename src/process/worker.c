@@ -74,7 +74,7 @@ recover(void)
 
 	if (recovered)
 		return;
-	pp_process_top_up_ids(); /* without positions a pass has no boundary */
+	pp_worker_top_up_ids(); /* without positions a pass has no boundary */
 	pp_ring_recover(&slot->ring);
 	recovered = true;
 }
@@ -142,26 +142,26 @@ sleep_idle(PpRingView view)
 	}
 
 	/* whoever waits sees that the ring is empty, or we see that somebody does */
-	if (pp_shmem->slots_wanted && pp_process_give_back(true))
+	if (pp_shmem->slots_wanted && pp_worker_give_back(true))
 		return;
 	if (!OidIsValid(pp_process.claim.extension))
 	{
-		if (!pp_process_give_back(false))
-			(void) pp_process_sleep(PP_WORKER_IDLE,
+		if (!pp_worker_give_back(false))
+			(void) pp_worker_sleep(PP_WORKER_IDLE,
 									NOBODY_MS); /* somebody is in the middle of a commit */
 	}
 	else if (journal_waits)
 	{
-		if (!pp_process_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+		if (!pp_worker_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
-	else if (!pp_process_sleep(PP_WORKER_IDLE, pp_config_worker_idle_timeout > 0
+	else if (!pp_worker_sleep(PP_WORKER_IDLE, pp_config_worker_idle_timeout > 0
 												   ? pp_config_worker_idle_timeout
 												   : -1))
 	{
 		idled = is_retried();
 		if (!idled)
-			(void) pp_process_give_back(false);
+			(void) pp_worker_give_back(false);
 	}
 }
 
@@ -236,7 +236,7 @@ back_off(const ErrorData *error)
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
 			left = Min(left, PP_TIMER_MS);
-		pp_process_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		pp_worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;
 	}
@@ -421,14 +421,14 @@ take_turn(void)
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.settled + pp_config_batch_size,
 						view.head + slot->ring.size / 2))
-			pp_process_sleep(PP_WORKER_GATHERING, ms);
+			pp_worker_sleep(PP_WORKER_GATHERING, ms);
 	}
 	else if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-			pp_process_sleep(PP_WORKER_GATHERING, -1);
+			pp_worker_sleep(PP_WORKER_GATHERING, -1);
 	}
 }
 
@@ -453,7 +453,7 @@ save_volatile_items(void)
 		return;
 	while (pp_ring_is_busy(&slot->ring) ||
 		   (pp_ring_view(&slot->ring).reserved_alone > 0 && pp_steady_ms_until(until) > 0))
-		pp_process_sleep(PP_WORKER_STOPPING, 1);
+		pp_worker_sleep(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
 	MemoryContextReset(pp_process.batch_context);
@@ -529,8 +529,8 @@ stop(void)
 
 	pp_shmem_set_worker_state(slot, PP_WORKER_STOPPING);
 	pp_ring_close(&slot->ring);
-	if (pp_process_may_be_paused())
-		pp_process_look_for_pause();
+	if (pp_worker_may_be_paused())
+		pp_worker_look_for_pause();
 	paused = pp_slot_is_paused(slot);
 	if (!paused)
 		recover();
@@ -543,7 +543,7 @@ stop(void)
 		if (paused || pp_apply_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-				pp_process_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
+				pp_worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
 		}
 		view = pp_ring_view(&slot->ring);
 	}
@@ -569,7 +569,7 @@ pp_worker_main(Datum slot_number)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	pp_process_take_slot(DatumGetInt32(slot_number), database);
+	pp_worker_take_slot(DatumGetInt32(slot_number), database);
 	slot = pp_process.slot;
 	before_shmem_exit(save_at_exit, (Datum) 0); /* which comes before the end of the connection */
 
@@ -577,16 +577,16 @@ pp_worker_main(Datum slot_number)
 	{
 		pp_process_check_interrupts();
 		pp_process_reload_settings();
-		if (pp_process_may_be_paused())
+		if (pp_worker_may_be_paused())
 		{
-			pp_process_look_for_pause();
+			pp_worker_look_for_pause();
 			/* what we have parked as paused, while it was resumed, nobody has called for */
 			if (pp_counters_any_parked(&slot->counters))
 				pp_shmem_call_retrier(slot);
 			continue;
 		}
 		recover();
-		pp_process_top_up_ids();
+		pp_worker_top_up_ids();
 		if (pp_window_is_over(&slot->ring))
 			pp_commit_save_at_risk();
 		take_turn();
