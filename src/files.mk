@@ -82,6 +82,7 @@ FILES = \
 	process/probe \
 	process/launcher \
 	sql/enqueue_functions \
+	sql/flush_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
 	sql/views \

@@ -1,0 +1,279 @@
+/*-------------------------------------------------------------------------
+ *
+ * flush_function.c
+ *	  persist_flush: waits until all that had been handed over is settled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/table.h"
+#include "producer/enqueue.h"
+#include "producer/target.h"
+#include "ring/slots.h"
+#include "store/journal.h"
+#include "store/parked_table.h"
+#include "store/settings.h"
+
+PG_FUNCTION_INFO_V1(persist_flush);
+
+/* When a wait of this length ends; an interval is longer than it looks. */
+static PpSteady
+deadline_after(Interval *timeout)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(timeout)));
+
+	if (TIMESTAMP_NOT_FINITE(end))
+		return TIMESTAMP_IS_NOEND(end) ? PP_NEVER : 0;
+	return pp_steady_now() + (end - now);
+}
+
+/* How many passes will have ended when all that was diverted then is settled? */
+static uint64
+passes_needed(const PpRingView *then)
+{
+	/* one that had begun has what was diverted before it */
+	return then->passes + then->pass + then->recovering + then->diverted;
+}
+
+typedef enum Settled
+{
+	NOT_SETTLED, /* by the deadline, or the database is paused */
+	SETTLED,
+	RING_MOVED_ON /* it has been given back, or its extension altered */
+} Settled;
+
+/*
+ * Ask the worker for everything that had been handed over when the ring looked like that.
+ * A ring that has moved on owes nothing any more, least of all the pass with which a new
+ * one begins: its next owner's worker may never come.
+ */
+static Settled
+wait_until_settled(PpSlot *slot, const PpRingView *then, PpSteady deadline)
+{
+	uint64 passes = passes_needed(then);
+	Settled settled = NOT_SETTLED;
+
+	SpinLockAcquire(&slot->mutex);
+	slot->flush_to = Max(slot->flush_to, then->tail);
+	slot->flush_passes = Max(slot->flush_passes, passes);
+	SpinLockRelease(&slot->mutex);
+	pp_shmem_wake_worker(slot);
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	for (;;)
+	{
+		PpRingView now = pp_ring_view(&slot->ring);
+		long ms = pp_steady_ms_until(deadline);
+
+		if (now.generation != then->generation)
+			settled = RING_MOVED_ON;
+		else if (now.head >= then->tail && now.passes >= now.moved && now.passes >= passes)
+			settled = SETTLED;
+		if (settled != NOT_SETTLED || ms <= 0 || pp_slot_is_paused(slot))
+			break;
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, 60 * 1000),
+										   pp_wait_event("PersistPipelineFlush"));
+	}
+	ConditionVariableCancelSleep();
+
+	return settled;
+}
+
+/* Does anything wait in the journal now, whatever the transaction sees? */
+static bool
+has_journal(void)
+{
+	bool has_rows;
+
+	PushActiveSnapshot(pp_table_snapshot());
+	has_rows = pp_journal_has_rows(pp_extension_oid());
+	PopActiveSnapshot();
+	return has_rows;
+}
+
+/* The database's slot, and how its ring looks; NULL: it has none. */
+static PpSlot *
+look_at_slot(PpRingView *view)
+{
+	PpSlot *slot;
+
+	/* what was looked at while another had it is not ours */
+	do
+	{
+		slot = pp_slot_find(MyDatabaseId);
+		if (slot)
+			*view = pp_ring_view(&slot->ring);
+	} while (slot && pp_slot_database(slot) != MyDatabaseId);
+	return slot;
+}
+
+/* All that there is now is settled; false: by the deadline it isn't. */
+static bool
+settle_all(PpSteady deadline)
+{
+	PpRingView then;
+	PpSlot *slot;
+	Settled settled = RING_MOVED_ON;
+
+	while (settled == RING_MOVED_ON)
+	{
+		slot = look_at_slot(&then);
+		if (slot)
+			settled = wait_until_settled(slot, &then, deadline);
+		else if (!has_journal() && !pp_slot_is_owed(MyDatabaseId))
+			settled = SETTLED; /* without a slot nothing is being written */
+		else if (pp_slot_await(deadline, true, pp_wait_event("PersistPipelineFlush")))
+			/* nobody has looked into it since the start, or no slot was free; or what is parked
+			 * was to be tried later */
+			(void) pp_slot_call_pass(MyDatabaseId, 0);
+		else
+			settled = NOT_SETTLED;
+	}
+	return settled == SETTLED;
+}
+
+/* Does something of the target, or of any, wait that nobody can hurry? */
+static bool
+is_parked(PpSlot *slot, Oid target)
+{
+	bool parked = false;
+
+	if (slot)
+		parked = OidIsValid(target) ? pp_counters_get(&slot->counters, target).parked > 0
+									: pp_counters_parked(&slot->counters) > 0;
+	if (slot && pp_slot_database(slot) == MyDatabaseId)
+		return parked;
+
+	/* it has none, or has lost it */
+	PushActiveSnapshot(pp_table_snapshot());
+	parked = pp_parked_table_has_rows(pp_extension_oid(), target);
+	PopActiveSnapshot();
+	return parked;
+}
+
+/* Is all that is parked paused, of the target or of any? */
+static bool
+only_paused(PpSlot *slot, Oid target)
+{
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+	List *paused = pp_settings_paused(pp_extension_oid());
+
+	if (OidIsValid(target))
+		return list_member_oid(paused, target);
+	for (int bucket = 0; bucket < PP_COUNTER_BUCKETS; bucket++)
+	{
+		int n = pp_counters_read(&slot->counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (entries[i].parked > 0 && !list_member_oid(paused, entries[i].target))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Is there no retrier, and none that is being started? */
+static bool
+is_left_alone(PpSlot *slot)
+{
+	bool alone;
+
+	SpinLockAcquire(&slot->mutex);
+	alone = slot->retrier.refused || slot->retrier.state == PP_RETRIER_STUCK ||
+			(slot->retrier.pid == 0 && slot->retry_at == PP_NEVER);
+	SpinLockRelease(&slot->mutex);
+	return alone || pp_slot_is_paused(slot);
+}
+
+/*
+ * Is something still parked, after the retrier has tried what is due, or waits for a lock, that
+ * may be gone?  What is paused is not for it to try.
+ */
+static bool
+stays_parked(Oid target, PpSteady deadline)
+{
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	uint64 asked;
+	uint64 done = 0;
+
+	if (slot == NULL || !is_parked(slot, target) || only_paused(slot, target))
+		return is_parked(slot, target);
+	SpinLockAcquire(&slot->mutex);
+	asked = ++slot->retries_asked;
+	slot->retry_at = pp_steady_now();
+	SpinLockRelease(&slot->mutex);
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	while (done < asked && is_parked(slot, target) && !is_left_alone(slot))
+	{
+		long ms = pp_steady_ms_until(deadline);
+
+		if (ms <= 0)
+			break;
+		pp_shmem_wake_retrier(slot);
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS),
+										   pp_wait_event("PersistPipelineFlush"));
+		SpinLockAcquire(&slot->mutex);
+		done = slot->retries_done;
+		SpinLockRelease(&slot->mutex);
+	}
+	ConditionVariableCancelSleep();
+	return is_parked(slot, target);
+}
+
+/*
+ * persist_flush(timeout interval, target regclass) returns boolean.  All items
+ * of a database leave its ring in one order, so the flush of one target is that
+ * of all that came before its last item.
+ */
+Datum
+persist_flush(PG_FUNCTION_ARGS)
+{
+	PpSteady deadline;
+	XLogRecPtr lsn;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", "timeout")));
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending() ||
+		pp_shmem_am_worker)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("persist_flush cannot run in a transaction that has written or enqueued"),
+				 errdetail("It could wait for the worker while the worker waits for its locks."),
+				 errhint("Commit first.")));
+	PreventCommandDuringRecovery("persist_flush()");
+	if (!PG_ARGISNULL(1))
+		pp_target_check(PG_GETARG_OID(1));
+
+	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
+	if (pp_shmem && (!settle_all(deadline) ||
+					 stays_parked(PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline)))
+		PG_RETURN_BOOL(false);
+
+	/* the worker commits asynchronously */
+	if (pp_shmem)
+	{
+		SpinLockAcquire(&pp_shmem->mutex);
+		lsn = pp_shmem->settled_lsn;
+		SpinLockRelease(&pp_shmem->mutex);
+		XLogFlush(lsn);
+	}
+
+	PG_RETURN_BOOL(true);
+}
