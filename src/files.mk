@@ -64,6 +64,7 @@ FILES = \
 	worker/parking \
 	worker/parents \
 	worker/bad_rows \
+	worker/bad_rows_log \
 	worker/deferred_mark \
 	worker/try_insert \
 	worker/decide \
