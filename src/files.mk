@@ -50,7 +50,7 @@ FILES = \
 	worker/leftovers \
 	worker/role_settings \
 	worker/identity \
-	worker/show \
+	worker/row_json \
 	worker/row_map \
 	worker/statement \
 	worker/poison \

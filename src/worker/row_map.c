@@ -22,7 +22,7 @@
 #include "base/extension.h"
 #include "store/layouts.h"
 #include "worker/row_map.h"
-#include "worker/show.h"
+#include "worker/row_json.h"
 
 #define MAX_SHOWN (16 * 1024 * 1024) /* bytes of a row's values; nobody reads more as JSON */
 
@@ -336,7 +336,7 @@ is_too_large(TupleDesc desc, MinimalTuple tuple)
 /*
  * The values of an item as JSON, without those that nobody can give, in the current memory
  * context.  rel: NULL if it is gone.  NULL: nobody can read them,
- * or they are too many.  Throws as pp_show does.
+ * or they are too many.  Throws as pp_row_json does.
  */
 Jsonb *
 pp_row_map_show(Relation rel, const PpItem *item)
@@ -356,5 +356,5 @@ pp_row_map_show(Relation rel, const PpItem *item)
 	for (int i = 0; i < columns.n; i++)
 		hidden[i] = columns.of[i].hidden;
 	tuple = make_readable(&columns, item, &desc);
-	return pp_show(desc, tuple, NULL, hidden);
+	return pp_row_json(desc, tuple, NULL, hidden);
 }

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * show.c
+ * row_json.c
  *	  A row's values as JSON, as a person would write it to persist_enqueue.
  *
  * jsonb_populate_record, and so persist_enqueue, makes the same values of it,
@@ -35,7 +35,7 @@
 #include "utils/typcache.h"
 
 #include "base/savepoint.h"
-#include "worker/show.h"
+#include "worker/row_json.h"
 
 /* An array on its way into JSON, element by element. */
 typedef struct Elements
@@ -323,7 +323,7 @@ add_value(StringInfo json, Oid type, Datum value, bool isnull)
  * must end the (sub)transaction, which puts the settings back.
  */
 Jsonb *
-pp_show(TupleDesc descriptor, MinimalTuple tuple, char *const *names, const bool *hidden)
+pp_row_json(TupleDesc descriptor, MinimalTuple tuple, char *const *names, const bool *hidden)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline show",
 												  ALLOCSET_DEFAULT_SIZES);

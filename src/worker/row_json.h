@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * show.h
+ * row_json.h
  *	  A row's values as JSON, as a person would write it to persist_enqueue.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef PP_SHOW_H
-#define PP_SHOW_H
+#ifndef PP_ROW_JSON_H
+#define PP_ROW_JSON_H
 
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 #include "access/tupdesc.h"
 #include "utils/jsonb.h"
 
-extern Jsonb *pp_show(TupleDesc descriptor, MinimalTuple tuple, char *const *names,
+extern Jsonb *pp_row_json(TupleDesc descriptor, MinimalTuple tuple, char *const *names,
 					  const bool *hidden);
 
-#endif /* PP_SHOW_H */
+#endif /* PP_ROW_JSON_H */
