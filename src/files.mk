@@ -22,6 +22,7 @@ FILES = \
 	ring/databases \
 	ring/slots \
 	ring/slots_attach \
+	ring/slots_commands \
 	ring/lease \
 	ring/window.h \
 	store/state \

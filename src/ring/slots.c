@@ -123,8 +123,8 @@ find_idlest(void)
 }
 
 /* Have the database looked into; if others are to be, in a round that comes after that. */
-static void
-want_probe(Oid database)
+void
+pp_slot_want_probe_locked(Oid database)
 {
 	PpProbe *probe = &pp_shmem->probe;
 
@@ -161,7 +161,7 @@ leave_counts(PpSlot *slot)
 	/* not at once, or it would come before the one that gets the slot now */
 	if (retry_at != PP_NEVER &&
 		!pp_databases_want_slot(slot->database, Max(retry_at, pp_steady_in(RETURN_MS))))
-		want_probe(slot->database);
+		pp_slot_want_probe_locked(slot->database);
 }
 
 /*
@@ -243,9 +243,12 @@ assign(PpSlot *slot, Oid database)
 	pp_shmem_wake_launcher();
 }
 
-/* Slots that nobody has go to databases that wait.  True: one has got one, which is to be told. */
-static bool
-serve(void)
+/*
+ * Slots that nobody has go to databases that wait.  True: one has got one, and
+ * pp_slots_tell_served() is to be called without the lock.
+ */
+bool
+pp_slots_serve_locked(void)
 {
 	bool served = false;
 	PpDatabase *known;
@@ -295,8 +298,8 @@ give_back(PpSlot *slot, bool to_others)
 
 /* ---- claims ---- */
 
-static void
-tell_served(void)
+void
+pp_slots_tell_served(void)
 {
 	pp_shmem_wake_launcher();
 	ConditionVariableBroadcast(&pp_shmem->served);
@@ -503,10 +506,10 @@ pp_slot_give_back(PpSlot *slot, bool to_others)
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	given = (!to_others || pp_databases_first()) && give_back(slot, to_others);
-	served = given && serve();
+	served = given && pp_slots_serve_locked();
 	LWLockRelease(pp_shmem->lock);
 	if (served)
-		tell_served();
+		pp_slots_tell_served();
 
 	return given;
 }
@@ -525,11 +528,11 @@ pp_slots_serve(void)
 	PpSteady next;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	served = serve();
+	served = pp_slots_serve_locked();
 	/* those that become idle from now on see it */
 	while (pp_shmem->slots_wanted && (idlest = find_idlest()) != NULL &&
 		   give_back(idlest, true))
-		served |= serve();
+		served |= pp_slots_serve_locked();
 	wanted = pp_shmem->slots_wanted;
 	if (wanted && idlest)
 	{
@@ -542,7 +545,7 @@ pp_slots_serve(void)
 	next = pp_databases_next();
 	LWLockRelease(pp_shmem->lock);
 	if (served)
-		tell_served();
+		pp_slots_tell_served();
 
 	/* whatever becomes free meanwhile, and doesn't say so */
 	if (wanted)
@@ -550,159 +553,7 @@ pp_slots_serve(void)
 	return next == PP_NEVER ? -1 : Max(pp_steady_ms_until(next), 1);
 }
 
-/* ---- commands ---- */
-
-/*
- * The database, which this process has blocked, has been dropped: free its slot.  Returns how
- * many items were in its ring.
- */
-uint64
-pp_slot_drop(Oid database)
-{
-	PpSlot *slot;
-	bool served;
-	uint64 items = 0;
-
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	slot = pp_shmem_slot_of(database);
-	if (slot)
-	{
-		items = pp_ring_clear(&slot->ring) + pp_counters_parked(&slot->counters);
-		slot->database = InvalidOid;
-		slot->leave = false;
-	}
-	if (pp_shmem->probe.database == database)
-		pp_shmem->probe.database = InvalidOid;
-	pp_databases_forget(database);
-	served = serve();
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		tell_served();
-
-	return items;
-}
-
-/*
- * The extension in the database, which we hold, has been dropped or altered: make
- * everybody look at it again.  Items of the installation that is `gone` (or
- * InvalidOid) are discarded; returns how many.  Can't fail.
- */
-uint64
-pp_slot_renew(Oid database, Oid gone)
-{
-	PpSlot *slot;
-	uint64 items = 0;
-
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	if (OidIsValid(gone))
-		pp_databases_forget(database);
-	slot = pp_shmem_slot_of(database);
-	if (slot)
-	{
-		pp_ring_renew(&slot->ring);
-		if (OidIsValid(gone))
-		{
-			items = pp_ring_discard(&slot->ring, gone);
-			pp_ring_restart(&slot->ring);
-			pp_quota_reset(&slot->quota);
-			pp_counters_reset(&slot->counters);
-			SpinLockAcquire(&slot->mutex);
-			slot->discarded += items;
-			slot->ids_of = InvalidOid;
-			slot->retry_at = PP_NEVER;
-			slot->nretries = 0;
-			SpinLockRelease(&slot->mutex);
-		}
-		SpinLockAcquire(&slot->mutex);
-		slot->starts = slot->retrier.starts = 0; /* what made them fail may be gone */
-		if (OidIsValid(gone))
-		{
-			slot->paused = false;
-			slot->pause_changed = true;
-			memset(slot->retired, 0, sizeof(slot->retired));
-		}
-		SpinLockRelease(&slot->mutex);
-	}
-	LWLockRelease(pp_shmem->lock);
-	if (slot)
-		ConditionVariableBroadcast(&slot->settled);
-
-	return items;
-}
-
-void
-pp_slot_probe_database(Oid database)
-{
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	want_probe(database);
-	LWLockRelease(pp_shmem->lock);
-}
-
-/* Have the slot's worker and retrier look whether the database, or a target, is paused. */
-static void
-doubt_pause(PpSlot *slot)
-{
-	bool parked = pp_counters_any_parked(&slot->counters);
-
-	SpinLockAcquire(&slot->mutex);
-	slot->paused = false;
-	slot->pause_changed = slot->retrier.pause_changed = true;
-	if (parked)
-		slot->retry_at = pp_steady_now();
-	SpinLockRelease(&slot->mutex);
-	pp_shmem_wake_worker(slot);
-	pp_shmem_wake_retrier(slot);
-}
-
-/*
- * A transaction that has committed has paused or resumed the database.  False: it has
- * no slot.  Can't fail.
- */
-bool
-pp_slot_pause_changed(Oid database)
-{
-	PpSlot *slot;
-
-	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	slot = pp_shmem_slot_of(database);
-	if (slot)
-		doubt_pause(slot);
-	LWLockRelease(pp_shmem->lock);
-
-	return slot != NULL;
-}
-
-/*
- * The database's journal has rows, of so many items, that its ring doesn't know of: a
- * pass is due, now or when it has a slot.  False: it has none, and there is no room to note that
- * it waits for one.  Can't fail.
- */
-bool
-pp_slot_call_pass(Oid database, uint64 items)
-{
-	PpSlot *slot;
-	bool known = true;
-	bool served = false;
-
-	/* under the lock: the slot, which may be empty, can't become another's */
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	slot = pp_shmem_slot_of(database);
-	if (slot)
-	{
-		pp_ring_move(&slot->ring, items, pp_steady_now());
-		pp_shmem_wake_worker(slot);
-	}
-	else if ((known = pp_databases_want_slot(database, pp_steady_now())))
-	{
-		pp_databases_find(database, false)->waits = true;
-		served = serve();
-	}
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		tell_served();
-
-	return known;
-}
+/* ---- a look at a slot ---- */
 
 bool
 pp_slot_is_paused(PpSlot *slot)
@@ -740,15 +591,4 @@ pp_slot_is_wanted(PpSlot *slot)
 	SpinLockRelease(&slot->mutex);
 
 	return until != 0 && until > pp_steady_now();
-}
-
-/* The setting start_paused may have changed; a worker may just be looking. */
-void
-pp_slots_doubt_pauses(void)
-{
-	for (int i = 0; i < pp_config_max_databases; i++)
-	{
-		if (OidIsValid(pp_slot_database(pp_shmem_slot(i))))
-			doubt_pause(pp_shmem_slot(i));
-	}
 }

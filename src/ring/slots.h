@@ -41,6 +41,7 @@ extern const PpClaim *pp_slot_claimed(void);
 extern const PpClaim *pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event);
 extern void pp_slot_want_worker(PpSlot *slot, PpSteady until);
 extern bool pp_slot_is_wanted(PpSlot *slot);
+extern bool pp_slot_is_paused(PpSlot *slot);
 extern void pp_slot_forget_claim(void);
 extern void pp_slot_end_transaction(bool committed);
 extern PpSlot *pp_slot_find(Oid database);
@@ -63,11 +64,15 @@ extern bool pp_slot_give_back(PpSlot *slot, bool to_others);
 /* The launcher */
 extern long pp_slots_serve(void);
 
+/* Under PpShmem.lock; but pp_slots_tell_served() without it */
+extern bool pp_slots_serve_locked(void);
+extern void pp_slots_tell_served(void);
+extern void pp_slot_want_probe_locked(Oid database);
+
 /* Commands */
 extern void pp_slot_probe_database(Oid database);
 extern bool pp_slot_pause_changed(Oid database);
 extern bool pp_slot_call_pass(Oid database, uint64 items);
-extern bool pp_slot_is_paused(PpSlot *slot);
 extern void pp_slots_doubt_pauses(void);
 extern uint64 pp_slot_drop(Oid database);
 extern uint64 pp_slot_renew(Oid database, Oid gone);
