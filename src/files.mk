@@ -71,7 +71,8 @@ FILES = \
 	worker/decide \
 	worker/apply_rows \
 	worker/work_rows \
-	worker/apply \
+	worker/role_transaction \
+	worker/settle \
 	worker/retry \
 	worker/upkeep \
 	worker/progress \

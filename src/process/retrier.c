@@ -25,7 +25,6 @@
 #include "process/process.h"
 #include "process/retrier.h"
 #include "store/parked_table.h"
-#include "worker/apply.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/classify.h"
@@ -33,6 +32,7 @@
 #include "worker/parking.h"
 #include "worker/poison.h"
 #include "worker/retry.h"
+#include "worker/settle.h"
 #include "worker/timer.h"
 #include "worker/work_rows.h"
 
@@ -85,7 +85,7 @@ static bool
 has_to_leave_parked(void)
 {
 	return ShutdownRequestPending || pp_timer_is_blocked(slot) || paused ||
-		   pp_slot_is_paused(slot) || pp_apply_is_spent() ||
+		   pp_slot_is_paused(slot) || pp_role_transaction_is_spent() ||
 		   !OidIsValid(pp_process.claim.extension);
 }
 
@@ -136,7 +136,7 @@ take_slot(int slot_number, Oid database)
 		sleep_until(pp_steady_in(TABLE_WAIT_MS));
 		MemoryContextReset(pp_process.batch_context);
 	}
-	pp_apply_init(&pp_process.claim);
+	pp_settle_init(&pp_process.claim);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline retrier for database \"%s\" started",
 									 pp_process.database_name)));
 }
@@ -425,14 +425,14 @@ try_parked(PpParked *first)
 
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = true;
-	outcome = pp_apply_again(together.work_items.work_items, together.work_items.n, disbelieved,
+	outcome = pp_settle_parked(together.work_items.work_items, together.work_items.n, disbelieved,
 							 together.work_items.apart, &apply, &error);
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = false;
 
-	if (pp_apply_is_spent())
+	if (pp_role_transaction_is_spent())
 		pp_retry_postpone(first);
-	if (pp_apply_is_spent() || pp_timer_cut == PP_CUT_STOP || pp_timer_cut == PP_CUT_BLOCKED)
+	if (pp_role_transaction_is_spent() || pp_timer_cut == PP_CUT_STOP || pp_timer_cut == PP_CUT_BLOCKED)
 		return; /* it is due for the next process */
 	spent_ms = (pp_steady_now() - began) / 1000;
 	if (outcome == PP_SETTLED || apply.counts->n > 0)

@@ -38,7 +38,6 @@
 #include "process/worker.h"
 #include "ring/window.h"
 #include "store/shutdowns.h"
-#include "worker/apply.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/classify.h"
@@ -46,6 +45,7 @@
 #include "worker/linger.h"
 #include "worker/parking.h"
 #include "worker/progress.h"
+#include "worker/settle.h"
 #include "worker/timer.h"
 #include "worker/upkeep.h"
 
@@ -92,7 +92,7 @@ has_to_leave(void)
 	PpRingView view;
 
 	if (pp_process.given_back || idled || pp_timer_is_blocked(slot) || pp_slot_is_paused(slot) ||
-		pp_apply_is_spent())
+		pp_role_transaction_is_spent())
 		return true;
 	if (!others_wait())
 		return false;
@@ -259,7 +259,7 @@ take_work_items(PpWorkItem **work_items, int *nwork_items)
 	pp_timer_start();
 	PG_TRY();
 	{
-		intake = pp_intake_next(&pp_process.claim, pp_apply_width(), work_items, nwork_items);
+		intake = pp_intake_next(&pp_process.claim, pp_settle_width(), work_items, nwork_items);
 	}
 	PG_CATCH();
 	{
@@ -345,7 +345,7 @@ write_batch(PpRingView view)
 	pgstat_report_activity(STATE_RUNNING, "writing a batch");
 	pp_parking_begin_batch();
 	pp_timer_start();
-	outcome = pp_apply(work_items, nwork_items, &error);
+	outcome = pp_settle(work_items, nwork_items, &error);
 	pp_timer_stop();
 	note_batch();
 	if (!pp_slot_end_commit(slot))
@@ -359,7 +359,7 @@ write_batch(PpRingView view)
 		let_land();
 	if (outcome == PP_TRANSIENT)
 	{
-		if (!pp_apply_is_spent())
+		if (!pp_role_transaction_is_spent())
 			back_off(error);
 	}
 	else
@@ -510,7 +510,7 @@ is_through(const PpRingView *view, uint64 last_pass)
 {
 	if (view->reserved > 0)
 		return false;
-	return pp_slot_is_paused(slot) || pp_apply_is_spent() ||
+	return pp_slot_is_paused(slot) || pp_role_transaction_is_spent() ||
 		   (view->head == view->tail && view->passes >= last_pass);
 }
 
@@ -540,7 +540,7 @@ stop(void)
 	while (!is_through(&view, last_pass) && !pp_timer_stop_is_overdue() &&
 		   !pp_timer_is_blocked(slot))
 	{
-		if (paused || pp_apply_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
+		if (paused || pp_role_transaction_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
 		{
 			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
 				pp_worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);

@@ -18,9 +18,9 @@
 #include "process/process.h"
 #include "process/worker.h"
 #include "ring/lease.h"
-#include "worker/apply.h"
 #include "worker/bad_rows.h"
 #include "worker/poison.h"
+#include "worker/settle.h"
 #include "worker/upkeep.h"
 
 static uint32 wait_event;
@@ -112,7 +112,7 @@ pp_worker_take_slot(int slot_number, Oid database)
 		pp_worker_top_up_ids();
 		pp_intake_count(&pp_process.claim);
 	}
-	pp_apply_init(&pp_process.claim);
+	pp_settle_init(&pp_process.claim);
 	pp_ring_open(&pp_process.slot->ring);
 	pp_ring_attend(&pp_process.slot->ring, true);
 	ConditionVariableBroadcast(&pp_process.slot->settled); /* who waits for us */

@@ -11,7 +11,6 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 
-#include "base/errors.h"
 #include "worker/bad_rows.h"
 
 #define MAX_REPORTS 8	/* lines at a time ... */

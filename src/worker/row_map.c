@@ -21,8 +21,8 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "store/layouts.h"
-#include "worker/row_map.h"
 #include "worker/row_json.h"
+#include "worker/row_map.h"
 
 #define MAX_SHOWN (16 * 1024 * 1024) /* bytes of a row's values; nobody reads more as JSON */
 

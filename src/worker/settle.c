@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * apply.c
- *	  Settles work items; see apply.h.
+ * settle.c
+ *	  Settles work items; see settle.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,30 +21,25 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
-#include "worker/apply.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/commit.h"
 #include "worker/identity.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
+#include "worker/settle.h"
 #include "worker/timer.h"
 #include "worker/work_rows.h"
 
 #define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
-#define MAX_DOUBTS 2  /* of the beginning or the commit */
+#define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
 #define FITTING 64	  /* batches of a size, before larger ones are tried again */
 
-static const PpClaim *claim;
-static PpSlot *slot;
-
-/* What this process has found out, and goes by until it ends */
+/* What this process has found out of how large a batch may be */
 static struct
 {
-	bool careful;	/* a COMMIT has failed on one of several other servers */
-	bool spent;		/* a role's work has to wait for another process */
-	uint64 width;	/* a batch of more items needs more than there is; 0: that isn't so */
-	int fitting;	/* batches that have come through since */
+	uint64 width; /* a batch of more items needs more than there is; 0: that isn't so */
+	int fitting;  /* batches that have come through since */
 } learned;
 
 /*
@@ -52,14 +47,11 @@ static struct
  * the middle of a transaction, the items of that are candidates (poison.h).
  */
 void
-pp_apply_init(const PpClaim *worker_claim)
+pp_settle_init(const PpClaim *claim)
 {
 	uint64 items;
 
-	claim = worker_claim;
-	slot = claim->slot;
-	pp_commit_init(claim);
-
+	pp_role_transaction_init(claim);
 	items = pp_poison_open(pp_shmem_am_retrier ? PP_POISON_RETRIER : PP_POISON_WORKER, MyDatabaseId,
 						   claim->extension);
 	if (pp_shmem_am_retrier)
@@ -72,261 +64,12 @@ pp_apply_init(const PpClaim *worker_claim)
 									   (unsigned long long) items)));
 }
 
-/* Does this process keep items waiting that another one could insert? */
-bool
-pp_apply_is_spent(void)
-{
-	return learned.spent;
-}
-
 /* So many items at most are to be in a batch. */
 uint64
-pp_apply_width(void)
+pp_settle_width(void)
 {
 	return learned.width > 0 ? Min(learned.width, (uint64) pp_config_batch_size)
 							 : (uint64) pp_config_batch_size;
-}
-
-/* ---- transactions ---- */
-
-/* How far a transaction has come */
-typedef enum Stage
-{
-	BEGINNING,
-	OPENING,
-	TAKING, /* what has been opened and inserted, from where it waits: no row's fault, either */
-	INSERTING,
-	COMMITTING
-} Stage;
-
-/* What a transaction does with its rows */
-typedef void (*Way)(PpApply *apply, const PpRow **rows, uint64 n);
-
-/* A transaction for work items of one role */
-typedef struct Run
-{
-	PpWorkItem *work_items;
-	int n;
-	bool disbelieves; /* see PpApply ... */
-	bool apart;		  /* ... the same */
-	Stage stage;
-	int opened; /* so many have been opened; if that fails, the next one can't be */
-	PpApply apply;
-	PpOutcomeCounts *committed; /* of all its transactions; NULL: nobody asks */
-	ErrorData *error;
-} Run;
-
-static ErrorData *
-not_through(const Run *run)
-{
-	return run->apply.error ? run->apply.error
-							: pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
-}
-
-/*
- * In one transaction, as their role.  True: it has committed.  False: nothing has changed;
- * run->error tells why, run->stage how far it came, run->apply what it has found out.
- */
-static bool
-run(Run *run, Way way, bool impatient, const PpTry *known)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	PpCatcher catcher = pp_savepoint_catcher();
-	MemoryContext context =
-		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
-	PpApply *apply = &run->apply;
-	volatile bool committed = false;
-
-	*apply = (PpApply){.claim = claim,
-					   .role = run->work_items[0].role,
-					   .retrying = run->work_items[0].parked,
-					   .impatient = impatient || run->work_items[0].parked,
-					   .disbelieves = run->disbelieves,
-					   .apart = run->apart,
-					   .known = *known,
-					   .counts = palloc0(sizeof(PpOutcomeCounts))};
-	run->stage = BEGINNING;
-	run->error = NULL;
-	pp_batch_begin_transaction();
-	if (pp_identity_is_spent(apply->role))
-	{
-		learned.spent = true;
-		apply->end = PP_APPLY_LATER;
-		run->error = pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
-		return false;
-	}
-	if (pp_timer_cut != PP_CUT_STOP)
-		pp_timer_cut = PP_CUT_NONE;
-	pp_work_rows_note(run->work_items, run->n);
-	pp_commit_forget();
-	pp_timer_begin_attempt();
-	pp_statement_state = (PpStatementState){0};
-	PG_TRY();
-	{
-		const PpRow **rows;
-		uint64 nrows;
-		Snapshot snapshot;
-
-		pp_identity_begin(apply->role);
-		MemoryContextSwitchTo(context);
-		/* what has been read stays in its place until it is taken, whoever else deletes it */
-		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
-		run->stage = OPENING;
-		rows = pp_work_rows_open(claim, run->work_items, run->n, &run->opened, &nrows);
-		run->stage = INSERTING;
-		MemoryContextSwitchTo(caller);
-		if (nrows > 0)
-			way(apply, rows, nrows);
-		if (apply->end == PP_APPLY_COMMIT && apply->retrying && nrows > 0 && !apply->moved)
-			apply->end = PP_APPLY_LATER; /* all would be parked again */
-		if (apply->end != PP_APPLY_COMMIT)
-		{
-			run->error = not_through(run);
-			pp_identity_abort();
-		}
-		else
-		{
-			run->stage = COMMITTING;
-			if (learned.careful && pp_batch_is_scattered())
-				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
-								errmsg("the rows go to several servers")));
-			pp_work_rows_count_taken(apply->counts, rows, nrows, apply->retrying);
-			pp_commit_settles(run->work_items, run->n, apply->counts);
-			run->stage = TAKING;
-			pp_work_rows_take(claim, run->work_items, run->n);
-			UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
-			run->stage = COMMITTING;
-			pp_outcome_counts_write(apply->counts, claim->extension);
-			if (way == pp_apply_rows)
-				pp_timer_begin_attempt(); /* of what is deferred */
-			pp_identity_commit();
-			committed = true;
-		}
-	}
-	PG_CATCH();
-	{
-		/* the items are settled: this error is not theirs */
-		if (pp_commit_is_done())
-			PG_RE_THROW();
-
-		run->error = pp_try_insert_catch(&catcher);
-		apply->known = pp_try_insert_failure(apply->rows, apply->nrows, run->error);
-		apply->known.deferred = run->stage == COMMITTING;
-		learned.careful |= pp_identity_is_committing() && pp_batch_is_scattered();
-		pp_commit_forget();
-		pp_timer_begin_undo(); /* that was its time, but not that of what comes now */
-		pp_identity_abort();
-		pp_timer_end_undo();
-	}
-	PG_END_TRY();
-
-	pp_timer_attempt_began = PP_NEVER;
-	MemoryContextSwitchTo(caller);
-	if (committed)
-		pp_bad_rows_report(apply->bad, apply->nbad);
-	MemoryContextDelete(context);
-	ConditionVariableBroadcast(&slot->settled);
-	return committed;
-}
-
-/* ---- transactions of our own ---- */
-
-/* Work items that are settled without their role */
-typedef struct Deed
-{
-	PpWorkItem *work_items;
-	int n;
-	ErrorData *why;
-	PpApply apply;
-} Deed;
-
-static void
-write_all_dead_letters(void *arg)
-{
-	Deed *deed = arg;
-	PpApply *apply = &deed->apply;
-	const PpRow **rows;
-	uint64 nrows;
-	int opened;
-
-	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
-	if (!pp_dead_letters_try_lock(claim->extension))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						errmsg("the table of dead letters is locked")));
-	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-	rows = pp_work_rows_open(claim, deed->work_items, deed->n, &opened, &nrows);
-	apply->bad = palloc_extended(Max(nrows, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < nrows; i++)
-	{
-		apply->bad[apply->nbad++] = pp_bad_row(rows[i], deed->why);
-		pp_bad_rows_write_dead_letter(claim->extension, apply->counts, rows[i], apply->role,
-									  deed->why);
-	}
-	pp_work_rows_count_taken(apply->counts, rows, nrows, deed->work_items[0].parked);
-	pp_commit_settles(deed->work_items, deed->n, apply->counts);
-	pp_work_rows_take(claim, deed->work_items, deed->n);
-	pp_outcome_counts_write(apply->counts, claim->extension);
-}
-
-/* In a transaction of our own, make dead letters of all their items. */
-static PpOutcome
-give_up(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
-{
-	Deed deed = {.work_items = work_items,
-				 .n = n,
-				 .why = why,
-				 .apply = {.role = work_items[0].role, .counts = palloc0(sizeof(PpOutcomeCounts))}};
-
-	pp_work_rows_note(work_items, n);
-	*error = pp_commit_by_ourselves(write_all_dead_letters, &deed, true);
-	if (*error)
-		return PP_TRANSIENT;
-	pp_bad_rows_report(deed.apply.bad, deed.apply.nbad);
-	return PP_SETTLED;
-}
-
-static void
-park_all(void *arg)
-{
-	Deed *deed = arg;
-	PpOutcomeCounts *counts = deed->apply.counts;
-	Oid role = deed->apply.role;
-	const PpRow **rows;
-	uint64 nrows;
-	int opened;
-
-	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-	rows = pp_work_rows_open(claim, deed->work_items, deed->n, &opened, &nrows);
-	pp_parking_park_rows(counts, role, rows, nrows);
-	for (uint64 i = 0; i < nrows; i++)
-	{
-		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
-
-		if (result->delta.errors > 0)
-		{
-			pp_parking_follow(rows[i], role);
-			continue;
-		}
-		pp_parking_park(rows[i], role, deed->why->sqlerrcode, true);
-		pp_outcome_counts_error(result, deed->why, 1);
-	}
-	pp_work_rows_count_taken(counts, rows, nrows, false);
-	pp_commit_settles(deed->work_items, deed->n, counts);
-	pp_work_rows_take(claim, deed->work_items, deed->n);
-	pp_outcome_counts_write(counts, claim->extension);
-}
-
-/* Park all that they have, without a try: each target is tried by itself. */
-static PpOutcome
-park_them(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
-{
-	Deed deed = {.work_items = work_items,
-				 .n = n,
-				 .why = why,
-				 .apply = {.role = work_items[0].role, .counts = palloc0(sizeof(PpOutcomeCounts))}};
-
-	*error = pp_commit_by_ourselves(park_all, &deed, false);
-	return *error ? PP_TRANSIENT : PP_SETTLED;
 }
 
 static bool
@@ -369,7 +112,7 @@ check_extension(void)
  * work item is divided, so that less of it can be taken.
  */
 static PpOutcome
-settle_fewer(Run *run, ErrorData **error)
+settle_fewer(PpRoleTransaction *run, ErrorData **error)
 {
 	uint64 items = pp_intake_count_items(run->work_items, run->n);
 
@@ -379,9 +122,9 @@ settle_fewer(Run *run, ErrorData **error)
 		return PP_TRANSIENT;
 	}
 	if (items == 1 || learned.width == 1)
-		return park_them(run->work_items, run->n, run->error, error);
+		return pp_role_transaction_park(run->work_items, run->n, run->error, error);
 	/* those of a transaction come together, up to several times as many */
-	learned.width = Max(Min(items, pp_apply_width()) / 2, 1);
+	learned.width = Max(Min(items, pp_settle_width()) / 2, 1);
 	learned.fitting = 0;
 	if (run->n == 1)
 	{
@@ -403,21 +146,21 @@ note_hang(void *arg)
  * the next time; an item that takes as long by itself is bad.
  */
 static PpOutcome
-settle_slow(Run *run, ErrorData **error)
+settle_slow(PpRoleTransaction *run, ErrorData **error)
 {
 	run->apply.timeouts = 1;
 	(void) pp_savepoint_run_in_transaction(note_hang, &run->work_items[0].target);
 	if (run->n == 1 && pp_decide_is_patient(&run->apply, run->work_items[0].target))
 		return PP_TRANSIENT;
 	if (run->n == 1)
-		return give_up(run->work_items, 1, run->error, error);
+		return pp_role_transaction_give_up(run->work_items, 1, run->error, error);
 	run->apply.width = Max(run->n / NARROWER, 1);
 	return PP_TRANSIENT;
 }
 
 /* Is it about the transaction as such, and soon over? */
 static bool
-is_nobodys(const Run *run)
+is_nobodys(const PpRoleTransaction *run)
 {
 	return run->apply.end == PP_APPLY_LATER || pp_timer_cut == PP_CUT_STOP ||
 		   pp_timer_cut == PP_CUT_BLOCKED;
@@ -433,21 +176,21 @@ divide_work(PpWorkItem *work)
 
 /* A single work item fails in the commit.  If it has several items, they come next, one by one. */
 static PpOutcome
-settle_deadly(Run *run, ErrorData **error)
+settle_deadly(PpRoleTransaction *run, ErrorData **error)
 {
 	PpWorkItem *work = &run->work_items[0];
 
 	if (work->there == 1 && pp_classify(run->error, true, pp_timer_cut) == PP_CLASS_UNPROVEN &&
 		pp_decide_may_wait(work->parked ? work->parked_at : 0))
-		return work->parked ? PP_TRANSIENT : park_them(work, 1, run->error, error);
+		return work->parked ? PP_TRANSIENT : pp_role_transaction_park(work, 1, run->error, error);
 	if (work->there == 1)
-		return give_up(work, 1, run->error, error);
+		return pp_role_transaction_give_up(work, 1, run->error, error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
 static bool
-is_transient(const Run *run)
+is_transient(const PpRoleTransaction *run)
 {
 	return pp_classify_is_transient(run->error, pp_timer_cut) &&
 		   !(run->disbelieves && pp_classify_is_rollback(run->error));
@@ -455,35 +198,35 @@ is_transient(const Run *run)
 
 /* Neither all of the rows nor a part of them can be had to commit.  *halve: a half may. */
 static PpOutcome
-settle_failed(Run *run, bool *halve, ErrorData **error)
+settle_failed(PpRoleTransaction *run, bool *halve, ErrorData **error)
 {
 	bool parked = run->work_items[0].parked;
 	PpOutcome outcome;
 
 	*halve = false;
-	if (run->stage == TAKING)
+	if (run->stage == PP_STAGE_TAKING)
 		return PP_TRANSIENT;
-	if (run->stage == OPENING)
+	if (run->stage == PP_STAGE_OPENING)
 	{
 		if (run->error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
 			return PP_TRANSIENT;
 		outcome = pp_commit_damaged(&run->work_items[run->opened], run->error, error);
 		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
 	}
-	if (run->stage == BEGINNING && !role_exists(run->work_items[0].role))
-		return give_up(run->work_items, run->n, run->error, error);
+	if (run->stage == PP_STAGE_BEGINNING && !role_exists(run->work_items[0].role))
+		return pp_role_transaction_give_up(run->work_items, run->n, run->error, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT || is_transient(run) ||
-		(learned.careful && pp_batch_is_scattered()))
-		return parked ? PP_TRANSIENT : park_them(run->work_items, run->n, run->error, error);
+		pp_role_transaction_is_unsafe())
+		return parked ? PP_TRANSIENT : pp_role_transaction_park(run->work_items, run->n, run->error, error);
 	*halve = run->n > 1;
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
 
 /* It has committed. */
 static PpOutcome
-settle_all(const Run *run)
+settle_all(const PpRoleTransaction *run)
 {
 	if (run->committed)
 		pp_outcome_counts_add(run->committed, run->apply.counts);
@@ -492,16 +235,16 @@ settle_all(const Run *run)
 
 /* Find out what can be inserted of the work items of one role, and settle them. */
 static PpOutcome
-apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
+apply_some(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **error)
 {
 	PpWorkItem *work_items = some->work_items;
 	int n = some->n;
-	int doubts = 0;
+	int tries = 0;
 	bool halve;
 	PpOutcome outcome;
 
 	check_extension(); /* no item is to blame for an extension that lacks something */
-	while (!run(some, pp_apply_rows, impatient, &known))
+	while (!pp_role_transaction_run(some, false, impatient, &known))
 	{
 		known.error = NULL;
 		*error = some->error;
@@ -509,10 +252,10 @@ apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
 			return PP_TRANSIENT;
 		if (some->apply.end == PP_APPLY_FEWER)
 			return settle_fewer(some, error);
-		if (some->stage >= INSERTING && doubts < MAX_DOUBTS && !pp_batch_is_scattered() &&
+		if (some->stage >= PP_STAGE_INSERTING && tries < MAX_UNSURE && !pp_batch_is_scattered() &&
 			pp_classify(some->error, true, pp_timer_cut) == PP_CLASS_UNSURE)
 		{
-			doubts++;
+			tries++;
 			continue;
 		}
 		outcome = settle_failed(some, &halve, error);
@@ -534,21 +277,21 @@ apply_some(Run *some, bool impatient, PpTry known, ErrorData **error)
 
 /* Does the transaction as a whole need too much, of locks or memory?  What has landed has it. */
 static bool
-needs_too_much(const Run *all)
+needs_too_much(const PpRoleTransaction *all)
 {
-	return all->stage >= INSERTING && all->error->sqlerrcode == ERRCODE_OUT_OF_MEMORY &&
+	return all->stage >= PP_STAGE_INSERTING && all->error->sqlerrcode == ERRCODE_OUT_OF_MEMORY &&
 		   pp_intake_count_items(all->work_items, all->n) > 1;
 }
 
 /* Settle work items of one role. */
 static PpOutcome
-apply_role(Run *all, bool impatient, ErrorData **error)
+apply_role(PpRoleTransaction *all, bool impatient, ErrorData **error)
 {
 	PpTry none = {0};
 	PpTry known;
 	bool halve;
 
-	if (run(all, pp_apply_rows_at_once, impatient, &none))
+	if (pp_role_transaction_run(all, true, impatient, &none))
 	{
 		if (learned.width > 0 && ++learned.fitting >= FITTING)
 		{
@@ -560,14 +303,14 @@ apply_role(Run *all, bool impatient, ErrorData **error)
 	*error = all->error;
 	if (is_nobodys(all))
 		return PP_TRANSIENT;
-	if (all->stage == COMMITTING && learned.careful && pp_batch_is_scattered())
+	if (all->stage == PP_STAGE_COMMITTING && pp_role_transaction_is_unsafe())
 		return settle_failed(all, &halve, error);
 	if (needs_too_much(all))
 		return settle_fewer(all, error);
 	if (all->work_items[0].parked && pp_timer_cut == PP_CUT_TIMEOUT)
 		return settle_slow(all, error);
 	known = all->apply.known;
-	if (all->stage < INSERTING)
+	if (all->stage < PP_STAGE_INSERTING)
 		known.error = NULL;
 	return apply_some(all, impatient || all->error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE,
 					  known, error);
@@ -605,22 +348,22 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 	{
 		int nselected;
 		PpWorkItem *selected = select_role(work_items, n, lfirst_oid(cell), &nselected);
-		Run all = {.work_items = selected, .n = nselected};
+		PpRoleTransaction all = {.work_items = selected, .n = nselected};
 
 		if (pp_timer_is_over())
 		{
-			outcome = park_them(selected, nselected, pp_decide_too_late(), error);
+			outcome = pp_role_transaction_park(selected, nselected, pp_decide_too_late(), error);
 			if (outcome != PP_SETTLED)
 				return outcome;
 			continue;
 		}
-		if (run(&all, pp_apply_rows_at_once, impatient, &none))
+		if (pp_role_transaction_run(&all, true, impatient, &none))
 			continue;
 		*error = all.error;
 		if (is_nobodys(&all))
 			return PP_TRANSIENT;
 		impatient |= all.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-		if (all.stage == COMMITTING && learned.careful && pp_batch_is_scattered())
+		if (all.stage == PP_STAGE_COMMITTING && pp_role_transaction_is_unsafe())
 			outcome = settle_failed(&all, &halve, error);
 		else if (needs_too_much(&all))
 			outcome = settle_fewer(&all, error);
@@ -632,7 +375,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 
 	for (int i = 0; i < n && again != NIL;)
 	{
-		Run some = {.work_items = work_items + i, .n = 1};
+		PpRoleTransaction some = {.work_items = work_items + i, .n = 1};
 
 		while (i + some.n < n && work_items[i + some.n].role == work_items[i].role)
 			some.n++;
@@ -684,7 +427,7 @@ static PpOutcome
 write_dead_letter_of(PpWorkItem *work, ErrorData **error)
 {
 	if (work->there == 1)
-		return give_up(work, 1, pp_poison_error(work->pos, work->part), error);
+		return pp_role_transaction_give_up(work, 1, pp_poison_error(work->pos, work->part), error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
@@ -735,7 +478,7 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
 		while (end < *n && work_items[end].role == work_items[i].role &&
 			   is_candidate(&work_items[end]))
 			end++;
-		if (park_them(work_items + i, end - i, pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
+		if (pp_role_transaction_park(work_items + i, end - i, pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
 					  error) != PP_SETTLED)
 			return PP_TRANSIENT;
 	}
@@ -749,10 +492,10 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
  * *error tells; try again later.  Call it outside a transaction.
  */
 PpOutcome
-pp_apply(PpWorkItem *work_items, int n, ErrorData **error)
+pp_settle(PpWorkItem *work_items, int n, ErrorData **error)
 {
 	bool impatient = pp_parking_waits_for_lock();
-	Run all = {.work_items = work_items, .n = n};
+	PpRoleTransaction all = {.work_items = work_items, .n = n};
 	List *roles = NIL;
 
 	if (pp_poison_has_candidates())
@@ -780,13 +523,13 @@ pp_apply(PpWorkItem *work_items, int n, ErrorData **error)
 
 /*
  * The same for work items of parked items of one role, which the retrier has taken.  What has
- * come of the last transaction is in *apply, but of all of them in apply->results.
+ * come of the last transaction is in *apply, but of all of them in apply->counts.
  */
 PpOutcome
-pp_apply_again(PpWorkItem *work_items, int n, bool disbelieves, bool apart, PpApply *apply,
+pp_settle_parked(PpWorkItem *work_items, int n, bool disbelieves, bool apart, PpApply *apply,
 			   ErrorData **error)
 {
-	Run again = {.work_items = work_items,
+	PpRoleTransaction again = {.work_items = work_items,
 				 .n = n,
 				 .disbelieves = disbelieves,
 				 .apart = apart,

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * apply.h
+ * settle.h
  *	  Settles work items: one transaction per role, and what becomes of the items when
  *	  that fails.
  *
@@ -22,18 +22,16 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef PP_APPLY_H
-#define PP_APPLY_H
+#ifndef PP_SETTLE_H
+#define PP_SETTLE_H
 
-#include "worker/apply_rows.h"
-#include "worker/commit.h"
 #include "worker/intake.h"
+#include "worker/role_transaction.h"
 
-extern void pp_apply_init(const PpClaim *claim);
-extern bool pp_apply_is_spent(void);
-extern uint64 pp_apply_width(void);
-extern PpOutcome pp_apply(PpWorkItem *work_items, int n, ErrorData **error);
-extern PpOutcome pp_apply_again(PpWorkItem *work_items, int n, bool disbelieves, bool apart,
-								PpApply *apply, ErrorData **error);
+extern void pp_settle_init(const PpClaim *claim);
+extern uint64 pp_settle_width(void);
+extern PpOutcome pp_settle(PpWorkItem *work_items, int n, ErrorData **error);
+extern PpOutcome pp_settle_parked(PpWorkItem *work_items, int n, bool disbelieves, bool apart,
+								  PpApply *apply, ErrorData **error);
 
-#endif /* PP_APPLY_H */
+#endif /* PP_SETTLE_H */

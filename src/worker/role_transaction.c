@@ -1,0 +1,276 @@
+/*-------------------------------------------------------------------------
+ *
+ * role_transaction.c
+ *	  One transaction that settles work items of one role; see role_transaction.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/errors.h"
+#include "worker/batch.h"
+#include "worker/identity.h"
+#include "worker/parking.h"
+#include "worker/role_transaction.h"
+#include "worker/timer.h"
+#include "worker/work_rows.h"
+
+static const PpClaim *claim;
+static PpSlot *slot;
+
+/* What this process has found out, and goes by until it ends */
+static bool careful = false; /* a COMMIT has failed on one of several other servers */
+static bool spent = false;	 /* a role's work items have to wait for another process */
+
+/* Called once, by a process that has attached to its slot. */
+void
+pp_role_transaction_init(const PpClaim *process_claim)
+{
+	claim = process_claim;
+	slot = claim->slot;
+	pp_commit_init(claim);
+}
+
+/* Does this process keep items waiting that another one could insert? */
+bool
+pp_role_transaction_is_spent(void)
+{
+	return spent;
+}
+
+/* Do the rows go to several other servers, and has the COMMIT on one of those failed before? */
+bool
+pp_role_transaction_is_unsafe(void)
+{
+	return careful && pp_batch_is_scattered();
+}
+
+/* ---- as the role ---- */
+
+static ErrorData *
+not_through(const PpRoleTransaction *run)
+{
+	return run->apply.error ? run->apply.error
+							: pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
+}
+
+/*
+ * In one transaction, as their role.  True: it has committed.  False: nothing has changed;
+ * run->error tells why, run->stage how far it came, run->apply what it has found out.
+ */
+bool
+pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, const PpTry *known)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PpCatcher catcher = pp_savepoint_catcher();
+	MemoryContext context =
+		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
+	PpApply *apply = &run->apply;
+	volatile bool committed = false;
+
+	*apply = (PpApply){.claim = claim,
+					   .role = run->work_items[0].role,
+					   .retrying = run->work_items[0].parked,
+					   .impatient = impatient || run->work_items[0].parked,
+					   .disbelieves = run->disbelieves,
+					   .apart = run->apart,
+					   .known = *known,
+					   .counts = palloc0(sizeof(PpOutcomeCounts))};
+	run->stage = PP_STAGE_BEGINNING;
+	run->error = NULL;
+	pp_batch_begin_transaction();
+	if (pp_identity_is_spent(apply->role))
+	{
+		spent = true;
+		apply->end = PP_APPLY_LATER;
+		run->error = pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
+		return false;
+	}
+	if (pp_timer_cut != PP_CUT_STOP)
+		pp_timer_cut = PP_CUT_NONE;
+	pp_work_rows_note(run->work_items, run->n);
+	pp_commit_forget();
+	pp_timer_begin_attempt();
+	pp_statement_state = (PpStatementState){0};
+	PG_TRY();
+	{
+		const PpRow **rows;
+		uint64 nrows;
+		Snapshot snapshot;
+
+		pp_identity_begin(apply->role);
+		MemoryContextSwitchTo(context);
+		/* what has been read stays in its place until it is taken, whoever else deletes it */
+		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
+		run->stage = PP_STAGE_OPENING;
+		rows = pp_work_rows_open(claim, run->work_items, run->n, &run->opened, &nrows);
+		run->stage = PP_STAGE_INSERTING;
+		MemoryContextSwitchTo(caller);
+		if (nrows > 0 && at_once)
+			pp_apply_rows_at_once(apply, rows, nrows);
+		else if (nrows > 0)
+			pp_apply_rows(apply, rows, nrows);
+		if (apply->end == PP_APPLY_COMMIT && apply->retrying && nrows > 0 && !apply->moved)
+			apply->end = PP_APPLY_LATER; /* all would be parked again */
+		if (apply->end != PP_APPLY_COMMIT)
+		{
+			run->error = not_through(run);
+			pp_identity_abort();
+		}
+		else
+		{
+			run->stage = PP_STAGE_COMMITTING;
+			if (pp_role_transaction_is_unsafe())
+				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+								errmsg("the rows go to several servers")));
+			pp_work_rows_count_taken(apply->counts, rows, nrows, apply->retrying);
+			pp_commit_settles(run->work_items, run->n, apply->counts);
+			run->stage = PP_STAGE_TAKING;
+			pp_work_rows_take(claim, run->work_items, run->n);
+			UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
+			run->stage = PP_STAGE_COMMITTING;
+			pp_outcome_counts_write(apply->counts, claim->extension);
+			if (!at_once)
+				pp_timer_begin_attempt(); /* of what is deferred */
+			pp_identity_commit();
+			committed = true;
+		}
+	}
+	PG_CATCH();
+	{
+		/* the items are settled: this error is not theirs */
+		if (pp_commit_is_done())
+			PG_RE_THROW();
+
+		run->error = pp_try_insert_catch(&catcher);
+		apply->known = pp_try_insert_failure(apply->rows, apply->nrows, run->error);
+		apply->known.deferred = run->stage == PP_STAGE_COMMITTING;
+		careful |= pp_identity_is_committing() && pp_batch_is_scattered();
+		pp_commit_forget();
+		pp_timer_begin_undo(); /* that was its time, but not that of what comes now */
+		pp_identity_abort();
+		pp_timer_end_undo();
+	}
+	PG_END_TRY();
+
+	pp_timer_attempt_began = PP_NEVER;
+	MemoryContextSwitchTo(caller);
+	if (committed)
+		pp_bad_rows_report(apply->bad, apply->nbad);
+	MemoryContextDelete(context);
+	ConditionVariableBroadcast(&slot->settled);
+	return committed;
+}
+
+/* ---- by ourselves ---- */
+
+/* Work items that are settled without their role */
+typedef struct Deed
+{
+	PpWorkItem *work_items;
+	int n;
+	bool dies; /* they become dead letters; or else they are parked */
+	ErrorData *why;
+	PpApply apply;
+} Deed;
+
+static void
+write_dead_letters(Deed *deed, const PpRow **rows, uint64 n)
+{
+	PpApply *apply = &deed->apply;
+
+	apply->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < n; i++)
+	{
+		apply->bad[apply->nbad++] = pp_bad_row(rows[i], deed->why);
+		pp_bad_rows_write_dead_letter(claim->extension, apply->counts, rows[i], apply->role,
+									  deed->why);
+	}
+}
+
+static void
+park(Deed *deed, const PpRow **rows, uint64 n)
+{
+	PpOutcomeCounts *counts = deed->apply.counts;
+	Oid role = deed->apply.role;
+
+	pp_parking_park_rows(counts, role, rows, n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
+
+		if (result->delta.errors > 0)
+		{
+			pp_parking_follow(rows[i], role);
+			continue;
+		}
+		pp_parking_park(rows[i], role, deed->why->sqlerrcode, true);
+		pp_outcome_counts_error(result, deed->why, 1);
+	}
+}
+
+static void
+do_to_all(void *arg)
+{
+	Deed *deed = arg;
+	PpOutcomeCounts *counts = deed->apply.counts;
+	const PpRow **rows;
+	uint64 nrows;
+	int opened;
+
+	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
+	if (deed->dies && !pp_dead_letters_try_lock(claim->extension))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("the table of dead letters is locked")));
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+	rows = pp_work_rows_open(claim, deed->work_items, deed->n, &opened, &nrows);
+	if (deed->dies)
+		write_dead_letters(deed, rows, nrows);
+	else
+		park(deed, rows, nrows);
+	pp_work_rows_count_taken(counts, rows, nrows, deed->work_items[0].parked);
+	pp_commit_settles(deed->work_items, deed->n, counts);
+	pp_work_rows_take(claim, deed->work_items, deed->n);
+	pp_outcome_counts_write(counts, claim->extension);
+}
+
+/*
+ * In a transaction of our own: `dies`: make dead letters of all their items; or else park them,
+ * without a try, so that each target is tried by itself.
+ */
+static PpOutcome
+settle_all(PpWorkItem *work_items, int n, bool dies, ErrorData *why, ErrorData **error)
+{
+	Deed deed = {.work_items = work_items,
+				 .n = n,
+				 .dies = dies,
+				 .why = why,
+				 .apply = {.role = work_items[0].role, .counts = palloc0(sizeof(PpOutcomeCounts))}};
+
+	if (dies)
+		pp_work_rows_note(work_items, n);
+	*error = pp_commit_by_ourselves(do_to_all, &deed, dies);
+	if (*error)
+		return PP_TRANSIENT;
+	pp_bad_rows_report(deed.apply.bad, deed.apply.nbad);
+	return PP_SETTLED;
+}
+
+PpOutcome
+pp_role_transaction_give_up(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_all(work_items, n, true, why, error);
+}
+
+PpOutcome
+pp_role_transaction_park(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_all(work_items, n, false, why, error);
+}
