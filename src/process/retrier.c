@@ -432,7 +432,8 @@ try_parked(PpParked *first)
 
 	if (pp_role_transaction_is_spent())
 		pp_retry_postpone(first);
-	if (pp_role_transaction_is_spent() || pp_timer_cut == PP_CUT_STOP || pp_timer_cut == PP_CUT_BLOCKED)
+	if (pp_role_transaction_is_spent() || pp_timer_cut == PP_CUT_STOP ||
+		pp_timer_cut == PP_CUT_BLOCKED)
 		return; /* it is due for the next process */
 	spent_ms = (pp_steady_now() - began) / 1000;
 	if (outcome == PP_SETTLED || apply.counts->n > 0)

@@ -540,7 +540,8 @@ stop(void)
 	while (!is_through(&view, last_pass) && !pp_timer_stop_is_overdue() &&
 		   !pp_timer_is_blocked(slot))
 	{
-		if (paused || pp_role_transaction_is_spent() || !pp_intake_is_pending(&view) || !write_batch(view))
+		if (paused || pp_role_transaction_is_spent() || !pp_intake_is_pending(&view) ||
+			!write_batch(view))
 		{
 			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
 				pp_worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);

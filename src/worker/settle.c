@@ -219,7 +219,9 @@ settle_failed(PpRoleTransaction *run, bool *halve, ErrorData **error)
 		return settle_slow(run, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT || is_transient(run) ||
 		pp_role_transaction_is_unsafe())
-		return parked ? PP_TRANSIENT : pp_role_transaction_park(run->work_items, run->n, run->error, error);
+		return parked
+				   ? PP_TRANSIENT
+				   : pp_role_transaction_park(run->work_items, run->n, run->error, error);
 	*halve = run->n > 1;
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
@@ -478,8 +480,9 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
 		while (end < *n && work_items[end].role == work_items[i].role &&
 			   is_candidate(&work_items[end]))
 			end++;
-		if (pp_role_transaction_park(work_items + i, end - i, pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
-					  error) != PP_SETTLED)
+		if (pp_role_transaction_park(work_items + i, end - i,
+									 pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
+									 error) != PP_SETTLED)
 			return PP_TRANSIENT;
 	}
 	*n = left;
