@@ -30,26 +30,33 @@
 
 typedef enum PpFault
 {
-	/* a session */
-	/* it has a ring to put items into: meanwhile another database gets that */
+	/* A session has a ring to put items into.  Meanwhile another database gets that ring. */
 	PP_FAULT_admits,
-	PP_FAULT_counts_letters, /* it has counted those that there are: meanwhile more are written */
+	/* A session has counted the dead letters that there are.  Meanwhile more are written. */
+	PP_FAULT_counts_letters,
 
-	/* a worker */
-	/* it has looked at all that it can be woken for: meanwhile it is woken */
+	/* A worker has looked at all that it can be woken for.  Meanwhile it is woken. */
 	PP_FAULT_worker_naps,
-	/* its target is paused, or parked: meanwhile it is resumed, or written */
+	/*
+	 * A worker is about to park items, since their target is paused or parked.  Meanwhile that is
+	 * resumed, or its parked items are written.
+	 */
 	PP_FAULT_parks,
-	/* items, in its transaction: meanwhile another worker takes its place */
+	/* A worker's transaction is about to settle items.  Meanwhile another takes its place. */
 	PP_FAULT_settles,
-	PP_FAULT_commits,		/* what settles items: nobody takes its place now */
-	PP_FAULT_leaves_turn,	/* its ring is empty: meanwhile another database wants that */
-	PP_FAULT_removes_note,	/* about items at hand: meanwhile the next worker opens it */
+	/* A worker is about to commit what settles items.  Nobody takes its place now. */
+	PP_FAULT_commits,
+	/* A worker leaves, with its ring empty.  Meanwhile another database wants the ring. */
+	PP_FAULT_leaves_turn,
+	/* A worker removes the file that notes what it tries.  Meanwhile the next one opens it. */
+	PP_FAULT_removes_note,
 
-	/* a retrier */
-	PP_FAULT_retrier_naps,	 /* as the worker */
-	PP_FAULT_retrier_leaves, /* it knows of nothing that is parked: meanwhile something is */
-	PP_FAULT_row_is_bad,	 /* for what is wrong with its target: meanwhile that is mended */
+	/* A retrier has looked at all that it can be woken for.  Meanwhile it is woken. */
+	PP_FAULT_retrier_naps,
+	/* A retrier knows of nothing that is parked, and leaves.  Meanwhile something is parked. */
+	PP_FAULT_retrier_leaves,
+	/* A row is bad for what is wrong with its target.  Meanwhile that is mended. */
+	PP_FAULT_row_is_bad,
 } PpFault;
 
 #ifdef PP_FAULTS

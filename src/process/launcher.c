@@ -346,7 +346,7 @@ set_crowded(bool crowded)
 	if (!crowded || was_crowded)
 		return;
 	for (int number = 0; number < pp_config_max_databases; number++)
-		(void) pp_sleeper_wake(&pp_shmem_slot(number)->worker);
+		(void) pp_sleeper_wake(&pp_shmem_slot(number)->worker_sleeper);
 }
 
 /* The sooner of two waits, of which -1 is none. */

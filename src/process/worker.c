@@ -206,8 +206,8 @@ static void
 note_stuck(int sqlstate)
 {
 	SpinLockAcquire(&slot->mutex);
-	slot->stuck_sqlstate = sqlstate;
-	slot->stuck_target = pp_statement_state.target;
+	slot->backs_off_sqlstate = sqlstate;
+	slot->backs_off_target = pp_statement_state.target;
 	SpinLockRelease(&slot->mutex);
 }
 

@@ -167,7 +167,7 @@ pp_worker_sleep(PpWorkerState state, long ms)
 	pp_shmem_set_worker_state(pp_process.slot, state);
 	pp_process_check_interrupts();
 	PP_FAULT(worker_naps);
-	woken = pp_sleeper_sleep(&pp_process.slot->worker, ms, wait_event);
+	woken = pp_sleeper_sleep(&pp_process.slot->worker_sleeper, ms, wait_event);
 	pp_process_check_interrupts();
 
 	return woken;

@@ -34,8 +34,8 @@ pp_admission_backlog_reason(PpSlot *slot)
 	paused = slot->paused;
 	pid = slot->worker_pid;
 	state = slot->worker_state;
-	sqlstate = slot->stuck_sqlstate;
-	target = slot->stuck_target;
+	sqlstate = slot->backs_off_sqlstate;
+	target = slot->backs_off_target;
 	SpinLockRelease(&slot->mutex);
 
 	if (paused)

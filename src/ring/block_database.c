@@ -64,7 +64,7 @@ find_process(Oid database, PpSleeper **sleeper)
 		if (slot->worker_pid != 0 && slot->worker_database == database)
 		{
 			pid = slot->worker_pid;
-			*sleeper = &slot->worker;
+			*sleeper = &slot->worker_sleeper;
 		}
 		else if (slot->retrier.pid != 0 && slot->retrier.database == database)
 		{

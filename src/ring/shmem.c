@@ -85,7 +85,7 @@ init_slot(PpSlot *slot)
 	memset(slot, 0, offsetof(PpSlot, ring));
 	SpinLockInit(&slot->mutex);
 	ConditionVariableInit(&slot->settled);
-	pp_sleeper_init(&slot->worker);
+	pp_sleeper_init(&slot->worker_sleeper);
 	pp_sleeper_init(&slot->retrier.sleeper);
 	/* its worker keeps room for the largest item that a trigger may enqueue */
 	pp_ring_init(&slot->ring, ring_bytes(), pp_ring_entry_bytes(pp_shmem_item_limit(ring_bytes())));
@@ -154,7 +154,7 @@ pp_shmem_slot_of(Oid database)
 void
 pp_shmem_wake_worker(PpSlot *slot)
 {
-	if (!pp_sleeper_wake(&slot->worker))
+	if (!pp_sleeper_wake(&slot->worker_sleeper))
 		pp_shmem_wake_launcher();
 }
 

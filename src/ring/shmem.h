@@ -26,34 +26,43 @@
  *	PpShmem.leases				anyone who leases ids (lease.h)
  *	PpShmem.known				whoever wants a slot, gets it or gives it back, and probes
  *	PpShmem.warned				who connects to a database (database_init.h)
- *	PpShmem.blocked				whoever blocks a database (block_database.h)
+ *	PpShmem.blocked, nblocked	whoever blocks a database (block_database.h)
  *	PpSlot.database				whoever claims the slot or gives it back (slots.h)
  *	PpSlot.leave				whoever blocks its database; anyone may read it
  *								without a lock, a signal handler too
- *	PpSlot.worker_*, idle_since,
- *	  stuck_*, rate, expired_at,
+ *	PpSlot.worker_*, backs_off_*,
+ *	  rate, expired_at,
  *	  has_batch, owes_earlier,
  *	  batch_parked_at,
  *	  parked_seq				the worker of the slot; worker_pid is 0 exactly while no
  *								worker is attached.  The launcher takes an overdue one out
+ *	PpSlot.idle_since			the worker; the launcher, when it has asked it for its slot
  *	PpSlot.retired				the worker, without a lock; whoever drops the extension, under
  *								mutex, while the database is blocked and so has no worker
  *	PpSlot.discarded			under mutex: whoever drops the extension, with the items that are in
  *								the ring then; the worker, with those that come later
- *	PpSlot.commits				the worker; false: also the launcher, which takes its place
+ *	PpSlot.in_commit			the worker; false: also the launcher, which takes its place
  *	PpSlot.overdue, _target		the worker's signal handler, without the lock; 0: the
  *								worker, and the launcher
  *	PpSlot.stuck				the launcher; a process takes itself out
  *	PpSlot.batches, written,
  *	  failed					the worker and the retrier
  *	PpSlot.retrier				its process, but for pause_changed (true: anyone), wanted (true: the
- *								launcher), and what is the launcher's; pid is 0 exactly
- *								while none is attached
- *	PpSlot.retries,
- *	  retries_done				the retrier
- *	PpSlot.retry_at, parked_from,
- *	  waits_for_lock			the worker makes it sooner, lower, true; the retrier sets it
- *	PpSlot.worker				anyone who wakes it
+ *								launcher), state (STUCK: the launcher), and what is the launcher's,
+ *								of which `starts` is also set to 0 by a retrier that has written
+ *								something, leaves in good order, or can't attach, and by whoever
+ *								alters or drops the extension; pid is 0 exactly while none is
+ *								attached
+ *	PpSlot.retries, nretries,
+ *	  retries_done				the retrier; whoever drops the extension sets nretries to 0
+ *	PpSlot.retry_at				the worker, persist_flush, and whoever has found parked items or
+ *								doubts a pause: sooner; the launcher, when it replaces a worker in
+ *								the middle of a batch: at once; the retrier; whoever drops the
+ *								extension: PP_NEVER
+ *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the retrier
+ *	PpSlot.waits_for_lock		the worker: true, or false where nothing is parked and no retrier is
+ *								attached; the retrier
+ *	PpSlot.worker_sleeper		anyone who wakes it
  *	PpSlot.wanted_until			whoever waits for the worker, or doesn't any more
  *	PpSlot.paused				the worker, the retrier; false: anyone who has reason to doubt it
  *	PpSlot.pause_changed		true: anyone, false: the worker
@@ -64,9 +73,10 @@
  *	PpSlot.flush_to, _passes,
  *	  retries_asked				anyone, upwards only
  *	PpSlot.letters				anyone who writes a dead letter, or has counted them
- *	PpSlot.ids, spare_ids		anyone, see lease.h
- * Whoever assigns a free slot to a database sets its counters, ids and starts to 0, under
- * PpShmem.lock.  No process is attached to the slot at that moment: as long as one is attached
+ *	PpSlot.ids, spare_ids,
+ *	  ids_of					anyone, see lease.h
+ * Whoever assigns a free slot to a database sets all that the last one has left there to what it
+ * is at the beginning (slots.c assign), under PpShmem.lock.  No process is attached to the slot at that moment: as long as one is attached
  * the slot keeps its database, and a worker that gives its slot back is detached by that
  * (slots.h).
  *
@@ -98,7 +108,7 @@ typedef enum PpWorkerState
 	PP_WORKER_IDLE,		 /* nothing to do, sleeps without a timeout */
 	PP_WORKER_GATHERING, /* waits for more items */
 	PP_WORKER_WRITING,	 /* a transaction is open */
-	PP_WORKER_RETRYING,	 /* waits to try again: parked items, or after an error */
+	PP_WORKER_RETRYING,	 /* waits to try again after an error; its items wait, too */
 	PP_WORKER_STOPPING	 /* was told to stop, drains */
 } PpWorkerState;
 
@@ -213,14 +223,14 @@ typedef struct PpSlot
 	PpIdRange ids;
 	PpIdRange spare_ids; /* follows `ids`, fetched ahead of time */
 
-	bool commits;		/* the worker is about to commit: the launcher doesn't replace it now */
+	bool in_commit;		/* the worker is about to commit: the launcher doesn't replace it now */
 	/* the worker's pid, set by its signal handler: its code can't be ended ... */
 	pid_t overdue;
 	Oid overdue_target; /* ... the target whose code that is; InvalidOid: not known */
-	PpStuck stuck[PP_STUCK];
+	PpStuck stuck[PP_STUCK]; /* workers that have been replaced */
 
-	int stuck_sqlstate; /* why the worker backs off; 0: it doesn't */
-	Oid stuck_target;	/* where; InvalidOid: no matter where */
+	int backs_off_sqlstate; /* why the worker backs off; 0: it doesn't */
+	Oid backs_off_target;	/* where; InvalidOid: no matter where */
 	double rate;		/* items per second that it has written of late */
 
 	/* between the worker, which parks, and the retrier (parking.h) */
@@ -242,7 +252,7 @@ typedef struct PpSlot
 	PpRetry retries[PP_RETRIES];
 	PpSteady expired_at; /* when the worker last looked for dead letters that are too old */
 
-	PpSleeper worker;
+	PpSleeper worker_sleeper;
 
 	PpQuota quota; /* what roles hold, under the ring's mutex (quota.h) */
 	PpQuota letters; /* dead letters of each role; it may say too much (quota.h) */

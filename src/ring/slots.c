@@ -220,7 +220,7 @@ assign(PpSlot *slot, Oid database)
 	slot->paused = false;
 	slot->pause_changed = false;
 	slot->ids_of = InvalidOid;
-	slot->stuck_sqlstate = 0;
+	slot->backs_off_sqlstate = 0;
 	slot->retry_at = PP_NEVER;
 	slot->nretries = 0;
 	slot->owes_earlier = true;
@@ -287,7 +287,7 @@ give_back(PpSlot *slot, bool to_others)
 	slot->leave = false;
 	if (ours)
 	{
-		pp_sleeper_detach(&slot->worker);
+		pp_sleeper_detach(&slot->worker_sleeper);
 		SpinLockAcquire(&slot->mutex);
 		pp_slot_vacate(slot);
 		SpinLockRelease(&slot->mutex);
@@ -540,7 +540,7 @@ pp_slots_serve(void)
 		SpinLockAcquire(&idlest->mutex);
 		idlest->idle_since = pp_steady_now();
 		SpinLockRelease(&idlest->mutex);
-		(void) pp_sleeper_wake(&idlest->worker);
+		(void) pp_sleeper_wake(&idlest->worker_sleeper);
 	}
 	next = pp_databases_next();
 	LWLockRelease(pp_shmem->lock);

@@ -28,7 +28,7 @@ pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
 		slot->worker_pid = MyProcPid;
 		slot->worker_database = database;
 		slot->worker_state = PP_WORKER_WRITING;
-		slot->commits = false;
+		slot->in_commit = false;
 		slot->overdue = 0;
 		slot->owes_earlier = true; /* the last worker may have left work unfinished */
 		attached = true;
@@ -37,7 +37,7 @@ pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
 		slot->starts = 0; /* that start came to nothing, but through no fault */
 	SpinLockRelease(&slot->mutex);
 	if (attached)
-		pp_sleeper_attach(&slot->worker);
+		pp_sleeper_attach(&slot->worker_sleeper);
 	*generation = pp_ring_view(&slot->ring).generation;
 	LWLockRelease(pp_shmem->lock);
 
@@ -51,7 +51,7 @@ pp_slot_vacate(PpSlot *slot)
 	slot->worker_pid = 0;
 	slot->worker_database = InvalidOid;
 	slot->worker_state = PP_WORKER_NONE;
-	slot->commits = false;
+	slot->in_commit = false;
 	slot->overdue = 0;
 	slot->idle_since = pp_steady_now();
 	if (!slot->has_batch)
@@ -85,7 +85,7 @@ pp_slot_detach(PpSlot *slot)
 	}
 	SpinLockRelease(&slot->mutex);
 	if (ours)
-		pp_sleeper_detach(&slot->worker);
+		pp_sleeper_detach(&slot->worker_sleeper);
 }
 
 /*
@@ -99,7 +99,7 @@ pp_slot_begin_commit(PpSlot *slot)
 
 	SpinLockAcquire(&slot->mutex);
 	ours = slot->worker_pid == MyProcPid;
-	slot->commits |= ours;
+	slot->in_commit |= ours;
 	SpinLockRelease(&slot->mutex);
 	return ours;
 }
@@ -117,7 +117,7 @@ pp_slot_end_commit(PpSlot *slot)
 	ours = slot->worker_pid == MyProcPid;
 	if (ours)
 	{
-		slot->commits = false;
+		slot->in_commit = false;
 		slot->overdue = 0;
 	}
 	SpinLockRelease(&slot->mutex);
@@ -144,7 +144,7 @@ pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database, Oi
 		if (slot->stuck[i].pid == 0)
 			unused = &slot->stuck[i];
 	}
-	if (*pid != 0 && allowed && !slot->commits && unused)
+	if (*pid != 0 && allowed && !slot->in_commit && unused)
 	{
 		*unused = (PpStuck){.pid = *pid, .database = slot->worker_database};
 		slot->starts = 0;
@@ -154,7 +154,7 @@ pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database, Oi
 	SpinLockRelease(&slot->mutex);
 	if (!replaced)
 		return false;
-	pp_sleeper_detach(&slot->worker);
+	pp_sleeper_detach(&slot->worker_sleeper);
 	pp_ring_attend(&slot->ring, false);
 	return true;
 }

@@ -158,7 +158,8 @@ narrow_to_transaction(PpApply *apply, PpIsolate *iso, const PpRow **rows, uint64
 	if (!insert_transaction(apply, rows, first, first == tried ? *failure : (PpTry){0}))
 		return false;
 	iso->done += first - 1;
-	pp_isolate_out(iso); /* something of it is, more or less */
+	/* counts as one row that is out, even if none is: only the next width depends on it */
+	pp_isolate_out(iso);
 	return true;
 }
 
@@ -188,7 +189,7 @@ static bool
 insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry known)
 {
 	int nclosed = 0;
-	uint64 rerouted = 0; /* rows up to that have been tried again for their way */
+	uint64 retried = 0; /* rows up to that one have been tried again for another partition */
 	PpTry told = {0};	 /* how the row that is guilty has failed */
 	PpIsolate iso;
 
@@ -251,7 +252,10 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 			pp_isolate_narrow(&iso, tried);
 			continue;
 		}
-		/* rows of other targets that come before it may not have been there */
+		/*
+		 * An INSERT goes target by target, so rows before this one in commit order may not have
+		 * been inserted yet: then it is tried again after them.
+		 */
 		if (failure.row > 0)
 			told = is_of_one_target(next, tried) ? failure : (PpTry){0};
 		if (tried > 1 && scope == TRANSACTIONS)
@@ -261,9 +265,9 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 		}
 		else if (tried > 1)
 			pp_isolate_failed(&iso, tried, failure.row);
-		else if (rerouted <= iso.done && pp_decide_has_another_way(apply, failure.error))
+		else if (retried <= iso.done && pp_decide_may_have_partition(apply, failure.error))
 		{
-			rerouted = iso.done + 1;
+			retried = iso.done + 1;
 			pp_isolate_narrow(&iso, 1);
 		}
 		else
@@ -577,7 +581,7 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 
 	for (uint64 i = 0; i < *n; i++)
 	{
-		if (!apply->retrying && pp_parking_is_parked(rows[i]->item->target, apply->role))
+		if (!apply->retrying && pp_parking_has_to_follow(rows[i]->item->target, apply->role))
 			pp_decide_parked(apply, rows[i], NULL);
 		else
 			others[nothers++] = rows[i];

@@ -4,6 +4,13 @@
  *	  Inserts rows of many targets, with one INSERT for each target and layout, in the current
  *	  transaction, as the current user.
  *
+ * What is deferred (constraints and triggers) is fired by the COMMIT; pp_batch_fire_deferred()
+ * fires it earlier, where an error is to be of the rows that have just been inserted.
+ *
+ * Rows of a foreign table "go elsewhere": that server may hang, and commits by itself.  A
+ * transaction that has written to several of those is "scattered": a COMMIT that fails may have
+ * happened on one of them.  pp_batch_begin_transaction() forgets both.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_BATCH_H

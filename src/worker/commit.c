@@ -83,7 +83,7 @@ give_back_quotas(void)
 }
 
 /*
- * Settle the work's items in its entry.  How many there are is known from the entry: of a
+ * Settle the work item's items in its entry.  How many there are is known from the entry: of a
  * row that is damaged it is a guess.
  */
 static uint32
@@ -238,7 +238,7 @@ pp_commit_is_done(void)
 	return done;
 }
 
-/* Put the items of a work into the journal, each in a record of its own. */
+/* Put the items of a work item into the journal, each in a record of its own. */
 static void
 append_items(const PpWorkItem *work, int number)
 {
@@ -356,7 +356,7 @@ pp_commit_save_at_risk(void)
 	pp_intake_forget(); /* a pass has to find them there */
 }
 
-/* A work that can't be read */
+/* A work item that can't be read */
 typedef struct Damage
 {
 	PpWorkItem *work;
@@ -376,7 +376,7 @@ put_aside(void *arg)
 }
 
 /*
- * The work can't be read.  What is in the journal is put aside, for a person to look
+ * The work item can't be read.  What is in the journal is put aside, for a person to look
  * at; what is in the ring alone can't be.
  */
 PpOutcome

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * commit.h
- *	  What the worker's COMMIT does to the slot: items are settled here and nowhere else.
+ *	  What the COMMIT of a worker or a retrier does to the slot: items are settled here and nowhere
+ *	  else.
  *
  * Before the COMMIT any ERROR or signal can still undo the transaction; after it nothing can.
  *

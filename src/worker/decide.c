@@ -27,7 +27,7 @@
 #define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
 /* rows; when all of them fail alike it is the target that doesn't fit */
 #define MISMATCH_SAMPLE 100
-#define MAX_DOUBTS 3
+#define MAX_DOUBTS 3 /* tries of a single row with errors of class UNSURE; then it is bad */
 #define MAX_TIMEOUTS 2 /* of one transaction; of the worker's, and of one target */
 #define MAX_BAD_BYTES (16 * 1024 * 1024) /* of errors; from there on they are told in short */
 
@@ -82,9 +82,9 @@ pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error)
 	const PpApplyTarget *state = pp_decide_target(apply, row->item->target);
 
 	if (error)
-		pp_parking_park(row, apply->role, error->sqlerrcode, false);
+		pp_parking_note(row, apply->role, error->sqlerrcode, false);
 	else if (state->error)
-		pp_parking_park(row, apply->role, state->error->sqlerrcode, true);
+		pp_parking_note(row, apply->role, state->error->sqlerrcode, true);
 	else
 		pp_parking_follow(row, apply->role);
 	apply->parked = grow(apply->parked, apply->nparked, &apply->maxparked, sizeof(PpApplyParked));
@@ -387,20 +387,19 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 }
 
 /*
- * Is it the way that has ended this row, which may be another one by now?  If nothing has
- * changed since one was in vain, this one is, too.
+ * Has the row found no partition, and have invalidations come since?  Then it may have one now.
  */
 bool
-pp_decide_has_another_way(PpApply *apply, const ErrorData *error)
+pp_decide_may_have_partition(PpApply *apply, const ErrorData *error)
 {
-	uint64 routes;
+	uint64 invalidations;
 
 	if (!pp_classify_is_of_route(error))
 		return false;
 	AcceptInvalidationMessages();
-	routes = SharedInvalidMessageCounter + 1;
-	if (apply->routes == routes)
+	invalidations = SharedInvalidMessageCounter + 1;
+	if (apply->invalidations == invalidations)
 		return false;
-	apply->routes = routes;
+	apply->invalidations = invalidations;
 	return true;
 }

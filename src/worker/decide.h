@@ -89,7 +89,7 @@ typedef struct PpApply
 	/* rows are tried in parts, so they may fail only because they need each other */
 	bool in_parts;
 	int doubts;			/* tries in a row, of one row that may be bad */
-	uint64 routes;		/* the number of invalidations, + 1, when a row last found no partition */
+	uint64 invalidations; /* how many there had been, + 1, when a row last found no partition */
 } PpApply;
 
 typedef enum PpDecision
@@ -112,7 +112,7 @@ typedef struct PpDecideMark
 extern PpDecision pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure);
 extern bool pp_decide_may_wait(TimestampTz parked_at);
 extern bool pp_decide_is_patient(const PpApply *apply, Oid target);
-extern bool pp_decide_has_another_way(PpApply *apply, const ErrorData *error);
+extern bool pp_decide_may_have_partition(PpApply *apply, const ErrorData *error);
 extern PpApplyTarget *pp_decide_target(PpApply *apply, Oid target);
 extern void pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error);
 extern void pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error);

@@ -7,6 +7,17 @@
  * records of the journal with one position.  Its items are inserted, and its rows deleted, in one
  * transaction.
  *
+ * `applied`	The journal is the truth.  In a pass, an entry whose rows the scan hasn't found has
+ *				been inserted by a transaction that a worker did not live to settle: it is only
+ *				settled.
+ * divided		A record of the journal holds the items of one piece of a user transaction.  Where
+ *				they have to be tried by themselves (pp_commit_to_journal) each gets a record of
+ *				its own, with the same position.  pp_intake_divide() says that those come as work
+ *				items of their own.
+ * volatile		Items that are in the ring alone: a worker that leaves moves them to the journal.
+ * owes			Work items that were not settled come again, in a pass or in the ring.  Until
+ *				then something may come that belongs before items that are parked (parking.h).
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_INTAKE_H
@@ -31,8 +42,8 @@ typedef struct PpWorkItem
 	Oid target;			   /* ... for this one ... */
 	TimestampTz parked_at; /* ... since then ... */
 	bool alone;			   /* ... and later ones pass it */
-	uint64 n;			   /* items to settle */
-	uint64 there;		   /* how many items it has, at most */
+	uint64 n;			   /* items that are settled with it, whether they are there or not */
+	uint64 there;		   /* items that it has, at most: some may have been inserted before */
 	bool single;		   /* a single record of the journal (or an item that is parked) */
 	uint64 bytes;		   /* of them, at least */
 	uint32 others;		   /* how many work items of the same user transaction come after it */
@@ -40,14 +51,14 @@ typedef struct PpWorkItem
 	/* once it is open */
 	const PpItem **items;
 	uint32 *parts; /* the number of each item in its commit position */
-	uint64 nitems; /* fewer than n if some were inserted before */
-	uint64 opened; /* their bytes */
+	uint64 nitems; /* items that have been read: fewer than n if some were inserted before */
+	uint64 opened; /* bytes of those */
 	bool *present; /* for each of `rows`: was it found?  NULL: not read yet */
 } PpWorkItem;
 
 /*
  * A batch is full when it has as many items as the caller asks for, or PP_BATCH_BYTES.  All work
- * items of one user transaction are taken together, since rows of its roles may need each other. 
+ * items of one user transaction are taken together, since rows of its roles may need each other.
  * But a transaction that is larger than PP_BATCHES_TOGETHER batches is taken in parts, in order,
  * so that memory stays bounded.
  */

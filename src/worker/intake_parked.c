@@ -14,7 +14,7 @@
 #include "worker/intake_parked.h"
 #include "worker/poison.h"
 
-/* Works under construction */
+/* Work items under construction */
 typedef struct ParkedIntake
 {
 	const PpClaim *claim;
@@ -27,7 +27,7 @@ typedef struct ParkedIntake
 	bool more; /* there are */
 
 	/* of the target and role at hand */
-	int first; /* its first work */
+	int first; /* its first work item */
 	uint64 bytes;
 	PpParkedRow last;
 	bool within; /* the last row continues in the next one */

@@ -19,7 +19,7 @@ typedef struct PpParkedFrom
 	bool any; /* there are some */
 } PpParkedFrom;
 
-/* Works of a role's, each of an item */
+/* Work items of a role, each of one item */
 typedef struct PpParkedWorkItems
 {
 	PpWorkItem *work_items;

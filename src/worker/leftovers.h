@@ -10,11 +10,13 @@
  * goes on for the same role, and ends before another role's items are due, so that a new process
  * inserts those.  That is what these do:
  *
- *	a library that the code has loaded, which may keep connections, an interpreter or variables
- *	(postgres_fdw, dblink, plperl), but for those that are known to keep nothing of a role's
- *	(persist_pipeline.stateless_libraries) such a library that was preloaded: it can't be told
- *	whether it was used a temporary schema the name of a custom setting (its value is reset) a
- *	replication origin of the session
+ *	- a library that the code has loaded, which may keep connections, an interpreter or variables
+ *	  (postgres_fdw, dblink, plperl), but for those that are known to keep nothing of a role's
+ *	  (persist_pipeline.stateless_libraries)
+ *	- such a library that was preloaded: it can't be told whether it was used
+ *	- a temporary schema
+ *	- the name of a custom setting (its value is reset)
+ *	- a replication origin of the session
  *
  * A process that has no such library, preloaded or loaded by code, can't have written to another
  * server, either.

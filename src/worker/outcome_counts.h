@@ -16,10 +16,9 @@
 typedef struct PpTargetOutcome
 {
 	PpDelta delta;
-	uint64 bad;			/* rows that are to become dead letters */
 	uint64 taken;		/* items that wait no longer in the ring or the journal */
-	int64 parked;		/* items that are parked now, or less of them ... */
-	int64 parked_bytes; /* ... and their bytes */
+	int64 parked;		/* change of the number of parked items ... */
+	int64 parked_bytes; /* ... and of their bytes */
 } PpTargetOutcome;
 
 /* All zero: none yet.  In the memory context that was current. */

@@ -106,7 +106,7 @@ pp_parking_enter(Oid target, Oid role)
 	return parked;
 }
 
-/* One with this place is parked, too. */
+/* One with this commit position is parked, too. */
 void
 pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part)
 {
@@ -311,9 +311,9 @@ is_in_table(PpParked *parked)
 	return whole.whole;
 }
 
-/* Are the target's items of this role to be parked without a try? */
+/* Are the target's items of this role to be parked without a try, behind those that are? */
 bool
-pp_parking_is_parked(Oid target, Oid role)
+pp_parking_has_to_follow(Oid target, Oid role)
 {
 	PpParked *parked;
 
@@ -332,12 +332,14 @@ pp_parking_is_parked(Oid target, Oid role)
 }
 
 /*
- * May this place of a parked item come before that one?  Only earlier items count as
- * obstacles; otherwise parked targets could wait for each other forever.  In a transaction
- * what is deferred may need what comes later, unless that waits for something, too.
+ * May an item with position (pos, part) need a parked one with its_pos, its_part?  Only one that
+ * comes before it counts, or else parked targets could wait for each other for ever.  But within
+ * one user transaction (the same pos) a deferred foreign key may also be satisfied by a later row;
+ * so that one counts, too, unless it is itself parked for a foreign key (sqlstate), since then the
+ * two could wait for each other.
  */
 static bool
-comes_before(uint64 its_pos, uint32 its_part, int sqlstate, uint64 pos, uint32 part)
+may_be_needed(uint64 its_pos, uint32 its_part, int sqlstate, uint64 pos, uint32 part)
 {
 	if (its_pos != pos)
 		return its_pos < pos;
@@ -375,7 +377,7 @@ reason_of(Oid target, Oid role)
 }
 
 /*
- * Is an item of the target parked that comes before this place?  Or one of any view, if
+ * Is an item of the target parked that comes before this position?  Or one of any view, if
  * the target is InvalidOid.  `but`: whatever is parked there, or is being tried together; or
  * NULL.
  */
@@ -394,7 +396,7 @@ pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *bu
 	{
 		hash_seq_init(&seq, pp_parking_keys);
 		while ((parked = hash_seq_search(&seq)) != NULL)
-			any |= comes_before(parked->from, parked->part, parked->sqlstate, pos, part) &&
+			any |= may_be_needed(parked->from, parked->part, parked->sqlstate, pos, part) &&
 				   !is_excepted(parked->key.target, parked->key.role, but) &&
 				   is_wanted(parked->key.target, target);
 	}
@@ -402,7 +404,7 @@ pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *bu
 		return any;
 	while (!any && pp_parked_table_next_key(claim->extension, &its_target, &its_role, &row) &&
 		   (!OidIsValid(target) || its_target == target))
-		any = comes_before(row.pos, row.part, reason_of(its_target, its_role), pos, part) &&
+		any = may_be_needed(row.pos, row.part, reason_of(its_target, its_role), pos, part) &&
 			  !is_excepted(its_target, its_role, but) && is_wanted(its_target, target);
 	PopActiveSnapshot();
 	return any;
@@ -505,12 +507,12 @@ pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row)
 }
 
 /*
- * An item of this target and role is being parked, in this place.  Others of its batch
- * follow: in the ring they are in the order of their commits, and so not in that of their
- * places.
+ * Note that an item of this target and role is going to be parked, its commit position and the
+ * reason; pp_parking_park_rows() does it.  `whole`: the others of its batch follow, also those
+ * with lower positions: the ring is in the order in which commits ended.
  */
 void
-pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole)
+pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
 	Oid target = first->item->target;
 	PpParked *parked = pp_parking_enter(target, role);
@@ -536,9 +538,9 @@ pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
 		if ((i > 0 && target == rows[i - 1]->item->target) || list_member_oid(seen, target))
 			continue;
 		seen = lappend_oid(seen, target);
-		if (!pp_parking_is_parked(target, role) &&
+		if (!pp_parking_has_to_follow(target, role) &&
 			!ConditionalLockRelationOid(target, RowExclusiveLock))
-			pp_parking_park(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
+			pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
 	}
 }
 
@@ -550,9 +552,9 @@ pp_parking_follow(const PpRow *row, Oid role)
 	PpParked *parked = pp_parking_enter(target, role);
 
 	if (parked->sqlstate == 0 && pp_parking_is_paused(target))
-		pp_parking_park(row, role, PAUSED, true);
+		pp_parking_note(row, role, PAUSED, true);
 	else if (parked->sqlstate == 0 && pp_parking_has_hung(target))
-		pp_parking_park(row, role, ERRCODE_QUERY_CANCELED, true);
+		pp_parking_note(row, role, ERRCODE_QUERY_CANCELED, true);
 	else if (parked->sqlstate == 0)
 		has_followed = true;
 	parked->whole = true; /* it may be paused, and until then single rows were parked */

@@ -27,6 +27,19 @@
  * The slot's counters tell whether anything is parked at all: the worker increases them at its
  * commit and the retrier decreases them at its commit, both after others can see what they did.
  *
+ * A target that is paused (persist_pause) is parked without a try, and the retrier leaves it
+ * alone; each process reads again which targets those are when PpSlot.pause_changed or
+ * PpRetrier.pause_changed says so.  The same is done with a target whose code has hung (PpHanger),
+ * but that one the retrier tries, and after some tries that come through the worker does, too.
+ *
+ * Locks.  Once a batch has waited for a lock in vain, or as long as something that is parked waits
+ * for one (PpSlot.waits_for_lock), the worker waits for other locks no longer than a moment.
+ *
+ * A busy target would stay parked for ever, since its new items always find older ones in the
+ * table.  So the retrier says when it has just written items of a target that new ones still
+ * follow (PpRetrier.landing), and the worker, after a batch in which it has parked such new ones,
+ * waits a moment for the rest to be written (pp_parking_has_to_let_land).
+ *
  * Each of the two has keys (PpParkedKey) in its own memory: the worker what it has decided in the
  * present batch; the retrier all that is parked, and the results of its tries.
  *
@@ -56,15 +69,19 @@ typedef struct PpParked
 	PpParkedKey key;
 	bool whole;	   /* later items follow; if not, they pass the single ones that wait */
 	int sqlstate;  /* why it is parked */
-	uint64 from;   /* its items have no lower pos, as far as we know ... */
-	uint32 part;   /* ... nor, with that one, a lower part */
+	/*
+	 * The commit position of its first item, as far as is known: tells what comes before what.  The
+	 * worker knows of those of its batch only.
+	 */
+	uint64 from;
+	uint32 part;
 	PpSteady mismatch_since; /* it takes none of its items; 0: that isn't so */
 
 	/* of the worker */
 	uint64 asked; /* the transaction that has asked the table last ... */
 	bool found;	  /* ... and this was the answer */
 	uint64 noted_in; /* the transaction that has parked an item with mismatch_since */
-	uint64 lowest;	 /* no row in the table has a lower pos */
+	uint64 lowest;	 /* where a scan of the table's index may begin; kept over batches */
 
 	/* of the retrier */
 	bool said;			  /* in the log */
@@ -88,12 +105,12 @@ extern bool pp_parking_is_paused(Oid target);
 extern PpParked *pp_parking_find(Oid target, Oid role);
 extern PpParked *pp_parking_enter(Oid target, Oid role);
 extern void pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part);
-extern bool pp_parking_is_parked(Oid target, Oid role);
+extern bool pp_parking_has_to_follow(Oid target, Oid role);
 extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
 extern bool pp_parking_waits_for_lock(void);
 extern void pp_parking_park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row);
-extern void pp_parking_park(const PpRow *first, Oid role, int sqlstate, bool whole);
+extern void pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole);
 extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_begin_grace_period(Oid target, Oid role);

@@ -57,7 +57,7 @@ look_before(const PpParkedRow *row, void *arg)
 	return true;
 }
 
-/* Is it the rest of an item, which is lost when that is tried? */
+/* Is it a damaged continuation?  Its item is counted as lost at its own try, so not here. */
 static bool
 goes_on(const PpParkedRow *row)
 {

@@ -211,7 +211,7 @@ park(Deed *deed, const PpRow **rows, uint64 n)
 			pp_parking_follow(rows[i], role);
 			continue;
 		}
-		pp_parking_park(rows[i], role, deed->why->sqlerrcode, true);
+		pp_parking_note(rows[i], role, deed->why->sqlerrcode, true);
 		pp_outcome_counts_error(result, deed->why, 1);
 	}
 }

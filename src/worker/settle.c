@@ -166,7 +166,9 @@ is_nobodys(const PpRoleTransaction *run)
 		   pp_timer_cut == PP_CUT_BLOCKED;
 }
 
-/* The work's items come next, in a pass, each by itself.  NULL, or what has kept us from it. */
+/*
+ * The work item's items come next, in a pass, each by itself.  NULL, or what has kept us from it.
+ */
 static ErrorData *
 divide_work(PpWorkItem *work)
 {
@@ -424,7 +426,7 @@ save_candidates(PpWorkItem *work_items, int n, ErrorData **error)
 	return (*error)->sqlerrcode == ERRCODE_DATA_CORRUPTED ? PP_SETTLED : PP_TRANSIENT;
 }
 
-/* Make a dead letter of the item that is condemned; a work of many items is divided first. */
+/* Make a dead letter of the item that is condemned; a work item of many items is divided first. */
 static PpOutcome
 write_dead_letter_of(PpWorkItem *work, ErrorData **error)
 {

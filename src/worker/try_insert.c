@@ -144,7 +144,7 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 }
 
 /*
- * Insert rows under a savepoint.  `deferred`: and check at once what is deferred.  `results`:
+ * Insert rows under a savepoint.  `deferred`: and check at once what is deferred.  `counts`:
  * what it has done is added to these; NULL: it is undone.
  */
 PpTry

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * work_rows.h
- *	  Pieces of work (intake.h) as rows that can be inserted.
+ *	  The items of work items (intake.h) as rows that can be inserted.
  *
  *-------------------------------------------------------------------------
  */
