@@ -5,6 +5,7 @@ FILES = \
 	base/compat.h \
 	base/config \
 	base/steady.h \
+	base/array.h \
 	base/faults.h \
 	base/errors \
 	base/savepoint \

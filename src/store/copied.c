@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/array.h"
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/table.h"
@@ -168,11 +169,8 @@ pp_copied_note_damaged(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos, 
 	if ((max & (max - 1)) == 0) /* 0, or a power of 2: that many have room */
 	{
 		max = Max(2 * max, 1);
-		found->refs = found->refs ? repalloc_huge(found->refs, max * sizeof(PpJournalRef))
-								  : palloc(max * sizeof(PpJournalRef));
-		found->positions = found->positions
-							   ? repalloc_huge(found->positions, max * sizeof(uint64))
-							   : palloc(max * sizeof(uint64));
+		found->refs = pp_array_resize(found->refs, max * sizeof(PpJournalRef));
+		found->positions = pp_array_resize(found->positions, max * sizeof(uint64));
 	}
 	found->refs[found->n] = *ref;
 	found->positions[found->n++] = pos;
@@ -367,14 +365,7 @@ find_positions(Oid extension, Relation copied)
 			(positions.n > 0 &&
 			 compare_positions(&positions.positions[positions.n - 1], &position) == 0))
 			continue;
-		if (positions.n == positions.max)
-		{
-			positions.max = Max(64, 2 * positions.max);
-			positions.positions =
-				positions.positions
-					? repalloc_huge(positions.positions, positions.max * sizeof(NewPosition))
-					: palloc(positions.max * sizeof(NewPosition));
-		}
+		PP_ARRAY_GROW(positions.positions, positions.n, positions.max);
 		positions.positions[positions.n++] = position;
 	}
 	pp_table_end_scan(&table);

@@ -20,7 +20,6 @@
 #include "worker/parking.h"
 #include "worker/timer.h"
 
-#define IMPATIENT_MS 10
 #define MAX_DANGLING 64 /* rows of a transaction; with more of them all that fail alone are bad */
 
 /* ---- what a command does in the middle ---- */
@@ -617,7 +616,7 @@ pp_apply_rows_at_once(PpApply *apply, const PpRow **rows, uint64 n)
 	apply->rows = rows;
 	apply->nrows = n;
 	if (apply->impatient)
-		pp_identity_set_lock_timeout(IMPATIENT_MS);
+		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
 	if (n > 0)
 	{
 		pp_try_insert_all(rows, n, &counts);
@@ -644,7 +643,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	apply->nrows = n;
 	pp_timer_set_targets(count_targets(rows, n));
 	if (apply->impatient)
-		pp_identity_set_lock_timeout(IMPATIENT_MS);
+		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
 	/* what has waited for a lock, or was cancelled, may come through now */
 	if (apply->nparked > 0 || (known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||

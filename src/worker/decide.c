@@ -14,6 +14,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/array.h"
 #include "base/config.h"
 #include "base/errors.h"
 #include "worker/decide.h"
@@ -22,7 +23,6 @@
 #include "worker/parking.h"
 #include "worker/timer.h"
 
-#define IMPATIENT_MS 10
 #define WEARY_MS 1		  /* after another wait in vain in the same transaction */
 #define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
 /* rows; when all of them fail alike it is the target that doesn't fit */
@@ -41,23 +41,9 @@ pp_decide_target(PpApply *apply, Oid target)
 		if (apply->targets[i].target == target)
 			return &apply->targets[i];
 	}
-	if (apply->ntargets % 16 == 0)
-		apply->targets =
-			apply->targets
-				? repalloc(apply->targets, (apply->ntargets + 16) * sizeof(PpApplyTarget))
-				: palloc(16 * sizeof(PpApplyTarget));
+	PP_ARRAY_GROW(apply->targets, apply->ntargets, apply->maxtargets);
 	apply->targets[apply->ntargets] = (PpApplyTarget){.target = target};
 	return &apply->targets[apply->ntargets++];
-}
-
-static void *
-grow(void *array, uint64 n, uint64 *max, size_t size)
-{
-	if (n < *max)
-		return array;
-	*max = Max(16, *max * 2);
-	return array ? repalloc_huge(array, *max * size)
-				 : MemoryContextAllocHuge(CurrentMemoryContext, *max * size);
 }
 
 void
@@ -66,7 +52,7 @@ pp_decide_bad(PpApply *apply, const PpRow *row, ErrorData *error)
 	if (apply->bad_bytes > MAX_BAD_BYTES)
 		pp_error_abridge(error);
 	apply->bad_bytes += pp_error_size(error);
-	apply->bad = grow(apply->bad, apply->nbad, &apply->maxbad, sizeof(PpBadRow));
+	PP_ARRAY_GROW(apply->bad, apply->nbad, apply->maxbad);
 	apply->bad[apply->nbad++] = pp_bad_row(row, error);
 	pp_decide_target(apply, row->item->target)->nbad++;
 }
@@ -87,7 +73,7 @@ pp_decide_parked(PpApply *apply, const PpRow *row, ErrorData *error)
 		pp_parking_note(row, apply->role, state->error->sqlerrcode, true);
 	else
 		pp_parking_follow(row, apply->role);
-	apply->parked = grow(apply->parked, apply->nparked, &apply->maxparked, sizeof(PpApplyParked));
+	PP_ARRAY_GROW(apply->parked, apply->nparked, apply->maxparked);
 	apply->parked[apply->nparked++] = (PpApplyParked){.row = row, .error = error};
 	if (error)
 	{
@@ -294,7 +280,7 @@ decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
 {
 	PpApplyTarget *state;
 
-	pp_identity_set_lock_timeout(apply->impatient ? WEARY_MS : IMPATIENT_MS);
+	pp_identity_set_lock_timeout(apply->impatient ? WEARY_MS : PP_DECIDE_IMPATIENT_MS);
 	apply->impatient = true;
 	if (!OidIsValid(target))
 		return PP_DECIDE_FEWER;

@@ -22,6 +22,8 @@
 #include "worker/outcome_counts.h"
 #include "worker/try_insert.h"
 
+#define PP_DECIDE_IMPATIENT_MS 10 /* for a lock, once the batch has waited for one in vain */
+
 typedef enum PpApplyEnd
 {
 	PP_APPLY_COMMIT,
@@ -83,6 +85,7 @@ typedef struct PpApply
 	uint64 maxparked;
 	PpApplyTarget *targets;
 	int ntargets;
+	int maxtargets;
 	int nclosed;
 	const PpRow **rows; /* all that are to be inserted */
 	uint64 nrows;

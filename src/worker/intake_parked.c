@@ -9,6 +9,7 @@
 
 #include "utils/memutils.h"
 
+#include "base/array.h"
 #include "base/savepoint.h"
 #include "store/parked_table.h"
 #include "worker/intake_parked.h"
@@ -42,20 +43,6 @@ is_copy(const PpParkedRow *row, const PpParkedRow *previous)
 		   row->header.version == previous->header.version && !row->damaged && !previous->damaged;
 }
 
-static PpWorkItem *
-add_parked_work(ParkedIntake *intake)
-{
-	if (intake->n == intake->room)
-	{
-		intake->room = Max(64, intake->room * 2);
-		intake->work_items = intake->work_items
-							? repalloc_huge(intake->work_items, intake->room * sizeof(PpWorkItem))
-							: MemoryContextAllocHuge(CurrentMemoryContext,
-													 intake->room * sizeof(PpWorkItem));
-	}
-	return &intake->work_items[intake->n++];
-}
-
 static bool
 take_parked_row(const PpParkedRow *row, void *arg)
 {
@@ -72,7 +59,8 @@ take_parked_row(const PpParkedRow *row, void *arg)
 			intake->more = true;
 			return false;
 		}
-		work = add_parked_work(intake);
+		PP_ARRAY_GROW(intake->work_items, intake->n, intake->room);
+		work = &intake->work_items[intake->n++];
 		*work = (PpWorkItem){.pos = row->pos,
 						 .at = PP_NOT_IN_RING,
 						 .role = row->role,

@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "base/array.h"
 #include "worker/outcome_counts.h"
 
 PpTargetOutcome *
@@ -21,12 +22,7 @@ pp_outcome_counts_of(PpOutcomeCounts *counts, Oid target)
 		if (counts->of[i].delta.target == target)
 			return &counts->of[i];
 	}
-	if (counts->n == counts->max)
-	{
-		counts->max = Max(16, counts->max * 2);
-		counts->of = counts->of ? repalloc(counts->of, counts->max * sizeof(PpTargetOutcome))
-								  : palloc(counts->max * sizeof(PpTargetOutcome));
-	}
+	PP_ARRAY_GROW(counts->of, counts->n, counts->max);
 	memset(&counts->of[counts->n], 0, sizeof(PpTargetOutcome));
 	counts->of[counts->n].delta.target = target;
 	return &counts->of[counts->n++];

@@ -10,8 +10,17 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/array.h"
 #include "base/item_check.h"
 #include "worker/work_item.h"
+
+/* It can't be read. */
+static void
+complain(const PpWorkItem *work, const char *message)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
+					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+}
 
 /* The first of them is this part of the position; one that takes several rows takes as many. */
 static void
@@ -24,23 +33,14 @@ add_items(PpWorkItem *work, const char *bytes, uint64 length, uint32 part, uint6
 		const PpItem *item = (const PpItem *) (bytes + offset);
 
 		if (!pp_item_check_is_sound(item, length - offset))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
-					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+			complain(work, "an item is damaged");
 		if (work->parked && item->target != work->target)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("an item is parked for another target"),
-					 errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
+			complain(work, "an item is parked for another target");
 		if (work->nitems == *max)
 		{
 			*max = Max(16, *max * 2);
-			work->items =
-				work->items ? repalloc_huge(work->items, *max * sizeof(PpItem *))
-							: MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(PpItem *));
-			work->parts = work->parts
-							  ? repalloc_huge(work->parts, *max * sizeof(uint32))
-							  : MemoryContextAllocHuge(CurrentMemoryContext, *max * sizeof(uint32));
+			work->items = pp_array_resize(work->items, *max * sizeof(PpItem *));
+			work->parts = pp_array_resize(work->parts, *max * sizeof(uint32));
 		}
 		work->parts[work->nitems] = part;
 		part += pp_journal_plan((const char *) item, item->size, NULL);
@@ -48,13 +48,6 @@ add_items(PpWorkItem *work, const char *bytes, uint64 length, uint32 part, uint6
 		work->opened += item->size;
 		offset += item->size;
 	}
-}
-
-static void
-complain(const PpWorkItem *work, const char *message)
-{
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
-					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
 }
 
 /* Is it the next row of the same item?  Those of the parked table are numbered one by one. */
