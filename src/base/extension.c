@@ -283,6 +283,29 @@ pp_extension_find(const char **fault)
 }
 
 /*
+ * The same for a process of ours, in a transaction of its own.  FATAL, and so nothing is lost, if
+ * it is not what it should be.
+ */
+Oid
+pp_extension_find_or_end(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	const char *fault;
+	Oid extension;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	extension = pp_extension_find(&fault);
+	if (fault)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
+							   get_database_name(MyDatabaseId), fault)));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return extension;
+}
+
+/*
  * The current installation, which works.  Errors: 42704 there is none; 55000 it
  * is not whole, or of another version than the library.
  */

@@ -29,6 +29,7 @@
 
 extern Oid pp_extension_oid(void);
 extern Oid pp_extension_find(const char **fault);
+extern Oid pp_extension_find_or_end(void);
 extern Oid pp_extension_get(void);
 extern void pp_extension_check_writable(const char *function);
 extern bool pp_extension_is_uncommitted(Oid extension);

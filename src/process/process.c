@@ -12,6 +12,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -48,14 +49,24 @@ request_stop(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* Either process of the slot; a ring is closed only by the worker. */
+/*
+ * Become the slot's worker, or its retrier (pp_shmem_am_retrier); leave at once if that isn't
+ * wanted any more.
+ */
 void
-pp_process_handle_signals(void)
+pp_process_attach(int slot_number, Oid database, pg_on_exit_callback detach)
 {
+	pp_process.slot = pp_process.claim.slot = pp_shmem_slot(slot_number);
+	pp_process.since = pp_steady_now();
+	pp_shmem_am_worker = true;
 	pqsignal(SIGTERM, request_stop);
 	pqsignal(SIGHUP, pp_sleeper_handle_reload);
 	ConfigReloadPending = true; /* until now it was ignored */
 	BackgroundWorkerUnblockSignals();
+
+	if (!pp_slot_attach(pp_process.slot, database, &pp_process.claim.generation))
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
 }
 
 /*
@@ -101,17 +112,7 @@ pp_process_note_end(int code)
 void
 pp_process_find_extension(void)
 {
-	const char *fault;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	pp_process.claim.extension = pp_extension_find(&fault);
-	if (fault)
-		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
-							   pp_process.database_name, fault)));
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(pp_process.batch_context);
+	pp_process.claim.extension = pp_extension_find_or_end();
 }
 
 /*

@@ -9,6 +9,8 @@
 #ifndef PP_PROCESS_H
 #define PP_PROCESS_H
 
+#include "storage/ipc.h"
+
 #include "ring/slots.h"
 
 typedef struct PpProcess
@@ -25,7 +27,7 @@ typedef struct PpProcess
 
 extern PpProcess pp_process;
 
-extern void pp_process_handle_signals(void);
+extern void pp_process_attach(int slot_number, Oid database, pg_on_exit_callback detach);
 extern bool pp_process_note_end(int code);
 extern bool pp_process_read_pauses(bool *changed);
 extern void pp_process_enter(Oid database, const char *application);

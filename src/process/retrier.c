@@ -112,13 +112,9 @@ sleep_until(PpSteady until)
 static void
 take_slot(int slot_number, Oid database)
 {
-	slot = pp_process.slot = pp_shmem_slot(slot_number);
-	pp_shmem_am_worker = pp_shmem_am_retrier = true;
-	pp_process_handle_signals();
-	pp_process.claim.slot = slot;
-	if (!pp_slot_attach_retrier(slot, database, &pp_process.claim.generation))
-		proc_exit(0);
-	before_shmem_exit(detach, (Datum) 0);
+	slot = pp_shmem_slot(slot_number);
+	pp_shmem_am_retrier = true;
+	pp_process_attach(slot_number, database, detach);
 
 	wait_event = pp_wait_event("PersistPipelineRetrier");
 	pp_process_enter(database, "persist_pipeline retrier");

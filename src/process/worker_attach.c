@@ -10,7 +10,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
-#include "storage/ipc.h"
 #include "utils/memutils.h"
 
 #include "base/compat.h"
@@ -63,17 +62,6 @@ detach(int code, Datum arg)
 	ConditionVariableBroadcast(&pp_process.slot->settled);
 }
 
-/* Become the slot's worker; leave at once if that isn't wanted any more. */
-static void
-attach(Oid database)
-{
-	pp_process.claim.slot = pp_process.slot;
-	if (!pp_slot_attach(pp_process.slot, database, &pp_process.claim.generation))
-		proc_exit(0);
-	before_shmem_exit(detach, (Datum) 0);
-	pp_process.stop_closes = &pp_process.slot->ring;
-}
-
 /*
  * Give the slot back, which is idle; `to_others`: if another database waits for one.  False: it
  * is still ours.
@@ -96,11 +84,8 @@ pp_worker_give_back(bool to_others)
 void
 pp_worker_take_slot(int slot_number, Oid database)
 {
-	pp_process.slot = pp_shmem_slot(slot_number);
-	pp_shmem_am_worker = true;
-	pp_process.since = pp_steady_now();
-	pp_process_handle_signals();
-	attach(database);
+	pp_process_attach(slot_number, database, detach);
+	pp_process.stop_closes = &pp_process.slot->ring;
 
 	wait_event = pp_wait_event("PersistPipelineWorker");
 	pp_process_enter(database, "persist_pipeline worker");

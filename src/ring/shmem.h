@@ -76,9 +76,9 @@
  *	PpSlot.ids, spare_ids,
  *	  ids_of					anyone, see lease.h
  * Whoever assigns a free slot to a database sets all that the last one has left there to what it
- * is at the beginning (slots.c assign), under PpShmem.lock.  No process is attached to the slot at that moment: as long as one is attached
- * the slot keeps its database, and a worker that gives its slot back is detached by that
- * (slots.h).
+ * is at the beginning (slots.c assign), under PpShmem.lock.  No process is attached to the slot at
+ * that moment: as long as one is attached the slot keeps its database, and a worker that gives its
+ * slot back is detached by that (slots.h).
  *
  * A latch that was read here may belong to another process by the time it is set.  That is
  * harmless: every process has to cope with a latch that is set for no reason.

@@ -50,7 +50,7 @@ extern bool pp_slot_is_owed(Oid database);
 extern void pp_slot_know(Oid database, bool paused, bool waits);
 extern bool pp_slot_known(int number, PpDatabase *known, PpSlot **slot);
 
-/* The slot's worker */
+/* The slot's worker; pp_slot_attach() also its retrier */
 extern bool pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation);
 extern void pp_slot_vacate(PpSlot *slot);
 extern void pp_slot_detach(PpSlot *slot);
@@ -58,7 +58,6 @@ extern bool pp_slot_begin_commit(PpSlot *slot);
 extern bool pp_slot_end_commit(PpSlot *slot);
 extern bool pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database,
 								   Oid *target);
-extern bool pp_slot_attach_retrier(PpSlot *slot, Oid database, uint64 *generation);
 extern bool pp_slot_give_back(PpSlot *slot, bool to_others);
 
 /* The launcher */

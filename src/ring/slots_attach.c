@@ -13,17 +13,28 @@
 #include "ring/slots.h"
 
 /*
- * This process becomes the slot's worker, for that database.  False: the slot is another
- * database's by now, has a worker, or its database is blocked.
+ * This process becomes the slot's worker, or its retrier, for that database.  False: the slot is
+ * another database's by now, has such a process, or its database is blocked.
  */
 bool
 pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
 {
-	bool attached = false;
+	bool retries = pp_shmem_am_retrier;
+	bool attached;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	SpinLockAcquire(&slot->mutex);
-	if (OidIsValid(database) && slot->database == database && !slot->leave && slot->worker_pid == 0)
+	attached = OidIsValid(database) && slot->database == database && !slot->leave &&
+			   (retries ? slot->retrier.pid : slot->worker_pid) == 0;
+	if (attached && retries)
+	{
+		slot->retrier.pid = MyProcPid;
+		slot->retrier.database = database;
+		slot->retrier.wanted = false;
+		slot->retrier.state = PP_RETRIER_WRITING;
+		slot->retrier.since = pp_steady_now();
+	}
+	else if (attached)
 	{
 		slot->worker_pid = MyProcPid;
 		slot->worker_database = database;
@@ -31,13 +42,12 @@ pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
 		slot->in_commit = false;
 		slot->overdue = 0;
 		slot->owes_earlier = true; /* the last worker may have left work unfinished */
-		attached = true;
 	}
 	else
-		slot->starts = 0; /* that start came to nothing, but through no fault */
+		*(retries ? &slot->retrier.starts : &slot->starts) = 0; /* it failed through no fault */
 	SpinLockRelease(&slot->mutex);
 	if (attached)
-		pp_sleeper_attach(&slot->worker_sleeper);
+		pp_sleeper_attach(retries ? &slot->retrier.sleeper : &slot->worker_sleeper);
 	*generation = pp_ring_view(&slot->ring).generation;
 	LWLockRelease(pp_shmem->lock);
 
@@ -157,36 +167,4 @@ pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database, Oi
 	pp_sleeper_detach(&slot->worker_sleeper);
 	pp_ring_attend(&slot->ring, false);
 	return true;
-}
-
-/*
- * This process tries what is parked of the slot's database from now on.  False: the slot is
- * another's by now, has a retrier, or its database is held.
- */
-bool
-pp_slot_attach_retrier(PpSlot *slot, Oid database, uint64 *generation)
-{
-	bool attached = false;
-
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	SpinLockAcquire(&slot->mutex);
-	if (OidIsValid(database) && slot->database == database && !slot->leave &&
-		slot->retrier.pid == 0)
-	{
-		slot->retrier.pid = MyProcPid;
-		slot->retrier.database = database;
-		slot->retrier.wanted = false;
-		slot->retrier.state = PP_RETRIER_WRITING;
-		slot->retrier.since = pp_steady_now();
-		attached = true;
-	}
-	else
-		slot->retrier.starts = 0; /* that start came to nothing, but through no fault */
-	SpinLockRelease(&slot->mutex);
-	if (attached)
-		pp_sleeper_attach(&slot->retrier.sleeper);
-	*generation = pp_ring_view(&slot->ring).generation;
-	LWLockRelease(pp_shmem->lock);
-
-	return attached;
 }

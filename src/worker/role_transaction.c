@@ -13,7 +13,6 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-#include "base/compat.h"
 #include "base/errors.h"
 #include "worker/batch.h"
 #include "worker/identity.h"

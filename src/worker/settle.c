@@ -9,27 +9,19 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
-#include "base/compat.h"
 #include "base/config.h"
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
-#include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/commit.h"
-#include "worker/identity.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
 #include "worker/settle.h"
 #include "worker/timer.h"
-#include "worker/work_rows.h"
 
 #define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
 #define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
@@ -85,24 +77,6 @@ role_exists(Oid role)
 	MemoryContextSwitchTo(caller);
 
 	return exists;
-}
-
-/* FATAL, and so nothing is lost, if the extension is not what it should be. */
-static void
-check_extension(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	const char *fault;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	(void) pp_extension_find(&fault);
-	if (fault)
-		ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline worker for database \"%s\" cannot work: %s",
-							   get_database_name(MyDatabaseId), fault)));
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
 }
 
 /* ---- one role ---- */
@@ -247,7 +221,8 @@ apply_some(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **err
 	bool halve;
 	PpOutcome outcome;
 
-	check_extension(); /* no item is to blame for an extension that lacks something */
+	/* no item is to blame for an extension that lacks something */
+	(void) pp_extension_find_or_end();
 	while (!pp_role_transaction_run(some, false, impatient, &known))
 	{
 		known.error = NULL;
