@@ -92,3 +92,12 @@ pp_error_size(const ErrorData *error)
 		   (error->detail ? strlen(error->detail) : 0) +
 		   (error->context ? strlen(error->context) : 0);
 }
+
+/* 22004 if this argument of a SQL function is NULL. */
+void
+pp_error_if_null(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" must not be null", name)));
+}

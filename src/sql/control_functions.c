@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/extension.h"
 #include "producer/target.h"
 #include "store/pause.h"
@@ -38,9 +39,7 @@ lock_own_target(FunctionCallInfo fcinfo)
 {
 	Oid target;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", "target")));
+	pp_error_if_null(fcinfo, 0, "target");
 	target = PG_GETARG_OID(0);
 
 	pp_target_lock_own(target);

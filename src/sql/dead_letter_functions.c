@@ -43,12 +43,12 @@ PG_FUNCTION_INFO_V1(persist_stats_reset);
 /* What one of these functions does to letters */
 typedef struct Deed
 {
+	PpOutcomeCounts counts; /* first, for pp_bad_rows_discard() */
 	Oid extension;
 	bool named;		 /* the caller has named them: what isn't his is an error */
 	Oid target;		 /* another one; InvalidOid: its own */
 	Jsonb *repaired; /* other values; NULL: as it is */
 	uint64 kept;	 /* they have failed again, and stay letters */
-	PpOutcomeCounts counts;
 } Deed;
 
 /*
@@ -295,18 +295,6 @@ send_again(const PpDeadLetter *letter, void *arg)
 	pfree(item);
 }
 
-static void
-drop(const PpDeadLetter *letter, void *arg)
-{
-	PpTargetOutcome *result;
-
-	if (letter->damaged)
-		return; /* which target's it was can't be told */
-	result = pp_outcome_counts_of(&((Deed *) arg)->counts, letter->target);
-	result->delta.dead--;
-	result->delta.discarded++;
-}
-
 /* Do it to the letters of these ids, or to all. */
 static uint64
 do_to_letters(Deed *deed, const int64 *ids, int nids, PpDeadLetterTaker take)
@@ -382,25 +370,12 @@ send_repaired(int64 id, Oid target, Jsonb *item)
 	return do_to_letters(&deed, &id, 1, send_again) > 0;
 }
 
-/* 22004 if one of the arguments, which have these names, is NULL. */
-static void
-check_no_nulls(FunctionCallInfo fcinfo, const char *const *names)
-{
-	for (int i = 0; i < PG_NARGS(); i++)
-	{
-		if (PG_ARGISNULL(i))
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-							errmsg("argument \"%s\" must not be null", names[i])));
-	}
-}
-
 /* persist_requeue(id bigint, item jsonb) returns boolean: is there such a letter? */
 Datum
 persist_requeue_repaired(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"id", "item"};
-
-	check_no_nulls(fcinfo, names);
+	pp_error_if_null(fcinfo, 0, "id");
+	pp_error_if_null(fcinfo, 1, "item");
 	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), InvalidOid, PG_GETARG_JSONB_P(1)));
 }
 
@@ -408,9 +383,9 @@ persist_requeue_repaired(PG_FUNCTION_ARGS)
 Datum
 persist_requeue_elsewhere(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"id", "target", "item"};
-
-	check_no_nulls(fcinfo, names);
+	pp_error_if_null(fcinfo, 0, "id");
+	pp_error_if_null(fcinfo, 1, "target");
+	pp_error_if_null(fcinfo, 2, "item");
 	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), PG_GETARG_OID(1), PG_GETARG_JSONB_P(2)));
 }
 
@@ -429,7 +404,7 @@ persist_discard_letters(PG_FUNCTION_ARGS)
 						errhint("For all of them: ARRAY(SELECT id FROM persist_dead_letters).")));
 	ids = get_ids(fcinfo, &n);
 
-	PG_RETURN_INT64(do_to_letters(&deed, ids, n, drop));
+	PG_RETURN_INT64(do_to_letters(&deed, ids, n, pp_bad_rows_discard));
 }
 
 /* persist_stats_reset() returns void. */

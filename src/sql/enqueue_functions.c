@@ -8,21 +8,16 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/condition_variable.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -31,14 +26,10 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
-#include "base/table.h"
 #include "producer/convert.h"
 #include "producer/enqueue.h"
 #include "producer/target.h"
 #include "ring/lease.h"
-#include "store/journal.h"
-#include "store/parked_table.h"
-#include "store/settings.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/classify.h"
@@ -48,15 +39,6 @@ PG_FUNCTION_INFO_V1(persist_enqueue_json);
 PG_FUNCTION_INFO_V1(persist_enqueue_text);
 PG_FUNCTION_INFO_V1(persist_enqueue_record);
 PG_FUNCTION_INFO_V1(persist_enqueue_many);
-
-/* 22004 where an argument is NULL. */
-static void
-refuse_null(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", name)));
-}
 
 /* What is the same for every call, before it looks at its arguments. */
 static void
@@ -188,9 +170,9 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 Datum
 persist_enqueue(PG_FUNCTION_ARGS)
 {
-	refuse_null(fcinfo, 0, "target");
-	refuse_null(fcinfo, 1, "item");
-	refuse_null(fcinfo, 2, "transactional");
+	pp_error_if_null(fcinfo, 0, "target");
+	pp_error_if_null(fcinfo, 1, "item");
+	pp_error_if_null(fcinfo, 2, "transactional");
 	check_call();
 
 	PG_RETURN_INT64(
@@ -201,9 +183,9 @@ persist_enqueue(PG_FUNCTION_ARGS)
 Datum
 persist_enqueue_json(PG_FUNCTION_ARGS)
 {
-	refuse_null(fcinfo, 0, "target");
-	refuse_null(fcinfo, 1, "item");
-	refuse_null(fcinfo, 2, "transactional");
+	pp_error_if_null(fcinfo, 0, "target");
+	pp_error_if_null(fcinfo, 1, "item");
+	pp_error_if_null(fcinfo, 2, "transactional");
 	check_call();
 
 	PG_RETURN_INT64(convert_and_hand_over(
@@ -217,9 +199,9 @@ persist_enqueue_text(PG_FUNCTION_ARGS)
 	RangeVar *name;
 	Oid relid;
 
-	refuse_null(fcinfo, 0, "target");
-	refuse_null(fcinfo, 1, "item");
-	refuse_null(fcinfo, 2, "transactional");
+	pp_error_if_null(fcinfo, 0, "target");
+	pp_error_if_null(fcinfo, 1, "item");
+	pp_error_if_null(fcinfo, 2, "transactional");
 	check_call();
 
 	name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
@@ -236,7 +218,7 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 	HeapTupleHeader record;
 	PpTarget *target;
 
-	refuse_null(fcinfo, 0, "item");
+	pp_error_if_null(fcinfo, 0, "item");
 	check_call();
 
 	record = PG_GETARG_HEAPTUPLEHEADER(0);
@@ -255,8 +237,8 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 	MemoryContext one_item;
 	MemoryContext caller = CurrentMemoryContext;
 
-	refuse_null(fcinfo, 0, "target");
-	refuse_null(fcinfo, 1, "items");
+	pp_error_if_null(fcinfo, 0, "target");
+	pp_error_if_null(fcinfo, 1, "items");
 	check_call();
 
 	array = PG_GETARG_JSONB_P(1);

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/extension.h"
 #include "base/table.h"
 #include "producer/enqueue.h"
@@ -247,9 +248,7 @@ persist_flush(PG_FUNCTION_ARGS)
 	PpSteady deadline;
 	XLogRecPtr lsn;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", "timeout")));
+	pp_error_if_null(fcinfo, 0, "timeout");
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending() ||
 		pp_shmem_am_worker)
 		ereport(ERROR,

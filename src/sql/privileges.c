@@ -27,6 +27,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/extension.h"
 #include "producer/target.h"
 #include "store/pause.h"
@@ -287,9 +288,7 @@ static const char *const strangers_query =
 static const char *
 get_grantee(FunctionCallInfo fcinfo, const char *function, Oid extension)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", "role")));
+	pp_error_if_null(fcinfo, 0, "role");
 	PreventCommandIfReadOnly(function);
 	PreventCommandDuringRecovery(function);
 	if (!superuser() && !has_privs_of_role(GetUserId(), pp_extension_owner(extension)))

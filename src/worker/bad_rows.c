@@ -194,8 +194,8 @@ pp_bad_rows_write_dead_letter(Oid extension, PpOutcomeCounts *counts, const PpRo
 
 typedef struct Expiry
 {
+	PpOutcomeCounts counts; /* first, for pp_bad_rows_discard() */
 	TimestampTz before;
-	PpOutcomeCounts counts;
 } Expiry;
 
 static bool
@@ -204,14 +204,17 @@ is_old(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void 
 	return failed_at < ((Expiry *) arg)->before;
 }
 
-static void
-discard(const PpDeadLetter *letter, void *arg)
+/*
+ * Count a letter that is discarded.  `counts`: PpOutcomeCounts, or a struct that begins with them.
+ */
+void
+pp_bad_rows_discard(const PpDeadLetter *letter, void *counts)
 {
 	PpTargetOutcome *result;
 
 	if (letter->damaged)
 		return; /* which target's it was can't be told */
-	result = pp_outcome_counts_of(&((Expiry *) arg)->counts, letter->target);
+	result = pp_outcome_counts_of(counts, letter->target);
 	result->delta.dead--;
 	result->delta.discarded++;
 }
@@ -226,7 +229,8 @@ expire(Oid extension)
 
 	if (pp_config_dead_letter_retention == 0)
 		return 0;
-	expired = pp_dead_letters_take(extension, NULL, 0, true, false, is_old, discard, &expiry);
+	expired = pp_dead_letters_take(extension, NULL, 0, true, false, is_old, pp_bad_rows_discard,
+								   &expiry);
 	pp_outcome_counts_write(&expiry.counts, extension);
 	return expired;
 }

@@ -30,6 +30,7 @@ typedef struct PpBadRow
 extern void pp_bad_rows_write_dead_letter(Oid extension, PpOutcomeCounts *counts, const PpRow *row,
 										  Oid role, const ErrorData *error);
 extern void pp_bad_rows_write_refused(Oid extension, const PpDeadLetter *letter);
+extern void pp_bad_rows_discard(const PpDeadLetter *letter, void *counts);
 extern void pp_bad_rows_count_dead_letters(const PpClaim *claim, PpQuota *counts);
 extern uint64 pp_bad_rows_room(const PpClaim *claim, Oid role, uint64 wanted);
 extern PpBadRow pp_bad_row(const PpRow *row, ErrorData *error);
