@@ -20,7 +20,7 @@ FILES = \
 	ring/sleeper \
 	ring/shmem \
 	ring/block_database \
-	ring/databases \
+	ring/known_databases \
 	ring/slots \
 	ring/slots_attach \
 	ring/slots_commands \

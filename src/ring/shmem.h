@@ -312,7 +312,7 @@ typedef struct PpHanger
 
 #define PP_HANGERS 64 /* if all are used, the first one is forgotten */
 
-/* What is known of a database with the extension after it has given its slot back (databases.h) */
+/* What is known of a database with the extension after it has given its slot back (known_databases.h) */
 typedef struct PpDatabase
 {
 	Oid database; /* InvalidOid: unused */

@@ -14,7 +14,7 @@
 #include "base/config.h"
 #include "base/extension.h"
 #include "ring/block_database.h"
-#include "ring/databases.h"
+#include "ring/known_databases.h"
 #include "ring/slots.h"
 
 /* until a database that has given its slot up may have one for what is parked */
@@ -142,7 +142,8 @@ pp_slot_want_probe_locked(Oid database)
 static void
 leave_counts(PpSlot *slot)
 {
-	PpDatabase *known = pp_databases_find(slot->database, false); /* or its extension is gone */
+	/* NULL: its extension is gone */
+	PpDatabase *known = pp_known_databases_find(slot->database, false);
 	PpDatabase unknown = {0};
 	PpSteady retry_at;
 
@@ -160,7 +161,7 @@ leave_counts(PpSlot *slot)
 
 	/* not at once, or it would come before the one that gets the slot now */
 	if (retry_at != PP_NEVER &&
-		!pp_databases_want_slot(slot->database, Max(retry_at, pp_steady_in(RETURN_MS))))
+		!pp_known_databases_want_slot(slot->database, Max(retry_at, pp_steady_in(RETURN_MS))))
 		pp_slot_want_probe_locked(slot->database);
 }
 
@@ -202,7 +203,7 @@ leave_ranges(PpSlot *slot)
 static void
 assign(PpSlot *slot, Oid database)
 {
-	PpDatabase *known = pp_databases_find(database, false);
+	PpDatabase *known = pp_known_databases_find(database, false);
 	bool owes = known && (known->waits || known->parked > 0);
 
 	slot->database = database;
@@ -236,7 +237,7 @@ assign(PpSlot *slot, Oid database)
 	pp_quota_reset(&slot->quota);
 	pp_quota_reset(&slot->letters);
 	pp_counters_reset(&slot->counters);
-	pp_databases_enter(database);
+	pp_known_databases_enter(database);
 	if (!owes)
 		return;
 	pp_ring_move(&slot->ring, 0, pp_steady_now());
@@ -254,7 +255,8 @@ pp_slots_serve_locked(void)
 	PpDatabase *known;
 	PpSlot *slot;
 
-	while ((known = pp_databases_first()) != NULL && (slot = pp_shmem_slot_of(InvalidOid)) != NULL)
+	while ((known = pp_known_databases_first()) != NULL &&
+		   (slot = pp_shmem_slot_of(InvalidOid)) != NULL)
 	{
 		assign(slot, known->database);
 		served = true;
@@ -337,7 +339,7 @@ pp_slot_is_owed(Oid database)
 	bool owed;
 
 	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	known = pp_databases_find(database, false);
+	known = pp_known_databases_find(database, false);
 	owed = known && known->wanted_at != 0 && known->parked > 0;
 	LWLockRelease(pp_shmem->lock);
 
@@ -351,7 +353,7 @@ pp_slot_know(Oid database, bool paused, bool waits)
 	PpDatabase *known;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	known = pp_databases_find(database, true);
+	known = pp_known_databases_find(database, true);
 	if (known)
 	{
 		known->paused = paused;
@@ -387,14 +389,14 @@ look(bool create)
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	claim.slot = pp_shmem_slot_of(MyDatabaseId);
 	if (claim.slot && create)
-		pp_databases_enter(MyDatabaseId);
+		pp_known_databases_enter(MyDatabaseId);
 	else if (create)
 	{
 		claim.slot = pp_shmem_slot_of(InvalidOid);
 		if (claim.slot)
 			assign(claim.slot, MyDatabaseId);
 		else
-			(void) pp_databases_want_slot(MyDatabaseId, pp_steady_now());
+			(void) pp_known_databases_want_slot(MyDatabaseId, pp_steady_now());
 	}
 	if (claim.slot)
 		claim.generation = pp_ring_view(&claim.slot->ring).generation;
@@ -505,7 +507,7 @@ pp_slot_give_back(PpSlot *slot, bool to_others)
 	bool served;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	given = (!to_others || pp_databases_first()) && give_back(slot, to_others);
+	given = (!to_others || pp_known_databases_first()) && give_back(slot, to_others);
 	served = given && pp_slots_serve_locked();
 	LWLockRelease(pp_shmem->lock);
 	if (served)
@@ -542,7 +544,7 @@ pp_slots_serve(void)
 		SpinLockRelease(&idlest->mutex);
 		(void) pp_sleeper_wake(&idlest->worker_sleeper);
 	}
-	next = pp_databases_next();
+	next = pp_known_databases_next();
 	LWLockRelease(pp_shmem->lock);
 	if (served)
 		pp_slots_tell_served();

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "base/config.h"
-#include "ring/databases.h"
+#include "ring/known_databases.h"
 #include "ring/slots.h"
 
 /*
@@ -33,7 +33,7 @@ pp_slot_drop(Oid database)
 	}
 	if (pp_shmem->probe.database == database)
 		pp_shmem->probe.database = InvalidOid;
-	pp_databases_forget(database);
+	pp_known_databases_forget(database);
 	served = pp_slots_serve_locked();
 	LWLockRelease(pp_shmem->lock);
 	if (served)
@@ -55,7 +55,7 @@ pp_slot_renew(Oid database, Oid gone)
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	if (OidIsValid(gone))
-		pp_databases_forget(database);
+		pp_known_databases_forget(database);
 	slot = pp_shmem_slot_of(database);
 	if (slot)
 	{
@@ -152,9 +152,9 @@ pp_slot_call_pass(Oid database, uint64 items)
 		pp_ring_move(&slot->ring, items, pp_steady_now());
 		pp_shmem_wake_worker(slot);
 	}
-	else if ((known = pp_databases_want_slot(database, pp_steady_now())))
+	else if ((known = pp_known_databases_want_slot(database, pp_steady_now())))
 	{
-		pp_databases_find(database, false)->waits = true;
+		pp_known_databases_find(database, false)->waits = true;
 		served = pp_slots_serve_locked();
 	}
 	LWLockRelease(pp_shmem->lock);

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * databases.h
+ * known_databases.h
  *	  What is known of databases with the extension that have no slot, and which of them wait for
  *	  one.
  *
@@ -10,16 +10,16 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef PP_DATABASES_H
-#define PP_DATABASES_H
+#ifndef PP_KNOWN_DATABASES_H
+#define PP_KNOWN_DATABASES_H
 
 #include "ring/shmem.h"
 
-extern PpDatabase *pp_databases_find(Oid database, bool create);
-extern void pp_databases_forget(Oid database);
-extern void pp_databases_enter(Oid database);
-extern bool pp_databases_want_slot(Oid database, PpSteady at);
-extern PpDatabase *pp_databases_first(void);
-extern PpSteady pp_databases_next(void);
+extern PpDatabase *pp_known_databases_find(Oid database, bool create);
+extern void pp_known_databases_forget(Oid database);
+extern void pp_known_databases_enter(Oid database);
+extern bool pp_known_databases_want_slot(Oid database, PpSteady at);
+extern PpDatabase *pp_known_databases_first(void);
+extern PpSteady pp_known_databases_next(void);
 
-#endif /* PP_DATABASES_H */
+#endif /* PP_KNOWN_DATABASES_H */

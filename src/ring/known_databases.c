@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
- * databases.c
- *	  What is known of databases without a slot; see databases.h.
+ * known_databases.c
+ *	  What is known of databases without a slot; see known_databases.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "ring/block_database.h"
-#include "ring/databases.h"
+#include "ring/known_databases.h"
 
 /* Nothing would be lost without it but how much has been written. */
 static bool
@@ -20,7 +20,7 @@ is_dispensable(const PpDatabase *known)
 
 /* What is known of a database; NULL: nothing, and there is no room to `create` it. */
 PpDatabase *
-pp_databases_find(Oid database, bool create)
+pp_known_databases_find(Oid database, bool create)
 {
 	PpDatabase *unused = NULL;
 
@@ -45,9 +45,9 @@ pp_databases_find(Oid database, bool create)
 }
 
 void
-pp_databases_forget(Oid database)
+pp_known_databases_forget(Oid database)
 {
-	PpDatabase *known = pp_databases_find(database, false);
+	PpDatabase *known = pp_known_databases_find(database, false);
 
 	if (known)
 		*known = (PpDatabase){0};
@@ -55,9 +55,9 @@ pp_databases_forget(Oid database)
 
 /* The database has a slot now: what is noted here is no longer used. */
 void
-pp_databases_enter(Oid database)
+pp_known_databases_enter(Oid database)
 {
-	PpDatabase *known = pp_databases_find(database, true);
+	PpDatabase *known = pp_known_databases_find(database, true);
 
 	if (known)
 	{
@@ -68,9 +68,9 @@ pp_databases_enter(Oid database)
 
 /* From then on the database waits for a slot.  False: there is no room to note that. */
 bool
-pp_databases_want_slot(Oid database, PpSteady at)
+pp_known_databases_want_slot(Oid database, PpSteady at)
 {
-	PpDatabase *known = pp_databases_find(database, true);
+	PpDatabase *known = pp_known_databases_find(database, true);
 
 	if (known == NULL)
 		return false;
@@ -86,7 +86,7 @@ pp_databases_want_slot(Oid database, PpSteady at)
 
 /* The database that has waited for a slot for longest; NULL: none does. */
 PpDatabase *
-pp_databases_first(void)
+pp_known_databases_first(void)
 {
 	PpSteady now = pp_steady_now();
 	PpDatabase *first = NULL;
@@ -105,7 +105,7 @@ pp_databases_first(void)
 
 /* When the next one begins to wait; PP_NEVER: none will, as far as is known. */
 PpSteady
-pp_databases_next(void)
+pp_known_databases_next(void)
 {
 	PpSteady now = pp_steady_now();
 	PpSteady next = PP_NEVER;
