@@ -20,6 +20,7 @@ typedef struct PpProcess
 	char *database_name;
 	MemoryContext batch_context; /* reset for each batch */
 	PpSteady since;
+	uint32 wait_event; /* while it sleeps */
 	PpRing *volatile stop_closes; /* at SIGTERM: the ring of its slot, once it is its worker */
 	bool given_back;			  /* this process has given its slot back */
 	int failures;				  /* transient ones in a row */

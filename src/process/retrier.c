@@ -42,7 +42,6 @@
 #define BATCH_LOOK_MS 200  /* for the end of a batch that may be stuck */
 
 static PpSlot *slot;
-static uint32 wait_event;
 static bool paused = false;
 
 /* ---- the process ---- */
@@ -104,7 +103,8 @@ sleep_until(PpSteady until)
 	pgstat_report_stat(true);
 	pp_process_check_interrupts();
 	PP_FAULT(retrier_naps);
-	(void) pp_sleeper_sleep(&slot->retrier.sleeper, pp_steady_ms_until(until), wait_event);
+	(void) pp_sleeper_sleep(&slot->retrier.sleeper, pp_steady_ms_until(until),
+							pp_process.wait_event);
 	pp_process_check_interrupts();
 }
 
@@ -116,7 +116,7 @@ take_slot(int slot_number, Oid database)
 	pp_shmem_am_retrier = true;
 	pp_process_attach(slot_number, database, detach);
 
-	wait_event = pp_wait_event("PersistPipelineRetrier");
+	pp_process.wait_event = pp_wait_event("PersistPipelineRetrier");
 	pp_process_enter(database, "persist_pipeline retrier");
 	if (!OidIsValid(pp_process.claim.extension))
 	{

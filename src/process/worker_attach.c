@@ -22,8 +22,6 @@
 #include "worker/settle.h"
 #include "worker/upkeep.h"
 
-static uint32 wait_event;
-
 /* Leave the slot, whatever ended this process. */
 static void
 detach(int code, Datum arg)
@@ -87,7 +85,7 @@ pp_worker_take_slot(int slot_number, Oid database)
 	pp_process_attach(slot_number, database, detach);
 	pp_process.stop_closes = &pp_process.slot->ring;
 
-	wait_event = pp_wait_event("PersistPipelineWorker");
+	pp_process.wait_event = pp_wait_event("PersistPipelineWorker");
 	pp_process_enter(database, "persist_pipeline worker");
 	pp_upkeep_init(&pp_process.claim);
 	MemoryContextSwitchTo(pp_process.batch_context);
@@ -152,7 +150,7 @@ pp_worker_sleep(PpWorkerState state, long ms)
 	pp_shmem_set_worker_state(pp_process.slot, state);
 	pp_process_check_interrupts();
 	PP_FAULT(worker_naps);
-	woken = pp_sleeper_sleep(&pp_process.slot->worker_sleeper, ms, wait_event);
+	woken = pp_sleeper_sleep(&pp_process.slot->worker_sleeper, ms, pp_process.wait_event);
 	pp_process_check_interrupts();
 
 	return woken;

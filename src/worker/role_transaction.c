@@ -22,7 +22,6 @@
 #include "worker/work_rows.h"
 
 static const PpClaim *claim;
-static PpSlot *slot;
 
 /* What this process has found out, and goes by until it ends */
 static bool careful = false; /* a COMMIT has failed on one of several other servers */
@@ -33,7 +32,6 @@ void
 pp_role_transaction_init(const PpClaim *process_claim)
 {
 	claim = process_claim;
-	slot = claim->slot;
 	pp_commit_init(claim);
 }
 
@@ -164,7 +162,7 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 	if (committed)
 		pp_bad_rows_report(apply->bad, apply->nbad);
 	MemoryContextDelete(context);
-	ConditionVariableBroadcast(&slot->settled);
+	ConditionVariableBroadcast(&claim->slot->settled);
 	return committed;
 }
 
