@@ -203,7 +203,7 @@ discard_old(PpRingView view)
 
 /* Whoever finds the journal full is told why; 0: nothing is in the way. */
 static void
-note_stuck(int sqlstate)
+note_backing_off(int sqlstate)
 {
 	SpinLockAcquire(&slot->mutex);
 	slot->backs_off_sqlstate = sqlstate;
@@ -223,7 +223,7 @@ back_off(const ErrorData *error)
 		return;
 	if (!ShutdownRequestPending)
 		pp_commit_save_at_risk();
-	note_stuck(error->sqlerrcode);
+	note_backing_off(error->sqlerrcode);
 	if (pp_process.failures++ == 0 && pp_timer_cut != PP_CUT_STOP)
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
@@ -365,7 +365,7 @@ write_batch(PpRingView view)
 	else
 	{
 		pp_process.failures = 0;
-		note_stuck(0);
+		note_backing_off(0);
 		if (pp_ring_is_late(&slot->ring) && pp_window_is_kept(began))
 			pp_ring_set_late(&slot->ring, false);
 		pp_progress_note(slot, pp_process.database_name);

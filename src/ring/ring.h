@@ -51,7 +51,8 @@
  * Positions in commit order.  Each entry gets a `pos` when its transaction asks for room: a
  * number that only grows in a database, over restarts too, since numbers come in ranges from a
  * sequence.  It says in which order transactions came to their commit, also for those that use
- * the journal alone:
+ * the journal alone.  Passes and parked items go by it; READY entries are taken in the order in
+ * which commits ended, and the two differ only between commits at the same time.
  *
  * Diversion.  A transaction that finds the ring closed, full or diverted writes its items to the
  * journal alone, and diverts the ring at its commit.  While it is diverted nobody reserves, and

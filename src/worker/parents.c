@@ -20,8 +20,9 @@
 #include "worker/parking.h"
 
 /*
- * Has nobody locked a table that this relation's foreign keys refer to?  Then nobody can
- * until the transaction ends, and whatever else rows wait for concerns single ones.
+ * Lock the tables that this relation's foreign keys refer to, without waiting for them, until the
+ * transaction ends: whatever else rows wait for then concerns single ones.  False: somebody has
+ * locked one of them.  55P03 if the relation itself is locked.
  */
 bool
 pp_parents_lock(Oid relid)
