@@ -236,6 +236,11 @@ back_off(const ErrorData *error)
 		/* a stop may have ended who was in the way, and there is little time */
 		if (ShutdownRequestPending)
 			left = Min(left, PP_TIMER_MS);
+		/* so may what has come while the rest was saved */
+		else if (pp_window_is_over(&slot->ring))
+			pp_commit_save_at_risk();
+		else if (pp_ring_bounded_since(&slot->ring) > 0)
+			left = Min(left, PP_TIMER_MS);
 		pp_worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;

@@ -268,11 +268,14 @@ typedef struct Limits
 	uint64 role;
 } Limits;
 
-/* A batch of the worker is not done again because others have filled the journal meanwhile. */
+/*
+ * A batch of the worker is not done again because others have filled the journal meanwhile.  Of
+ * the ring is_greedy() has said, under the same hold of the mutex, that there is enough.
+ */
 static Limits
 limits_of(PpSlot *slot, PpStore store)
 {
-	if (pp_shmem_am_worker)
+	if (pp_shmem_am_worker || store == PP_STORE_RING)
 		return (Limits){PG_UINT64_MAX, PG_UINT64_MAX};
 	return (Limits){limit_of(slot, store), quota_of(slot, store)};
 }

@@ -139,8 +139,8 @@ compare_key(const JsonbValue *key, const PpColumn *column)
 }
 
 /*
- * Mark the columns that the object names, and take their values.  Both the keys and target->sorted are
- * in jsonb's order, so one walk over the two is enough.
+ * Mark the columns that the object names, and take their values.  Both the keys and
+ * target->sorted are in jsonb's order, so one walk over the two is enough.
  */
 static void
 give_keys(Row *row, Jsonb *object)

@@ -482,17 +482,24 @@ pp_ring_settle(PpRing *ring, uint64 at, uint32 items)
 /*
  * When was the oldest entry of each kind published that isn't DONE, from a position on?  0: none
  * is found before `end`, or one that is BUSY.  `latest`: when the last one was that was looked at.
+ * A kind of which all are DONE isn't looked for: that would be a walk over the whole ring.
  */
 static void
 find_oldest(PpRing *ring, uint64 at, uint64 end, int64 oldest[PP_RISKS], int64 *latest)
 {
 	PpEntry *entry;
+	int kinds = 0; /* to be found */
 
-	while ((oldest[PP_RISK_CHOSEN] == 0 || oldest[PP_RISK_BOUNDED] == 0) &&
-		   (entry = pp_ring_take(ring, at, end)) != NULL)
+	for (int i = PP_RISK_CHOSEN; i < PP_RISKS; i++)
+		kinds += *(volatile uint64 *) &ring->at_risk[i].entries > ring->at_risk[i].done;
+	while (kinds > 0 && (entry = pp_ring_take(ring, at, end)) != NULL)
 	{
-		if (oldest[entry->risk] == 0 && pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+		if (entry->risk != PP_RISK_NONE && oldest[entry->risk] == 0 &&
+			pg_atomic_read_u32(&entry->state) != PP_ENTRY_DONE)
+		{
 			oldest[entry->risk] = entry->published_at;
+			kinds--;
+		}
 		*latest = entry->published_at;
 		at += entry->bytes;
 	}

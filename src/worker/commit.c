@@ -251,7 +251,10 @@ append_items(const PpWorkItem *work, int number)
 
 		(void) pp_journal_plan((const char *) item, item->size, rows);
 		for (int r = 0; r < nrows; r++)
+		{
 			rows[r].part = work->parts[k] + r;
+			rows[r].header.follows = work->others; /* or a batch could end between its pieces */
+		}
 		pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
 		pfree(rows);
 		pfree(refs);

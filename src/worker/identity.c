@@ -63,7 +63,7 @@ static const char *const kept_out_settings[] = {
 
 static Oid worker_role;
 static int guc_level;
-static bool committing = false;
+static volatile bool committing = false;
 
 /* Called once, when the worker has connected. */
 void
@@ -151,6 +151,7 @@ come_back(void)
 
 	/* a cancellation that came too late must not hit this */
 	HOLD_CANCEL_INTERRUPTS();
+	committing = false;
 
 	SetUserIdAndSecContext(worker_role, 0);
 	SetSessionAuthorization(worker_role, true);
@@ -191,6 +192,7 @@ pp_identity_commit(void)
 	Async_UnlistenAll();
 	AtEOXact_GUC(false, guc_level);
 	committing = true;
+	CHECK_FOR_INTERRUPTS(); /* what is left of a tick before that would hit another server's COMMIT */
 	CommitTransactionCommand();
 
 	come_back();

@@ -20,6 +20,7 @@
 
 #include "base/config.h"
 #include "ring/window.h"
+#include "worker/identity.h"
 #include "worker/poison.h"
 #include "worker/statement.h"
 #include "worker/timer.h"
@@ -147,14 +148,16 @@ is_replaced(void)
 }
 
 /*
- * Has the worker to leave what it is at, for what is at risk?  Once it was late, nothing more
+ * Has the worker to leave what it is at, for what is at risk?  Not in a COMMIT: another server
+ * may have committed its part, and the rows would come twice.  Once it was late, nothing more
  * comes into the ring that would have to be saved.  A stop has little time, and saves all.
  */
 static bool
 has_to_save(void)
 {
 	return !pp_shmem_am_retrier && pp_timer_stop_requested_at == 0 && IsTransactionState() &&
-		   !pp_ring_is_late(&timer_slot->ring) && pp_window_is_over(&timer_slot->ring);
+		   !pp_ring_is_late(&timer_slot->ring) && !pp_identity_is_committing() &&
+		   pp_window_is_over(&timer_slot->ring);
 }
 
 /*

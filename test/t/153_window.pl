@@ -382,6 +382,62 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM slow'), '1', 'the row with
 	is($node->safe_psql('postgres', "SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE run = 'caught up'"), '1 2', 'a clean stop loses nothing');
 }
 
+# ---- a transaction of several pieces that is saved becomes visible at once
+
+{
+	my $dbh = connect_to($node);
+
+	$control->do('DELETE FROM released');
+	change_setting($control, 'batch_size', 10);
+	change_setting($control, 'flush_interval', '100ms');
+	settle();
+	$control->do("SELECT persist_enqueue('slow', '{\"n\": 3}')");
+	wait_for($is_sleeping);
+	enqueue($control, 't', 'pieces', -$_) foreach 1 .. 5;
+	$dbh->do('SET synchronous_commit = off');
+	$dbh->begin_work;
+	enqueue($dbh, $_ % 12 < 6 ? 't' : 'r', 'pieces', $_) foreach 0 .. 17;    # three pieces, six items each
+	$dbh->commit;
+	isnt(queue('at_risk_since'), undef, 'pieces: in the ring alone');
+	wait_for_sql($control, "SELECT sum(n) > 6 FROM (" . join(' UNION ALL ', map {"SELECT count(*) AS n FROM persist_pipeline_internal.persist_journal_$_"} 1 .. 3) . ') AS j');
+	$control->do('INSERT INTO released DEFAULT VALUES');
+	settle();
+	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT xmin::text) FROM (SELECT n, xmin FROM t WHERE run = 'pieces' UNION ALL SELECT n, xmin FROM r WHERE run = 'pieces') AS landed WHERE n >= 0"),
+		'18|1', 'pieces: what was saved of a transaction lands with the rest of it');
+	change_setting($control, 'batch_size', 10_000);
+	$dbh->disconnect;
+}
+
+# ---- while another server commits, the worker isn't called away: it would insert the row again
+
+SKIP: {
+	skip 'postgres_fdw is not installed', 1
+	  if one_value($control, "SELECT count(*) FROM pg_available_extensions WHERE name = 'postgres_fdw'") == 0;
+	my $dbh = connect_to($node);
+
+	$node->safe_psql('postgres', 'CREATE DATABASE far');
+	$node->safe_psql(
+		'far', q{
+		CREATE TABLE remote (n int);
+		CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER sleep AFTER INSERT ON remote INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sleep();
+	});
+	$node->safe_psql(
+		'postgres', q{
+		CREATE EXTENSION postgres_fdw;
+		CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '} . $node->host . q{', port '} . $node->port . q{', dbname 'far');
+		CREATE USER MAPPING FOR CURRENT_USER SERVER far;
+		CREATE FOREIGN TABLE far (n int) SERVER far OPTIONS (table_name 'remote');
+	});
+	settle();
+	$dbh->do('SET synchronous_commit = off');
+	$dbh->do("SELECT persist_enqueue('far', '{\"n\": 1}')");
+	ok(flush($node), 'far: flushed');
+	settle();
+	is($node->safe_psql('far', 'SELECT count(*) FROM remote'), '1', 'far: the row is there, once');
+	$dbh->disconnect;
+}
+
 # ---- a child that was journalled finds that a crash has taken its parent: a dead letter, no loss
 
 {
