@@ -308,8 +308,11 @@ sub wal_of
 	return one_value($dbh, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')");
 }
 
+# what a checkpoint makes of it, that may come in the middle, is nobody's
+$node->append_conf('postgresql.conf', 'full_page_writes = off');
 reload_with($node, 'adaptive_flush', 'off');
 reload_with($node, 'flush_interval', "'1h'");
+wait_for_sql($dbh, "SELECT current_setting('full_page_writes') = 'off'");
 foreach my $case ([ 1, 200 ], [ 100, 50 ])
 {
 	my ($at_once, $allowed) = @$case;
