@@ -261,6 +261,13 @@ pp_admission_count(PpPublish *publish, const char *bytes, uint64 length)
 
 /* ---- taking it, and giving it back ---- */
 
+/* For which the shares are charged, once the ring has admitted us */
+static PpStore
+store_of(const PpPublish *publish)
+{
+	return publish->ring_only && !publish->diverting ? PP_STORE_RING : PP_STORE_JOURNAL;
+}
+
 /* What a role and all together may hold of a store */
 typedef struct Limits
 {
@@ -306,13 +313,14 @@ static PpQuotaResult
 take_some(PpPublish *publish, Limits limits)
 {
 	PpSlot *slot = publish->slot;
+	PpStore store = store_of(publish);
 
 	for (int i = 0; i < AT_ONCE && publish->ncharged < publish->nshares; i++)
 	{
 		const PpShare *share = share_at(publish, publish->ncharged);
 		PpQuotaResult result =
-			pp_quota_charge_locked(&slot->quota, publish->store, share->role,
-								   share->bytes[publish->store], limits.all, limits.role);
+			pp_quota_charge_locked(&slot->quota, store, share->role, share->bytes[store],
+								   limits.all, limits.role);
 
 		if (result != PP_QUOTA_CHARGED)
 			return result;
@@ -332,7 +340,7 @@ take_some(PpPublish *publish, Limits limits)
  * and what is left to take.  53400: a role may not hold so much.
  */
 PpAdmission
-pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes, bool ring_only)
+pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes)
 {
 	PpSlot *slot = claim->slot;
 	PpRing *ring = &slot->ring;
@@ -343,23 +351,22 @@ pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes, bool r
 	PpAdmission admission;
 
 	SpinLockAcquire(&ring->mutex);
-	if (ring_only && is_greedy(publish, slot, ring_quota))
+	if (publish->ring_only && is_greedy(publish, slot, ring_quota))
 		bytes = PP_MORE_THAN_ANY_RING;
 	admission = pp_ring_admit_locked(ring, claim->generation, bytes, publish->npieces,
-									 pp_shmem_am_worker, ring_only);
+									 pp_shmem_am_worker, publish->ring_only);
 	if (admission.result == PP_RESERVED || admission.result == PP_RING_DIVERTED)
 	{
 		publish->slot = slot;
 		publish->reserved = admission.result == PP_RESERVED ? bytes : 0;
 		publish->diverting = admission.result == PP_RING_DIVERTED;
 		publish->pos = admission.pos;
-		publish->store = ring_only && !publish->diverting ? PP_STORE_RING : PP_STORE_JOURNAL;
-		result = take_some(publish, limits[publish->store]);
+		result = take_some(publish, limits[store_of(publish)]);
 	}
 	SpinLockRelease(&ring->mutex);
 
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, publish->store, share_at(publish, publish->ncharged)->role, result);
+		refuse_quota(slot, store_of(publish), share_at(publish, publish->ncharged)->role, result);
 	return admission;
 }
 
@@ -368,7 +375,7 @@ void
 pp_admission_take_rest(PpPublish *publish)
 {
 	PpSlot *slot = publish->slot;
-	Limits limits = limits_of(slot, publish->store);
+	Limits limits = limits_of(slot, store_of(publish));
 	PpQuotaResult result = PP_QUOTA_CHARGED;
 
 	while (result == PP_QUOTA_CHARGED &&
@@ -379,7 +386,7 @@ pp_admission_take_rest(PpPublish *publish)
 		SpinLockRelease(&slot->ring.mutex);
 	}
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, publish->store, share_at(publish, publish->ncharged)->role, result);
+		refuse_quota(slot, store_of(publish), share_at(publish, publish->ncharged)->role, result);
 }
 
 /* For a slot that has come too late to admit us. */
@@ -395,6 +402,7 @@ void
 pp_admission_give_back(PpPublish *publish)
 {
 	PpSlot *slot = publish->slot;
+	PpStore store = store_of(publish);
 
 	while (publish->ntold > 0)
 	{
@@ -406,6 +414,6 @@ pp_admission_give_back(PpPublish *publish)
 	{
 		const PpShare *share = share_at(publish, --publish->ncharged);
 
-		pp_quota_give(&slot->quota, publish->store, share->role, share->bytes[publish->store]);
+		pp_quota_give(&slot->quota, store, share->role, share->bytes[store]);
 	}
 }

@@ -30,7 +30,6 @@ typedef struct PpPiece
 	Oid role;
 	Oid extension;
 	PpItemDurability durability; /* of all its items */
-	bool ring_only;				 /* from PRE_COMMIT on: it is not in the journal */
 	uint32 items;
 	uint64 start; /* in the list's bytes */
 	uint64 length;
@@ -51,6 +50,7 @@ typedef struct PpPublish
 	PpSpill *bytes;
 	PpPiece *pieces;
 	int npieces;
+	bool ring_only;	 /* the journal isn't needed for any of them, if the ring takes them */
 	uint64 items;	 /* of all pieces */
 	uint64 pos;		 /* of the first one */
 	PpSlot *slot;	 /* in which we have to use or to give back ... */
@@ -59,7 +59,6 @@ typedef struct PpPublish
 	int ncharged;	 /* what so many shares are charged with, */
 	int ntold;		 /* and so many of the counts */
 	bool without_slot;
-	PpStore store; /* that the shares are charged for */
 	PpShare first_share;
 	PpShare *more_shares; /* the others */
 	int nshares;
@@ -74,8 +73,7 @@ extern void pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint6
 extern void pp_admission_charge_ring(PpSlot *slot, Oid role, uint64 bytes);
 extern void pp_admission_sum_up(PpPublish *publish);
 extern void pp_admission_count(PpPublish *publish, const char *bytes, uint64 length);
-extern PpAdmission pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes,
-									 bool ring_only);
+extern PpAdmission pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes);
 extern void pp_admission_take_rest(PpPublish *publish);
 extern void pp_admission_tell_counts(const PpPublish *publish, PpSlot *slot);
 extern void pp_admission_give_back(PpPublish *publish);

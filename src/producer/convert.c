@@ -116,18 +116,21 @@ text_of(JsonbValue *json)
 static Datum
 convert_scalar(PpColumn *column, JsonbValue *json, bool *isnull)
 {
+	Oid type = column->layout.type; /* which is no domain's base */
+
 	*isnull = json->type == jbvNull;
 	if (*isnull)
 		return (Datum) 0;
-	if (column->type == JSONBOID)
+	if (type == JSONBOID)
 		return JsonbPGetDatum(JsonbValueToJsonb(json));
 	/* what the input function would come to, without the way through text */
-	if (column->type == TEXTOID && json->type == jbvString)
+	if (type == TEXTOID && json->type == jbvString)
 		return PointerGetDatum(
 			cstring_to_text_with_len(json->val.string.val, json->val.string.len));
-	if (column->type == BOOLOID && json->type == jbvBool)
+	if (type == BOOLOID && json->type == jbvBool)
 		return BoolGetDatum(json->val.boolean);
-	return InputFunctionCall(&column->input, text_of(json), column->input_param, column->typmod);
+	return InputFunctionCall(&column->input, text_of(json), column->input_param,
+							 column->layout.typmod);
 }
 
 static int

@@ -78,7 +78,7 @@ count_ring_bytes(PpPublish *publish)
 	{
 		PpPiece *piece = &publish->pieces[i];
 
-		if (!piece->ring_only)
+		if (!publish->ring_only)
 			piece->nrefs = pp_journal_plan(pp_spill_in_memory(publish->bytes, piece->start),
 										   piece->length, NULL);
 		bytes += pp_ring_entry_bytes(payload(piece));
@@ -134,7 +134,7 @@ do_without_slot(PpPublish *publish, PpSteady deadline)
 
 /* Room for our pieces in the ring, or else in the journal alone; which journal? */
 static int
-admit(PpPublish *publish, uint64 bytes, bool ring_only)
+admit(PpPublish *publish, uint64 bytes)
 {
 	PpSteady deadline = 0; /* with a slot nobody waits */
 
@@ -153,7 +153,7 @@ admit(PpPublish *publish, uint64 bytes, bool ring_only)
 			continue;
 		}
 		PP_FAULT(admits);
-		admission = pp_admission_take(publish, claim, bytes, ring_only);
+		admission = pp_admission_take(publish, claim, bytes);
 		if (publish->slot)
 		{
 			check_installation(publish, claim->extension);
@@ -263,7 +263,6 @@ is_ring_only(const PpPublish *publish)
 void
 pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npieces)
 {
-	bool ring_only;
 	int number;
 
 	publish->bytes = bytes;
@@ -274,20 +273,17 @@ pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npie
 	 * All of them, or none: a pass sees the rows as soon as the transaction commits, and
 	 * entries only a moment later, when it may not look for them any more.
 	 */
-	ring_only = is_ring_only(publish);
+	publish->ring_only = is_ring_only(publish);
 	for (int i = 0; i < npieces; i++)
-	{
 		publish->items += pieces[i].items;
-		pieces[i].ring_only = ring_only;
-	}
 
 	pp_admission_sum_up(publish);
 	for (int i = 0; i < npieces && bytes->spilled == 0; i++)
 		pp_admission_count(publish, pp_spill_in_memory(bytes, pieces[i].start), pieces[i].length);
-	number = admit(publish, count_ring_bytes(publish), ring_only);
+	number = admit(publish, count_ring_bytes(publish));
 	if (publish->without_slot)
 		check_size_on_disk(pieces[0].extension);
-	if (!ring_only || publish->reserved == 0)
+	if (!publish->ring_only || publish->reserved == 0)
 		write_journal(publish, number);
 
 	/* not at the commit: others see its rows a moment earlier, and may settle them */
@@ -372,7 +368,7 @@ pp_publish_abort(PpPublish *publish)
 		return;
 	pp_admission_give_back(publish);
 	if ((publish->reserved > 0 &&
-		 pp_ring_release(&slot->ring, publish->reserved, publish->pieces[0].ring_only)) ||
+		 pp_ring_release(&slot->ring, publish->reserved, publish->ring_only)) ||
 		(publish->diverting && pp_ring_undivert(&slot->ring)))
 		pp_shmem_wake_worker(slot);
 	if (pp_shmem->slots_wanted)

@@ -313,22 +313,17 @@ prepare_populate(PpColumn *column, Form_pg_attribute att, MemoryContext context)
  * value as text, so that its record isn't needed.  json is another matter: it keeps quotes.
  */
 static void
-prepare_input(PpColumn *column, MemoryContext context)
+prepare_input(PpColumn *column, Form_pg_attribute att, MemoryContext context)
 {
-	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(column->type));
-	Form_pg_type form;
+	char kind = get_typtype(att->atttypid);
 	Oid input;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", column->type);
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	column->is_scalar = form->typtype != TYPTYPE_DOMAIN && form->typtype != TYPTYPE_COMPOSITE &&
-						form->typtype != TYPTYPE_PSEUDO && !IsTrueArrayType(form) &&
-						column->type != JSONOID;
-	ReleaseSysCache(tuple);
+	column->is_scalar = kind != TYPTYPE_DOMAIN && kind != TYPTYPE_COMPOSITE &&
+						kind != TYPTYPE_PSEUDO && !OidIsValid(get_element_type(att->atttypid)) &&
+						att->atttypid != JSONOID;
 	if (!column->is_scalar)
 		return;
-	getTypeInputInfo(column->type, &input, &column->input_param);
+	getTypeInputInfo(att->atttypid, &input, &column->input_param);
 	fmgr_info_cxt(input, &column->input, context);
 }
 
@@ -347,9 +342,7 @@ fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk 
 	find_generated(RelationGetRelid(rel), att->attnum, column);
 	column->insertable = is_insertable(rel, att->attnum);
 	column->layout = pp_row_layout_of_column(walk, att);
-	column->type = att->atttypid;
-	column->typmod = att->atttypmod;
-	prepare_input(column, target->context);
+	prepare_input(column, att, target->context);
 	if (!column->is_scalar)
 		prepare_populate(column, att, target->context);
 	if (!column->generated)

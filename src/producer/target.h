@@ -33,8 +33,6 @@ typedef struct PpColumn
 	bool generated;
 	bool identity_always;
 	bool insertable; /* false: an expression in a view's column */
-	Oid type;
-	int32 typmod;
 	int name_length;
 	NameData name;
 	PpColumnLayout layout;

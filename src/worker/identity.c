@@ -192,7 +192,8 @@ pp_identity_commit(void)
 	Async_UnlistenAll();
 	AtEOXact_GUC(false, guc_level);
 	committing = true;
-	CHECK_FOR_INTERRUPTS(); /* what is left of a tick before that would hit another server's COMMIT */
+	/* what a tick has left before that would hit another server's COMMIT */
+	CHECK_FOR_INTERRUPTS();
 	CommitTransactionCommand();
 
 	come_back();
