@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * array.h
- *	  Arrays that grow: they double, and begin in the current memory context.
+ *	  Arrays that grow: they double, and begin in the current memory context, or in another one.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,21 +13,28 @@
 #include "utils/memutils.h"
 
 static inline void *
+pp_array_resize_in(MemoryContext context, void *array, size_t bytes)
+{
+	return array ? repalloc_huge(array, bytes) : MemoryContextAllocHuge(context, bytes);
+}
+
+static inline void *
 pp_array_resize(void *array, size_t bytes)
 {
-	return array ? repalloc_huge(array, bytes)
-				 : MemoryContextAllocHuge(CurrentMemoryContext, bytes);
+	return pp_array_resize_in(CurrentMemoryContext, array, bytes);
 }
 
 /* Make room for one more element, where all of max are used; NULL and 0: there is no array yet. */
-#define PP_ARRAY_GROW(array, n, max)                                                               \
+#define PP_ARRAY_GROW_IN(context, array, n, max)                                                   \
 	do                                                                                             \
 	{                                                                                              \
 		if ((n) == (max))                                                                          \
 		{                                                                                          \
 			(max) = Max(16, 2 * (max));                                                            \
-			(array) = pp_array_resize((array), (max) * sizeof(*(array)));                          \
+			(array) = pp_array_resize_in((context), (array), (max) * sizeof(*(array)));            \
 		}                                                                                          \
 	} while (0)
+
+#define PP_ARRAY_GROW(array, n, max) PP_ARRAY_GROW_IN(CurrentMemoryContext, array, n, max)
 
 #endif /* PP_ARRAY_H */

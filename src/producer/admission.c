@@ -12,6 +12,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "base/array.h"
 #include "base/config.h"
 #include "producer/admission.h"
 
@@ -236,15 +237,8 @@ pp_admission_count(PpPublish *publish, const char *bytes, uint64 length)
 			index = find_count(publish, target);
 		if (index < 0)
 		{
-			if (publish->ncounts == publish->max_counts)
-			{
-				publish->max_counts = Max(FEW_COUNTS, 2 * publish->max_counts);
-				publish->counts =
-					publish->counts
-						? repalloc(publish->counts, publish->max_counts * sizeof(PpTargetCount))
-						: MemoryContextAlloc(TopTransactionContext,
-											 publish->max_counts * sizeof(PpTargetCount));
-			}
+			PP_ARRAY_GROW_IN(TopTransactionContext, publish->counts, publish->ncounts,
+							 publish->max_counts);
 			index = publish->ncounts++;
 			publish->counts[index] = (PpTargetCount){.target = target};
 			if (publish->ncounts == FEW_COUNTS)

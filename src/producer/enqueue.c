@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "base/array.h"
 #include "base/config.h"
 #include "base/extension.h"
 #include "producer/admission.h"
@@ -72,18 +73,6 @@ static struct
 static PpInsert within; /* that runs */
 static int deepest;		/* what is enqueued outside of any: by what is deferred */
 
-/* Room for n elements of an array that grows by doubling. */
-static void *
-grow(void *array, int *max, int n, Size element)
-{
-	if (n <= *max)
-		return array;
-	*max = Max(8, *max * 2);
-	if (array == NULL)
-		return MemoryContextAlloc(TopTransactionContext, *max * element);
-	return repalloc_huge(array, *max * element);
-}
-
 /* Remember the list as it is, if a new subtransaction is about to change it. */
 static void
 mark_savepoint(void)
@@ -94,7 +83,7 @@ mark_savepoint(void)
 	if (level == 1 || (list.nmarks > 0 && list.marks[list.nmarks - 1].nest_level == level))
 		return;
 
-	list.marks = grow(list.marks, &list.max_marks, list.nmarks + 1, sizeof(Mark));
+	PP_ARRAY_GROW_IN(TopTransactionContext, list.marks, list.nmarks, list.max_marks);
 	mark = &list.marks[list.nmarks++];
 	mark->nest_level = level;
 	mark->npieces = list.npieces;
@@ -124,7 +113,7 @@ piece_for(Oid extension, Oid role, const PpItem *item)
 					   "%d times.",
 					   PP_LEASE_IDS),
 			 errhint("Divide the transaction.")));
-	list.pieces = grow(list.pieces, &list.max_pieces, list.npieces + 1, sizeof(PpPiece));
+	PP_ARRAY_GROW_IN(TopTransactionContext, list.pieces, list.npieces, list.max_pieces);
 	list.pieces[list.npieces] = (PpPiece){.role = role,
 										  .extension = extension,
 										  .durability = item->durability,

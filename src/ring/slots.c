@@ -246,7 +246,7 @@ assign(PpSlot *slot, Oid database)
 
 /*
  * Slots that nobody has go to databases that wait.  True: one has got one, and
- * pp_slots_tell_served() is to be called without the lock.
+ * pp_slots_unlock() is to be told.
  */
 bool
 pp_slots_serve_locked(void)
@@ -300,9 +300,13 @@ give_back(PpSlot *slot, bool to_others)
 
 /* ---- claims ---- */
 
+/* Release the lock; `served`: then there is somebody to tell. */
 void
-pp_slots_tell_served(void)
+pp_slots_unlock(bool served)
 {
+	LWLockRelease(pp_shmem->lock);
+	if (!served)
+		return;
 	pp_shmem_wake_launcher();
 	ConditionVariableBroadcast(&pp_shmem->served);
 }
@@ -509,9 +513,7 @@ pp_slot_give_back(PpSlot *slot, bool to_others)
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	given = (!to_others || pp_known_databases_first()) && give_back(slot, to_others);
 	served = given && pp_slots_serve_locked();
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		pp_slots_tell_served();
+	pp_slots_unlock(served);
 
 	return given;
 }
@@ -545,9 +547,7 @@ pp_slots_serve(void)
 		(void) pp_sleeper_wake(&idlest->worker_sleeper);
 	}
 	next = pp_known_databases_next();
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		pp_slots_tell_served();
+	pp_slots_unlock(served);
 
 	/* whatever becomes free meanwhile, and doesn't say so */
 	if (wanted)

@@ -63,9 +63,9 @@ extern bool pp_slot_give_back(PpSlot *slot, bool to_others);
 /* The launcher */
 extern long pp_slots_serve(void);
 
-/* Under PpShmem.lock; but pp_slots_tell_served() without it */
+/* Under PpShmem.lock, which pp_slots_unlock() releases */
 extern bool pp_slots_serve_locked(void);
-extern void pp_slots_tell_served(void);
+extern void pp_slots_unlock(bool served);
 extern void pp_slot_want_probe_locked(Oid database);
 
 /* Commands */

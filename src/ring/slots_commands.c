@@ -35,9 +35,7 @@ pp_slot_drop(Oid database)
 		pp_shmem->probe.database = InvalidOid;
 	pp_known_databases_forget(database);
 	served = pp_slots_serve_locked();
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		pp_slots_tell_served();
+	pp_slots_unlock(served);
 
 	return items;
 }
@@ -157,9 +155,7 @@ pp_slot_call_pass(Oid database, uint64 items)
 		pp_known_databases_find(database, false)->waits = true;
 		served = pp_slots_serve_locked();
 	}
-	LWLockRelease(pp_shmem->lock);
-	if (served)
-		pp_slots_tell_served();
+	pp_slots_unlock(served);
 
 	return known;
 }

@@ -15,6 +15,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/array.h"
 #include "base/savepoint.h"
 #include "store/account.h"
 #include "store/copied.h"
@@ -94,14 +95,7 @@ pp_intake_is_pending(const PpRingView *view)
 static PpWorkItem *
 add_work(WorkItemList *list)
 {
-	if (list->n == list->max)
-	{
-		list->max = Max(64, list->max * 2);
-		list->work_items =
-			list->work_items
-				? repalloc_huge(list->work_items, list->max * sizeof(PpWorkItem))
-				: MemoryContextAllocHuge(CurrentMemoryContext, list->max * sizeof(PpWorkItem));
-	}
+	PP_ARRAY_GROW(list->work_items, list->n, list->max);
 	memset(&list->work_items[list->n], 0, sizeof(PpWorkItem));
 	return &list->work_items[list->n++];
 }
