@@ -136,14 +136,7 @@ sub transaction
 				$run, @$me{qw(number n)});
 		}
 	}
-	if (rand() < 0.1)
-	{
-		$dbh->rollback;
-		return;
-	}
-	$me->{outcome} = 'd';
-	$dbh->commit;
-	$me->{outcome} = 'a';
+	commit_or_roll_back($me, $dbh) or return;
 
 	my $lsn = one_value($dbh, "SELECT pg_current_wal_insert_lsn()");
 

@@ -130,15 +130,7 @@ sub transaction
 		$dbh->do("RELEASE SAVEPOINT s") if $savepoint && rand() < 0.5;
 		push @{ $me->{items} }, @count;
 	}
-	if (rand() < 0.1)
-	{
-		$dbh->rollback;
-		return;
-	}
-	$dbh->do("INSERT INTO marks VALUES (?, ?)", undef, @$me{qw(number tx)});
-	$me->{outcome} = 'd';
-	$dbh->commit;
-	$me->{outcome} = 'a';
+	commit_or_roll_back($me, $dbh, sub { $dbh->do("INSERT INTO marks VALUES (?, ?)", undef, @$me{qw(number tx)}) });
 	return;
 }
 

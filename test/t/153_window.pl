@@ -34,18 +34,7 @@ $node->safe_psql(
 	CREATE TABLE parent (n int PRIMARY KEY);
 	CREATE TABLE child (n int REFERENCES parent);
 	CREATE TABLE locked (n int);
-	CREATE TABLE slow (n int);
-	CREATE TABLE released (at timestamptz DEFAULT now());
-	CREATE FUNCTION wait_for_release() RETURNS trigger LANGUAGE plpgsql AS $$
-	BEGIN
-		WHILE NOT EXISTS (SELECT FROM released) LOOP
-			PERFORM pg_sleep(0.02);
-		END LOOP;
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER wait_for_release BEFORE INSERT ON slow
-		FOR EACH ROW EXECUTE FUNCTION wait_for_release();
-});
+} . $slow_target);
 
 my $control;
 

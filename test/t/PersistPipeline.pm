@@ -28,7 +28,7 @@ use Test::More;
 use Time::HiRes qw(clock time usleep);
 
 our @EXPORT = qw(
-  $pending_sql pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
+  $pending_sql $slow_target pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
   enqueue_rows enqueue_range try_enqueue discard_all begin_with_lock lock_targets change_setting reload_with
   wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
   worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps
@@ -349,6 +349,21 @@ sub is_quick
 
 # ---- databases ----
 
+# A table whose rows' trigger waits until `released` has a row.
+our $slow_target = q{
+	CREATE TABLE slow (n int);
+	CREATE TABLE released (at timestamptz DEFAULT now());
+	CREATE FUNCTION wait_for_release() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE NOT EXISTS (SELECT FROM released) LOOP
+			PERFORM pg_sleep(0.02);
+		END LOOP;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER wait_for_release BEFORE INSERT ON slow
+		FOR EACH ROW EXECUTE FUNCTION wait_for_release();
+};
+
 # A database to copy others from: with the extension, a table t, and a table slow
 # whose trigger waits until table released has a row.
 sub create_model_database
@@ -360,18 +375,7 @@ sub create_model_database
 		$name, q{
 		CREATE EXTENSION persist_pipeline;
 		CREATE TABLE t (n int);
-		CREATE TABLE slow (n int);
-		CREATE TABLE released (at timestamptz DEFAULT now());
-		CREATE FUNCTION wait_for_release() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN
-			WHILE NOT EXISTS (SELECT FROM released) LOOP
-				PERFORM pg_sleep(0.02);
-			END LOOP;
-			RETURN NEW;
-		END $$;
-		CREATE TRIGGER wait_for_release BEFORE INSERT ON slow
-			FOR EACH ROW EXECUTE FUNCTION wait_for_release();
-	});
+	} . $slow_target);
 	return;
 }
 

@@ -120,15 +120,7 @@ sub transaction
 	{
 		rand() < 0.15 ? enqueue_under_savepoint($me, $session) : enqueue_some($me, $session, 1);
 	}
-	if (rand() < 0.1)
-	{
-		$session->rollback;
-		are_gone($me, 0);
-		return;
-	}
-	$me->{outcome} = 'd';
-	$session->commit;
-	$me->{outcome} = 'a';
+	commit_or_roll_back($me, $session) or are_gone($me, 0);
 	return;
 }
 

@@ -26,7 +26,7 @@ use Time::HiRes 'sleep';
 our @EXPORT = qw(
   new_session start_load end_load load_is_over attempt again_and_again record copy_seen finds_nothing
   terminate_worker children_of_server kill_server kill_at_random wait_until_drained hang_in_commit
-  create_family family_transaction load_family check_family check_family_ids);
+  commit_or_roll_back create_family family_transaction load_family check_family check_family_ids);
 
 # ---- the load
 
@@ -293,6 +293,24 @@ sub runs_of
 	return @runs;
 }
 
+# The end of a client's transaction: one of ten is rolled back.  True: it has committed.  What is
+# to be done last in those comes before that.
+sub commit_or_roll_back
+{
+	my ($me, $dbh, $do_last) = @_;
+
+	if (rand() < 0.1)
+	{
+		$dbh->rollback;
+		return 0;
+	}
+	$do_last->() if $do_last;
+	$me->{outcome} = 'd';
+	$dbh->commit;
+	$me->{outcome} = 'a';
+	return 1;
+}
+
 # A transaction of a client: a call that enqueues so many items for l, or so many parts, each with
 # so many rows for all of them.  The code enqueues rows from one number to another for a target,
 # and returns the ids.
@@ -338,14 +356,7 @@ sub family_transaction
 			$me->{items}[-1][2] = 'pcl';
 		}
 	}
-	if (rand() < 0.1)
-	{
-		$dbh->rollback;
-		return;
-	}
-	$me->{outcome} = 'd';
-	$dbh->commit;
-	$me->{outcome} = 'a';
+	commit_or_roll_back($me, $dbh);
 	return;
 }
 
