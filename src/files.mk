@@ -15,6 +15,7 @@ FILES = \
 	base/item \
 	base/item_check \
 	ring/ring \
+	ring/ring_owner \
 	ring/quota \
 	ring/counters \
 	ring/sleeper \
