@@ -21,7 +21,6 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
-#include "base/faults.h"
 #include "process/database_init.h"
 #include "process/process.h"
 #include "store/pause.h"
