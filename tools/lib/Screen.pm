@@ -1,6 +1,6 @@
 package Screen;
 
-# What the demo shows: headings, a line of progress, a table.
+# What the demo and the bench show: headings, a line of progress, a table.
 
 use strict;
 use warnings;
