@@ -51,6 +51,8 @@ my $ENQUEUE_MANY = q{SELECT persist_enqueue_many('TABLE', 'ARRAY');};
 # "call": one row a transaction; "page": many.  A consumer pauses for so many seconds.
 my %WAYS = (
 	noop => { title => 'jsonb_typeof(item)', call => 'SELECT jsonb_typeof(ITEM::jsonb);' },
+	defaults => { title => 'the same, nextval() and now()', call => q{SELECT jsonb_typeof(ITEM::jsonb), nextval('numbers'::regclass), now();} },
+	convert => { title => 'jsonb_populate_record', page => 'SELECT count(row) FROM PAGE, jsonb_populate_record(NULL::TABLE, item) AS row;' },
 	insert => { title => 'INSERT', call => "INSERT INTO TABLE ($COLUMNS) VALUES $VALUES;" },
 	multi => { title => 'INSERT of 100 rows', page => 'INSERTS', text => 1 },
 	select => { title => 'INSERT ... SELECT', page => "INSERT INTO TABLE ($COLUMNS) SELECT $COLUMNS FROM PAGE;" },
@@ -106,6 +108,8 @@ sub new
 		(map {"CREATE INDEX ON indexed $_"} @INDEXES),
 		"CREATE UNLOGGED TABLE unlogged ($columns)",
 		'CREATE TABLE queue (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), item jsonb NOT NULL)',
+		'CREATE TABLE written (n int)',
+		'CREATE SEQUENCE numbers',
 		'CREATE TABLE items (n int, item jsonb)');
 	$dbh->do('INSERT INTO items VALUES (?, ?)', undef, $_, $ITEMS[$_]{item}) foreach 0 .. $#ITEMS;
 	foreach my $size (@page_sizes)
@@ -186,8 +190,10 @@ sub start_consumer
 # ---- a turn ----
 
 # Options: table ('bare', 'indexed'), clients, seconds; page: how many rows a transaction has;
-# rate: calls a second, instead of as many as possible.  Returns
+# written: of single calls, each follows an INSERT of a row elsewhere in its transaction; rate:
+# calls a second, instead of as many as possible.  Returns
 #	calls		transactions a second
+#	session		rows a second that the sessions have handed over
 #	rows		rows a second, until the last one was in the table
 #	cpu, wal	seconds of all processes of the server, and bytes, per million rows
 #	latency		with a rate: milliseconds that 50, 99, 99.9 per cent of the rows took from their
@@ -199,7 +205,7 @@ sub turn
 	my $table = $contestant->{level} eq 'unlogged' ? 'unlogged' : $options{table} // 'bare';
 	my $page = $options{page} // 1;
 
-	$dbh->do("TRUNCATE $table, queue");
+	$dbh->do("TRUNCATE $table, queue, written");
 	$dbh->do("SELECT persist_configure('$table', durability => '$contestant->{durability}')") if $contestant->{durability};
 	$dbh->do('CHECKPOINT');
 
@@ -221,6 +227,7 @@ sub turn
 	my $rows = $transactions * $page;
 	my %result = (
 		calls => $rate,
+		session => $rate * $page,
 		rows => $rows / $seconds,
 		cpu => 1e6 * ($self->cpu_seconds - $cpu) / $rows,
 		wal => 1e6 * (wal_bytes($dbh) - $wal) / $rows);
@@ -255,19 +262,36 @@ sub cpu_seconds
 {
 	my ($self) = @_;
 	my $postmaster = $self->{server}->pid;
-	my $ticks = 0;
 
-	foreach my $path (glob '/proc/[0-9]*/stat')
+	# the time of a child becomes the postmaster's when it is reaped: if that has not changed
+	# meanwhile, each child was counted once
+	while (1)
 	{
-		open my $file, '<', $path or next;
-		my $stat = <$file> // next;
-		# after the name: state, parent, ..., utime, stime, cutime, cstime
-		my @fields = split ' ', $stat =~ s/.*\) //r;
+		my ($own, $ended) = ticks_of($postmaster);
+		my $children = 0;
 
-		if ($path eq "/proc/$postmaster/stat") { $ticks += $_ foreach @fields[11 .. 14] }
-		elsif ($fields[1] == $postmaster) { $ticks += $_ foreach @fields[ 11, 12 ] }
+		foreach my $pid (map {m{(\d+)}} glob '/proc/[0-9]*')
+		{
+			my ($ticks, undef, $parent) = ticks_of($pid);
+
+			$children += $ticks if ($parent // 0) == $postmaster;
+		}
+		return ($own + $ended + $children) / 100 if $ended == (ticks_of($postmaster))[1];
 	}
-	return $ticks / 100;
+	return;
+}
+
+# Of a process: its own, those of its children that have ended; and its parent.
+sub ticks_of
+{
+	my ($pid) = @_;
+
+	open my $file, '<', "/proc/$pid/stat" or return;
+	my $stat = <$file> // return;
+	# after the name: state, parent, ..., utime, stime, cutime, cstime
+	my @fields = split ' ', $stat =~ s/.*\) //r;
+
+	return ($fields[11] + $fields[12], $fields[13] + $fields[14], $fields[1]);
 }
 
 # ---- pgbench ----
@@ -284,7 +308,7 @@ sub pgbench
 		$self->{server}->program('pgbench'), '-n', '-M', $contestant->{text} ? 'simple' : 'prepared',
 		'-c', $clients, '-j', min(2, $clients),
 		$options{rate} ? ('-R', $options{rate}) : (),
-		$options{page} ? $self->page_script($contestant, $table, $options{page}) : $self->call_scripts($contestant, $table));
+		$options{page} ? $self->page_script($contestant, $table, $options{page}) : $self->call_scripts($contestant, $table, $options{written}));
 
 	# on a machine that is busy with other things the time may be over before all have connected
 	foreach my $try (1 .. PGBENCH_TRIES)
@@ -302,12 +326,14 @@ sub pgbench
 # A script for each item; the values come as variables, which pgbench sends as parameters.
 sub call_scripts
 {
-	my ($self, $contestant, $table) = @_;
+	my ($self, $contestant, $table, $written) = @_;
 	my @arguments;
 
 	foreach my $n (0 .. $#ITEMS)
 	{
 		my $sql = $contestant->{call} =~ s/\bTABLE\b/$table/r;
+
+		$sql = "BEGIN;\nINSERT INTO written VALUES (1);\n$sql\nCOMMIT;" if $written;
 
 		$sql =~ s/\b(ITEM|ACTOR|ACTION|AMOUNT|DETAIL)\b/':' . lc($1) . $n/ge;
 		push @arguments, '-f', $self->write_file("call.$n", $sql), map { ('-D', "$_$n=$ITEMS[$n]{$_}") } keys %{$ITEMS[$n]};
