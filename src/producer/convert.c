@@ -29,7 +29,7 @@ typedef struct Row
 	PpColumn *column; /* the one at work, for error messages */
 	uint8 *given;
 	uint8 *carried;
-	JsonbValue *json; /* of those that are given; NULL: it is no object */
+	JsonbValue *json; /* of those that an object gives */
 	Datum *values;
 	bool *nulls;
 } Row;
@@ -45,20 +45,25 @@ name_column(void *arg)
 				   row->target->name);
 }
 
+/* Its arrays are one piece of memory: this is done for each row. */
 static void
 start_row(Row *row, PpTarget *target)
 {
-	Size bitmap = PpBitmapBytes(target->natts) + 1;
+	int natts = target->natts;
+	Size bitmap = PpBitmapBytes(natts) + 1;
+	char *at = palloc(MAXALIGN((sizeof(JsonbValue) + sizeof(Datum) + sizeof(bool)) * natts) +
+					  2 * bitmap);
 
 	row->target = target;
 	row->column = NULL;
-	row->json = NULL;
-	row->given = palloc0(bitmap);
-	row->carried = palloc(bitmap);
+	row->json = (JsonbValue *) at;
+	row->values = (Datum *) (at + sizeof(JsonbValue) * natts);
+	row->nulls = (bool *) (row->values + natts);
+	row->given = (uint8 *) (row->nulls + natts);
+	row->carried = row->given + bitmap;
+	memset(row->nulls, true, natts);
+	memset(row->given, 0, bitmap);
 	memcpy(row->carried, target->all_carried, bitmap);
-	row->values = palloc0(sizeof(Datum) * (target->natts + 1));
-	row->nulls = palloc(sizeof(bool) * (target->natts + 1));
-	memset(row->nulls, true, target->natts + 1);
 }
 
 static void
@@ -117,6 +122,7 @@ static Datum
 convert_scalar(PpColumn *column, JsonbValue *json, bool *isnull)
 {
 	Oid type = column->layout.type; /* which is no domain's base */
+	int32 typmod = column->layout.typmod;
 
 	*isnull = json->type == jbvNull;
 	if (*isnull)
@@ -124,13 +130,14 @@ convert_scalar(PpColumn *column, JsonbValue *json, bool *isnull)
 	if (type == JSONBOID)
 		return JsonbPGetDatum(JsonbValueToJsonb(json));
 	/* what the input function would come to, without the way through text */
-	if (type == TEXTOID && json->type == jbvString)
+	if (json->type == jbvString && (type == TEXTOID || (type == VARCHAROID && typmod < 0)))
 		return PointerGetDatum(
 			cstring_to_text_with_len(json->val.string.val, json->val.string.len));
-	if (type == BOOLOID && json->type == jbvBool)
+	if (json->type == jbvBool && type == BOOLOID)
 		return BoolGetDatum(json->val.boolean);
-	return InputFunctionCall(&column->input, text_of(json), column->input_param,
-							 column->layout.typmod);
+	if (json->type == jbvNumeric && type == NUMERICOID && typmod < 0)
+		return NumericGetDatum(json->val.numeric);
+	return InputFunctionCall(&column->input, text_of(json), column->input_param, typmod);
 }
 
 static int
@@ -154,7 +161,6 @@ give_keys(Row *row, Jsonb *object)
 	JsonbValue key;
 	int next = 0;
 
-	row->json = palloc(sizeof(JsonbValue) * (target->natts + 1));
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
 		PpColumn *column;
