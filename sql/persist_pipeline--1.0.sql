@@ -485,7 +485,11 @@ CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
 	OUT rate double precision, OUT time_left interval, OUT at_risk_since timestamptz,
 	OUT retrier_pid integer, OUT retrier_state text, OUT retrier_target oid,
-	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[])
+	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[],
+	OUT state_since timestamptz, OUT diverted_since timestamptz,
+	OUT oldest_at timestamptz, OUT parked_since timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz,
+	OUT worker_failures bigint, OUT worker_failed_at timestamptz[], OUT bounded_since timestamptz)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -493,11 +497,13 @@ COMMENT ON FUNCTION persist_pipeline_internal.persist_queue_rows() IS
 'The rows of the view persist_queue.';
 
 CREATE VIEW persist_queue AS
-SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
+SELECT q.datid, d.datname, q.worker_pid, q.worker_state, q.state_since,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
-	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.at_risk_since, q.items_copied,
-	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids
+	   LEAST(q.oldest_at, q.parked_since) AS oldest_at, q.parked_since,
+	   q.diverted, q.diverted_since, q.journal_bytes, q.rate, q.time_left, q.at_risk_since, q.items_copied,
+	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids,
+	   q.last_error, q.last_error_at, q.worker_failures, q.worker_failed_at
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
@@ -505,6 +511,7 @@ COMMENT ON VIEW persist_queue IS
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
 '"not running", "idle", "gathering" (waits for more items; see flush_interval, batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
+COMMENT ON COLUMN persist_queue.state_since IS 'since when it has been that';
 COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
@@ -514,7 +521,13 @@ COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can'
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
 COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters: once each, though they are sent again';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
+COMMENT ON COLUMN persist_queue.oldest_at IS
+'when the oldest item that waits was committed, or found after the server''s start; of items that are in the journal alone, when the first of those was that are written now; of parked ones, since when their target has been parked; NULL: none waits, or, without a ring, nobody knows';
+COMMENT ON COLUMN persist_queue.parked_since IS
+'since when the target has had parked items that has had some for longest; NULL: nothing is parked';
 COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
+COMMENT ON COLUMN persist_queue.diverted_since IS
+'since when there have been such items without a break; NULL: there are none, or the worker has yet to look';
 COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
 COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
 COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
@@ -529,6 +542,12 @@ COMMENT ON COLUMN persist_queue.retrier_target IS 'the OID of the relation whose
 COMMENT ON COLUMN persist_queue.retrier_since IS 'since when it has been at that';
 COMMENT ON COLUMN persist_queue.stuck_pids IS
 'processes that were the worker until another one took their place, since they run code that can''t be interrupted; NULL: none';
+COMMENT ON COLUMN persist_queue.last_error IS
+'SQLSTATE of the last error by which items became dead letters or were parked, or a process had to wait or to end; persist_stats has the last one of each target, and the log what it said; NULL: there was none since the server''s start';
+COMMENT ON COLUMN persist_queue.last_error_at IS 'when that was';
+COMMENT ON COLUMN persist_queue.worker_failures IS
+'how often a worker has failed: an error has ended it, or another one had to take its place';
+COMMENT ON COLUMN persist_queue.worker_failed_at IS 'when, for the last three, the latest first; NULL: none has';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
 	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)
