@@ -295,12 +295,14 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 /* ---- persist_waiting_rows ---- */
 
 static void
-put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate)
+put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate,
+			TimestampTz parked_since)
 {
 	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
 					  Int64GetDatum(parked),
-					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0};
-	bool nulls[] = {false, false, false, sqlstate == 0};
+					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0,
+					  TimestampTzGetDatum(parked_since)};
+	bool nulls[] = {false, false, false, sqlstate == 0, parked_since == 0};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -308,14 +310,14 @@ put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, in
 static void
 put_pending(Oid target, uint64 items, void *arg)
 {
-	put_waiting(arg, target, items, 0, 0);
+	put_waiting(arg, target, items, 0, 0, 0);
 }
 
 static bool
 put_parked(const PpParkedRow *row, void *arg)
 {
 	if (!row->damaged)
-		put_waiting(arg, row->target, 0, row->header.items, 0);
+		put_waiting(arg, row->target, 0, row->header.items, 0, row->parked_at);
 	return true;
 }
 
@@ -346,7 +348,8 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 
 		for (int i = 0; i < n; i++)
 			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
-						entries[i].sqlstate);
+						entries[i].sqlstate,
+						entries[i].parked_since ? pp_steady_to_day(entries[i].parked_since) : 0);
 	}
 	return (Datum) 0;
 }
