@@ -127,7 +127,8 @@ CREATE TABLE persist_pipeline_internal.persist_account (
 	errors bigint NOT NULL,
 	last_error text,
 	last_error_at timestamptz,
-	last_persisted_at timestamptz
+	last_persisted_at timestamptz,
+	last_dead_at timestamptz
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_account IS
 'Internal: what transactions of the worker have added to the account of a target; see the view persist_stats.';
@@ -485,7 +486,11 @@ CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT batches bigint, OUT diverted boolean, OUT journal_bytes bigint,
 	OUT rate double precision, OUT time_left interval, OUT at_risk_since timestamptz,
 	OUT retrier_pid integer, OUT retrier_state text, OUT retrier_target oid,
-	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[])
+	OUT retrier_since timestamptz, OUT items_copied bigint, OUT stuck_pids integer[],
+	OUT state_since timestamptz, OUT diverted_since timestamptz,
+	OUT oldest_at timestamptz, OUT parked_since timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz,
+	OUT worker_failures bigint, OUT worker_failed_at timestamptz[], OUT bounded_since timestamptz)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_queue_rows';
@@ -493,11 +498,13 @@ COMMENT ON FUNCTION persist_pipeline_internal.persist_queue_rows() IS
 'The rows of the view persist_queue.';
 
 CREATE VIEW persist_queue AS
-SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
+SELECT q.datid, d.datname, q.worker_pid, q.worker_state, q.state_since,
 	   q.ring_used, q.ring_size, q.ring_peak, q.ring_closed,
 	   q.items_pending, q.items_parked, q.items_persisted, q.items_failed, q.batches,
-	   q.diverted, q.journal_bytes, q.rate, q.time_left, q.at_risk_since, q.items_copied,
-	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids
+	   LEAST(q.oldest_at, q.parked_since) AS oldest_at, q.parked_since,
+	   q.diverted, q.diverted_since, q.journal_bytes, q.rate, q.time_left, q.at_risk_since, q.items_copied,
+	   q.retrier_pid, q.retrier_state, q.retrier_target, q.retrier_since, q.stuck_pids,
+	   q.last_error, q.last_error_at, q.worker_failures, q.worker_failed_at
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON VIEW persist_queue IS
@@ -505,6 +512,7 @@ COMMENT ON VIEW persist_queue IS
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
 '"not running", "idle", "gathering" (waits for more items; see flush_interval, batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
+COMMENT ON COLUMN persist_queue.state_since IS 'since when it has been that';
 COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
 COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
@@ -514,7 +522,13 @@ COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can'
 COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
 COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters: once each, though they are sent again';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
+COMMENT ON COLUMN persist_queue.oldest_at IS
+'when the oldest item that waits was committed, or found after the server''s start; of items that are in the journal alone, when the first of those was that are written now; of parked ones, since when their target has been parked; NULL: none waits, or, without a ring, nobody knows';
+COMMENT ON COLUMN persist_queue.parked_since IS
+'since when the target has had parked items that has had some for longest; NULL: nothing is parked';
 COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
+COMMENT ON COLUMN persist_queue.diverted_since IS
+'since when there have been such items without a break; NULL: there are none, or the worker has yet to look';
 COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
 COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
 COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
@@ -529,9 +543,15 @@ COMMENT ON COLUMN persist_queue.retrier_target IS 'the OID of the relation whose
 COMMENT ON COLUMN persist_queue.retrier_since IS 'since when it has been at that';
 COMMENT ON COLUMN persist_queue.stuck_pids IS
 'processes that were the worker until another one took their place, since they run code that can''t be interrupted; NULL: none';
+COMMENT ON COLUMN persist_queue.last_error IS
+'SQLSTATE of the last error by which items became dead letters or were parked, or a process had to wait or to end; persist_stats has the last one of each target, and the log what it said; NULL: there was none since the server''s start';
+COMMENT ON COLUMN persist_queue.last_error_at IS 'when that was';
+COMMENT ON COLUMN persist_queue.worker_failures IS
+'how often a worker has failed: an error has ended it, or another one had to take its place';
+COMMENT ON COLUMN persist_queue.worker_failed_at IS 'when, for the last three, the latest first; NULL: none has';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
-	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text)
+	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_waiting_rows';
@@ -551,12 +571,14 @@ WITH account AS (
 		   (pg_catalog.array_agg(a.last_error ORDER BY a.last_error_at DESC)
 			FILTER (WHERE a.last_error IS NOT NULL))[1] AS last_error,
 		   pg_catalog.max(a.last_error_at) AS last_error_at,
-		   pg_catalog.max(a.last_persisted_at) AS last_persisted_at
+		   pg_catalog.max(a.last_persisted_at) AS last_persisted_at,
+		   pg_catalog.max(a.last_dead_at) AS last_dead_at
 	FROM persist_pipeline_internal.persist_account AS a
 	GROUP BY a.target
 ), waiting AS (
 	SELECT w.target, pg_catalog.sum(w.pending)::bigint AS pending,
-		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason
+		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason,
+		   pg_catalog.min(w.since) AS since
 	FROM persist_pipeline_internal.persist_waiting_rows() AS w
 	GROUP BY w.target
 )
@@ -575,11 +597,13 @@ SELECT target,
 	   COALESCE(w.pending, 0) AS pending,
 	   COALESCE(w.parked, 0) AS parked,
 	   w.reason AS parked_reason,
+	   w.since AS parked_since,
 	   COALESCE(a.batches, 0) AS batches,
 	   COALESCE(a.errors, 0) AS errors,
 	   NULLIF(a.last_error, '') AS last_error,
 	   CASE WHEN a.last_error OPERATOR(pg_catalog.<>) '' THEN a.last_error_at END AS last_error_at,
-	   a.last_persisted_at
+	   a.last_persisted_at,
+	   a.last_dead_at
 FROM account AS a
 FULL JOIN waiting AS w USING (target)
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
@@ -598,9 +622,11 @@ COMMENT ON COLUMN persist_stats.lost IS 'that could not be read any more';
 COMMENT ON COLUMN persist_stats.pending IS 'that wait, parked ones too';
 COMMENT ON COLUMN persist_stats.parked IS 'that wait in the parked table, until the target can be written again';
 COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
+COMMENT ON COLUMN persist_stats.parked_since IS 'since when there have been parked items without a break';
 COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
+COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
 
 CREATE VIEW persist_parked AS
 SELECT target, role, pos, part, parked_at, misfit_since, alone
@@ -624,6 +650,145 @@ COMMENT ON COLUMN persist_shutdowns.seconds IS 'from the signal until everything
 COMMENT ON COLUMN persist_shutdowns.drained IS 'items settled in that time';
 COMMENT ON COLUMN persist_shutdowns.journalled IS 'items that were not, and are in the journal';
 COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not enough';
+
+-- Health ----------------------------------------------------------------
+
+CREATE FUNCTION persist_pipeline_internal.persist_health_facts(
+	OUT preloaded boolean, OUT fault text, OUT async boolean, OUT paused boolean,
+	OUT ring_room bigint, OUT journal_limit bigint, OUT risk_window double precision,
+	OUT degraded_age double precision, OUT unhealthy_age double precision,
+	OUT degraded_fill double precision, OUT unhealthy_fill double precision,
+	OUT stall_time double precision, OUT dead_letter_window double precision,
+	OUT failure_window double precision)
+RETURNS record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_health_facts';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_health_facts() IS
+'Internal: what persist_health() can''t ask in SQL, and its limits, in seconds and per cent.';
+
+-- A row for each thing that is judged, with its value and the limits that it should not be above:
+-- NULL is below all of them.  While the database is paused, that items wait is no news.
+CREATE VIEW persist_pipeline_internal.persist_health_reasons AS
+WITH fact AS MATERIALIZED (
+	SELECT * FROM persist_pipeline_internal.persist_health_facts()
+), queue AS MATERIALIZED (
+	SELECT q.worker_pid, q.worker_state, q.last_error, q.ring_size, q.ring_used, q.journal_bytes,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest_at)::double precision AS oldest,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.state_since)::double precision AS state,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.parked_since)::double precision AS parked,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.diverted_since)::double precision AS diverted,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.bounded_since)::double precision AS at_risk,
+		   EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.worker_failed_at[3])::double precision AS third_failure
+	FROM persist_pipeline_internal.persist_queue_rows() AS q
+	WHERE q.datid OPERATOR(pg_catalog.=)
+		  (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+), name AS NOT MATERIALIZED (
+	SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+	FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+), paused AS (
+	SELECT pg_catalog.string_agg(n.name, ', ') AS names
+	FROM persist_settings AS s JOIN name AS n ON n.oid OPERATOR(pg_catalog.=) s.target::oid
+	WHERE s.paused
+), parked AS ( -- what a ring's counters know: it costs nothing, however much waits
+	SELECT w.target, w.reason, EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) w.since)::double precision AS age,
+		   pg_catalog.count(*) OVER () AS targets
+	FROM persist_pipeline_internal.persist_waiting_rows() AS w
+	WHERE (SELECT ring_size IS NOT NULL FROM queue) AND w.since IS NOT NULL
+		  AND NOT EXISTS (SELECT FROM persist_settings AS s WHERE s.paused AND s.target::oid OPERATOR(pg_catalog.=) w.target)
+	ORDER BY age DESC
+	LIMIT 1
+), dead AS (
+	SELECT a.target, pg_catalog.sum(a.dead) AS letters, pg_catalog.max(a.last_dead_at) AS last_at
+	FROM persist_pipeline_internal.persist_account AS a
+	GROUP BY a.target
+), letters AS ( -- of targets whose last one is new
+	SELECT (pg_catalog.array_agg(d.target ORDER BY d.last_at DESC))[1] AS target,
+		   pg_catalog.count(*) AS targets, pg_catalog.sum(d.letters) AS letters
+	FROM dead AS d, fact AS f
+	WHERE d.letters OPERATOR(pg_catalog.>) 0
+		  AND d.last_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => f.dead_letter_window))
+), stop AS (
+	SELECT s.forced, s.stopped_at, s.journalled
+	FROM persist_pipeline_internal.persist_shutdowns AS s
+	ORDER BY s.stopped_at DESC
+	LIMIT 1
+), weak AS (
+	SELECT pg_catalog.count(*) AS settings, pg_catalog.string_agg(pg_catalog.format('%s = %s', w.name, w.setting), ', ') AS names
+	FROM (VALUES ('fsync', 'off'), ('full_page_writes', 'off'), ('data_sync_retry', 'on'), ('zero_damaged_pages', 'on'),
+		('persist_pipeline.statement_timeout', '0')) AS w (name, setting)
+	WHERE pg_catalog.current_setting(w.name, true) OPERATOR(pg_catalog.=) w.setting
+)
+SELECT r.code,
+	   CASE WHEN r.value OPERATOR(pg_catalog.>) r.unhealthy THEN 'unhealthy' ELSE 'degraded' END AS severity,
+	   r.message, r.action
+FROM fact AS f
+LEFT JOIN queue AS q ON true
+LEFT JOIN parked AS p ON true
+LEFT JOIN stop AS s ON true
+CROSS JOIN paused AS t
+CROSS JOIN letters AS l
+CROSS JOIN weak AS w
+CROSS JOIN LATERAL (VALUES
+	('not_preloaded', CASE WHEN f.async AND NOT f.preloaded THEN 1 END, NULL::double precision, 0::double precision,
+	 'The library isn''t preloaded, so that calls fail.',
+	 'Add persist_pipeline to shared_preload_libraries, and restart the server; or set persist_pipeline.mode to "direct".'),
+	('version', CASE WHEN f.fault IS NOT NULL THEN 1 END, 0, NULL, f.fault,
+	 'Run ALTER EXTENSION persist_pipeline UPDATE; or restart the server, if it has not been restarted since the library was replaced.'),
+	('no_worker', CASE WHEN q.worker_pid IS NULL AND NOT f.paused THEN LEAST(q.oldest, q.state) END, NULL, f.degraded_age,
+	 pg_catalog.format('Items have waited for %s s, and no worker runs.', pg_catalog.round(q.oldest)),
+	 'Look into the server''s log: a worker fails at its start, or none can be started; see max_worker_processes, persist_pipeline.max_workers and persist_pipeline.max_databases.'),
+	('worker_failures', f.failure_window OPERATOR(pg_catalog.-) q.third_failure, NULL, 0,
+	 pg_catalog.format('The worker has failed three times in %s s, the last time with SQLSTATE %s.', pg_catalog.round(q.third_failure), q.last_error),
+	 'Look into the server''s log for what ended it.'),
+	('oldest_item', CASE WHEN NOT f.paused THEN q.oldest END, f.degraded_age, f.unhealthy_age,
+	 pg_catalog.format('The oldest item has waited for %s s; the worker is %s, and its last error was %s.', pg_catalog.round(q.oldest), q.worker_state, COALESCE(q.last_error, 'none')),
+	 'Look at persist_queue: whether the worker tries again after an error, or is slower than the callers.'),
+	('journal_full', 100 OPERATOR(pg_catalog.*) q.journal_bytes::double precision OPERATOR(pg_catalog./) f.journal_limit, f.degraded_fill, f.unhealthy_fill,
+	 pg_catalog.format('What waits in the journal is %s %% of persist_pipeline.journal_limit; past it calls fail.', pg_catalog.round(100 OPERATOR(pg_catalog.*) q.journal_bytes::double precision OPERATOR(pg_catalog./) f.journal_limit)),
+	 'See what keeps the worker from writing: persist_queue, persist_stats.'),
+	('ring_full', 100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room, f.degraded_fill, NULL,
+	 pg_catalog.format('%s %% of what callers may use of the ring is in use; past it items go to the journal.', pg_catalog.round(100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room)),
+	 'If it stays so, see what keeps the worker from writing, or increase persist_pipeline.ring_size.'),
+	('diverted', CASE WHEN NOT f.paused THEN q.diverted END, f.stall_time, NULL,
+	 pg_catalog.format('Items have gone to the journal alone for %s s.', pg_catalog.round(q.diverted)),
+	 'The worker is behind: see what keeps it from writing, or increase persist_pipeline.ring_size.'),
+	('at_risk', q.at_risk, f.risk_window, NULL,
+	 pg_catalog.format('An item that a crash would take has been in the ring alone for %s s, longer than ring_window allows.', pg_catalog.round(q.at_risk)),
+	 'See what the worker is at; set synchronous_commit to on, or the target''s durability to "journal", if that must not be.'),
+	('parked', COALESCE(p.age, CASE WHEN q.ring_size IS NULL THEN q.parked END), f.stall_time, NULL,
+	 pg_catalog.format('Items of %s%s have been parked for %s s: SQLSTATE %s.', COALESCE((SELECT n.name FROM name AS n WHERE n.oid OPERATOR(pg_catalog.=) p.target), p.target::text, 'a target'),
+		CASE WHEN p.targets OPERATOR(pg_catalog.>) 1 THEN pg_catalog.format(' and of other targets (%s)', p.targets OPERATOR(pg_catalog.-) 1) END,
+		pg_catalog.round(COALESCE(p.age, q.parked)), COALESCE(p.reason, 'unknown')),
+	 'See parked_reason in persist_stats, and remove the cause: what holds a lock, a full disk, a server that is away, a column or a right that is gone. They are tried again by themselves.'),
+	('dead_letters', l.targets, 0, NULL,
+	 pg_catalog.format('Items of %s%s have become dead letters; %s are kept, old ones included.', COALESCE((SELECT n.name FROM name AS n WHERE n.oid OPERATOR(pg_catalog.=) l.target), l.target::text),
+		CASE WHEN l.targets OPERATOR(pg_catalog.>) 1 THEN pg_catalog.format(' and of other targets (%s)', l.targets OPERATOR(pg_catalog.-) 1) END, l.letters),
+	 'Look at persist_dead_letters; repair them with persist_requeue(), or drop them with persist_discard().'),
+	('forced_stop', CASE WHEN s.forced THEN 1 END, 0, NULL,
+	 pg_catalog.format('The last stop of the worker, at %s, was forced: it left %s items in the journal.', s.stopped_at, s.journalled),
+	 'Nothing is lost. See what took so long, or increase persist_pipeline.shutdown_timeout. The next stop that is not forced ends this.'),
+	('paused', CASE WHEN f.paused OR t.names IS NOT NULL THEN 1 END, 0, NULL,
+	 CASE WHEN f.paused THEN 'The database is paused: its items wait.' ELSE pg_catalog.format('Targets are paused, whose items wait: %s.', t.names) END,
+	 'Call persist_resume().'),
+	('weak_setting', w.settings, 0, NULL,
+	 pg_catalog.format('Settings take back what is promised: %s.', w.names),
+	 'Set them to what they are by default.')
+) AS r (code, value, degraded, unhealthy, message, action)
+WHERE r.value OPERATOR(pg_catalog.>) LEAST(r.degraded, r.unhealthy);
+COMMENT ON VIEW persist_pipeline_internal.persist_health_reasons IS
+'Internal: the reasons of persist_health(), a row for each.';
+
+CREATE FUNCTION persist_health(OUT status text, OUT reasons jsonb)
+RETURNS record
+LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT COALESCE(pg_catalog.max(r.severity), 'ok'),
+		   COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('code', r.code, 'severity', r.severity, 'message', r.message, 'action', r.action)
+					ORDER BY r.severity DESC, r.code), '[]')
+	FROM persist_pipeline_internal.persist_health_reasons AS r;
+END;
+COMMENT ON FUNCTION persist_health() IS
+'Is all well with this database? status: "ok", "degraded" (look at it) or "unhealthy" (act), the worst of the reasons; reasons: an array of objects with "code", "severity", "message" and "action", worst first. The limits are the settings persist_pipeline.health_*, which a session or a role may have of its own. It also works on a standby, in a read-only transaction, and where the library is not preloaded.';
 
 -- Who may do what -----------------------------------------------------------
 
@@ -695,5 +860,8 @@ GRANT SELECT ON persist_settings TO PUBLIC;
 GRANT SELECT ON persist_queue TO pg_monitor;
 GRANT SELECT ON persist_stats TO pg_monitor;
 GRANT SELECT ON persist_shutdowns TO pg_monitor;
+GRANT SELECT ON persist_pipeline_internal.persist_health_reasons TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_health() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_health_facts() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_queue_rows() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_waiting_rows() TO pg_monitor;

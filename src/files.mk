@@ -91,6 +91,7 @@ FILES = \
 	sql/control_functions \
 	sql/dead_letter_functions \
 	sql/views \
+	sql/health \
 	sql/privileges \
 	sql/altered \
 	sql/utility \

@@ -37,6 +37,13 @@ int pp_config_mismatch_timeout = 60000;
 int pp_config_dead_letter_limit = 100000;
 int pp_config_dead_letter_retention = 0;
 char *pp_config_stateless_libraries = NULL;
+int pp_config_health_degraded_age = 30000;
+int pp_config_health_unhealthy_age = 300000;
+int pp_config_health_degraded_fill = 80;
+int pp_config_health_unhealthy_fill = 95;
+int pp_config_health_stall_time = 60000;
+int pp_config_health_dead_letter_window = 900000;
+int pp_config_health_failure_window = 300000;
 
 static const struct config_enum_entry mode_options[] = {{"async", PP_MODE_ASYNC, false},
 														{"direct", PP_MODE_DIRECT, false},
@@ -50,6 +57,45 @@ define_ms(const char *name, const char *description, const char *details, int *v
 {
 	DefineCustomIntVariable(name, description, details, variable, default_value, minimum, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* A limit of persist_health(), which the session that asks may have of its own. */
+static void
+define_health(const char *name, const char *description, int *variable, int maximum, int unit)
+{
+	DefineCustomIntVariable(name, description, NULL, variable, *variable, 0, maximum, PGC_USERSET,
+							unit, NULL, NULL, NULL);
+}
+
+static void
+define_health_limits(void)
+{
+	define_health("persist_pipeline.health_degraded_age",
+				  "Sets how long an item may wait before persist_health() says \"degraded\".",
+				  &pp_config_health_degraded_age, INT_MAX, GUC_UNIT_MS);
+	define_health("persist_pipeline.health_unhealthy_age",
+				  "Sets how long an item may wait before persist_health() says \"unhealthy\".",
+				  &pp_config_health_unhealthy_age, INT_MAX, GUC_UNIT_MS);
+	define_health("persist_pipeline.health_degraded_fill",
+				  "Sets how many per cent of the ring, or of the journal, may be in use before "
+				  "persist_health() says \"degraded\".",
+				  &pp_config_health_degraded_fill, 100, 0);
+	define_health("persist_pipeline.health_unhealthy_fill",
+				  "Sets how many per cent of the journal may be in use before persist_health() "
+				  "says \"unhealthy\".",
+				  &pp_config_health_unhealthy_fill, 100, 0);
+	define_health("persist_pipeline.health_stall_time",
+				  "Sets how long a target may be parked, or the ring diverted, before "
+				  "persist_health() says \"degraded\".",
+				  &pp_config_health_stall_time, INT_MAX, GUC_UNIT_MS);
+	define_health("persist_pipeline.health_dead_letter_window",
+				  "Sets for how long persist_health() says \"degraded\" after an item has become "
+				  "a dead letter.",
+				  &pp_config_health_dead_letter_window, INT_MAX, GUC_UNIT_MS);
+	define_health("persist_pipeline.health_failure_window",
+				  "Sets in what time three failures of the worker are \"unhealthy\" to "
+				  "persist_health().",
+				  &pp_config_health_failure_window, INT_MAX, GUC_UNIT_MS);
 }
 
 void
@@ -176,6 +222,7 @@ pp_config_define(void)
 							 "is called in their database.",
 							 "For clones of a server, whose items the original writes.",
 							 &pp_config_start_paused, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_health_limits();
 
 	MarkGUCPrefixReserved("persist_pipeline");
 }

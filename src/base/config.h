@@ -45,6 +45,15 @@ extern int pp_config_dead_letter_limit; /* letters */
 extern int pp_config_dead_letter_retention; /* min, 0: for ever */
 extern char *pp_config_stateless_libraries; /* names, with commas */
 
+/* (session) what persist_health() calls degraded, and unhealthy */
+extern int pp_config_health_degraded_age;		/* ms, of an item that waits */
+extern int pp_config_health_unhealthy_age;		/* ms */
+extern int pp_config_health_degraded_fill;		/* per cent, of the ring and of the journal */
+extern int pp_config_health_unhealthy_fill;		/* per cent, of the journal */
+extern int pp_config_health_stall_time;			/* ms, parked or diverted */
+extern int pp_config_health_dead_letter_window; /* ms */
+extern int pp_config_health_failure_window;		/* ms, of three failures of the worker */
+
 extern void pp_config_define(void);
 
 #endif /* PP_CONFIG_H */

@@ -33,6 +33,8 @@
 
 PpProcess pp_process;
 
+static emit_log_hook_type previous_log_hook = NULL;
+
 static void
 request_stop(SIGNAL_ARGS)
 {
@@ -46,6 +48,20 @@ request_stop(SIGNAL_ARGS)
 		pp_ring_close_at_once(pp_process.stop_closes);
 	pp_sleeper_wake_self();
 	errno = save_errno;
+}
+
+/* An error that comes so far ends this process: whoever looks at the slot is told. */
+static void
+note_error(ErrorData *error)
+{
+	if (error->elevel >= ERROR)
+	{
+		SpinLockAcquire(&pp_process.slot->mutex);
+		pp_shmem_note_error_locked(pp_process.slot, error->sqlerrcode);
+		SpinLockRelease(&pp_process.slot->mutex);
+	}
+	if (previous_log_hook)
+		previous_log_hook(error);
 }
 
 /*
@@ -66,6 +82,8 @@ pp_process_attach(int slot_number, Oid database, pg_on_exit_callback detach)
 	if (!pp_slot_attach(pp_process.slot, database, &pp_process.claim.generation))
 		proc_exit(0);
 	before_shmem_exit(detach, (Datum) 0);
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = note_error;
 }
 
 /*

@@ -201,13 +201,15 @@ discard_old(PpRingView view)
 	return true;
 }
 
-/* Whoever finds the journal full is told why; 0: nothing is in the way. */
+/* Whoever finds the journal full, or looks, is told why; 0: nothing is in the way. */
 static void
 note_backing_off(int sqlstate)
 {
 	SpinLockAcquire(&slot->mutex);
 	slot->backs_off_sqlstate = sqlstate;
 	slot->backs_off_target = pp_statement_state.target;
+	if (sqlstate != 0)
+		pp_shmem_note_error_locked(slot, sqlstate);
 	SpinLockRelease(&slot->mutex);
 }
 

@@ -20,6 +20,7 @@
 #include "worker/bad_rows.h"
 #include "worker/poison.h"
 #include "worker/settle.h"
+#include "worker/timer.h"
 #include "worker/upkeep.h"
 
 /* Leave the slot, whatever ended this process. */
@@ -49,6 +50,8 @@ detach(int code, Datum arg)
 	SpinLockAcquire(&pp_process.slot->mutex);
 	if (left || (code == 0 && pp_process.failures == 0))
 		pp_process.slot->starts = 0;
+	if (code != 0 && pp_timer_cut != PP_CUT_STOP && pp_timer_cut != PP_CUT_BLOCKED)
+		pp_shmem_note_failure_locked(pp_process.slot);
 	SpinLockRelease(&pp_process.slot->mutex);
 
 	/* while the ring is ours: once we are detached it may go to another database */

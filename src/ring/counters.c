@@ -102,6 +102,8 @@ changed(PpCounters *counters, PpCounter *entry, const PpCounter *before)
 	else if (!is_parked(entry) && is_parked(before))
 		counters->parked_targets--;
 	counters->parked = counters->parked - before->parked + entry->parked;
+	if (entry->parked == 0)
+		entry->parked_since = 0;
 
 	if (is_zero(entry))
 		entry->target = InvalidOid;
@@ -169,6 +171,20 @@ pp_counters_park(PpCounters *counters, Oid target, int64 items, int64 bytes)
 	if (entry == &bucket->others && entry->parked == 0 && before.parked > 0)
 		entry->sqlstate = 0; /* who took it back before may not do so again */
 	changed(counters, entry, &before);
+	SpinLockRelease(counters->mutex);
+}
+
+/* What is parked of the target has been since then, or something of it has been for longer. */
+void
+pp_counters_note_parked(PpCounters *counters, Oid target, int64 since)
+{
+	PpCounterBucket *bucket = bucket_of(counters, target);
+	PpCounter *entry;
+
+	SpinLockAcquire(counters->mutex);
+	entry = find_entry(bucket, target, false);
+	if (entry->parked > 0 && (entry->parked_since == 0 || entry->parked_since > since))
+		entry->parked_since = since;
 	SpinLockRelease(counters->mutex);
 }
 
@@ -291,6 +307,26 @@ pp_counters_parked(PpCounters *counters)
 	SpinLockRelease(counters->mutex);
 
 	return parked;
+}
+
+/* Since when the target has been that has been parked for longest; 0: none is. */
+int64
+pp_counters_parked_since(PpCounters *counters)
+{
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+	int64 since = 0;
+
+	for (int bucket = 0; bucket < PP_COUNTER_BUCKETS && pp_counters_any_parked(counters); bucket++)
+	{
+		int n = pp_counters_read(counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (entries[i].parked_since > 0 && (since == 0 || entries[i].parked_since < since))
+				since = entries[i].parked_since;
+		}
+	}
+	return since;
 }
 
 /*

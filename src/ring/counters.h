@@ -38,6 +38,7 @@ typedef struct PpCounter
 	uint64 pending; /* items handed over, not settled and not parked */
 	uint64 parked;	/* items that wait in the parked table */
 	uint64 parked_bytes;
+	int64 parked_since; /* since when there have been some, by the caller's clock; 0: not noted */
 } PpCounter;
 
 typedef struct PpCounterBucket
@@ -70,11 +71,13 @@ extern void pp_counters_add(PpCounters *counters, Oid target, uint64 items);
 extern void pp_counters_add_locked(PpCounters *counters, Oid target, uint64 items);
 extern void pp_counters_settle(PpCounters *counters, Oid target, uint64 items);
 extern void pp_counters_park(PpCounters *counters, Oid target, int64 items, int64 bytes);
+extern void pp_counters_note_parked(PpCounters *counters, Oid target, int64 since);
 extern void pp_counters_set_reason(PpCounters *counters, Oid target, int sqlstate);
 extern void pp_counters_forget_reasons(PpCounters *counters);
 extern PpCounter pp_counters_get(PpCounters *counters, Oid target);
 extern bool pp_counters_any_parked(const PpCounters *counters);
 extern uint64 pp_counters_parked(PpCounters *counters);
+extern int64 pp_counters_parked_since(PpCounters *counters);
 extern int pp_counters_read(PpCounters *counters, int bucket, PpCounter *entries);
 extern uint64 pp_counters_added(PpCounters *counters);
 extern void pp_counters_clear_pending(PpCounters *counters, uint64 added);

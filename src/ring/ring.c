@@ -71,6 +71,7 @@ pp_ring_view(PpRing *ring)
 	view.recovering = ring->recovering;
 	view.diverted = ring->diverted;
 	view.diverted_at = ring->diverted_at;
+	view.diverted_since = ring->diverted_since;
 	view.pass = ring->pass;
 	view.next = ring->next;
 	view.next_end = ring->next_end;
@@ -89,6 +90,38 @@ pp_ring_view(PpRing *ring)
 	SpinLockRelease(&ring->mutex);
 
 	return view;
+}
+
+/* The earlier of two times, of which 0 is none. */
+static int64
+earlier(int64 a, int64 b)
+{
+	return a == 0 ? b : b == 0 ? a : Min(a, b);
+}
+
+/*
+ * When did the oldest item that waits come to its commit?  0: none waits, or nobody knows.
+ *
+ * Of what is in the ring that is exact.  Of what is in the journal alone it is when the first item
+ * came that has diverted the ring: during a pass, that of the pass, until its end.  So it may be
+ * too early, by no more than the pass takes, and is never too late.  Items from before the
+ * server's start count from when they were found.
+ */
+int64
+pp_ring_oldest(PpRing *ring)
+{
+	int64 oldest = 0;
+
+	SpinLockAcquire(&ring->mutex);
+	if (ring->head < ring->tail)
+		oldest = pp_ring_entry(ring, ring->head)->published_at;
+	if (ring->diverted)
+		oldest = earlier(oldest, ring->diverted_at);
+	if (ring->pass || ring->recovering)
+		oldest = earlier(oldest, ring->pass_at);
+	SpinLockRelease(&ring->mutex);
+
+	return oldest;
 }
 
 /* Has the ring moved on?  A guess without the lock; pp_ring_reserve knows. */
@@ -224,10 +257,12 @@ pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end)
 
 /* Under the mutex: there is more for the next pass. */
 static void
-divert(PpRing *ring, uint64 items, int64 now)
+divert(PpRing *ring, uint64 items, int64 since)
 {
-	if (!ring->diverted)
-		ring->diverted_at = now;
+	if (!ring->diverted || since < ring->diverted_at)
+		ring->diverted_at = since;
+	if (ring->diverted_since == 0)
+		ring->diverted_since = since;
 	ring->diverted = true;
 	ring->diverted_items += items;
 }
@@ -252,12 +287,12 @@ pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now)
 	return wake;
 }
 
-/* The worker has moved so many items to the journal. */
+/* The worker has moved so many items to the journal, the oldest of which has waited since then. */
 void
-pp_ring_move(PpRing *ring, uint64 items, int64 now)
+pp_ring_move(PpRing *ring, uint64 items, int64 since)
 {
 	SpinLockAcquire(&ring->mutex);
-	divert(ring, items, now);
+	divert(ring, items, since);
 	ring->moved = ring->passes + ring->pass + 1; /* one that has begun hasn't seen them */
 	SpinLockRelease(&ring->mutex);
 }
@@ -585,9 +620,12 @@ pp_ring_begin_pass(PpRing *ring)
 		{
 			ring->boundary = ring->base;
 			ring->recovering = false;
+			if (ring->diverted)
+				ring->pass_at = earlier(ring->pass_at, ring->diverted_at);
 		}
 		else
 		{
+			ring->pass_at = ring->diverted_at;
 			ring->mark = ring->tail;
 			ring->boundary = ring->next;
 			ring->diverted = false;
@@ -605,8 +643,11 @@ pp_ring_end_pass(PpRing *ring)
 {
 	SpinLockAcquire(&ring->mutex);
 	ring->pass = false;
+	ring->pass_at = 0;
 	ring->pass_items = 0;
 	ring->passes++;
+	if (!ring->diverted)
+		ring->diverted_since = 0;
 	SpinLockRelease(&ring->mutex);
 }
 

@@ -167,7 +167,9 @@ typedef struct PpRing
 	uint64 base;		   /* ... with positions below this */
 	bool diverted;		   /* the journal has items that are not in the ring */
 	int64 diverted_at;	   /* since when, by the caller's clock */
+	int64 diverted_since;  /* since when it, or the pass before, has been; 0: it isn't */
 	bool pass;			   /* the worker makes a pass */
+	int64 pass_at;		   /* diverted_at of what the pass is over; 0: not known */
 	uint64 mark;		   /* of the pass */
 	uint64 boundary;	   /* of the pass */
 	uint64 passes;		   /* that have ended */
@@ -209,6 +211,7 @@ typedef struct PpRingView
 	bool recovering;
 	bool diverted;
 	int64 diverted_at;
+	int64 diverted_since;
 	bool pass;
 	uint64 next;
 	uint64 next_end;
@@ -263,6 +266,7 @@ extern size_t pp_ring_memory(uint64 size);
 extern void pp_ring_init(PpRing *ring, uint64 size, uint64 kept);
 extern uint64 pp_ring_entry_bytes(uint64 length);
 extern PpRingView pp_ring_view(PpRing *ring);
+extern int64 pp_ring_oldest(PpRing *ring);
 extern bool pp_ring_is_stale(PpRing *ring, uint64 generation);
 
 /* Producers */
@@ -273,7 +277,7 @@ extern PpAdmission pp_ring_admit_locked(PpRing *ring, uint64 generation, uint64 
 extern uint64 pp_ring_take_position(PpRing *ring, uint64 generation);
 extern void pp_ring_left_positions(PpRing *ring, uint64 *next, uint64 *end);
 extern void pp_ring_add_positions(PpRing *ring, uint64 generation, uint64 next, uint64 end);
-extern void pp_ring_move(PpRing *ring, uint64 items, int64 now);
+extern void pp_ring_move(PpRing *ring, uint64 items, int64 since);
 extern bool pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now);
 extern bool pp_ring_undivert(PpRing *ring);
 extern bool pp_ring_release(PpRing *ring, uint64 bytes, bool ring_only);

@@ -22,7 +22,9 @@ forget_journal(PpRing *ring)
 	ring->recovering = true;
 	ring->mark = ring->head;
 	ring->diverted = false;
+	ring->diverted_since = 0;
 	ring->pass = false;
+	ring->pass_at = 0;
 	ring->diverted_items = 0;
 	ring->pass_items = 0;
 }

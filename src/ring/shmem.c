@@ -158,12 +158,41 @@ pp_shmem_wake_worker(PpSlot *slot)
 		pp_shmem_wake_launcher();
 }
 
+/* Under the slot's mutex. */
+void
+pp_shmem_set_worker_state_locked(PpSlot *slot, PpWorkerState state)
+{
+	if (slot->worker_state != state)
+		slot->worker_since = pp_steady_now();
+	slot->worker_state = state;
+}
+
 void
 pp_shmem_set_worker_state(PpSlot *slot, PpWorkerState state)
 {
 	SpinLockAcquire(&slot->mutex);
-	slot->worker_state = state;
+	pp_shmem_set_worker_state_locked(slot, state);
 	SpinLockRelease(&slot->mutex);
+}
+
+/* Under the slot's mutex: an error, for people to see. */
+void
+pp_shmem_note_error_locked(PpSlot *slot, int sqlstate)
+{
+	slot->trouble.sqlstate = sqlstate;
+	slot->trouble.error_at = pp_steady_now();
+}
+
+/* Under the slot's mutex: its worker has failed. */
+void
+pp_shmem_note_failure_locked(PpSlot *slot)
+{
+	PpTrouble *trouble = &slot->trouble;
+
+	trouble->failures++;
+	memmove(trouble->failed_at + 1, trouble->failed_at,
+			sizeof(trouble->failed_at) - sizeof(trouble->failed_at[0]));
+	trouble->failed_at[0] = pp_steady_now();
 }
 
 /* Wake the retrier of a slot, or else the launcher, which starts one if it is time. */

@@ -37,6 +37,8 @@
  *	  parked_seq				the worker of the slot; worker_pid is 0 exactly while no
  *								worker is attached.  The launcher takes an overdue one out
  *	PpSlot.idle_since			the worker; the launcher, when it has asked it for its slot
+ *	PpSlot.trouble				the worker and the retrier; a failure: also the launcher, when it
+ *								replaces a worker; none: whoever drops the extension
  *	PpSlot.retired				the worker, without a lock; whoever drops the extension, under
  *								mutex, while the database is blocked and so has no worker
  *	PpSlot.discarded			under mutex: whoever drops the extension, with the items that are in
@@ -59,7 +61,8 @@
  *								doubts a pause: sooner; the launcher, when it replaces a worker in
  *								the middle of a batch: at once; the retrier; whoever drops the
  *								extension: PP_NEVER
- *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the retrier
+ *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the
+ *retrier
  *	PpSlot.waits_for_lock		the worker: true, or false where nothing is parked and no retrier is
  *								attached; the retrier
  *	PpSlot.worker_sleeper		anyone who wakes it
@@ -75,6 +78,8 @@
  *	PpSlot.letters				anyone who writes a dead letter, or has counted them
  *	PpSlot.ids, spare_ids,
  *	  ids_of					anyone, see lease.h
+ * Of these worker_since and trouble are only for people to see: persist_queue shows them.
+ *
  * Whoever assigns a free slot to a database sets all that the last one has left there to what it
  * is at the beginning (slots.c assign), under PpShmem.lock.  No process is attached to the slot at
  * that moment: as long as one is attached the slot keeps its database, and a worker that gives its
@@ -142,6 +147,19 @@ typedef struct PpStuck
 
 #define PP_STUCK 2 /* if all are used, the next worker that hangs is not replaced */
 
+#define PP_FAILURES 3
+
+/* What has gone wrong in a database: it goes with it from one slot to the next */
+typedef struct PpTrouble
+{
+	/* of the last error by which items died or were parked, or a process had to wait or to end */
+	int sqlstate; /* 0: there was none */
+	PpSteady error_at;
+	/* how often a worker has failed: it was ended by an error, or lost its place to another one */
+	uint64 failures;
+	PpSteady failed_at[PP_FAILURES]; /* the last ones, latest first; 0: none */
+} PpTrouble;
+
 /*
  * When to try parked items again: written by a retrier when it leaves or begins a try, read by
  * the next one
@@ -206,6 +224,8 @@ typedef struct PpSlot
 	pid_t worker_pid;
 	Oid worker_database; /* that it is connected to */
 	PpWorkerState worker_state;
+	PpSteady worker_since; /* it is in that state */
+	PpTrouble trouble;
 	PpSteady wanted_until; /* somebody waits for a worker to be there; 0: nobody */
 	bool paused;		/* a worker or retrier has found its database paused */
 	bool pause_changed; /* that may have changed: the worker has to look again */
@@ -323,6 +343,8 @@ typedef struct PpDatabase
 	uint64 written; /* as in PpSlot */
 	uint64 failed;
 	uint64 batches;
+	PpSteady parked_since; /* of what is parked, the oldest */
+	PpTrouble trouble;
 } PpDatabase;
 
 /* if there are more databases, some are not known while they have no slot; a test has that */
@@ -376,7 +398,10 @@ extern uint64 pp_shmem_item_limit(uint64 ring_size);
 extern PpSlot *pp_shmem_slot(int number);
 extern PpSlot *pp_shmem_slot_of(Oid database);
 extern void pp_shmem_wake_worker(PpSlot *slot);
+extern void pp_shmem_set_worker_state_locked(PpSlot *slot, PpWorkerState state);
 extern void pp_shmem_set_worker_state(PpSlot *slot, PpWorkerState state);
+extern void pp_shmem_note_error_locked(PpSlot *slot, int sqlstate);
+extern void pp_shmem_note_failure_locked(PpSlot *slot);
 extern void pp_shmem_wake_retrier(PpSlot *slot);
 extern void pp_shmem_call_retrier(PpSlot *slot);
 extern void pp_shmem_set_retrier_state(PpSlot *slot, PpRetrierState state, Oid target);

@@ -149,8 +149,12 @@ leave_counts(PpSlot *slot)
 
 	known = known ? known : &unknown;
 	if (pp_counters_are_counted(&slot->counters))
+	{
 		known->parked = pp_counters_parked(&slot->counters);
+		known->parked_since = pp_counters_parked_since(&slot->counters);
+	}
 	SpinLockAcquire(&slot->mutex);
+	known->trouble = slot->trouble;
 	known->paused = slot->paused;
 	known->waits = slot->paused;
 	known->written += slot->written;
@@ -210,6 +214,8 @@ assign(PpSlot *slot, Oid database)
 	slot->leave = pp_block_database_is_on_locked(database);
 
 	SpinLockAcquire(&slot->mutex);
+	slot->worker_since = pp_steady_now();
+	slot->trouble = known ? known->trouble : (PpTrouble){0};
 	slot->starts = 0;
 	slot->last_start = 0;
 	slot->written = 0;

@@ -38,7 +38,7 @@ pp_slot_attach(PpSlot *slot, Oid database, uint64 *generation)
 	{
 		slot->worker_pid = MyProcPid;
 		slot->worker_database = database;
-		slot->worker_state = PP_WORKER_WRITING;
+		pp_shmem_set_worker_state_locked(slot, PP_WORKER_WRITING);
 		slot->in_commit = false;
 		slot->overdue = 0;
 		slot->owes_earlier = true; /* the last worker may have left work unfinished */
@@ -60,7 +60,7 @@ pp_slot_vacate(PpSlot *slot)
 {
 	slot->worker_pid = 0;
 	slot->worker_database = InvalidOid;
-	slot->worker_state = PP_WORKER_NONE;
+	pp_shmem_set_worker_state_locked(slot, PP_WORKER_NONE);
 	slot->in_commit = false;
 	slot->overdue = 0;
 	slot->idle_since = pp_steady_now();
@@ -158,6 +158,7 @@ pp_slot_replace_worker(PpSlot *slot, bool allowed, pid_t *pid, Oid *database, Oi
 	{
 		*unused = (PpStuck){.pid = *pid, .database = slot->worker_database};
 		slot->starts = 0;
+		pp_shmem_note_failure_locked(slot);
 		pp_slot_vacate(slot);
 		replaced = true;
 	}

@@ -77,6 +77,7 @@ pp_slot_renew(Oid database, Oid gone)
 		{
 			slot->paused = false;
 			slot->pause_changed = true;
+			slot->trouble = (PpTrouble){0};
 			memset(slot->retired, 0, sizeof(slot->retired));
 		}
 		SpinLockRelease(&slot->mutex);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -24,7 +25,7 @@
 #include "store/journal.h"
 #include "store/parked_table.h"
 
-#define QUEUE_COLUMNS 23
+#define QUEUE_COLUMNS 32
 #define FIRST_SLOT_COLUMN 1
 #define STATE_COLUMN 2
 #define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
@@ -32,6 +33,10 @@
 #define RETRIER_COLUMN 17 /* its pid; state, target, since follow */
 #define COPIED_COLUMN 21
 #define STUCK_COLUMN 22
+#define STATE_SINCE_COLUMN 23 /* diverted_since follows */
+#define OLDEST_COLUMN 25	  /* parked_since follows */
+#define ERROR_COLUMN 27		  /* its time, failures, and their times follow */
+#define BOUNDED_COLUMN 31
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
@@ -84,6 +89,35 @@ seconds(double n)
 }
 
 static void
+put_time(Datum *values, bool *nulls, int column, PpSteady then)
+{
+	nulls[column] = then == 0;
+	values[column] = TimestampTzGetDatum(then == 0 ? 0 : pp_steady_to_day(then));
+}
+
+static void
+fill_trouble(const PpTrouble *trouble, Datum *values, bool *nulls)
+{
+	Datum failed_at[PP_FAILURES];
+	int n = 0;
+	int i = ERROR_COLUMN;
+
+	nulls[i] = trouble->sqlstate == 0;
+	values[i++] = CStringGetTextDatum(unpack_sql_state(trouble->sqlstate));
+	put_time(values, nulls, i++, trouble->error_at);
+	nulls[i] = false;
+	values[i++] = Int64GetDatum(trouble->failures);
+	while (n < PP_FAILURES && trouble->failed_at[n] != 0)
+	{
+		failed_at[n] = TimestampTzGetDatum(pp_steady_to_day(trouble->failed_at[n]));
+		n++;
+	}
+	nulls[i] = n == 0;
+	values[i] = PointerGetDatum(construct_array(failed_at, n, TIMESTAMPTZOID, sizeof(TimestampTz),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static void
 fill_stuck(PpSlot *slot, Oid database, Datum *values, bool *nulls)
 {
 	PpStuck stuck[PP_STUCK];
@@ -121,6 +155,8 @@ fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
 	uint64 parked = pp_counters_parked(&slot->counters);
 	double rate;
 	PpRetrier retrier;
+	PpSteady since;
+	PpTrouble trouble;
 	int i = FIRST_SLOT_COLUMN;
 
 	SpinLockAcquire(&slot->mutex);
@@ -132,6 +168,8 @@ fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
 	written = slot->written;
 	rate = slot->rate;
 	retrier = slot->retrier;
+	since = slot->worker_since;
+	trouble = slot->trouble;
 	SpinLockRelease(&slot->mutex);
 
 	nulls[i] = pid == 0;
@@ -164,6 +202,12 @@ fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
 	values[i++] = TimestampTzGetDatum(retrier.pid != 0 ? pp_steady_to_day(retrier.since) : 0);
 	Assert(i == COPIED_COLUMN);
 	fill_stuck(slot, known->database, values, nulls);
+	put_time(values, nulls, STATE_SINCE_COLUMN, since);
+	put_time(values, nulls, STATE_SINCE_COLUMN + 1, view.diverted_since);
+	put_time(values, nulls, OLDEST_COLUMN, pp_ring_oldest(&slot->ring));
+	put_time(values, nulls, OLDEST_COLUMN + 1, pp_counters_parked_since(&slot->counters));
+	fill_trouble(&trouble, values, nulls);
+	put_time(values, nulls, BOUNDED_COLUMN, pp_ring_bounded_since(&slot->ring));
 }
 
 /* The same of one without a slot: what it had is known, unless something has come since. */
@@ -183,6 +227,10 @@ fill_known(const PpDatabase *known, Datum *values, bool *nulls)
 	values[BATCHES_COLUMN] = Int64GetDatum(known->batches);
 	nulls[RETRIER_COLUMN + 1] = false;
 	values[RETRIER_COLUMN + 1] = CStringGetTextDatum(retrier_state_name(PP_RETRIER_NONE));
+	put_time(values, nulls, OLDEST_COLUMN,
+			 known->waits && known->wanted_at <= pp_steady_now() ? known->wanted_at : 0);
+	put_time(values, nulls, OLDEST_COLUMN + 1, known->parked > 0 ? known->parked_since : 0);
+	fill_trouble(&known->trouble, values, nulls);
 }
 
 /* slot: NULL, if it has none; copied: only known of our own database. */
@@ -247,12 +295,14 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 /* ---- persist_waiting_rows ---- */
 
 static void
-put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate)
+put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate,
+			TimestampTz parked_since)
 {
 	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
 					  Int64GetDatum(parked),
-					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0};
-	bool nulls[] = {false, false, false, sqlstate == 0};
+					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0,
+					  TimestampTzGetDatum(parked_since)};
+	bool nulls[] = {false, false, false, sqlstate == 0, parked_since == 0};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -260,14 +310,14 @@ put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, in
 static void
 put_pending(Oid target, uint64 items, void *arg)
 {
-	put_waiting(arg, target, items, 0, 0);
+	put_waiting(arg, target, items, 0, 0, 0);
 }
 
 static bool
 put_parked(const PpParkedRow *row, void *arg)
 {
 	if (!row->damaged)
-		put_waiting(arg, row->target, 0, row->header.items, 0);
+		put_waiting(arg, row->target, 0, row->header.items, 0, row->parked_at);
 	return true;
 }
 
@@ -298,7 +348,8 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 
 		for (int i = 0; i < n; i++)
 			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
-						entries[i].sqlstate);
+						entries[i].sqlstate,
+						entries[i].parked_since ? pp_steady_to_day(entries[i].parked_since) : 0);
 	}
 	return (Datum) 0;
 }

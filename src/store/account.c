@@ -39,6 +39,7 @@ enum
 	COLUMN_LAST_ERROR,
 	COLUMN_LAST_ERROR_AT,
 	COLUMN_LAST_PERSISTED_AT,
+	COLUMN_LAST_DEAD_AT,
 	COLUMNS
 };
 
@@ -62,6 +63,8 @@ put(PpTable *table, const PpDelta *delta)
 	values[COLUMN_LAST_ERROR_AT] = TimestampTzGetDatum(delta->last_error_at);
 	nulls[COLUMN_LAST_PERSISTED_AT] = delta->last_persisted_at == 0;
 	values[COLUMN_LAST_PERSISTED_AT] = TimestampTzGetDatum(delta->last_persisted_at);
+	nulls[COLUMN_LAST_DEAD_AT] = delta->last_dead_at == 0;
+	values[COLUMN_LAST_DEAD_AT] = TimestampTzGetDatum(delta->last_dead_at);
 	pp_table_insert(table, values, nulls);
 }
 
@@ -79,7 +82,8 @@ get(Relation rel, HeapTuple tuple)
 					 .errors = pp_table_int64(rel, tuple, COLUMN_ERRORS),
 					 .last_error = pp_table_text(rel, tuple, COLUMN_LAST_ERROR),
 					 .last_error_at = pp_table_time(rel, tuple, COLUMN_LAST_ERROR_AT),
-					 .last_persisted_at = pp_table_time(rel, tuple, COLUMN_LAST_PERSISTED_AT)};
+					 .last_persisted_at = pp_table_time(rel, tuple, COLUMN_LAST_PERSISTED_AT),
+					 .last_dead_at = pp_table_time(rel, tuple, COLUMN_LAST_DEAD_AT)};
 }
 
 static void
@@ -98,6 +102,7 @@ add_up(PpDelta *sum, const PpDelta *delta)
 		sum->last_error_at = delta->last_error_at;
 	}
 	sum->last_persisted_at = Max(sum->last_persisted_at, delta->last_persisted_at);
+	sum->last_dead_at = Max(sum->last_dead_at, delta->last_dead_at);
 }
 
 /*
@@ -231,7 +236,12 @@ pp_account_add(Oid extension, const PpDelta *deltas, int n)
 		return;
 	table = pp_table_open_to_write(extension, TABLE);
 	for (int i = 0; i < n; i++)
-		put(&table, &deltas[i]);
+	{
+		PpDelta delta = deltas[i];
+
+		delta.last_dead_at = delta.dead > 0 ? GetCurrentTimestamp() : 0;
+		put(&table, &delta);
+	}
 	if (is_time_to_compact(n))
 	{
 		PushActiveSnapshot(GetLatestSnapshot());

@@ -33,6 +33,7 @@ typedef struct PpDelta
 	const char *last_error; /* NULL: none */
 	TimestampTz last_error_at;
 	TimestampTz last_persisted_at; /* 0: none has been */
+	TimestampTz last_dead_at;	   /* set where it is added; 0: none has died */
 } PpDelta;
 
 #define PP_ACCOUNT_COMPACT 256 /* rows, more or less, from one compaction to the next */

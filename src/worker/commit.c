@@ -108,6 +108,8 @@ at_commit(void)
 	uint64 in_ring = 0;
 	uint64 not_in_ring = 0;
 	uint64 opened = 0;
+	int sqlstate = committing.counts ? pp_outcome_counts_sqlstate(committing.counts) : 0;
+	PpSteady oldest;
 
 	for (int i = 0; i < committing.n; i++)
 	{
@@ -128,6 +130,8 @@ at_commit(void)
 		slot->written += committing.counts->persisted;
 		slot->failed += committing.counts->failed + committing.counts->lost;
 	}
+	if (sqlstate != 0)
+		pp_shmem_note_error_locked(slot, sqlstate);
 	SpinLockRelease(&slot->mutex);
 	if (committing.counts && committing.counts->dead > 0)
 		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, committing.work_items[0].role,
@@ -140,7 +144,10 @@ at_commit(void)
 	if (committing.counts)
 		pp_outcome_counts_tell(committing.counts, &slot->counters);
 	else
-		pp_ring_move(&slot->ring, opened, pp_steady_now());
+	{
+		oldest = pp_ring_oldest(&slot->ring);
+		pp_ring_move(&slot->ring, opened, oldest != 0 ? oldest : pp_steady_now());
+	}
 	if (!committing.work_items[0].parked) /* the ring is the worker's */
 	{
 		give_back_quotas();

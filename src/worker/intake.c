@@ -307,6 +307,7 @@ typedef struct TargetCount
 	uint64 pending;
 	uint64 parked;
 	uint64 parked_bytes;
+	TimestampTz parked_at; /* the first of them; 0: there is none */
 	bool to_put_aside; /* a row is damaged, or a copy of another installation's */
 } TargetCount;
 
@@ -334,6 +335,8 @@ count_parked(const PpParkedRow *row, void *arg)
 
 	count->parked += row->header.items;
 	count->parked_bytes += row->length;
+	if (count->parked_at == 0 || row->parked_at < count->parked_at)
+		count->parked_at = row->parked_at;
 	count->to_put_aside |= row->damaged;
 	return true;
 }
@@ -369,6 +372,8 @@ count_targets(const PpClaim *claim)
 			continue;
 		pp_counters_add(counters, count->target, count->pending);
 		pp_counters_park(counters, count->target, count->parked, count->parked_bytes);
+		if (count->parked > 0)
+			pp_counters_note_parked(counters, count->target, pp_steady_from_day(count->parked_at));
 	}
 	if (to_put_aside || pp_counters_any_parked(counters))
 		pp_shmem_call_retrier(claim->slot);

@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "base/array.h"
+#include "base/steady.h"
 #include "worker/outcome_counts.h"
 
 PpTargetOutcome *
@@ -76,6 +77,19 @@ pp_outcome_counts_error(PpTargetOutcome *result, const ErrorData *error, uint64 
 					   error->constraint_name)
 			: pstrdup(unpack_sql_state(error->sqlerrcode));
 	result->delta.last_error_at = GetCurrentTimestamp();
+	result->sqlstate = error->sqlerrcode;
+}
+
+/* Of an error of one of the targets; 0: there was none. */
+int
+pp_outcome_counts_sqlstate(const PpOutcomeCounts *counts)
+{
+	for (int i = 0; i < counts->n; i++)
+	{
+		if (counts->of[i].sqlstate != 0)
+			return counts->of[i].sqlstate;
+	}
+	return 0;
 }
 
 /* Does the transaction change the account of the target? */
@@ -124,6 +138,8 @@ pp_outcome_counts_tell(const PpOutcomeCounts *counts, PpCounters *counters)
 
 		if (result->parked != 0)
 			pp_counters_park(counters, result->delta.target, result->parked, result->parked_bytes);
+		if (result->parked > 0)
+			pp_counters_note_parked(counters, result->delta.target, pp_steady_now());
 		if (result->taken > 0)
 			pp_counters_settle(counters, result->delta.target, result->taken);
 	}

@@ -16,6 +16,7 @@
 typedef struct PpTargetOutcome
 {
 	PpDelta delta;
+	int sqlstate;		/* of last_error; 0: none */
 	uint64 taken;		/* items that wait no longer in the ring or the journal */
 	int64 parked;		/* change of the number of parked items ... */
 	int64 parked_bytes; /* ... and of their bytes */
@@ -38,6 +39,7 @@ extern PpOutcomeCounts pp_outcome_counts_copy(const PpOutcomeCounts *counts);
 extern void pp_outcome_counts_add(PpOutcomeCounts *to, const PpOutcomeCounts *from);
 extern bool pp_outcome_counts_parked_more(const PpOutcomeCounts *counts, uint64 taken);
 extern void pp_outcome_counts_error(PpTargetOutcome *result, const ErrorData *error, uint64 times);
+extern int pp_outcome_counts_sqlstate(const PpOutcomeCounts *counts);
 extern void pp_outcome_counts_write(const PpOutcomeCounts *counts, Oid extension);
 extern void pp_outcome_counts_tell(const PpOutcomeCounts *counts, PpCounters *counters);
 

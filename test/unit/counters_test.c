@@ -452,6 +452,33 @@ test_reset(void)
 }
 
 static void
+test_parked_since(void)
+{
+	pp_counters_init(&counters, &mutex);
+	pp_counters_note_parked(&counters, ALICE, 5);
+	CHECK(pp_counters_parked_since(&counters) == 0); /* nothing is */
+	pp_counters_park(&counters, ALICE, 2, 20);
+	CHECK(pp_counters_parked_since(&counters) == 0); /* nobody has said */
+	pp_counters_note_parked(&counters, ALICE, 7);
+	pp_counters_note_parked(&counters, ALICE, 9);
+	pp_counters_park(&counters, BOB, 1, 10);
+	pp_counters_note_parked(&counters, BOB, 8);
+	CHECK(pp_counters_parked_since(&counters) == 7);
+	CHECK(pp_counters_get(&counters, BOB).parked_since == 8);
+	pp_counters_note_parked(&counters, BOB, 6); /* something older has been found */
+	CHECK(pp_counters_parked_since(&counters) == 6);
+	pp_counters_park(&counters, BOB, -1, -10);
+	pp_counters_set_reason(&counters, BOB, REASON); /* but none of its items */
+	CHECK(pp_counters_parked_since(&counters) == 7);
+	pp_counters_park(&counters, ALICE, -1, -10);
+	CHECK(pp_counters_parked_since(&counters) == 7);
+	pp_counters_park(&counters, ALICE, -1, -10);
+	CHECK(pp_counters_parked_since(&counters) == 0);
+	pp_counters_park(&counters, ALICE, 1, 10);
+	CHECK(pp_counters_parked_since(&counters) == 0);
+}
+
+static void
 test_count(void)
 {
 	pp_counters_init(&counters, &mutex);
@@ -484,6 +511,7 @@ main(void)
 	TEST(test_clear_pending, "pending is cleared, what is parked is not");
 	TEST(test_clear_parked, "what is parked is cleared, pending is not");
 	TEST(test_reset, "a reset forgets all");
+	TEST(test_parked_since, "since when something has been parked");
 	TEST(test_count, "what was there before is counted once");
 	return tap_finish();
 }

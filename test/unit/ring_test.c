@@ -1486,6 +1486,81 @@ test_owner(void)
 	free(ring);
 }
 
+static void
+put_at(PpRing *ring, int64 now)
+{
+	CHECK(admit(ring).result == PP_RESERVED);
+	(void) pp_ring_put(ring, &(PpEntry){.role = 1, .items = 1, .published_at = now}, "");
+}
+
+static void
+divert_at(PpRing *ring, int64 now)
+{
+	CHECK(admit(ring).result == PP_RING_DIVERTED);
+	(void) pp_ring_divert(ring, 1, 100, now);
+}
+
+static void
+test_oldest(void)
+{
+	PpRing *ring = ring_new(2 * UNIT);
+
+	pp_ring_add_positions(ring, GENERATION, 1000, 2000);
+	CHECK(pp_ring_oldest(ring) == 0);
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_end_pass(ring);
+	CHECK(pp_ring_oldest(ring) == 0 && pp_ring_view(ring).diverted_since == 0);
+
+	/* in the ring: the first entry that isn't freed */
+	put_at(ring, 5);
+	put_at(ring, 6);
+	CHECK(pp_ring_oldest(ring) == 5);
+	pp_ring_settle(ring, 0, 1);
+	pp_ring_free(ring, 1);
+	CHECK(pp_ring_oldest(ring) == 6);
+	put_at(ring, 7);
+
+	/* in the journal alone, too; from then on it is diverted, one pass after the other */
+	divert_at(ring, 8);
+	divert_at(ring, 9);
+	CHECK(pp_ring_oldest(ring) == 6);
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_settle(ring, UNIT, 1);
+	pp_ring_settle(ring, 2 * UNIT, 1);
+	pp_ring_free(ring, 2);
+	CHECK(pp_ring_oldest(ring) == 8);
+	pp_ring_move(ring, 1, 10);
+	CHECK(pp_ring_oldest(ring) == 8);
+	pp_ring_end_pass(ring);
+	CHECK(pp_ring_oldest(ring) == 10);
+	CHECK(pp_ring_view(ring).diverted_since == 8);
+
+	/* what the worker moves may be older than what is there */
+	pp_ring_move(ring, 1, 4);
+	CHECK(pp_ring_oldest(ring) == 4);
+	(void) pp_ring_begin_pass(ring);
+
+	/* another worker makes what is left of the pass its first one */
+	pp_ring_recover(ring);
+	CHECK(pp_ring_oldest(ring) == 4);
+	divert_at(ring, 11);
+	(void) pp_ring_begin_pass(ring);
+	CHECK(pp_ring_oldest(ring) == 4);
+	CHECK(pp_ring_view(ring).diverted_since == 8);
+	pp_ring_end_pass(ring);
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_end_pass(ring);
+	CHECK(pp_ring_oldest(ring) == 0);
+	CHECK(pp_ring_view(ring).diverted_since == 0);
+
+	/* its database loses it */
+	pp_ring_move(ring, 1, 12);
+	CHECK(pp_ring_oldest(ring) == 12 && pp_ring_view(ring).diverted_since == 12);
+	(void) pp_ring_clear(ring);
+	CHECK(pp_ring_oldest(ring) == 0 && pp_ring_view(ring).diverted_since == 0);
+	free(ring);
+}
+
 /* A payload that is put with one hold of the mutex, or with two */
 static void
 check_put(uint64 length, bool wakes)
@@ -1572,6 +1647,7 @@ main(void)
 	TEST(test_alone, "a worker knows what may still arrive in its ring alone");
 	TEST(test_put, "an entry is put at once, with a payload of any length");
 	TEST(test_risk, "since when the oldest entry is at risk");
+	TEST(test_oldest, "since when the oldest item has waited, and the ring has been diverted");
 	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();
