@@ -8,6 +8,7 @@ FILES = \
 	base/array.h \
 	base/faults.h \
 	base/errors \
+	base/reasons \
 	base/savepoint \
 	base/extension \
 	base/table \
