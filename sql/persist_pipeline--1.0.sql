@@ -380,7 +380,7 @@ RETURNS boolean
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_flush';
 COMMENT ON FUNCTION persist_flush(interval, regclass) IS
-'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
+'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again; and says in a NOTICE why. Where the library is not preloaded, false means that items wait which nobody writes. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
 
 -- Telling it what to do ----------------------------------------------------
 -- Anyone may call these: what they change has to be the caller's.
@@ -671,7 +671,7 @@ RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_close';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
-'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema. Errors: 55000 it isn''t called by CREATE EXTENSION.';
+'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema, or the library is not preloaded. Errors: 55000 it isn''t called by CREATE EXTENSION.';
 
 -- Rights --------------------------------------------------------------------
 -- Nobody has any by default, whatever default privileges say.  What follows is all

@@ -88,6 +88,7 @@ FILES = \
 	process/probe \
 	process/launcher \
 	sql/enqueue_functions \
+	sql/flush_notice \
 	sql/flush_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
