@@ -90,6 +90,7 @@ REGRESS = \
 	failing_together \
 	failing_counts \
 	dead_letters \
+	my_dead_letters \
 	bad_items \
 	stats \
 	mode_direct \

@@ -381,7 +381,7 @@ RETURNS boolean
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_flush';
 COMMENT ON FUNCTION persist_flush(interval, regclass) IS
-'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
+'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again; and says in a NOTICE why. Where the library is not preloaded, false means that items wait which nobody writes. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
 
 -- Telling it what to do ----------------------------------------------------
 -- Anyone may call these: what they change has to be the caller's.
@@ -438,6 +438,33 @@ COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in th
 COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
 COMMENT ON COLUMN persist_dead_letters.depth IS 'so many items, one enqueued by the other''s trigger, came before it: "max_depth" is a limit to that';
 COMMENT ON COLUMN persist_dead_letters.left_out IS 'it was too large to be written with its bytes: it can be sent again with values that are given, or discarded';
+
+-- Everybody may look here, so rows are chosen before a caller's function sees any
+-- (security_barrier).  Names are as of the failure: another role or relation may have got the
+-- OID since.
+CREATE VIEW persist_my_dead_letters WITH (security_barrier = true) AS
+SELECT d.id, d.target, d.target_name, d.role_name, d.item, d.sqlstate, d.message, d.detail,
+	   d.constraint_name, d.context, d.enqueued_at, d.failed_at, d.attempts, d.left_out
+FROM persist_pipeline_internal.persist_dead_letters AS d
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.target
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE (d.role_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(d.role)
+	   AND pg_catalog.pg_has_role(d.role, 'USAGE'))
+   OR (d.target_name OPERATOR(pg_catalog.=) (pg_catalog.quote_ident(n.nspname)
+		OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname))
+	   AND pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+COMMENT ON VIEW persist_my_dead_letters IS
+'The dead letters whose items the current user has enqueued, or that were for a relation of his; of roles whose rights he has, too. Not after the role or the relation was renamed: those are in persist_dead_letters.';
+COMMENT ON COLUMN persist_my_dead_letters.id IS 'what persist_enqueue() has returned';
+COMMENT ON COLUMN persist_my_dead_letters.target IS 'OID of the relation';
+COMMENT ON COLUMN persist_my_dead_letters.target_name IS 'with its schema, quoted where need be, as of the failure';
+COMMENT ON COLUMN persist_my_dead_letters.role_name IS 'who enqueued the item';
+COMMENT ON COLUMN persist_my_dead_letters.item IS 'its values, as they were decided at the call; NULL: they can''t be told';
+COMMENT ON COLUMN persist_my_dead_letters.sqlstate IS 'of the error that refused it; message, detail, constraint_name and context are that error''s, too';
+COMMENT ON COLUMN persist_my_dead_letters.enqueued_at IS 'start of the statement that did';
+COMMENT ON COLUMN persist_my_dead_letters.failed_at IS 'for the last time';
+COMMENT ON COLUMN persist_my_dead_letters.attempts IS 'that have failed';
+COMMENT ON COLUMN persist_my_dead_letters.left_out IS 'it was too large to be written with its bytes: it can be sent again with values that are given, or discarded';
 
 -- For those to whom it is granted, and then for the letters of roles whose rights they
 -- have.
@@ -836,7 +863,7 @@ RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_close';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
-'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema. Errors: 55000 it isn''t called by CREATE EXTENSION.';
+'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema, or the library is not preloaded. Errors: 55000 it isn''t called by CREATE EXTENSION.';
 
 -- Rights --------------------------------------------------------------------
 -- Nobody has any by default, whatever default privileges say.  What follows is all
@@ -854,6 +881,8 @@ GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
+-- this shows to everybody what is his
+GRANT SELECT ON persist_my_dead_letters TO PUBLIC;
 -- whoever may dump the database dumps it (persist_close())
 GRANT SELECT ON persist_settings TO PUBLIC;
 

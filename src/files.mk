@@ -8,6 +8,7 @@ FILES = \
 	base/array.h \
 	base/faults.h \
 	base/errors \
+	base/reasons \
 	base/savepoint \
 	base/extension \
 	base/table \
@@ -87,6 +88,7 @@ FILES = \
 	process/probe \
 	process/launcher \
 	sql/enqueue_functions \
+	sql/flush_notice \
 	sql/flush_function \
 	sql/control_functions \
 	sql/dead_letter_functions \

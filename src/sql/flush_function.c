@@ -23,6 +23,7 @@
 #include "producer/enqueue.h"
 #include "producer/target.h"
 #include "ring/slots.h"
+#include "sql/flush_notice.h"
 #include "store/journal.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
@@ -237,6 +238,19 @@ stays_parked(Oid target, PpSteady deadline)
 	return is_parked(slot, target);
 }
 
+/* The library isn't preloaded: what waits in the tables stays there. */
+static bool
+has_nothing_to_flush(void)
+{
+	bool waits = has_journal();
+
+	PushActiveSnapshot(pp_table_snapshot());
+	waits |= pp_parked_table_has_rows(pp_extension_oid(), InvalidOid);
+	PopActiveSnapshot();
+	pp_flush_notice_not_preloaded(waits);
+	return !waits;
+}
+
 /*
  * persist_flush(timeout interval, target regclass) returns boolean.  All items
  * of a database leave its ring in one order, so the flush of one target is that
@@ -245,6 +259,7 @@ stays_parked(Oid target, PpSteady deadline)
 Datum
 persist_flush(PG_FUNCTION_ARGS)
 {
+	Oid target = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	PpSteady deadline;
 	XLogRecPtr lsn;
 
@@ -258,21 +273,27 @@ persist_flush(PG_FUNCTION_ARGS)
 				 errhint("Commit first.")));
 	PreventCommandDuringRecovery("persist_flush()");
 	if (!PG_ARGISNULL(1))
-		pp_target_check(PG_GETARG_OID(1));
+		pp_target_check(target);
+	if (pp_shmem == NULL)
+		PG_RETURN_BOOL(has_nothing_to_flush());
 
 	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
-	if (pp_shmem && (!settle_all(deadline) ||
-					 stays_parked(PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1), deadline)))
+	if (!settle_all(deadline))
+	{
+		pp_flush_notice_unsettled();
 		PG_RETURN_BOOL(false);
+	}
+	if (stays_parked(target, deadline))
+	{
+		pp_flush_notice_parked(target);
+		PG_RETURN_BOOL(false);
+	}
 
 	/* the worker commits asynchronously */
-	if (pp_shmem)
-	{
-		SpinLockAcquire(&pp_shmem->mutex);
-		lsn = pp_shmem->settled_lsn;
-		SpinLockRelease(&pp_shmem->mutex);
-		XLogFlush(lsn);
-	}
+	SpinLockAcquire(&pp_shmem->mutex);
+	lsn = pp_shmem->settled_lsn;
+	SpinLockRelease(&pp_shmem->mutex);
+	XLogFlush(lsn);
 
 	PG_RETURN_BOOL(true);
 }

@@ -30,6 +30,7 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "producer/target.h"
+#include "ring/shmem.h"
 #include "store/pause.h"
 #include "store/settings.h"
 #include "store/state.h"
@@ -226,6 +227,20 @@ warn_of_creators(Oid schema)
 			 errhint("CREATE SCHEMA persist; CREATE EXTENSION persist_pipeline SCHEMA persist;")));
 }
 
+/* Who creates it needs to know before he calls anything. */
+static void
+warn_if_not_preloaded(void)
+{
+	if (pp_shmem == NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("persist_pipeline was not loaded when the server started"),
+				 errdetail("Nothing can be handed over until it is; but where "
+						   "\"persist_pipeline.mode\" is \"direct\", each call is an INSERT."),
+				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
+						 "server.")));
+}
+
 /*
  * persist_close() returns void: by the extension's script, at its end.  55000 elsewhere.
  */
@@ -237,6 +252,7 @@ persist_close(PG_FUNCTION_ARGS)
 	if (!creating_extension)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("persist_close() is for CREATE EXTENSION alone")));
+	warn_if_not_preloaded();
 	SPI_connect();
 	revoke_defaults(CurrentExtensionObject);
 	schema = pp_extension_schema(CurrentExtensionObject);

@@ -9,12 +9,16 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/reasons.h"
 #include "worker/bad_rows.h"
 
-#define MAX_REPORTS 8	/* lines at a time ... */
-#define REPORT_MS 1000	/* ... so often, while the worker is busy */
+#define MAX_REPORTS 8  /* lines at a time ... */
+#define REPORT_MS 1000 /* ... so often, while the worker is busy */
 
 PpBadRow
 pp_bad_row(const PpRow *row, ErrorData *error)
@@ -36,7 +40,25 @@ static Report reports[MAX_REPORTS];
 static int nreports = 0;
 static PpSteady reports_since;
 
-/* A line for the items of one target that have failed alike. */
+/* Where to look for them, in that database. */
+static char *
+where_to_look(const Report *report)
+{
+	Oid schema = pp_extension_schema(pp_extension_oid());
+	char *name = OidIsValid(schema) ? get_namespace_name(schema) : NULL;
+	char *view =
+		name ? psprintf("%s.persist_dead_letters", quote_identifier(name)) : "persist_dead_letters";
+
+	return report->n == 1
+			   ? psprintf("SELECT * FROM %s WHERE id = %lld", view, (long long) report->first_id)
+			   : psprintf("SELECT * FROM %s WHERE target = %u AND sqlstate = '%s'", view,
+						  report->target, unpack_sql_state(report->sqlstate));
+}
+
+/*
+ * A line for the items of one target that have failed alike.  What the error says is told without
+ * its message, which may have values.
+ */
 static void
 say(const Report *report)
 {
@@ -44,18 +66,24 @@ say(const Report *report)
 	char *schema = name ? get_namespace_name(get_rel_namespace(report->target)) : NULL;
 	char *relation = schema ? psprintf("relation \"%s.%s\"", schema, name)
 							: psprintf("relation with OID %u", report->target);
+	char *database = get_database_name(MyDatabaseId);
 
-	ereport(WARNING,
-			(errcode(report->sqlstate),
-			 report->n == 1
-				 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
-						  (long long) report->first_id, relation,
-						  unpack_sql_state(report->sqlstate))
-				 : errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
-						  "SQLSTATE %s",
-						  (unsigned long long) report->n, relation, (long long) report->first_id,
-						  unpack_sql_state(report->sqlstate)),
-			 report->constraint[0] ? errdetail("Constraint \"%s\".", report->constraint) : 0));
+	ereport(
+		WARNING,
+		(errcode(report->sqlstate),
+		 report->n == 1
+			 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
+					  (long long) report->first_id, relation, unpack_sql_state(report->sqlstate))
+			 : errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
+					  "SQLSTATE %s",
+					  (unsigned long long) report->n, relation, (long long) report->first_id,
+					  unpack_sql_state(report->sqlstate)),
+		 report->constraint[0]
+			 ? errdetail("In database \"%s\": %s. Constraint \"%s\".", database,
+						 pp_reason(report->sqlstate), report->constraint)
+			 : errdetail("In database \"%s\": %s.", database, pp_reason(report->sqlstate)),
+		 report->n == 1 ? errhint("It is a dead letter: %s.", where_to_look(report))
+						: errhint("They are dead letters: %s.", where_to_look(report))));
 }
 
 static bool

@@ -39,6 +39,52 @@ SELECT persist_resume();
 SELECT persist_flush();
 DROP TRIGGER dawdle ON u;
 SELECT * FROM u ORDER BY a;
+-- false says why
+SET client_min_messages = notice;
+SELECT persist_pause();
+SELECT count(persist_enqueue('u', '{"a": 5}'));
+SELECT persist_flush();
+SELECT persist_resume();
+SELECT persist_pause('u');
+SELECT persist_flush();
+SELECT count(persist_enqueue('u', '{"a": 6}'));
+SELECT persist_flush();
+SELECT persist_flush(target => 'u');
+SELECT persist_flush(target => 't');
+SELECT persist_resume('u');
+SELECT persist_flush();
+CREATE FUNCTION shut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE object_in_use USING MESSAGE = 'a secret of the owner'; END $$;
+CREATE TABLE "Shut" (a int);
+CREATE TABLE shut_too (a int);
+CREATE TRIGGER shut BEFORE INSERT ON "Shut" FOR EACH ROW EXECUTE FUNCTION shut();
+CREATE TRIGGER shut BEFORE INSERT ON shut_too FOR EACH ROW EXECUTE FUNCTION shut();
+SELECT count(persist_enqueue('"Shut"', '{"a": 1}')), count(persist_enqueue('shut_too', '{"a": 1}')) FROM generate_series(1, 3);
+SELECT persist_flush(target => '"Shut"');
+-- what others' relations wait for is not everybody's to know
+CREATE ROLE flush_stranger;
+GRANT INSERT ON shut_too TO flush_stranger;
+SELECT persist_grant('flush_stranger');
+GRANT USAGE ON SCHEMA flush TO flush_stranger;
+SET ROLE flush_stranger;
+SELECT persist_flush();
+RESET ROLE;
+REVOKE INSERT ON shut_too FROM flush_stranger;
+SET ROLE flush_stranger;
+SELECT persist_flush();
+SELECT persist_flush(target => 'shut_too');
+RESET ROLE;
+REVOKE USAGE ON SCHEMA flush FROM flush_stranger;
+SELECT persist_revoke('flush_stranger');
+DROP ROLE flush_stranger;
+DROP TRIGGER shut ON "Shut";
+DROP TRIGGER shut ON shut_too;
+DO $$
+BEGIN
+	WHILE (SELECT sum(parked) > 0 FROM persist_stats) LOOP
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+END $$;
+SET client_min_messages = warning;
 -- while a trigger waits for us: false, and the item comes in the end
 CREATE TABLE slow (a int);
 CREATE TABLE released ();
@@ -53,7 +99,9 @@ CREATE TRIGGER wait BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION wait();
 SELECT count(persist_enqueue('slow', '{"a": 1}'));
 SELECT persist_flush('0');
 SELECT persist_flush('-1 day');
+SET client_min_messages = notice;
 SELECT persist_flush('200 ms');
+SET client_min_messages = warning;
 SELECT persist_flush(timeout => '200 ms', target => 'slow');
 TABLE slow;
 -- cancelled while it waits

@@ -26,7 +26,7 @@ SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regproce
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
-	'v persist_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
+	'v persist_dead_letters, v persist_my_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = 'persist_pipeline_internal'::regnamespace),
 	'r persist_account, r persist_copied, r persist_dead_letters, v persist_health_reasons, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_layouts, r persist_leases, r persist_mark, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'r' AND relname <> 'persist_settings' AND NOT relrowsecurity$$, 'which nobody else sees a row of');
@@ -93,6 +93,8 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_dead_letters'::regclass AND attnum > 0),
 	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, part integer, data bytea, depth integer, left_out boolean',
 	'columns of persist_dead_letters');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_my_dead_letters'::regclass AND attnum > 0 AND attname NOT IN ('message', 'detail', 'constraint_name', 'context') AND col_description(attrelid, attnum) IS NULL$$,
+	'the columns of persist_my_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
 SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue', 'persist_grant', 'persist_revoke') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
@@ -103,7 +105,8 @@ CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
 	'persist_configure(regclass,text,text) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
-	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) <> ('persist_settings', 'SELECT')$$, 'PUBLIC may do nothing with a relation, but for pg_dump');
+	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) NOT IN (('persist_settings', 'SELECT'), ('persist_my_dead_letters', 'SELECT'))$$, 'PUBLIC may do nothing with a relation, but for pg_dump, or see what is his');
+SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'v' AND has_table_privilege('pp_surface', oid, 'SELECT') AND NOT coalesce(reloptions @> '{security_barrier=true}', false)$$, 'and no function of his sees a row before it is chosen');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
 	WHERE relkind = 'S' AND has_sequence_privilege('pp_surface', oid, privilege)$$, 'nor with a sequence');
 SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');

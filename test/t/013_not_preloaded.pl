@@ -11,6 +11,14 @@ use PersistPipeline;
 use Test::More;
 
 my $node = pp_node('notpreloaded', shared_preload_libraries => "''");
+
+is_deeply([ map { s/.*? (01000 \w+: .*)/$1/r } log_since($node, 0, qr/client backend 01000/) ],
+	[
+		'01000 WARNING:  persist_pipeline was not loaded when the server started',
+		'01000 DETAIL:  Nothing can be handed over until it is; but where "persist_pipeline.mode" is "direct", each call is an INSERT.',
+		'01000 HINT:  Add persist_pipeline to "shared_preload_libraries" and restart the server.'
+	],
+	'CREATE EXTENSION warns, and says what to do');
 my $everything_from = log_position($node);
 
 $node->safe_psql('postgres', "CREATE TABLE t (n int PRIMARY KEY, id bigint)");
@@ -27,7 +35,10 @@ foreach my $call (
 	is(try_sql($dbh, "SELECT $call"), '55000', "$call in async mode");
 	like($dbh->errstr, qr/HINT:  .*"shared_preload_libraries"/, 'the hint names the setting');
 }
-is($node->safe_psql('postgres', "SELECT persist_flush()"), 't', 'there is nothing to flush');
+my ($failed, $flushed, $notice) = $node->psql('postgres', "SELECT persist_flush()");
+is($flushed, 't', 'there is nothing to flush');
+like($notice, qr/^\S*:? ?NOTICE:  nothing waits, since persist_pipeline was not loaded when the server started\nHINT:  Add .*"shared_preload_libraries"/m,
+	'and it says why');
 is($node->safe_psql('postgres', "SELECT count(*) FROM persist_queue"), '0', 'nor to see');
 
 # ids increase, in a session and from one to the next
@@ -78,6 +89,24 @@ cmp_ok($node->safe_psql('postgres', "SELECT persist_enqueue('t', '{\"n\": 61}')"
 	'>', $last, 'preloaded: ids go on increasing');
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM t WHERE n = 61"), '1', 'and the pipeline works');
+
+# preloaded no more, with something in the journal, or parked: nobody will write that
+foreach my $paused ('', "'t'")
+{
+	$node->safe_psql('postgres', "SELECT persist_pause($paused)");
+	$node->safe_psql('postgres', "SELECT persist_enqueue('t', '{\"n\": 71}')");
+	$node->safe_psql('postgres', "SELECT persist_flush()");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+	$node->restart;
+	my ($failed, $flushed, $warning) = $node->psql('postgres', "SELECT persist_flush()");
+	is($flushed, 'f', 'not preloaded any more: what waits isn\'t settled');
+	like($warning, qr/WARNING:  nobody writes the items that wait, since .*\nHINT:  Add /, 'and it says why');
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'persist_pipeline'");
+	$node->restart;
+	$node->safe_psql('postgres', "SELECT persist_resume($paused)");
+	ok(flush($node), 'preloaded again: settled');
+	is($node->safe_psql('postgres', "DELETE FROM t WHERE n = 71 RETURNING n"), "71", 'and there');
+}
 
 $node->stop;
 done_testing();

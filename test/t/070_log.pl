@@ -59,27 +59,30 @@ is_deeply([ complaints($node, $from) ], [], 'nothing above LOG in a healthy run'
 # Enqueue one; check the line and everything that goes with it.
 sub fails_with
 {
-	my ($what, $target, $item, $relation, $state, $constraint) = @_;
+	my ($what, $target, $item, $relation, $state, $reason, $constraint) = @_;
 	my $position = log_position($node);
 	my ($id) = $dbh->selectrow_array("SELECT persist_enqueue(?::regclass, ?::jsonb)", undef, $target, $item);
 
 	ok(flush($node), "$what: flushed");
 
 	my @own = log_since($node, $position, qr/\] persist_pipeline worker /);
-	my @expected = ("$state WARNING:  item $id for relation \"$relation\" could not be inserted: SQLSTATE $state");
+	my @expected = (
+		"$state WARNING:  item $id for relation \"$relation\" could not be inserted: SQLSTATE $state",
+		"$state DETAIL:  In database \"postgres\": $reason." . ($constraint ? " Constraint \"$constraint\"." : ''),
+		"$state HINT:  It is a dead letter: SELECT * FROM public.persist_dead_letters WHERE id = $id.");
 
-	push @expected, "$state DETAIL:  Constraint \"$constraint\"." if $constraint;
 	is_deeply([ map { /persist_pipeline worker (.*)/ } @own ], \@expected, "$what: one WARNING, and no values");
+	is(one_value($dbh, $expected[2] =~ /(SELECT .*)\./), $id, "$what: and where to look");
 	return;
 }
 
 my $table = '"Some Schema"."A table"';
-fails_with('duplicate key', $table, '{"n": 1, "note": "secret"}', 'Some Schema.A table', '23505', 'A table_pkey');
-fails_with('check', $table, '{"n": 4711, "note": "secret"}', 'Some Schema.A table', '23514', 'A table_n_check');
-fails_with('null', $table, '{"n": 200, "note": null}', 'Some Schema.A table', '23502');
-fails_with('check option', 'v', '{"n": -1, "note": "secret"}', 'public.v', '44000');
-fails_with('trigger', 'raising', '{"n": 4711}', 'public.raising', 'P1234', 'c');
-fails_with('deferred', 'late', '{"n": 4711}', 'public.late', '23505', 'late_n_key');
+fails_with('duplicate key', $table, '{"n": 1, "note": "secret"}', 'Some Schema.A table', '23505', 'a unique constraint has that key already', 'A table_pkey');
+fails_with('check', $table, '{"n": 4711, "note": "secret"}', 'Some Schema.A table', '23514', 'a check constraint refuses the row, or no partition takes it', 'A table_n_check');
+fails_with('null', $table, '{"n": 200, "note": null}', 'Some Schema.A table', '23502', 'a column that must not be null is null');
+fails_with('check option', 'v', '{"n": -1, "note": "secret"}', 'public.v', '44000', 'the view\'s check option refuses the row');
+fails_with('trigger', 'raising', '{"n": 4711}', 'public.raising', 'P1234', 'code on the target raises an error', 'c');
+fails_with('deferred', 'late', '{"n": 4711}', 'public.late', '23505', 'a unique constraint has that key already', 'late_n_key');
 is($node->safe_psql('postgres', "SELECT items_failed, items_persisted, items_pending FROM persist_queue"),
 	'6|100|0', 'they are counted');
 
@@ -93,6 +96,8 @@ is(scalar(log_since($node, $position,
 		qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  10 items for relation "Some Schema\.A table", the first of them \d+, could not be inserted: SQLSTATE 23514/)),
 	1, 'one line for all the bad rows');
 is(scalar(complaints($node, $position)), 1, 'and no more');
+my ($look) = map { /HINT:  They are dead letters: (SELECT .*)\.$/ } log_since($node, $position, qr/HINT/);
+is(scalar(@{ $dbh->selectall_arrayref($look) }), 11, 'with where to look: for these, and an earlier one of that kind');
 is($node->safe_psql('postgres', "SELECT count(*) FROM \"Some Schema\".\"A table\" WHERE n > 200"),
 	'90', 'the good ones are there');
 

@@ -1,0 +1,155 @@
+/*-------------------------------------------------------------------------
+ *
+ * flush_notice.c
+ *	  Says why persist_flush returns false; see flush_notice.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/reasons.h"
+#include "ring/slots.h"
+#include "sql/flush_notice.h"
+#include "store/layouts.h"
+#include "store/pause.h"
+#include "store/settings.h"
+
+#define MAX_NAMED 5 /* relations, each with a NOTICE of its own */
+
+/* How many items wait, parked ones too? */
+static uint64
+count_waiting(PpSlot *slot)
+{
+	PpRingView view = pp_ring_view(&slot->ring);
+
+	return pp_ring_pending(&view) + pp_counters_parked(&slot->counters);
+}
+
+/* Why does the worker wait?  0: it does not, or not after an error. */
+static int
+backs_off_for(PpSlot *slot)
+{
+	int sqlstate;
+
+	SpinLockAcquire(&slot->mutex);
+	sqlstate = slot->worker_state == PP_WORKER_RETRYING ? slot->backs_off_sqlstate : 0;
+	SpinLockRelease(&slot->mutex);
+	return sqlstate;
+}
+
+/* How much waits, and for what else than the time that it takes. */
+static char *
+describe_waiting(PpSlot *slot, bool paused)
+{
+	int sqlstate = slot ? backs_off_for(slot) : 0;
+	uint64 n = slot ? count_waiting(slot) : 0;
+	char *wait = psprintf(n == 1 ? "%llu item waits." : "%llu items wait.", (unsigned long long) n);
+
+	if (slot == NULL)
+		return paused ? "Items wait."
+					  : "Items wait for a ring: see \"persist_pipeline.max_databases\".";
+	if (sqlstate == 0)
+		return wait;
+	return psprintf("%s The worker has met an error, and tries again: SQLSTATE %s, %s.", wait,
+					unpack_sql_state(sqlstate), pp_reason(sqlstate));
+}
+
+/* Not all is settled: the database is paused, or the time is over. */
+void
+pp_flush_notice_unsettled(void)
+{
+	bool paused = pp_pause_is_on(pp_extension_oid());
+	char *waiting = describe_waiting(pp_slot_find(MyDatabaseId), paused);
+
+	if (paused)
+		ereport(NOTICE, (errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
+						 errdetail("%s", waiting), errhint("persist_resume() has them written.")));
+	else
+		ereport(NOTICE, (errmsg("not all was settled before the timeout of persist_flush"),
+						 errdetail("%s", waiting)));
+}
+
+/* May the caller be told what waits for the relation? */
+static bool
+may_know(Oid relid)
+{
+	bool is_missing = false;
+
+	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+		   (OidIsValid(relid) && pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT | ACL_INSERT,
+													   &is_missing) == ACLCHECK_OK);
+}
+
+static void
+say_parked(const PpCounter *entry, List *paused)
+{
+	char *name = pp_layouts_target_name(pp_extension_oid(), entry->target);
+	bool is_paused = list_member_oid(paused, entry->target);
+
+	if (name == NULL)
+		name = psprintf("with OID %u", entry->target);
+	ereport(NOTICE,
+			(errmsg_plural("%llu item for relation %s is parked: %s",
+						   "%llu items for relation %s are parked: %s",
+						   (unsigned long) entry->parked, (unsigned long long) entry->parked, name,
+						   pp_reason_parked(entry->sqlstate, is_paused)),
+			 is_paused ? errhint("persist_resume(%s) has them written.", quote_literal_cstr(name))
+			 : entry->sqlstate != 0
+				 ? errdetail("SQLSTATE %s. They are tried again, in their order.",
+							 unpack_sql_state(entry->sqlstate))
+				 : 0));
+}
+
+/* What is parked, of the target or, InvalidOid, of any, stays so for the moment. */
+void
+pp_flush_notice_parked(Oid target)
+{
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	List *paused = pp_settings_paused(pp_extension_oid());
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+	uint64 others = 0;
+	int named = 0;
+
+	for (int bucket = 0; slot && bucket < PP_COUNTER_BUCKETS; bucket++)
+	{
+		int n = pp_counters_read(&slot->counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+		{
+			const PpCounter *entry = &entries[i];
+
+			if (entry->parked == 0 || (OidIsValid(target) && entry->target != target))
+				continue;
+			if (OidIsValid(entry->target) && named < MAX_NAMED && may_know(entry->target))
+			{
+				say_parked(entry, paused);
+				named++;
+			}
+			else
+				others += entry->parked;
+		}
+	}
+	if (others > 0)
+		ereport(NOTICE, (errmsg_plural("%llu item for %s is parked", "%llu items for %s are parked",
+									   (unsigned long) others, (unsigned long long) others,
+									   named > 0 ? "other relations" : "relations of others"),
+						 errhint("persist_stats says which, and why, to members of pg_monitor.")));
+}
+
+/* `waits`: there are items that a worker has to write. */
+void
+pp_flush_notice_not_preloaded(bool waits)
+{
+	ereport(waits ? WARNING : NOTICE,
+			(errmsg("%s, since persist_pipeline was not loaded when the server started",
+					waits ? "nobody writes the items that wait" : "nothing waits"),
+			 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
+					 "server.")));
+}
