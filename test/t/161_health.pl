@@ -143,7 +143,7 @@ with_limit('stall_time', '100ms', sub {
 enqueue('t', -1);
 ok(flush($dbh), 'flushed');
 wait_for_health('degraded dead_letters', 'an item has died');
-is(message('dead_letters'), 'Items of public.t have become dead letters; 1 are kept, old ones included.', 'it says whose');
+is(message('dead_letters'), 'Items of public.t have become dead letters; kept, with older ones: 1.', 'it says whose');
 is(health($looker), 'degraded dead_letters', 'pg_monitor is told');
 with_limit('dead_letter_window', '1ms', sub { is(health(), 'ok', 'it is not new any more'); });
 $dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
@@ -174,6 +174,7 @@ is(one_value($dbh, "SELECT last_error || ' ' || (last_error_at > now() - interva
 
 # with the time at which it was parked, over a restart
 my $parked_at = one_value($dbh, 'SELECT parked_at FROM persist_parked');
+wait_for_sql($dbh, "SELECT ?::timestamptz < now() - interval '2 s'", $parked_at);
 $_->disconnect foreach $dbh, $locker;
 $node->append_conf('postgresql.conf', "persist_pipeline.start_paused = 'on'");    # so that it stays so
 $node->restart;
@@ -262,7 +263,7 @@ $worker = worker_pid($node);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 wait_for_sql($dbh, 'SELECT EXISTS (SELECT FROM persist_shutdowns WHERE forced)');
 wait_for_health('degraded forced_stop', 'the last stop was forced');
-like(message('forced_stop'), qr/^The last stop of the worker, at \S+ \S+, was forced: it left 1 items in the journal\.$/, 'it says so');
+like(message('forced_stop'), qr/^The last stop of the worker, at \S+ \S+, was forced; items left in the journal: 1\.$/, 'it says so');
 $dbh->do('INSERT INTO released DEFAULT VALUES');
 ok(drain($node), 'flushed');
 is(health(), 'degraded forced_stop', 'until the next one');
