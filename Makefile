@@ -21,6 +21,7 @@
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql
+SCRIPTS = persist_healthcheck
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 
 include $(dir $(lastword $(MAKEFILE_LIST)))src/files.mk
