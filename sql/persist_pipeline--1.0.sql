@@ -212,10 +212,16 @@ CREATE TABLE persist_pipeline_internal.persist_shutdowns (
 	seconds double precision NOT NULL,
 	drained bigint NOT NULL,
 	journalled bigint NOT NULL,
-	forced boolean NOT NULL
+	forced boolean NOT NULL,
+	all_stops bigint[] NOT NULL,
+	all_seconds double precision NOT NULL,
+	all_forced bigint NOT NULL
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_shutdowns IS
 'Internal: the last 1000 stops; see the view persist_shutdowns.';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_stops IS 'how many there have been until then, those that are no longer here, too: by their seconds, in the buckets of src/ring/metrics.h';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_seconds IS 'of all of them';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_forced IS 'of all of them';
 
 -- Nobody writes to these tables by SQL, whatever rights he has been given: the
 -- library writes through the heap, and meets neither row security nor triggers.

@@ -19,6 +19,7 @@ FILES = \
 	ring/ring_owner \
 	ring/quota \
 	ring/counters \
+	ring/metrics \
 	ring/sleeper \
 	ring/shmem \
 	ring/block_database \

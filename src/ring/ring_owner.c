@@ -88,6 +88,20 @@ pp_ring_disown_journalled(PpRing *ring)
 	return taken;
 }
 
+/* How many items were handed over; from now on they are counted anew. */
+uint64
+pp_ring_count_off(PpRing *ring)
+{
+	uint64 enqueued;
+
+	SpinLockAcquire(&ring->mutex);
+	enqueued = ring->enqueued;
+	ring->enqueued = 0;
+	SpinLockRelease(&ring->mutex);
+
+	return enqueued;
+}
+
 /*
  * What producers know of their database is no longer true: let them look again.
  * There is no worker; the next item calls for one.

@@ -148,6 +148,7 @@ leave_counts(PpSlot *slot)
 	PpSteady retry_at;
 
 	known = known ? known : &unknown;
+	known->enqueued += pp_ring_count_off(&slot->ring);
 	if (pp_counters_are_counted(&slot->counters))
 	{
 		known->parked = pp_counters_parked(&slot->counters);
@@ -160,6 +161,7 @@ leave_counts(PpSlot *slot)
 	known->written += slot->written;
 	known->failed += slot->failed;
 	known->batches += slot->batches;
+	pp_metrics_add(&known->metrics, &slot->metrics);
 	retry_at = slot->paused ? PP_NEVER : slot->retry_at;
 	SpinLockRelease(&slot->mutex);
 
@@ -221,6 +223,7 @@ assign(PpSlot *slot, Oid database)
 	slot->written = 0;
 	slot->batches = 0;
 	slot->failed = 0;
+	memset(&slot->metrics, 0, sizeof(slot->metrics));
 	slot->discarded = 0;
 	slot->idle_since = pp_steady_now();
 	slot->wanted_until = 0;
@@ -243,6 +246,7 @@ assign(PpSlot *slot, Oid database)
 	pp_quota_reset(&slot->quota);
 	pp_quota_reset(&slot->letters);
 	pp_counters_reset(&slot->counters);
+	(void) pp_ring_count_off(&slot->ring);
 	pp_known_databases_enter(database);
 	if (!owes)
 		return;
@@ -370,6 +374,38 @@ pp_slot_know(Oid database, bool paused, bool waits)
 		known->waits = waits;
 	}
 	LWLockRelease(pp_shmem->lock);
+}
+
+/*
+ * What is counted of a database, and how many items were handed over in it: by its slot, and by
+ * those before.  False: nothing is known of it.
+ */
+bool
+pp_slot_metrics(Oid database, PpMetrics *metrics, uint64 *enqueued)
+{
+	PpDatabase *known;
+	PpSlot *slot;
+
+	memset(metrics, 0, sizeof(*metrics));
+	*enqueued = 0;
+	LWLockAcquire(pp_shmem->lock, LW_SHARED);
+	known = pp_known_databases_find(database, false);
+	slot = pp_shmem_slot_of(database);
+	if (slot)
+	{
+		SpinLockAcquire(&slot->mutex);
+		memcpy(metrics, &slot->metrics, sizeof(*metrics));
+		SpinLockRelease(&slot->mutex);
+		*enqueued = pp_ring_view(&slot->ring).enqueued;
+	}
+	if (known)
+	{
+		pp_metrics_add(metrics, &known->metrics);
+		*enqueued += known->enqueued;
+	}
+	LWLockRelease(pp_shmem->lock);
+
+	return slot || known;
 }
 
 /* One of PP_DATABASES, and its slot, if it has one; false: none. */
