@@ -95,6 +95,7 @@ FILES = \
 	sql/dead_letter_functions \
 	sql/views \
 	sql/health \
+	sql/metrics_functions \
 	sql/privileges \
 	sql/altered \
 	sql/utility \
