@@ -973,8 +973,6 @@ WITH described (name, type, label, help) AS (
 		('paused', (q.worker_state OPERATOR(pg_catalog.=) 'paused')::integer),
 		('diverted', q.diverted::integer),
 		('pending', q.items_pending), ('parked', q.items_parked), ('copied', q.items_copied),
-		('persisted_total', q.items_persisted), ('dead_total', q.items_failed),
-		('batches_total', q.batches),
 		('ring_used_bytes', q.ring_used), ('ring_size_bytes', q.ring_size),
 		('ring_peak_bytes', q.ring_peak), ('journal_bytes', q.journal_bytes),
 		('at_risk_seconds', CASE

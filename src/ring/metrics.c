@@ -19,20 +19,10 @@ const uint64 pp_metrics_time_bounds[PP_BUCKETS - 1] = {
 const uint64 pp_metrics_item_bounds[PP_BUCKETS - 1] = {
 	1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 100000, 1000000};
 
-#define CLASS(a, b)                                                                                \
-	{                                                                                              \
-		MAKE_SQLSTATE(a, b, '0', '0', '0'),                                                        \
-		{                                                                                          \
-			a, b                                                                                   \
-		}                                                                                          \
-	}
+#define CLASS(a, b) MAKE_SQLSTATE(a, b, '0', '0', '0')
 
 /* The classes that an insert may meet with; others are counted together, after them. */
-static const struct
-{
-	int category;
-	char name[3];
-} error_classes[PP_ERROR_CLASSES - 1] = {
+static const int error_classes[PP_ERROR_CLASSES - 1] = {
 	CLASS('0', '8'), CLASS('0', '9'), CLASS('0', 'A'), CLASS('2', '1'), CLASS('2', '2'),
 	CLASS('2', '3'), CLASS('2', '5'), CLASS('2', '6'), CLASS('2', '7'), CLASS('2', '8'),
 	CLASS('2', 'F'), CLASS('3', '9'), CLASS('3', 'D'), CLASS('3', 'F'), CLASS('4', '0'),
@@ -57,15 +47,18 @@ pp_metrics_error_class(int sqlstate)
 	int error_class = 0;
 
 	while (error_class < PP_ERROR_CLASSES - 1 &&
-		   error_classes[error_class].category != ERRCODE_TO_CATEGORY(sqlstate))
+		   error_classes[error_class] != ERRCODE_TO_CATEGORY(sqlstate))
 		error_class++;
 	return error_class;
 }
 
+/* In the current memory context. */
 const char *
 pp_metrics_error_class_name(int error_class)
 {
-	return error_class < PP_ERROR_CLASSES - 1 ? error_classes[error_class].name : "other";
+	return error_class < PP_ERROR_CLASSES - 1
+			   ? pnstrdup(unpack_sql_state(error_classes[error_class]), 2)
+			   : "other";
 }
 
 void

@@ -88,18 +88,13 @@ pp_ring_disown_journalled(PpRing *ring)
 	return taken;
 }
 
-/* How many items were handed over; from now on they are counted anew. */
-uint64
-pp_ring_count_off(PpRing *ring)
+/* Another database counts the items that are handed over. */
+void
+pp_ring_count_anew(PpRing *ring)
 {
-	uint64 enqueued;
-
 	SpinLockAcquire(&ring->mutex);
-	enqueued = ring->enqueued;
 	ring->enqueued = 0;
 	SpinLockRelease(&ring->mutex);
-
-	return enqueued;
 }
 
 /*

@@ -135,6 +135,21 @@ pp_slot_want_probe_locked(Oid database)
 	pp_shmem_wake_launcher();
 }
 
+static void
+add_counts(PpDatabase *to, PpSlot *slot)
+{
+	PpMetrics metrics;
+
+	SpinLockAcquire(&slot->mutex);
+	to->written += slot->written;
+	to->failed += slot->failed;
+	to->batches += slot->batches;
+	metrics = slot->metrics;
+	SpinLockRelease(&slot->mutex);
+	pp_metrics_add(&to->metrics, &metrics);
+	to->enqueued += pp_ring_view(&slot->ring).enqueued;
+}
+
 /*
  * Note what the slot's database has parked, before the slot is taken from it: the database will
  * need a slot again to try that.
@@ -148,20 +163,16 @@ leave_counts(PpSlot *slot)
 	PpSteady retry_at;
 
 	known = known ? known : &unknown;
-	known->enqueued += pp_ring_count_off(&slot->ring);
 	if (pp_counters_are_counted(&slot->counters))
 	{
 		known->parked = pp_counters_parked(&slot->counters);
 		known->parked_since = pp_counters_parked_since(&slot->counters);
 	}
+	add_counts(known, slot);
 	SpinLockAcquire(&slot->mutex);
 	known->trouble = slot->trouble;
 	known->paused = slot->paused;
 	known->waits = slot->paused;
-	known->written += slot->written;
-	known->failed += slot->failed;
-	known->batches += slot->batches;
-	pp_metrics_add(&known->metrics, &slot->metrics);
 	retry_at = slot->paused ? PP_NEVER : slot->retry_at;
 	SpinLockRelease(&slot->mutex);
 
@@ -246,7 +257,7 @@ assign(PpSlot *slot, Oid database)
 	pp_quota_reset(&slot->quota);
 	pp_quota_reset(&slot->letters);
 	pp_counters_reset(&slot->counters);
-	(void) pp_ring_count_off(&slot->ring);
+	pp_ring_count_anew(&slot->ring);
 	pp_known_databases_enter(database);
 	if (!owes)
 		return;
@@ -377,35 +388,26 @@ pp_slot_know(Oid database, bool paused, bool waits)
 }
 
 /*
- * What is counted of a database, and how many items were handed over in it: by its slot, and by
- * those before.  False: nothing is known of it.
+ * What is counted of a database, by its slot and by those before: as PpDatabase has it, but for
+ * what it says of the database's state.
  */
-bool
-pp_slot_metrics(Oid database, PpMetrics *metrics, uint64 *enqueued)
+PpDatabase
+pp_slot_counts(Oid database)
 {
+	PpDatabase counts = {.database = database};
 	PpDatabase *known;
 	PpSlot *slot;
 
-	memset(metrics, 0, sizeof(*metrics));
-	*enqueued = 0;
 	LWLockAcquire(pp_shmem->lock, LW_SHARED);
 	known = pp_known_databases_find(database, false);
 	slot = pp_shmem_slot_of(database);
-	if (slot)
-	{
-		SpinLockAcquire(&slot->mutex);
-		memcpy(metrics, &slot->metrics, sizeof(*metrics));
-		SpinLockRelease(&slot->mutex);
-		*enqueued = pp_ring_view(&slot->ring).enqueued;
-	}
 	if (known)
-	{
-		pp_metrics_add(metrics, &known->metrics);
-		*enqueued += known->enqueued;
-	}
+		counts = *known;
+	if (slot)
+		add_counts(&counts, slot);
 	LWLockRelease(pp_shmem->lock);
 
-	return slot || known;
+	return counts;
 }
 
 /* One of PP_DATABASES, and its slot, if it has one; false: none. */

@@ -59,8 +59,7 @@ persist_metric_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PpStops stops = pp_shutdowns_all(pp_extension_oid());
-	PpMetrics metrics;
-	uint64 enqueued;
+	PpDatabase counts;
 
 	InitMaterializedSRF(fcinfo, 0);
 	put_histogram(rsinfo, "shutdown_seconds", &stops.seconds, pp_metrics_time_bounds, 1e6);
@@ -71,14 +70,19 @@ persist_metric_rows(PG_FUNCTION_ARGS)
 	if (pp_shmem == NULL)
 		return (Datum) 0;
 
-	(void) pp_slot_metrics(MyDatabaseId, &metrics, &enqueued); /* what is not known of is 0 */
-	put(rsinfo, "enqueued_total", NULL, enqueued);
-	put_histogram(rsinfo, "commit_to_visible_seconds", &metrics.visible, pp_metrics_time_bounds,
+	counts =
+		pp_slot_counts(MyDatabaseId); /* of which nothing is known if nothing has been counted */
+	put(rsinfo, "enqueued_total", NULL, counts.enqueued);
+	put(rsinfo, "persisted_total", NULL, counts.written);
+	put(rsinfo, "dead_total", NULL, counts.failed);
+	put(rsinfo, "batches_total", NULL, counts.batches);
+	put_histogram(rsinfo, "commit_to_visible_seconds", &counts.metrics.visible,
+				  pp_metrics_time_bounds, 1e6);
+	put_histogram(rsinfo, "batch_seconds", &counts.metrics.batch_seconds, pp_metrics_time_bounds,
 				  1e6);
-	put_histogram(rsinfo, "batch_seconds", &metrics.batch_seconds, pp_metrics_time_bounds, 1e6);
-	put_histogram(rsinfo, "batch_items", &metrics.batch_items, pp_metrics_item_bounds, 1);
+	put_histogram(rsinfo, "batch_items", &counts.metrics.batch_items, pp_metrics_item_bounds, 1);
 	for (int i = 0; i < PP_ERROR_CLASSES; i++)
-		put(rsinfo, "errors_total", pp_metrics_error_class_name(i), metrics.errors[i]);
+		put(rsinfo, "errors_total", pp_metrics_error_class_name(i), counts.metrics.errors[i]);
 
 	return (Datum) 0;
 }
