@@ -846,8 +846,14 @@ WITH described (name, type, label, help) AS (
 	 '1: the library is preloaded; 0: it is not, and what only shared memory knows is not there'),
 	('standby', 'gauge', NULL,
 	 '1: this server is a standby, where nothing is written'),
+	('health', 'gauge', NULL,
+	 'What persist_health() says: 0: ok, 1: degraded, 2: unhealthy'),
+	('health_severity', 'gauge', 'reason',
+	 'What a reason of persist_health() alone would make of it: 1: degraded, 2: unhealthy'),
 	('worker_running', 'gauge', NULL,
 	 '1: a worker runs; it leaves when there has been nothing to do for a while'),
+	('worker_failures_total', 'counter', NULL,
+	 'How often a worker was ended by an error, or lost its place to another one, since the server started'),
 	('stuck_processes', 'gauge', NULL,
 	 'Former workers in code that cannot be interrupted'),
 	('paused', 'gauge', NULL,
@@ -858,6 +864,10 @@ WITH described (name, type, label, help) AS (
 	 'Items that were handed over and are not settled, parked ones too'),
 	('parked', 'gauge', NULL,
 	 'Items whose target cannot be written just now'),
+	('oldest_item_age_seconds', 'gauge', NULL,
+	 'How long the oldest item has waited, a parked one too; 0: there is none'),
+	('parked_age_seconds', 'gauge', NULL,
+	 'How long the oldest parked item has been parked; 0: there is none'),
 	('copied', 'gauge', NULL,
 	 'Items that came with a copy of another database, and wait for persist_resume() or persist_discard()'),
 	('enqueued_total', 'counter', NULL,
@@ -925,6 +935,8 @@ WITH described (name, type, label, help) AS (
 	FROM persist_pipeline_internal.persist_queue_rows() AS q
 	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid
 	WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+), reasons AS (
+	SELECT r.code, r.severity FROM persist_pipeline_internal.persist_health_reasons AS r
 ), account AS (
 	SELECT a.target, pg_catalog.sum(a.persisted) AS persisted, pg_catalog.sum(a.skipped) AS skipped,
 		   pg_catalog.sum(a.dead) AS dead, pg_catalog.sum(a.discarded) AS discarded,
@@ -975,10 +987,15 @@ WITH described (name, type, label, help) AS (
 		('pending', q.items_pending), ('parked', q.items_parked), ('copied', q.items_copied),
 		('ring_used_bytes', q.ring_used), ('ring_size_bytes', q.ring_size),
 		('ring_peak_bytes', q.ring_peak), ('journal_bytes', q.journal_bytes),
-		('at_risk_seconds', CASE
-			WHEN q.at_risk_since IS NOT NULL
-			THEN GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.at_risk_since), 0)
-			WHEN q.ring_size IS NOT NULL THEN 0 END)) AS m (name, value)
+		('oldest_item_age_seconds', CASE WHEN q.items_pending IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) LEAST(q.oldest_at, q.parked_since)), 0) END),
+		('parked_age_seconds', CASE WHEN q.items_parked IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.parked_since), 0) END),
+		('at_risk_seconds', CASE WHEN q.ring_size IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.at_risk_since), 0) END)) AS m (name, value)
+	UNION ALL
+	SELECT 'health_severity', r.code, CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END
+	FROM reasons AS r
 	UNION ALL
 	SELECT m.name, NULL, m.value
 	FROM (SELECT s.stopped_at, s.seconds, s.forced
@@ -992,6 +1009,7 @@ WITH described (name, type, label, help) AS (
 	SELECT m.name, NULL, m.value
 	FROM (VALUES
 		('standby', pg_catalog.pg_is_in_recovery()::integer),
+		('health', (SELECT COALESCE(pg_catalog.max(CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END), 0) FROM reasons AS r)),
 		('targets', COALESCE((SELECT pg_catalog.max(t.n) FROM targets AS t), 0)),
 		('dead_letters', COALESCE((SELECT pg_catalog.sum(a.dead) FROM account AS a), 0))
 		) AS m (name, value)
@@ -1017,7 +1035,7 @@ COMMENT ON COLUMN persist_metrics.type IS
 '"gauge", "counter" (grows until the server starts again, or persist_stats_reset() sets it to 0), "histogram" (of counters)';
 COMMENT ON COLUMN persist_metrics.help IS 'what it says';
 COMMENT ON COLUMN persist_metrics.labels IS
-'an object of strings: "datname", and "target" (with its schema, quoted where need be), "class" (two characters of a SQLSTATE, or "other"), or "le" (a bound)';
+'an object of strings: "datname", and "target" (with its schema, quoted where need be), "class" (two characters of a SQLSTATE, or "other"), "reason" (a code of persist_health()), or "le" (a bound)';
 COMMENT ON COLUMN persist_metrics.value IS 'seconds, bytes, items, or 1 for true; what is counted is a whole number';
 
 -- Who may do what -----------------------------------------------------------

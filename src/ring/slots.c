@@ -388,8 +388,8 @@ pp_slot_know(Oid database, bool paused, bool waits)
 }
 
 /*
- * What is counted of a database, by its slot and by those before: as PpDatabase has it, but for
- * what it says of the database's state.
+ * What is counted of a database, by its slot and by those before, and its trouble: as PpDatabase
+ * has them; the rest of it may be old.
  */
 PpDatabase
 pp_slot_counts(Oid database)
@@ -404,7 +404,12 @@ pp_slot_counts(Oid database)
 	if (known)
 		counts = *known;
 	if (slot)
+	{
 		add_counts(&counts, slot);
+		SpinLockAcquire(&slot->mutex);
+		counts.trouble = slot->trouble;
+		SpinLockRelease(&slot->mutex);
+	}
 	LWLockRelease(pp_shmem->lock);
 
 	return counts;

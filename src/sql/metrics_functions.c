@@ -76,6 +76,7 @@ persist_metric_rows(PG_FUNCTION_ARGS)
 	put(rsinfo, "persisted_total", NULL, counts.written);
 	put(rsinfo, "dead_total", NULL, counts.failed);
 	put(rsinfo, "batches_total", NULL, counts.batches);
+	put(rsinfo, "worker_failures_total", NULL, counts.trouble.failures);
 	put_histogram(rsinfo, "commit_to_visible_seconds", &counts.metrics.visible,
 				  pp_metrics_time_bounds, 1e6);
 	put_histogram(rsinfo, "batch_seconds", &counts.metrics.batch_seconds, pp_metrics_time_bounds,

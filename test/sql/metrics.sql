@@ -11,7 +11,7 @@ SELECT DISTINCT name FROM persist_metrics WHERE name !~ '^persist_pipeline_[a-z_
 SELECT DISTINCT name, type FROM persist_metrics
 WHERE type <> CASE WHEN name ~ '_(bucket|sum|count)$' THEN 'histogram' WHEN name ~ '_total$' THEN 'counter' ELSE 'gauge' END;
 SELECT DISTINCT name FROM persist_metrics, jsonb_each(labels) AS l
-WHERE jsonb_typeof(l.value) <> 'string' OR l.key NOT IN ('datname', 'target', 'class', 'le');
+WHERE jsonb_typeof(l.value) <> 'string' OR l.key NOT IN ('datname', 'target', 'class', 'reason', 'le');
 SELECT bool_and(labels->>'datname' = current_database()) AS datname FROM persist_metrics;
 
 CREATE VIEW metric AS
@@ -44,11 +44,11 @@ ORDER BY 1;
 SELECT name, labels->>'target' AS target, value FROM since WHERE labels ? 'target' AND labels->>'target' ~ '^metrics\.' AND value <> 0 ORDER BY 2, 1;
 SELECT labels->>'class' AS class, value FROM since WHERE name = 'errors_total' AND value <> 0;
 -- all there are, but for the last stop's, which there may not have been
-SELECT DISTINCT type, substr(name, 18) AS name FROM persist_metrics WHERE name !~ '_last_shutdown_' ORDER BY 1, 2;
+SELECT DISTINCT type, substr(name, 18) AS name FROM persist_metrics WHERE name !~ '_last_shutdown_|_health_severity' ORDER BY 1, 2;
 -- it took some time: less than the test
 SELECT value > 0 AS some, value < 49 * 60 AS bounded FROM since WHERE name = 'commit_to_visible_seconds_sum';
 SELECT value > 0 AS some, value < 60 AS bounded FROM since WHERE name = 'batch_seconds_sum';
-SELECT name, value FROM metric WHERE name IN ('pending', 'parked', 'paused', 'diverted', 'preloaded', 'standby', 'worker_running', 'ring_used_bytes', 'journal_bytes', 'at_risk_seconds', 'stuck_processes', 'copied') ORDER BY 1;
+SELECT name, value FROM metric WHERE name IN ('pending', 'parked', 'paused', 'diverted', 'preloaded', 'standby', 'worker_running', 'ring_used_bytes', 'journal_bytes', 'at_risk_seconds', 'stuck_processes', 'copied', 'oldest_item_age_seconds', 'parked_age_seconds') ORDER BY 1;
 SELECT m.value = s.setting::bigint * 1024 AS journal_limit FROM metric AS m, pg_settings AS s WHERE m.name = 'journal_limit_bytes' AND s.name = 'persist_pipeline.journal_limit';
 SELECT m.value = s.setting::bigint * 1024 AS ring_size FROM metric AS m, pg_settings AS s WHERE m.name = 'ring_size_bytes' AND s.name = 'persist_pipeline.ring_size';
 
@@ -76,6 +76,10 @@ COMMIT;
 SELECT persist_flush(target => 't');
 SELECT m.name, m.labels->>'target' AS target, m.value - b.value AS value FROM metric AS m JOIN before AS b USING (name, labels)
 WHERE name IN ('items_pending', 'items_parked', 'items_persisted_total', 'pending', 'parked', 'commit_to_visible_seconds_count') AND m.value <> b.value ORDER BY 1, 2;
+SELECT name, value > 0 AS some FROM metric WHERE name IN ('oldest_item_age_seconds', 'parked_age_seconds') ORDER BY 1;
+-- health is that of persist_health()
+SELECT h.status, m.value FROM persist_health() AS h, metric AS m WHERE m.name = 'health';
+SELECT r->>'code' AS reason, r->>'severity' AS severity, m.value FROM persist_health() AS h, jsonb_array_elements(h.reasons) AS r LEFT JOIN metric AS m ON m.name = 'health_severity' AND m.labels->>'reason' = r->>'code' WHERE r->>'code' = 'paused';
 SELECT persist_resume('u');
 SELECT persist_flush();
 SELECT m.name, m.labels->>'target' AS target, m.value - b.value AS value FROM metric AS m JOIN before AS b USING (name, labels)

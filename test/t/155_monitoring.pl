@@ -42,7 +42,7 @@ foreach my $query (`$^X $generate --queries`)
 
 	foreach my $row (@$rows)
 	{
-		my @labels = grep { exists $row->{$_} } 'datname', 'target', 'class', 'le';
+		my @labels = grep { exists $row->{$_} } 'datname', 'target', 'class', 'reason', 'le';
 		my $labels = join ' ', map { delete $row->{$_} } @labels;
 
 		foreach my $column (keys %$row)
@@ -54,7 +54,7 @@ foreach my $query (`$^X $generate --queries`)
 	}
 }
 my %expected = map { @$_ } @{ $dbh->selectall_arrayref(q{
-	SELECT concat_ws(' ', name, labels->>'datname', labels->>'target', labels->>'class', labels->>'le'), value FROM persist_metrics}) };
+	SELECT concat_ws(' ', name, labels->>'datname', labels->>'target', labels->>'class', labels->>'reason', labels->>'le'), value FROM persist_metrics}) };
 
 is_deeply([ sort keys %value ], [ sort keys %expected ], 'the queries have what the view has');
 # what others do meanwhile may change: the ring's use, say
