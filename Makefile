@@ -100,6 +100,7 @@ REGRESS = \
 	flush \
 	overflow_spill \
 	queue \
+	metrics \
 	relocate \
 	worker_enqueues \
 	worker_statement_timeout \

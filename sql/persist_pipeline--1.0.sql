@@ -212,10 +212,16 @@ CREATE TABLE persist_pipeline_internal.persist_shutdowns (
 	seconds double precision NOT NULL,
 	drained bigint NOT NULL,
 	journalled bigint NOT NULL,
-	forced boolean NOT NULL
+	forced boolean NOT NULL,
+	all_stops bigint[] NOT NULL,
+	all_seconds double precision NOT NULL,
+	all_forced bigint NOT NULL
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_shutdowns IS
 'Internal: the last 1000 stops; see the view persist_shutdowns.';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_stops IS 'how many there have been until then, those that are no longer here, too: by their seconds, in the buckets of src/ring/metrics.h';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_seconds IS 'of all of them';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_forced IS 'of all of them';
 
 -- Nobody writes to these tables by SQL, whatever rights he has been given: the
 -- library writes through the heap, and meets neither row security nor triggers.
@@ -817,6 +823,221 @@ END;
 COMMENT ON FUNCTION persist_health() IS
 'Is all well with this database? status: "ok", "degraded" (look at it) or "unhealthy" (act), the worst of the reasons; reasons: an array of objects with "code", "severity", "message" and "action", worst first. The limits are the settings persist_pipeline.health_*, which a session or a role may have of its own. It also works on a standby, in a read-only transaction, and where the library is not preloaded.';
 
+CREATE FUNCTION persist_pipeline_internal.persist_metric_rows(
+	OUT metric text, OUT label text, OUT value double precision)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_metric_rows';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_metric_rows() IS
+'Internal: histograms and counters of this database; for the view persist_metrics.';
+
+CREATE FUNCTION persist_pipeline_internal.persist_counted_rows(
+	OUT target oid, OUT pending bigint, OUT parked bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_counted_rows';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_counted_rows() IS
+'Internal: what waits for each target of this database, as far as that is known without a look at the items; for the view persist_metrics.';
+
+CREATE VIEW persist_metrics AS
+WITH described (name, type, label, help) AS (
+	VALUES
+	('preloaded', 'gauge', NULL,
+	 '1: the library is preloaded; 0: it is not, and what only shared memory knows is not there'),
+	('standby', 'gauge', NULL,
+	 '1: this server is a standby, where nothing is written'),
+	('health', 'gauge', NULL,
+	 'What persist_health() says: 0: ok, 1: degraded, 2: unhealthy'),
+	('health_severity', 'gauge', 'reason',
+	 'What a reason of persist_health() alone would make of it: 1: degraded, 2: unhealthy'),
+	('worker_running', 'gauge', NULL,
+	 '1: a worker runs; it leaves when there has been nothing to do for a while'),
+	('worker_failures_total', 'counter', NULL,
+	 'How often a worker was ended by an error, or lost its place to another one, since the server started'),
+	('stuck_processes', 'gauge', NULL,
+	 'Former workers in code that cannot be interrupted'),
+	('paused', 'gauge', NULL,
+	 '1: the database is paused, and its items wait for persist_resume()'),
+	('diverted', 'gauge', NULL,
+	 '1: items wait in the journal alone, since the ring was full or closed'),
+	('pending', 'gauge', NULL,
+	 'Items that were handed over and are not settled, parked ones too'),
+	('parked', 'gauge', NULL,
+	 'Items whose target cannot be written just now'),
+	('oldest_item_age_seconds', 'gauge', NULL,
+	 'How long the oldest item has waited, a parked one too; 0: there is none'),
+	('parked_age_seconds', 'gauge', NULL,
+	 'How long the oldest parked item has been parked; 0: there is none'),
+	('copied', 'gauge', NULL,
+	 'Items that came with a copy of another database, and wait for persist_resume() or persist_discard()'),
+	('enqueued_total', 'counter', NULL,
+	 'Items that transactions have handed over since the server started'),
+	('persisted_total', 'counter', NULL,
+	 'Items that were inserted since the server started'),
+	('dead_total', 'counter', NULL,
+	 'Items that could not be inserted and have become dead letters, once each, since the server started'),
+	('batches_total', 'counter', NULL,
+	 'Transactions of the worker since the server started'),
+	('dead_letters', 'gauge', NULL,
+	 'Dead letters that there are'),
+	('dead_letter_limit', 'gauge', NULL,
+	 'How many dead letters there may be'),
+	('ring_used_bytes', 'gauge', NULL,
+	 'Bytes of the ring in use, with those reserved by transactions in commit'),
+	('ring_size_bytes', 'gauge', NULL,
+	 'Size of the ring'),
+	('ring_peak_bytes', 'gauge', NULL,
+	 'The most bytes of the ring that were ever in use'),
+	('journal_bytes', 'gauge', NULL,
+	 'Bytes of the items that wait in the journal'),
+	('journal_limit_bytes', 'gauge', NULL,
+	 'How many bytes may wait in the journal'),
+	('at_risk_seconds', 'gauge', NULL,
+	 'How long the oldest item has waited that a crash would take; 0: there is none'),
+	('last_shutdown_forced', 'gauge', NULL,
+	 '1: shutdown_timeout was not enough for the last stop'),
+	('last_shutdown_duration_seconds', 'gauge', NULL,
+	 'How long the last stop took'),
+	('last_shutdown_timestamp_seconds', 'gauge', NULL,
+	 'When the last stop was'),
+	('forced_shutdowns_total', 'counter', NULL,
+	 'Stops that shutdown_timeout was not enough for, since the extension was created'),
+	('targets', 'gauge', NULL,
+	 'Targets that items were enqueued for; 100 of them have metrics of their own, those with the lowest OIDs'),
+	('items_persisted_total', 'counter', 'target',
+	 'Items of a target that were inserted, since the extension was created or persist_stats_reset()'),
+	('items_skipped_total', 'counter', 'target',
+	 'Items of a target that a trigger or a rule has passed over'),
+	('items_discarded_total', 'counter', 'target',
+	 'Dead letters of a target that are gone, by persist_discard() or dead_letter_retention'),
+	('items_lost_total', 'counter', 'target',
+	 'Items of a target that could not be read any more'),
+	('items_errors_total', 'counter', 'target',
+	 'Rows that have failed, and times that the target was parked'),
+	('items_dead', 'gauge', 'target',
+	 'Items of a target that are dead letters now'),
+	('items_pending', 'gauge', 'target',
+	 'Items of a target that wait, parked ones too'),
+	('items_parked', 'gauge', 'target',
+	 'Items of a target that wait until it can be written again'),
+	('errors_total', 'counter', 'class',
+	 'Rows that have failed in the worker, times that a target was parked, and batches that were put off, by the class of their SQLSTATE, since the server started'),
+	('commit_to_visible_seconds', 'histogram', NULL,
+	 'Items that were inserted, by the time from the commit that handed them over until they could be seen'),
+	('batch_seconds', 'histogram', NULL,
+	 'Transactions that have settled items, by the time from their beginning to their commit'),
+	('batch_items', 'histogram', NULL,
+	 'Transactions that have settled items, by the number of their items'),
+	('shutdown_seconds', 'histogram', NULL,
+	 'Stops of the worker, by their duration, since the extension was created')
+), queue AS (
+	SELECT q.*
+	FROM persist_pipeline_internal.persist_queue_rows() AS q
+	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid
+	WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+), reasons AS (
+	SELECT r.code, r.severity FROM persist_pipeline_internal.persist_health_reasons AS r
+), account AS (
+	SELECT a.target, pg_catalog.sum(a.persisted) AS persisted, pg_catalog.sum(a.skipped) AS skipped,
+		   pg_catalog.sum(a.dead) AS dead, pg_catalog.sum(a.discarded) AS discarded,
+		   pg_catalog.sum(a.lost) AS lost, pg_catalog.sum(a.errors) AS errors
+	FROM persist_pipeline_internal.persist_account AS a
+	GROUP BY a.target
+), waiting AS (
+	SELECT w.target, pg_catalog.sum(w.pending) AS pending, pg_catalog.sum(w.parked) AS parked
+	FROM persist_pipeline_internal.persist_counted_rows() AS w
+	GROUP BY w.target
+), targets AS (
+	SELECT target,
+		   CASE WHEN n.oid IS NULL THEN target::text ELSE pg_catalog.format('%I.%I', n.nspname, c.relname) END
+		   AS target_name,
+		   COALESCE(a.persisted, 0) AS persisted, COALESCE(a.skipped, 0) AS skipped,
+		   COALESCE(a.dead, 0) AS dead, COALESCE(a.discarded, 0) AS discarded,
+		   COALESCE(a.lost, 0) AS lost, COALESCE(a.errors, 0) AS errors,
+		   CASE WHEN k.counted THEN COALESCE(w.pending, 0) END AS pending,
+		   CASE WHEN k.counted THEN COALESCE(w.parked, 0) END AS parked,
+		   pg_catalog.count(*) OVER () AS n
+	FROM account AS a
+	FULL JOIN waiting AS w USING (target)
+	CROSS JOIN (SELECT EXISTS (SELECT FROM waiting) AS counted) AS k
+	LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
+	LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE a.target IS NOT NULL OR w.pending OPERATOR(pg_catalog.>) 0
+	ORDER BY c.oid IS NULL, target
+	LIMIT 100
+), measured (name, label, value) AS (
+	SELECT r.metric, r.label, r.value
+	FROM persist_pipeline_internal.persist_metric_rows() AS r
+	UNION ALL
+	SELECT m.name, t.target_name, m.value
+	FROM targets AS t
+	CROSS JOIN LATERAL (VALUES
+		('items_persisted_total', t.persisted), ('items_skipped_total', t.skipped),
+		('items_discarded_total', t.discarded), ('items_lost_total', t.lost),
+		('items_dead', t.dead), ('items_pending', t.pending), ('items_parked', t.parked),
+		('items_errors_total', t.errors)) AS m (name, value)
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM queue AS q
+	CROSS JOIN LATERAL (VALUES
+		('worker_running', (q.worker_pid IS NOT NULL)::integer),
+		('stuck_processes', pg_catalog.cardinality(COALESCE(q.stuck_pids, '{}'))),
+		('paused', (q.worker_state OPERATOR(pg_catalog.=) 'paused')::integer),
+		('diverted', q.diverted::integer),
+		('pending', q.items_pending), ('parked', q.items_parked), ('copied', q.items_copied),
+		('ring_used_bytes', q.ring_used), ('ring_size_bytes', q.ring_size),
+		('ring_peak_bytes', q.ring_peak), ('journal_bytes', q.journal_bytes),
+		('oldest_item_age_seconds', CASE WHEN q.items_pending IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) LEAST(q.oldest_at, q.parked_since)), 0) END),
+		('parked_age_seconds', CASE WHEN q.items_parked IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.parked_since), 0) END),
+		('at_risk_seconds', CASE WHEN q.ring_size IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.at_risk_since), 0) END)) AS m (name, value)
+	UNION ALL
+	SELECT 'health_severity', r.code, CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END
+	FROM reasons AS r
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM (SELECT s.stopped_at, s.seconds, s.forced
+		  FROM persist_pipeline_internal.persist_shutdowns AS s
+		  ORDER BY s.stopped_at DESC LIMIT 1) AS s
+	CROSS JOIN LATERAL (VALUES
+		('last_shutdown_forced', s.forced::integer),
+		('last_shutdown_duration_seconds', s.seconds),
+		('last_shutdown_timestamp_seconds', EXTRACT(epoch FROM s.stopped_at))) AS m (name, value)
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM (VALUES
+		('standby', pg_catalog.pg_is_in_recovery()::integer),
+		('health', (SELECT COALESCE(pg_catalog.max(CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END), 0) FROM reasons AS r)),
+		('targets', COALESCE((SELECT pg_catalog.max(t.n) FROM targets AS t), 0)),
+		('dead_letters', COALESCE((SELECT pg_catalog.sum(a.dead) FROM account AS a), 0))
+		) AS m (name, value)
+)
+SELECT 'persist_pipeline_' OPERATOR(pg_catalog.||) d.name OPERATOR(pg_catalog.||) p.suffix AS name,
+	   d.type, d.help,
+	   CASE WHEN m.label IS NULL
+			THEN pg_catalog.jsonb_build_object('datname', pg_catalog.current_database())
+			ELSE pg_catalog.jsonb_build_object('datname', pg_catalog.current_database(),
+											   COALESCE(d.label, 'le'), m.label) END AS labels,
+	   m.value::double precision AS value
+FROM described AS d
+CROSS JOIN LATERAL (
+	SELECT pg_catalog.unnest(CASE d.type WHEN 'histogram' THEN '{_bucket,_sum,_count}' ELSE '{""}' END::text[])
+	) AS p (suffix)
+JOIN measured AS m ON m.name OPERATOR(pg_catalog.=) (d.name OPERATOR(pg_catalog.||) p.suffix)
+WHERE m.value IS NOT NULL;
+COMMENT ON VIEW persist_metrics IS
+'What a monitoring system collects of this database, as Prometheus has it: a row for each metric and its labels. One that is not known is left out: on a standby, or where the library isn''t preloaded, that is what shared memory counts. No item is looked at for it.';
+COMMENT ON COLUMN persist_metrics.name IS
+'ends in "_total" for a counter; a histogram has rows for "_bucket", which count all up to the label "le", "_sum" and "_count"';
+COMMENT ON COLUMN persist_metrics.type IS
+'"gauge", "counter" (grows until the server starts again, or persist_stats_reset() sets it to 0), "histogram" (of counters)';
+COMMENT ON COLUMN persist_metrics.help IS 'what it says';
+COMMENT ON COLUMN persist_metrics.labels IS
+'an object of strings: "datname", and "target" (with its schema, quoted where need be), "class" (two characters of a SQLSTATE, or "other"), "reason" (a code of persist_health()), or "le" (a bound)';
+COMMENT ON COLUMN persist_metrics.value IS 'seconds, bytes, items, or 1 for true; what is counted is a whole number';
+
 -- Who may do what -----------------------------------------------------------
 
 CREATE FUNCTION persist_grant(role regrole)
@@ -892,5 +1113,8 @@ GRANT SELECT ON persist_shutdowns TO pg_monitor;
 GRANT SELECT ON persist_pipeline_internal.persist_health_reasons TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_health() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_health_facts() TO pg_monitor;
+GRANT SELECT ON persist_metrics TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_queue_rows() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_waiting_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_metric_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_counted_rows() TO pg_monitor;

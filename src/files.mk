@@ -19,6 +19,7 @@ FILES = \
 	ring/ring_owner \
 	ring/quota \
 	ring/counters \
+	ring/metrics \
 	ring/sleeper \
 	ring/shmem \
 	ring/block_database \
@@ -94,6 +95,7 @@ FILES = \
 	sql/dead_letter_functions \
 	sql/views \
 	sql/health \
+	sql/metrics_functions \
 	sql/privileges \
 	sql/altered \
 	sql/utility \

@@ -247,7 +247,7 @@ put_back(Deed *deed, const PpDeadLetter *letter, const ErrorData *fault)
 	again.attempts = Min(letter->attempts, PG_UINT16_MAX - 1) + 1;
 	pp_dead_letter_put(&letters, &again);
 	pp_table_close(&letters);
-	pp_outcome_counts_error(pp_outcome_counts_of(&deed->counts, letter->target), fault, 1);
+	pp_outcome_counts_error(&deed->counts, letter->target, fault);
 	deed->kept++;
 }
 

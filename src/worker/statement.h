@@ -46,6 +46,7 @@ typedef struct PpRow
 	uint32 part;
 	uint32 unit;		   /* the number of its transaction, among those of the batch */
 	TimestampTz parked_at; /* 0: it hasn't been */
+	struct PpWorkItem *work; /* that it is of */
 } PpRow;
 
 /* Of the INSERT that runs, or has failed */

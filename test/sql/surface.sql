@@ -22,11 +22,11 @@ SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in it
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
 	'persist_configure(regclass,text,text) persist_discard() persist_discard(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_health() persist_pause(regclass) '
-	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_pass_mark() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
+	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_counted_rows() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_metric_rows() persist_pipeline_internal.persist_pass_mark() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
-	'v persist_dead_letters, v persist_my_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
+	'v persist_dead_letters, v persist_metrics, v persist_my_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = 'persist_pipeline_internal'::regnamespace),
 	'r persist_account, r persist_copied, r persist_dead_letters, v persist_health_reasons, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_layouts, r persist_leases, r persist_mark, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'r' AND relname <> 'persist_settings' AND NOT relrowsecurity$$, 'which nobody else sees a row of');
@@ -71,7 +71,7 @@ SELECT function_returns(:'schema', 'persist_revoke', ARRAY['regrole'], 'void');
 SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p WHERE p.proname !~ '^persist_(health|target_(out|recv|send))$' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows', 'persist_health', 'persist_health_facts') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows', 'persist_health', 'persist_health_facts', 'persist_metric_rows', 'persist_counted_rows') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 AND p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- columns
@@ -81,6 +81,9 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
 	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
 	'columns of persist_shutdowns');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_metrics'::regclass AND attnum > 0),
+	'name text, type text, help text, labels jsonb, value double precision',
+	'columns of persist_metrics');
 
 -- comments
 SELECT ok(obj_description(oid, 'pg_extension') IS NOT NULL, 'the extension has a comment') FROM pg_extension WHERE extname = 'persist_pipeline';
@@ -97,6 +100,8 @@ SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_my_
 	'the columns of persist_my_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_metrics'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL$$,
+	'and those of persist_metrics');
 SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue', 'persist_grant', 'persist_revoke') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
 	'what users call says what errors it raises');
 
@@ -112,8 +117,9 @@ SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['
 SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');
 SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
+SELECT table_privs_are(:'schema', 'persist_metrics', 'pg_monitor', ARRAY['SELECT'], 'and persist_metrics');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text) persist_discard() persist_health() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
+	'persist_configure(regclass,text,text) persist_discard() persist_health() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_counted_rows() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_metric_rows() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings
