@@ -18,11 +18,13 @@
 #include "base/compat.h"
 #include "base/config.h"
 #include "base/extension.h"
+#include "base/reasons.h"
 #include "base/table.h"
 #include "ring/slots.h"
 #include "store/copied.h"
 #include "store/journal.h"
 #include "store/parked_table.h"
+#include "store/settings.h"
 
 #define QUEUE_COLUMNS 23
 #define FIRST_SLOT_COLUMN 1
@@ -247,12 +249,15 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 /* ---- persist_waiting_rows ---- */
 
 static void
-put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate)
+put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate,
+			bool paused)
 {
+	const char *message = pp_reason_parked(sqlstate, paused);
 	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
 					  Int64GetDatum(parked),
-					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0};
-	bool nulls[] = {false, false, false, sqlstate == 0};
+					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0,
+					  CStringGetTextDatum(message)};
+	bool nulls[] = {false, false, false, sqlstate == 0, sqlstate == 0};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -260,14 +265,14 @@ put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, in
 static void
 put_pending(Oid target, uint64 items, void *arg)
 {
-	put_waiting(arg, target, items, 0, 0);
+	put_waiting(arg, target, items, 0, 0, false);
 }
 
 static bool
 put_parked(const PpParkedRow *row, void *arg)
 {
 	if (!row->damaged)
-		put_waiting(arg, row->target, 0, row->header.items, 0);
+		put_waiting(arg, row->target, 0, row->header.items, 0, false);
 	return true;
 }
 
@@ -281,6 +286,7 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
 	Oid extension = pp_extension_oid();
+	List *paused = pp_settings_paused(extension);
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -298,7 +304,7 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 
 		for (int i = 0; i < n; i++)
 			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
-						entries[i].sqlstate);
+						entries[i].sqlstate, list_member_oid(paused, entries[i].target));
 	}
 	return (Datum) 0;
 }
