@@ -92,6 +92,8 @@ REGRESS = \
 	failing_counts \
 	dead_letters \
 	my_dead_letters \
+	where \
+	parked_items \
 	bad_items \
 	stats \
 	mode_direct \

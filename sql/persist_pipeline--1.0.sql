@@ -59,7 +59,8 @@ CREATE TABLE persist_pipeline_internal.persist_parked (
 	target oid NOT NULL,
 	parked_at timestamptz NOT NULL,
 	misfit_since timestamptz,
-	alone boolean
+	alone boolean,
+	id bigint
 ) USING heap;
 CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (target, role, pos, part);
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
@@ -503,6 +504,14 @@ AS 'MODULE_PATHNAME', 'persist_discard_letters';
 COMMENT ON FUNCTION persist_discard(bigint[]) IS
 'Drops dead letters: those of these ids. Returns how many. Errors: 22004 ids is null; 42501 a letter named is of a role whose rights the caller doesn''t have.';
 
+-- Anyone may call it: targets have to be the caller's.
+CREATE FUNCTION persist_discard_parked(ids bigint[])
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_discard_parked';
+COMMENT ON FUNCTION persist_discard_parked(bigint[]) IS
+'Drops parked items: those of these ids. Returns how many. One that is just being tried is waited for: what has been written or has died by that is no parked item any more. Until the caller''s transaction ends, other parked items of that target and role may have to wait. For the target''s owner; where it is gone, for superusers. Errors: 22004 ids is null; 42501 an item named is for a relation that is not the caller''s.';
+
 CREATE FUNCTION persist_stats_reset()
 RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -511,6 +520,15 @@ COMMENT ON FUNCTION persist_stats_reset() IS
 'Begins to count anew in persist_stats. Dead letters and items that wait are what they are.';
 
 -- Looking -----------------------------------------------------------------
+
+CREATE FUNCTION persist_where(id bigint,
+	OUT state text, OUT target oid, OUT target_name text, OUT role_name name, OUT since timestamptz,
+	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
+RETURNS record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_where';
+COMMENT ON FUNCTION persist_where(bigint) IS
+'What has become of an item, by the id that persist_enqueue() has returned; one row. state: "pending" (it waits to be written, since its enqueuing), "parked" (its target can''t be written just now: since when, SQLSTATE and message of the reason, tries in vain, next_try), "dead" (a dead letter, since its failure, with the error), "settled" (it does not wait any more and is no dead letter: it was written, skipped, discarded or lost, or its transaction has not committed), "unknown" (no item of this database has had this id, as far as ids are known: they are leased 1,000,000 at a time, and one of a range that a restart has left counts as given out). All that waits is read, and nobody waits for that. For who has enqueued the item, who owns its target, and members of pg_monitor, who are not told what the error of a dead letter says. Errors: 22004 id is null; 42501 the item is another''s.';
 
 CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
@@ -584,7 +602,8 @@ COMMENT ON COLUMN persist_queue.worker_failures IS
 COMMENT ON COLUMN persist_queue.worker_failed_at IS 'when, for the last three, the latest first; NULL: none has';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
-	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz)
+	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz,
+	OUT message text)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_waiting_rows';
@@ -611,7 +630,8 @@ WITH account AS (
 ), waiting AS (
 	SELECT w.target, pg_catalog.sum(w.pending)::bigint AS pending,
 		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason,
-		   pg_catalog.min(w.since) AS since
+		   pg_catalog.min(w.since) AS since,
+		   pg_catalog.max(w.message) AS message
 	FROM persist_pipeline_internal.persist_waiting_rows() AS w
 	GROUP BY w.target
 )
@@ -631,6 +651,7 @@ SELECT target,
 	   COALESCE(w.parked, 0) AS parked,
 	   w.reason AS parked_reason,
 	   w.since AS parked_since,
+	   w.message AS parked_message,
 	   COALESCE(a.batches, 0) AS batches,
 	   COALESCE(a.errors, 0) AS errors,
 	   NULLIF(a.last_error, '') AS last_error,
@@ -656,23 +677,59 @@ COMMENT ON COLUMN persist_stats.pending IS 'that wait, parked ones too';
 COMMENT ON COLUMN persist_stats.parked IS 'that wait in the parked table, until the target can be written again';
 COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
 COMMENT ON COLUMN persist_stats.parked_since IS 'since when there have been parked items without a break';
+COMMENT ON COLUMN persist_stats.parked_message IS 'what that says, or that somebody has paused it';
 COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
 COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
 
-CREATE VIEW persist_parked AS
-SELECT target, role, pos, part, parked_at, misfit_since, alone
-FROM persist_pipeline_internal.persist_parked;
+CREATE FUNCTION persist_pipeline_internal.persist_parked_why(target oid, role oid,
+	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
+RETURNS record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_parked_why';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_parked_why(oid, oid) IS
+'Internal: why the items of a target and role are parked; for the view persist_parked. NULLs for who may not know. Errors: 22004 an argument is null.';
+
+-- A row of the table is up to 8 kB of an item.
+CREATE VIEW persist_parked WITH (security_barrier = true) AS
+WITH item AS (
+	SELECT p.id, p.target, p.role, p.pos, pg_catalog.max(p.part) AS part, p.parked_at,
+		   p.misfit_since, p.alone
+	FROM persist_pipeline_internal.persist_parked AS p
+	LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) p.target
+	WHERE pg_catalog.pg_has_role(p.role, 'USAGE') OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
+	   OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+	GROUP BY p.id, p.target, p.role, p.pos, p.parked_at, p.misfit_since, p.alone
+), why AS MATERIALIZED (
+	SELECT k.target, k.role, w.sqlstate, w.message, w.tries, w.next_try
+	FROM (SELECT DISTINCT i.target, i.role FROM item AS i) AS k,
+		LATERAL persist_pipeline_internal.persist_parked_why(k.target, k.role) AS w
+)
+SELECT i.id, i.target,
+	   COALESCE(pg_catalog.format('%I.%I', n.nspname, c.relname), i.target::text) AS target_name,
+	   pg_catalog.pg_get_userbyid(i.role) AS role_name, i.parked_at,
+	   w.sqlstate, w.message, w.tries, w.next_try, i.misfit_since, i.alone, i.role, i.pos, i.part
+FROM item AS i
+JOIN why AS w ON w.target OPERATOR(pg_catalog.=) i.target AND w.role OPERATOR(pg_catalog.=) i.role
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.target
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace;
 COMMENT ON VIEW persist_parked IS
-'Items whose target can''t be written just now, a row or more for each. They are tried again, in their order.';
+'Items whose target can''t be written just now. They are tried again, in their order. Each user sees those that he has enqueued, and those for his relations; of roles whose rights he has, too; members of pg_monitor all.';
+COMMENT ON COLUMN persist_parked.id IS 'what persist_enqueue() has returned';
 COMMENT ON COLUMN persist_parked.target IS 'its OID';
-COMMENT ON COLUMN persist_parked.role IS 'who enqueued the item';
-COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
-COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
+COMMENT ON COLUMN persist_parked.target_name IS 'with its schema, quoted where need be; the OID of one that is no more';
+COMMENT ON COLUMN persist_parked.role_name IS 'who enqueued the item';
 COMMENT ON COLUMN persist_parked.parked_at IS 'since then';
+COMMENT ON COLUMN persist_parked.sqlstate IS 'of the last try of the target and role; NULL: not known, or none yet';
+COMMENT ON COLUMN persist_parked.message IS 'what that says, or that somebody has paused it';
+COMMENT ON COLUMN persist_parked.tries IS 'of the target and role, in a row and in vain, since the worker has parked it; with one that is under way; NULL: not known, or none yet';
+COMMENT ON COLUMN persist_parked.next_try IS 'of the target and role; NULL: not known, or, if somebody has paused it, there is none';
 COMMENT ON COLUMN persist_parked.misfit_since IS 'with the first of them: since when the target takes none of its items';
 COMMENT ON COLUMN persist_parked.alone IS 'it waits for a row that somebody has locked, and later items of its target pass it';
+COMMENT ON COLUMN persist_parked.role IS 'internal: the OID of that role';
+COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
+COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
 
 CREATE VIEW persist_shutdowns AS
 SELECT stopped_at, seconds, drained, journalled, forced
@@ -1102,7 +1159,11 @@ GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
--- this shows to everybody what is his
+GRANT EXECUTE ON FUNCTION persist_discard_parked(bigint[]) TO PUBLIC;
+-- these show to everybody what is his
+GRANT EXECUTE ON FUNCTION persist_where(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_parked_why(oid, oid) TO PUBLIC;
+GRANT SELECT ON persist_parked TO PUBLIC;
 GRANT SELECT ON persist_my_dead_letters TO PUBLIC;
 -- whoever may dump the database dumps it (persist_close())
 GRANT SELECT ON persist_settings TO PUBLIC;

@@ -17,6 +17,7 @@ FILES = \
 	base/item_check \
 	ring/ring \
 	ring/ring_owner \
+	ring/ring_find \
 	ring/quota \
 	ring/counters \
 	ring/metrics \
@@ -91,6 +92,10 @@ FILES = \
 	sql/enqueue_functions \
 	sql/flush_notice \
 	sql/flush_function \
+	sql/item_rights \
+	sql/parked_why \
+	sql/parked_functions \
+	sql/where_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
 	sql/views \
