@@ -93,6 +93,7 @@ REGRESS = \
 	my_dead_letters \
 	where \
 	parked_items \
+	target_dropped \
 	bad_items \
 	stats \
 	mode_direct \
