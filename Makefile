@@ -94,6 +94,7 @@ REGRESS = \
 	my_dead_letters \
 	where \
 	parked_items \
+	target_dropped \
 	bad_items \
 	stats \
 	mode_direct \

@@ -105,12 +105,15 @@ SELECT r AS who, tells(r, :dead) AS dead, tells(r, :parked) AS parked, tells(r, 
 SELECT persist_pause('t');
 SELECT persist_enqueue('t', '{"n": 7}') AS orphan \gset
 SELECT persist_flush();
+-- nobody tries it again meanwhile
+SELECT persist_pause();
 DROP TABLE t;
 SELECT state, target_name, role_name = current_user AS role_name FROM persist_where(:orphan);
 SELECT state, target_name, role_name FROM persist_where(:dead);
 SELECT r AS who, tells(r, :dead) AS dead, split_part(tells(r, :orphan), ':', 1) AS orphan FROM unnest('{wh_owner,wh_a,wh_monitor}'::text[]) AS r;
 SELECT persist_discard_parked(ARRAY[:orphan]::bigint[]);
 SELECT state FROM persist_where(:orphan);
+SELECT persist_resume();
 DELETE FROM gate;
 SELECT persist_resume('gated');
 DO $$
