@@ -14,6 +14,8 @@
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
 #								with charts, into doc/bench; 45 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out
+#	make test-monitoring		each alert of monitoring/ fires with a real fault, and ends with it; draws
+#								the dashboard into doc/monitoring; 4 minutes
 #	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
 # For developers: make setup, floors, unit, format.
@@ -138,7 +140,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-monitoring torture demo bench bench-quick bench-failures floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -165,6 +167,10 @@ setup:
 test:
 	@tools/setup
 	@tools/sandbox tools/run-tests
+
+test-monitoring:
+	@tools/setup --monitoring
+	@tools/sandbox --keep doc/monitoring monitoring/try --out doc/monitoring
 
 torture:
 	@tools/setup
