@@ -46,10 +46,18 @@ sub run_check
 		$ENV{$1} = $2;
 		shift @options;
 	}
-	open my $output, '-|', $script, @options or die "$script: $!";
-	my $said = do { local $/; <$output> };
+	my $pid = open my $output, '-|', $script, @options or die "$script: $!";
+	my $said = eval {
+		local $SIG{ALRM} = sub { die "it hangs\n" };
+		local $/;
+		alarm 60;
+		my $all = <$output>;
+		alarm 0;
+		$all;
+	};
+	kill 'KILL', $pid if $@;
 	close $output;
-	return ($? >> 8, $said // '');
+	return ($? >> 8, $said // $@);
 }
 
 my %word = (0 => 'OK', 1 => 'WARNING', 2 => 'CRITICAL', 3 => 'UNKNOWN');
@@ -141,6 +149,7 @@ $node->safe_psql(
 	CREATE FUNCTION hostile.count() RETURNS bigint LANGUAGE sql AS 'SELECT 1/0::bigint';
 	CREATE FUNCTION hostile.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
 	CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.trap);
+	GRANT USAGE ON SCHEMA hostile TO looker;
 	ALTER ROLE looker SET search_path = hostile, pg_catalog, public;
 });
 check('a hostile search_path', 0, qr/OK - 0/, '-U', 'looker');
