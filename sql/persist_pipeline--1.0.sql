@@ -504,13 +504,20 @@ AS 'MODULE_PATHNAME', 'persist_discard_letters';
 COMMENT ON FUNCTION persist_discard(bigint[]) IS
 'Drops dead letters: those of these ids. Returns how many. Errors: 22004 ids is null; 42501 a letter named is of a role whose rights the caller doesn''t have.';
 
--- Anyone may call it: targets have to be the caller's.
+-- Anyone may call these: targets have to be the caller's.
 CREATE FUNCTION persist_discard_parked(ids bigint[])
 RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_discard_parked';
 COMMENT ON FUNCTION persist_discard_parked(bigint[]) IS
 'Drops parked items: those of these ids. Returns how many. One that is just being tried is waited for: what has been written or has died by that is no parked item any more. Until the caller''s transaction ends, other parked items of that target and role may have to wait. For the target''s owner; where it is gone, for superusers. Errors: 22004 ids is null; 42501 an item named is for a relation that is not the caller''s.';
+
+CREATE FUNCTION persist_parked_to_dead(ids bigint[])
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_parked_to_dead';
+COMMENT ON FUNCTION persist_parked_to_dead(bigint[]) IS
+'Makes dead letters of parked items: of those of these ids, with the reason that they were parked for, so that they are tried no more until persist_requeue(). Returns how many. It waits for a lock on the target, to read its columns; else as persist_discard_parked(). Errors: those of that function; 53400 there are too many dead letters (dead_letter_limit, role_quota); 54000 an item is too large for a letter; XX001 it is damaged.';
 
 CREATE FUNCTION persist_stats_reset()
 RETURNS void
@@ -1160,6 +1167,7 @@ GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard_parked(bigint[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_parked_to_dead(bigint[]) TO PUBLIC;
 -- these show to everybody what is his
 GRANT EXECUTE ON FUNCTION persist_where(bigint) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_parked_why(oid, oid) TO PUBLIC;

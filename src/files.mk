@@ -92,6 +92,7 @@ FILES = \
 	sql/enqueue_functions \
 	sql/flush_notice \
 	sql/flush_function \
+	sql/run_as \
 	sql/item_rights \
 	sql/parked_why \
 	sql/parked_functions \

@@ -108,7 +108,7 @@ check_installation(const PpPublish *publish, Oid extension)
 static const PpClaim *
 await_slot(PpSteady deadline)
 {
-	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineLane"));
+	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineSlot"));
 }
 
 /* Positions, without a slot; false: there is one by now. */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
@@ -17,21 +18,32 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/array.h"
 #include "base/compat.h"
+#include "base/config.h"
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/faults.h"
+#include "base/item_check.h"
+#include "base/savepoint.h"
 #include "ring/slots.h"
 #include "sql/item_rights.h"
 #include "sql/parked_functions.h"
 #include "sql/parked_why.h"
+#include "sql/run_as.h"
+#include "store/dead_letters.h"
 #include "store/parked_table.h"
+#include "worker/bad_rows.h"
 #include "worker/outcome_counts.h"
+#include "worker/row_map.h"
 
 PG_FUNCTION_INFO_V1(persist_discard_parked);
+PG_FUNCTION_INFO_V1(persist_parked_to_dead);
 PG_FUNCTION_INFO_V1(persist_parked_why);
 
 /* ---- what the commit tells ---- */
@@ -97,8 +109,11 @@ xact_event(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		forget_gone();
 	else if (event == XACT_EVENT_PRE_PREPARE)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("cannot PREPARE a transaction that has discarded parked items")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot PREPARE a transaction that has discarded parked items, or made dead "
+					"letters of them")));
 }
 
 static void
@@ -154,80 +169,282 @@ get_ids(FunctionCallInfo fcinfo, int *n)
 	return ids;
 }
 
-/* ---- persist_discard_parked ---- */
+/* ---- persist_discard_parked, persist_parked_to_dead ---- */
 
-typedef struct Discard
+typedef struct Deed
 {
-	PpTable parked;
-	const int64 *ids;
+	Oid extension;
+	const int64 *ids; /* sorted */
 	int nids;
+	bool to_dead;
+	PpTable parked;
 	PpOutcomeCounts counts;
 	uint64 items;
-} Discard;
+
+	/* the item whose rows are being taken, if it is to become a dead letter */
+	MemoryContext context; /* of one letter */
+	PpJournals journals;
+	PpRecord record;
+	PpRowHeader header;
+	PpParkedRow *rows; /* from its first one on */
+	int nrows;
+	int max_rows;
+} Deed;
+
+/* For pp_run_as() and pp_savepoint_run() */
+typedef struct Showing
+{
+	const PpItem *item;
+	Jsonb *shown;
+} Showing;
 
 static void
-count_discarded(Discard *discard, const PpParkedRow *row)
+show(void *arg)
 {
-	PpTargetOutcome *outcome = pp_outcome_counts_of(&discard->counts, row->target);
+	Showing *showing = arg;
+	Relation rel = try_relation_open(showing->item->target, AccessShareLock);
+
+	showing->shown = pp_row_map_show(rel, showing->item);
+	if (rel)
+		relation_close(rel, AccessShareLock);
+}
+
+typedef struct ShowingAs
+{
+	Showing showing;
+	Oid role;
+} ShowingAs;
+
+static void
+show_as(void *arg)
+{
+	pp_run_as(((ShowingAs *) arg)->role, show, &((ShowingAs *) arg)->showing);
+}
+
+/* The item's values as JSON, read with the rights of its role; NULL: that can't be done. */
+static Jsonb *
+try_to_show(const PpItem *item, Oid role)
+{
+	ShowingAs showing = {.showing.item = item, .role = role};
+	ErrorData *error;
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		return NULL;
+	error = pp_savepoint_run(show_as, &showing);
+	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error); /* that says nothing of the values */
+	return error ? NULL : showing.showing.shown;
+}
+
+/* 53400 if there are too many letters, or too many of the role. */
+static void
+check_room(const Deed *deed, PpSlot *slot, const PpItem *item, Oid role)
+{
+	PpClaim claim = {.slot = slot, .extension = deed->extension};
+
+	if (pp_bad_rows_room(&claim, role, 1) > 0)
+		return;
+	ereport(
+		ERROR,
+		(errcode(PP_DEAD_LETTERS_FULL),
+		 errmsg("parked item %lld cannot become a dead letter", (long long) item->id),
+		 errdetail("\"persist_pipeline.dead_letter_limit\" is %d, of which a role may have %d %%: "
+				   "\"persist_pipeline.role_quota\".",
+				   pp_config_dead_letter_limit, pp_config_role_quota),
+		 errhint("Call persist_requeue() or persist_discard().")));
+}
+
+/* All rows of the item have been read, and deleted. */
+static void
+write_letter(Deed *deed)
+{
+	const PpParkedRow *first = &deed->rows[0];
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	const PpItem *item = (const PpItem *) deed->record.bytes;
+	const PpCommitPosition *position;
+	PpParkedWhy why = pp_parked_why(first->target, first->role);
+	PpTable letters;
+
+	if (!pp_item_check_is_sound(item, deed->record.length))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a parked item is damaged"),
+						errhint("Discard it.")));
+	check_room(deed, slot, item, first->role);
+	position = pp_item_commit_position(item);
+	letters = pp_dead_letters_open(deed->extension);
+	pp_dead_letter_put(
+		&letters,
+		&(PpDeadLetter){.id = item->id,
+						.target = item->target,
+						.role = first->role,
+						.shown = try_to_show(item, first->role),
+						.error = pp_error(why.sqlstate ? why.sqlstate
+													   : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+										  psprintf("it was parked: %s", why.sentence)),
+						.enqueued_at = item->enqueued_at,
+						.attempts = Min(item->attempts, PG_UINT16_MAX - 1) + 1,
+						.depth = item->depth,
+						.pos = position ? position->pos : first->pos,
+						.part = position ? position->part : first->part,
+						.item = item});
+	pp_table_close(&letters);
+	if (slot)
+		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, first->role, 1, PG_UINT64_MAX,
+							   PG_UINT64_MAX);
+}
+
+static void
+count_row(Deed *deed, const PpParkedRow *row)
+{
+	PpTargetOutcome *outcome = pp_outcome_counts_of(&deed->counts, row->target);
 
 	outcome->parked -= row->header.items;
 	outcome->parked_bytes -= row->length;
-	outcome->delta.discarded += row->header.items;
-	discard->items += row->header.items;
+	if (deed->to_dead)
+		outcome->delta.dead += row->header.items;
+	else
+		outcome->delta.discarded += row->header.items;
+	deed->items += row->header.items;
+}
+
+/* Take a row away.  False: it was not there any more. */
+static bool
+take_row(Deed *deed, const PpParkedRow *row)
+{
+	ItemPointerData tid;
+
+	ItemPointerSet(&tid, row->ref.block, row->ref.offset);
+	if (!pp_table_delete(&deed->parked, &tid, true))
+		return false;
+	count_row(deed, row);
+	return true;
+}
+
+/* Is it the first row of an item, or the next one of the item at hand? */
+static bool
+fits(Deed *deed, const PpParkedRow *row)
+{
+	const PpParkedRow *previous = deed->nrows > 0 ? &deed->rows[deed->nrows - 1] : NULL;
+
+	return row->header.items > 0 ||
+		   (previous && row->pos == previous->pos && row->part == previous->part + 1);
+}
+
+/* Read a row of the item at hand, or of the next one.  False: it is gone. */
+static bool
+read_row(Deed *deed, const PpParkedRow *row)
+{
+	if (row->header.items > 0)
+	{
+		MemoryContextReset(deed->context);
+		deed->record = (PpRecord){0};
+		deed->header = (PpRowHeader){0};
+		deed->rows = NULL;
+		deed->nrows = deed->max_rows = 0;
+	}
+	PP_ARRAY_GROW_IN(deed->context, deed->rows, deed->nrows, deed->max_rows);
+	deed->rows[deed->nrows++] = *row;
+	return pp_journals_have(&deed->journals, &row->ref) &&
+		   pp_journal_read(&deed->journals, &row->ref, row->pos, &deed->record, &deed->header) !=
+			   PP_ROW_GONE;
 }
 
 /*
- * Delete the rows of these ids that are there now.  False: one was not there any more when
+ * A row of an item that is to become a dead letter: its rows are taken together, when all have been
+ * read.  One that lacks a row, since that is damaged, stays.  False: a row was not there any more.
+ */
+static bool
+bury_row(Deed *deed, const PpParkedRow *row)
+{
+	MemoryContext caller = MemoryContextSwitchTo(deed->context);
+	bool fitting = fits(deed, row);
+	bool all = !fitting || read_row(deed, row);
+
+	MemoryContextSwitchTo(caller);
+	if (!fitting || !all || row->header.continues)
+		return all;
+	for (int i = 0; i < deed->nrows && all; i++)
+		all = take_row(deed, &deed->rows[i]);
+	deed->nrows = 0;
+	if (!all)
+		return false;
+	MemoryContextSwitchTo(deed->context);
+	write_letter(deed);
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+/*
+ * Take the rows of these ids that are there now.  False: one was not there any more when
  * we came to it.  Its item has been settled, or put back as it is.
  */
 static bool
-discard_rows(Discard *discard)
+take_rows(Deed *deed)
 {
 	bool all = true;
 	HeapTuple tuple;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	pp_table_scan(&discard->parked, GetActiveSnapshot(), 0, NULL);
-	while ((tuple = pp_table_next(&discard->parked)) != NULL)
+	if (deed->to_dead)
+		pp_journals_open_parked(deed->extension, RowExclusiveLock, &deed->journals);
+	pp_table_scan(&deed->parked, GetActiveSnapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&deed->parked)) != NULL)
 	{
-		int64 id = pp_parked_table_id(&discard->parked, tuple);
+		int64 id = pp_parked_table_id(&deed->parked, tuple);
 		PpParkedRow row;
 
-		if (bsearch(&id, discard->ids, discard->nids, sizeof(int64), compare_ids) == NULL)
+		if (bsearch(&id, deed->ids, deed->nids, sizeof(int64), compare_ids) == NULL)
 			continue;
-		row = pp_parked_table_row(&discard->parked, tuple);
+		row = pp_parked_table_row(&deed->parked, tuple);
 		if (row.damaged)
 			continue; /* the retrier puts it aside */
 		pp_item_rights_check_owner(row.target, id);
 		PP_FAULT(discards_parked);
-		if (pp_table_delete(&discard->parked, &tuple->t_self, true))
-			count_discarded(discard, &row);
-		else
-			all = false;
+		all &= deed->to_dead ? bury_row(deed, &row) : take_row(deed, &row);
 	}
-	pp_table_end_scan(&discard->parked);
+	pp_table_end_scan(&deed->parked);
+	pp_journals_close(&deed->journals, NoLock);
+	deed->journals = (PpJournals){0};
 	PopActiveSnapshot();
 	CommandCounterIncrement(); /* the next scan doesn't see what we have deleted */
 	return all;
+}
+
+/* Do it to the items that argument 0 names; how many. */
+static uint64
+do_to_parked(FunctionCallInfo fcinfo, bool to_dead)
+{
+	Deed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
+
+	deed.ids = get_ids(fcinfo, &deed.nids);
+	deed.parked = pp_parked_table_open(deed.extension);
+	if (to_dead)
+	{
+		pp_parked_table_in_order(&deed.parked); /* the rows of an item, one after the other */
+		deed.context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline letter",
+											 ALLOCSET_DEFAULT_SIZES);
+	}
+	while (!take_rows(&deed))
+		CHECK_FOR_INTERRUPTS();
+	pp_table_close(&deed.parked);
+	note_gone(&deed.counts);
+	pp_outcome_counts_write(&deed.counts, deed.extension);
+	return deed.items;
 }
 
 /* persist_discard_parked(ids bigint[]) returns bigint: how many are gone at the commit. */
 Datum
 persist_discard_parked(PG_FUNCTION_ARGS)
 {
-	Discard discard = {.nids = 0};
-	Oid extension = pp_extension_get();
-
 	pp_extension_check_writable("persist_discard_parked()");
-	discard.ids = get_ids(fcinfo, &discard.nids);
-	discard.parked = pp_parked_table_open(extension);
-	while (!discard_rows(&discard))
-		CHECK_FOR_INTERRUPTS();
-	pp_table_close(&discard.parked);
-	note_gone(&discard.counts);
-	pp_outcome_counts_write(&discard.counts, extension);
+	PG_RETURN_INT64(do_to_parked(fcinfo, false));
+}
 
-	PG_RETURN_INT64(discard.items);
+/* persist_parked_to_dead(ids bigint[]) returns bigint: how many are dead letters at the commit. */
+Datum
+persist_parked_to_dead(PG_FUNCTION_ARGS)
+{
+	pp_extension_check_writable("persist_parked_to_dead()");
+	PG_RETURN_INT64(do_to_parked(fcinfo, true));
 }
 
 /* ---- persist_parked_why ---- */

@@ -112,18 +112,26 @@ pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg)
 	pp_table_close(&parked);
 }
 
+/* What is scanned from now on comes by target and role, and then in commit order. */
+void
+pp_parked_table_in_order(PpTable *parked)
+{
+	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
+									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
+
+	pp_table_index(parked, order, lengthof(order));
+}
+
 /* Visit those that the keys select, in commit order. */
 static void
 scan_by_index(Oid extension, ScanKey keys, int nkeys, PpParkedVisitor visit, void *arg)
 {
-	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
-									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
 	HeapTuple tuple;
 
 	if (parked.rel == NULL)
 		return;
-	pp_table_index(&parked, order, lengthof(order));
+	pp_parked_table_in_order(&parked);
 	pp_table_scan(&parked, GetActiveSnapshot(), nkeys, keys);
 	while ((tuple = pp_table_next(&parked)) != NULL)
 	{

@@ -49,6 +49,7 @@ extern void pp_parked_table_append(PpTable *parked, const PpItem *item, Oid role
 								   uint32 part, TimestampTz parked_at, TimestampTz mismatch_since,
 								   bool alone);
 extern PpParkedRow pp_parked_table_row(const PpTable *parked, HeapTuple tuple);
+extern void pp_parked_table_in_order(PpTable *parked);
 extern int64 pp_parked_table_id(const PpTable *parked, HeapTuple tuple);
 extern void pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_table_scan_of(Oid extension, Oid target, Oid role, uint64 from,

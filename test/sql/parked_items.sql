@@ -91,6 +91,47 @@ SELECT state FROM persist_where(:a1) UNION ALL SELECT state FROM persist_where(:
 BEGIN;
 SELECT persist_discard_parked(ARRAY[:b4]::bigint[]);
 PREPARE TRANSACTION 'pk';
+-- a dead letter instead: with its values, also where it takes several rows; no cast of a user's is called
+CREATE TYPE mood AS ENUM ('glad');
+CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'runs as %', current_user; RETURN to_json($1::text); END $$;
+CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
+CREATE TABLE moody (n int, m mood, filler text);
+ALTER TABLE moody OWNER TO pk_owner;
+GRANT INSERT ON moody TO pk_a;
+SELECT persist_pause('moody');
+SET ROLE pk_a;
+SELECT persist_enqueue('moody', jsonb_build_object('n', 1, 'm', 'glad', 'filler', repeat('long ', 10000))) AS m1 \gset
+SELECT persist_enqueue('moody', '{"n": 2}') AS m2 \gset
+SELECT persist_enqueue('moody', '{"n": 3}') AS m3 \gset
+RESET ROLE;
+SELECT persist_flush();
+\set VERBOSITY terse
+SET ROLE pk_a;
+SELECT persist_parked_to_dead(ARRAY[:m1]::bigint[]);
+SELECT persist_parked_to_dead(NULL);
+RESET ROLE;
+SELECT persist_parked_to_dead(ARRAY[:m1, :m3]::bigint[]);
+\set VERBOSITY default
+SELECT item - 'filler' AS item, length(item ->> 'filler') AS filler, target_name, role_name, sqlstate, message, attempts, left_out, enqueued_at < failed_at AS times, pos > 0 AS pos
+FROM persist_dead_letters ORDER BY id;
+SELECT enqueued, persisted, dead, pending, parked FROM persist_stats WHERE target = 'moody'::regclass;
+SELECT state, message FROM persist_where(:m1);
+BEGIN;
+SET LOCAL ROLE pk_owner;
+SELECT persist_parked_to_dead(ARRAY[:m2]::bigint[]);
+ROLLBACK;
+SELECT count(*) FROM persist_parked WHERE target = 'moody'::regclass;
+SELECT persist_requeue();
+SELECT persist_resume('moody');
+DO $$
+BEGIN
+	PERFORM public.persist_flush();
+	WHILE (SELECT pending > 0 FROM persist_stats WHERE target = 'moody'::regclass) LOOP
+		PERFORM pg_sleep(0.02);
+	END LOOP;
+END $$;
+SELECT n, m, length(filler) FROM moody ORDER BY n;
+SELECT enqueued, persisted, dead, pending, parked FROM persist_stats WHERE target = 'moody'::regclass;
 -- the last one of a target: nothing keeps it parked
 SELECT persist_discard_parked(ARRAY[:a3]::bigint[]);
 SELECT enqueued, discarded, pending, parked, parked_reason, parked_message FROM persist_stats WHERE target = 'u'::regclass;

@@ -56,10 +56,30 @@ is(state_across('has_looked_once', $id, sub { $dbh->commit; wait_until_worker_sl
 is(one_value($dbh, "SELECT ring_used > 0 AND journal_bytes = 0 FROM persist_queue WHERE datname = 'postgres'"), 1, 'it is in the ring alone');
 is(state_of($id), 'pending', 'and found there');
 
+# pg_stat_activity shows who does what meanwhile; before 17 extensions' waits have one name
+sub seen_of
+{
+	my ($which) = @_;
+
+	return one_value($dbh, "SELECT concat_ws(', ', state, CASE WHEN backend_type <> 'client backend' THEN NULLIF(query, '') END, wait_event_type, wait_event)"
+		  . " FROM pg_stat_activity WHERE $which") // '';
+}
+
+sub waits { return $dbh->{pg_server_version} >= 170000 ? "Extension, PersistPipeline$_[0]" : 'Extension, Extension' }
+
+is(seen_of("backend_type = 'persist_pipeline worker'"), 'active, writing a batch, Timeout, PgSleep', 'the worker writes, and where that waits');
+is(seen_of("backend_type = 'persist_pipeline launcher'"), waits('Launcher'), 'the launcher waits');
+start_sql($looker, 'SELECT persist_flush()');
+wait_until('a flush is seen', sub { seen_of("pid = $looker->{pg_pid}") eq 'active, ' . waits('Flush') });
+$looker->pg_cancel;
+is(finish_sql($looker), '57014', 'so does a flush, until it is canceled');
+
 # ---- it is settled while it is read
 
 is(state_across('reads_entry', $id, sub { $dbh->do('INSERT INTO released DEFAULT VALUES'); ok(flush($dbh), 'it is written') }),
 	'settled', 'settled since it was read in the ring');
+
+wait_until('the worker sleeps', sub { seen_of("backend_type = 'persist_pipeline worker'") =~ /^idle, (?:writing a batch, )?${\ waits('Worker')}$/ });
 
 # and another one has its place then
 $dbh->do('DELETE FROM released');

@@ -1,6 +1,6 @@
 
-# persist_discard_parked while the retrier tries the items, or parks them again: each item is
-# written, or discarded, and counted once.
+# persist_discard_parked and persist_parked_to_dead while the retrier tries the items, or parks
+# them again: each item is written, discarded, or a letter, and counted once.
 
 use strict;
 use warnings;
@@ -103,27 +103,34 @@ has_settled('slow');
 is(rows_in('slow'), '1 3 4 5 6 7 8 9 10', 'it is written');
 is(account_of('slow'), '10 9 1 0 0', 'and counted once');
 
-# ---- parked again while it is about to be discarded: it is found where it is now
+# ---- parked again while it is about to be taken away: it is found where it is now
 
 create_target('postgres', 'misfit');
-$dbh->do("SELECT persist_configure('misfit')");
 set_and_reload(misfit_timeout => "'1h'");
 wait_for_sql($dbh, "SELECT current_setting('persist_pipeline.misfit_timeout') = '1h'");
-@ids = park('misfit', 1 .. 2);
-$dbh->do('ALTER TABLE misfit DROP n');
-ask_fault($node, 'discards_parked');
-start_sql($other, "SELECT set_config('test.n', persist_discard_parked(ARRAY[$ids[0]])::text, false)");
-wait_for_fault($node, 'discards_parked');
-$dbh->do("SELECT persist_resume('misfit')");
-wait_for_sql($dbh, 'SELECT count(misfit_since) > 0 FROM persist_parked WHERE id = ?', $ids[0]);
-end_fault($node, 'discards_parked');
-is(finish_sql($other), '00000', 'the discard goes on');
-is(one_value($other, "SELECT current_setting('test.n')"), 1, 'and finds it');
-is(one_value($dbh, 'SELECT array_agg(id) FROM persist_parked')->[0], $ids[1], 'the other one is parked');
-is(account_of('misfit'), '2 0 1 0 1', 'and counted');
-is(one_value($dbh, 'SELECT persist_discard_parked(ARRAY[?]::bigint[])', $ids[1]), 1, 'that one, too');
-is(account_of('misfit'), '2 0 2 0 0', 'nothing waits');
-ok(flush($dbh), 'flushed');
+foreach my $function ('persist_discard_parked', 'persist_parked_to_dead')
+{
+	my $dead = $function eq 'persist_parked_to_dead' ? 1 : 0;
+
+	@ids = park('misfit', 1 .. 2);
+	$dbh->do('ALTER TABLE misfit DROP n');
+	ask_fault($node, 'discards_parked');
+	start_sql($other, "SELECT set_config('test.n', $function(ARRAY[$ids[0]])::text, false)");
+	wait_for_fault($node, 'discards_parked');
+	$dbh->do("SELECT persist_resume('misfit')");
+	wait_for_sql($dbh, 'SELECT count(misfit_since) > 0 FROM persist_parked WHERE id = ?', $ids[0]);
+	end_fault($node, 'discards_parked');
+	is(finish_sql($other), '00000', "$function goes on");
+	is(one_value($other, "SELECT current_setting('test.n')"), 1, "$function finds it");
+	is(join(' ', rows_of($dbh, 'SELECT id FROM persist_parked')), $ids[1], "$function: the other one is parked");
+	is(one_value($dbh, "SELECT count(*) FROM persist_dead_letters WHERE id = $ids[0]"), $dead, "$function: it is a letter, or not");
+	is(account_of('misfit'), $dead ? '4 0 2 1 1' : '2 0 1 0 1', "$function: and counted");
+	is(one_value($dbh, "SELECT $function(ARRAY[?]::bigint[])", $ids[1]), 1, "$function: that one, too");
+	is(account_of('misfit'), $dead ? '4 0 2 2 0' : '2 0 2 0 0', "$function: nothing waits");
+	ok(flush($dbh), "$function: flushed");
+	$dbh->do('ALTER TABLE misfit ADD n int');
+}
+is(discard_all($dbh), 2, 'two letters');
 
 $dbh->disconnect;
 $other->disconnect;
