@@ -233,7 +233,7 @@ RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'persist_refuse_write';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_refuse_write() IS
-'Internal: refuses whatever it is a trigger for. Errors: 42501.';
+'Internal: refuses whatever it is a trigger for; of what a subscription copies at its start it inserts nothing. Errors: 42501.';
 
 ALTER TABLE persist_pipeline_internal.persist_leases ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_leases

@@ -336,7 +336,8 @@ foreach my $way ('copied at the start', 'applied', 'truncated')
 	$publisher->do("INSERT INTO $source->{name} ($names) VALUES (" . join(', ', @$row) . ')') if $way eq 'applied';
 	$publisher->do("TRUNCATE $source->{name}") if $way eq 'truncated';
 	wait_until("replication, $way", sub {
-		return log_since($node, $from, qr/logical replication (?:\w+ )?worker \w+ ERROR/) || $rows->() ne $counts;
+		return log_since($node, $from, qr/logical replication (?:\w+ )?worker \w+ ERROR/) || $rows->() ne $counts
+		  || $way =~ /copied/ && one_value($admin, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel");
 	});
 	is($rows->(), $counts, "logical replication, $way: nothing gets into the extension's tables, nor out of them");
 	$admin->do('ALTER SUBSCRIPTION s DISABLE');

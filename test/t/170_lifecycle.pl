@@ -187,11 +187,13 @@ is(one_value($dbh, "SELECT string_agg(rows::text || ' ' || (rows = sent)::text, 
 is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'under load: no letters');
 is_deeply([ complaints($node, $from) ], [], 'under load: a clean log');
 
-# ---- what is written is counted, and autovacuum comes for it: also while the worker never sleeps
+# ---- what is written is counted, and autovacuum comes for it: also while the worker never has nothing to do
 
 $dbh->do('DROP TABLE stop, busy; CREATE TABLE stop ()');
 $dbh->do('CREATE TABLE grows (n int) WITH (autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0,'
 	  . ' autovacuum_analyze_threshold = 1000, autovacuum_analyze_scale_factor = 0)');
+$dbh->do('CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$');
+$dbh->do('CREATE TRIGGER take_time AFTER INSERT ON grows EXECUTE FUNCTION take_time()');
 @clients = in_children(
 	1,
 	sub {
@@ -209,6 +211,7 @@ ok( eval {
 	'pg_stat_user_tables: rows are counted, autovacuum and autoanalyze come, while more are written')
   or diag(join ' ', map { $_ // 'NULL' } $dbh->selectrow_array("SELECT n_tup_ins, last_autovacuum, last_autoanalyze FROM pg_stat_user_tables WHERE relid = 'grows'::regclass"));
 is(worker_pid($node), $worker, 'pg_stat_user_tables: by one worker');
+$dbh->do('DROP TRIGGER take_time ON grows');
 $dbh->do('INSERT INTO stop DEFAULT VALUES');
 children_succeeded('pg_stat_user_tables: the client has ended well', @clients);
 all_settled($dbh, 'pg_stat_user_tables');

@@ -24,8 +24,8 @@ my $new = waiting_node(
 	'new',
 	no_start => 1,
 	install_path => dirname($new_bin),
-	# which 18 has by default, and the old one hasn't
-	init => [ $major >= 18 ? (extra => ['--no-data-checksums']) : () ]);
+	# from 18 on there are checksums by default
+	init => [ $major >= 18 && $old->pg_version < 18 ? (extra => ['--no-data-checksums']) : () ]);
 my $dbh = connect_to($old);
 
 note 'from ' . one_value($dbh, 'SHOW server_version') . ' to ' . `$new_bin/postgres --version`;
@@ -49,6 +49,10 @@ my $letters_sql = q{SELECT string_agg(concat_ws(' ', id, target_name, role_name,
 my $account_sql = q{SELECT string_agg(concat_ws(' ', target_name, enqueued, persisted, dead, pending), ', ' ORDER BY target_name) FROM persist_stats WHERE target_name ~ '^life'};
 my @before = map { one_value($dbh, $_) } $settings_sql, $letters_sql, $account_sql;
 my ($id) = enqueue_rows($dbh, 'life.journal', 4);
+
+# 15.20 and 17.12 keep an option with each column, of any table, that 18 doesn't know
+$dbh->do(q{SET allow_system_table_mods = on; UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text ~ 'pg_attver'})
+  if $old->pg_version < $major;
 $dbh->disconnect;
 $old->stop;
 
