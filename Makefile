@@ -62,6 +62,8 @@ REGRESS = \
 	enqueue_text \
 	enqueue_json \
 	enqueue_many \
+	enqueue_trigger \
+	enqueue_trigger_view \
 	target_names \
 	target_shapes \
 	target_partitioned \
