@@ -26,6 +26,15 @@ COPY t (a, b) FROM stdin;
 copied 1	10
 copied 2	\N
 \.
+-- it counts none: the rows are not there
+DO $$
+DECLARE
+	n int;
+BEGIN
+	INSERT INTO enqueue_trigger.t (a) VALUES ('counted 1'), ('counted 2');
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RAISE WARNING '% rows', n;
+END $$;
 WITH w AS (INSERT INTO t (a) VALUES ('in a query') RETURNING id) SELECT count(*) FROM w;
 SELECT count(*) FROM t;
 SELECT persist_flush();
@@ -217,6 +226,22 @@ INSERT INTO child VALUES (2, 3) RETURNING n;
 SELECT persist_flush();
 SELECT tableoid::regclass AS in, n FROM mother ORDER BY n;
 
+-- a foreign table
+CREATE EXTENSION IF NOT EXISTS postgres_fdw;
+DO $$
+BEGIN
+	EXECUTE format('CREATE SERVER pp_trigger_loopback FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname %L, host %L, port %L, batch_size ''10'')',
+		current_database(), trim(split_part(current_setting('unix_socket_directories'), ',', 1)), current_setting('port'));
+	EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER pp_trigger_loopback OPTIONS (user %L)', current_user);
+END $$;
+CREATE TABLE remote (n int, d int);
+CREATE FOREIGN TABLE far (n int, d int DEFAULT 9) SERVER pp_trigger_loopback OPTIONS (schema_name 'enqueue_trigger', table_name 'remote');
+CREATE TRIGGER enqueue BEFORE INSERT ON far FOR EACH ROW EXECUTE FUNCTION persist_enqueue_trigger();
+INSERT INTO far (n) SELECT generate_series(1, 25);
+SELECT persist_flush();
+SELECT count(*), sum(n), min(d), max(d) FROM remote;
+SELECT enqueued, persisted FROM account WHERE target_name ~ 'far';
+
 -- ---- rights ----
 
 CREATE ROLE pp_trigger_owner;
@@ -319,4 +344,5 @@ DROP OWNED BY pp_trigger_owner, pp_trigger_client, pp_trigger_some CASCADE;
 DROP ROLE pp_trigger_owner, pp_trigger_client, pp_trigger_some;
 SELECT count(*) FROM persist_dead_letters;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+DROP SERVER pp_trigger_loopback CASCADE;
 DROP SCHEMA enqueue_trigger CASCADE;

@@ -24,6 +24,17 @@ COPY tracks (name, plays) FROM stdin;
 copied 1	10
 copied 2	\N
 \.
+DO $$
+DECLARE
+	n int;
+BEGIN
+	INSERT INTO enqueue_trigger_view.tracks (name) VALUES ('counted 1'), ('counted 2');
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RAISE WARNING '% rows', n;
+	COPY enqueue_trigger_view.tracks (name) FROM PROGRAM 'seq 3';
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RAISE WARNING '% rows', n;
+END $$;
 WITH w AS (INSERT INTO tracks (name) VALUES ('in a query') RETURNING id) SELECT * FROM w;
 SELECT count(*) FROM tracks;
 SELECT persist_flush();
