@@ -117,6 +117,7 @@ is($node->safe_psql('restored', $enqueued_sql), '2000', 'without triggers: and n
 # ---- logical replication: the trigger is for who inserts first, unless it is told otherwise
 
 my $subscriber = pp_node('subscriber');
+my $subscribed = connect_to($subscriber);
 my $from = log_position($subscriber);
 
 $node->safe_psql('postgres', 'CREATE PUBLICATION pub FOR TABLE t');
@@ -137,7 +138,20 @@ $node->wait_for_catchup('sub');
 ok(flush($subscriber), 'always: and by the subscriber');
 is($subscriber->safe_psql('postgres', "SELECT format('%s %s', count(*), count(DISTINCT n)) FROM t"), '1100 1100', 'always: each row is there');
 is($subscriber->safe_psql('postgres', $enqueued_sql), '99', 'always: by way of the queue');
+# its publisher sends what it has taken no second time: so a crash must not take it
+change_setting($subscribed, 'adaptive_flush', 'off');
+change_setting($subscribed, 'flush_interval', '10s');
+change_setting($subscribed, 'ring_window', '50s');
+$dbh->do("INSERT INTO t (n) SELECT -i FROM generate_series(101, 110) AS i");
+ok(flush($node), 'crash: flushed');
+$node->wait_for_catchup('sub', 'flush');
+is(one_value($subscribed, 'SELECT count(*) FROM t'), 1100, 'crash: the subscriber has taken rows, and not written them');
+$subscribed->disconnect;
 is_deeply([ complaints($subscriber, $from) ], [], 'replication: nothing in the log above LOG');
+$subscriber->stop('immediate');
+$subscriber->start;
+ok(flush($subscriber), 'crash: flushed by the subscriber');
+is($subscriber->safe_psql('postgres', "SELECT format('%s %s', count(*), count(DISTINCT n)) FROM t"), '1110 1110', 'crash: it has kept them');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 $subscriber->stop;
 
