@@ -382,9 +382,9 @@ pp_convert_record(PpTarget *target, HeapTupleHeader record)
 }
 
 /*
- * An item from a row that is about to be inserted, with its defaults filled in: who knows what
- * was given?  So it carries what the role may insert; a NULL does not count as given.  Errors:
- * 42501 no privilege.
+ * An item from a row that is about to be inserted, with its defaults filled in: nobody knows what
+ * was given.  So whatever the role may insert counts as given, and nothing else is carried.
+ * Errors: 42501 no privilege.
  */
 PpItem *
 pp_convert_tuple(PpTarget *target, HeapTuple tuple)
@@ -394,11 +394,7 @@ pp_convert_tuple(PpTarget *target, HeapTuple tuple)
 	start_row(&row, target);
 	pp_target_check_privileges(target, row.given, row.carried);
 	heap_deform_tuple(tuple, target->descriptor, row.values, row.nulls);
-	for (int attnum = 1; attnum <= target->natts; attnum++)
-	{
-		if (!row.nulls[attnum - 1] && PpBitmapHas(row.carried, attnum))
-			PpBitmapAdd(row.given, attnum);
-	}
+	memcpy(row.given, row.carried, PpBitmapBytes(target->natts));
 
 	return form(&row);
 }
