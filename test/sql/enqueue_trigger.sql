@@ -104,6 +104,25 @@ INSERT INTO others VALUES (1);
 SELECT persist_flush();
 SELECT n, log FROM others;
 
+-- those of statements run in both
+CREATE TABLE statements (n int);
+CREATE SEQUENCE statements_seq;
+CREATE FUNCTION count_statements() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('enqueue_trigger.statements_seq'); RETURN NULL; END $$;
+CREATE TRIGGER enqueue BEFORE INSERT ON statements FOR EACH ROW EXECUTE FUNCTION persist_enqueue_trigger();
+CREATE TRIGGER count_statements AFTER INSERT ON statements FOR EACH STATEMENT EXECUTE FUNCTION count_statements();
+INSERT INTO statements VALUES (1), (2);
+SELECT persist_flush();
+SELECT last_value, (SELECT count(*) FROM statements) FROM statements_seq;
+
+-- MERGE sees no more of what waits than others
+CREATE TABLE merged (n int PRIMARY KEY, m int);
+CREATE TRIGGER enqueue BEFORE INSERT ON merged FOR EACH ROW EXECUTE FUNCTION persist_enqueue_trigger();
+MERGE INTO merged USING (VALUES (1), (2)) AS s (n) ON merged.n = s.n WHEN MATCHED THEN UPDATE SET m = 1 WHEN NOT MATCHED THEN INSERT (n) VALUES (s.n);
+SELECT persist_flush();
+MERGE INTO merged USING (VALUES (2), (3)) AS s (n) ON merged.n = s.n WHEN MATCHED THEN UPDATE SET m = 1 WHEN NOT MATCHED THEN INSERT (n) VALUES (s.n);
+SELECT persist_flush();
+SELECT * FROM merged ORDER BY n;
+
 -- a trigger of the batch that inserts: into the same table, into another one
 CREATE TABLE children (n int);
 CREATE TRIGGER enqueue BEFORE INSERT ON children FOR EACH ROW EXECUTE FUNCTION persist_enqueue_trigger();
@@ -209,6 +228,10 @@ INSERT INTO p VALUES (99, 'x');
 SELECT persist_flush();
 SELECT tableoid::regclass AS in, day, x, n, g FROM p ORDER BY day;
 SELECT target_name, enqueued, persisted, skipped, dead FROM account WHERE target_name ~ '\.p\d?';
+-- an UPDATE that moves a row is a DELETE, and an INSERT that is handed over
+UPDATE p SET day = 5 WHERE day = 11;
+SELECT persist_flush();
+SELECT tableoid::regclass AS in, day, x, n FROM p WHERE n = 2;
 -- of a partition alone: that is the target
 DROP TRIGGER enqueue ON p;
 CREATE TRIGGER enqueue BEFORE INSERT ON p1 FOR EACH ROW EXECUTE FUNCTION persist_enqueue_trigger();

@@ -77,6 +77,10 @@ ALTER TABLE strict ALTER e DROP DEFAULT;
 INSERT INTO strict_view (d) VALUES (5);
 ALTER TABLE strict ALTER d SET DEFAULT 1 / 0;
 INSERT INTO strict_view (e) VALUES (8);
+-- errors of the statement, whatever bad_items says
+SELECT persist_configure('strict', bad_items => 'dead');
+INSERT INTO strict_view (e) VALUES (8);
+INSERT INTO strict_view (id, e) VALUES (7, 8);
 INSERT INTO strict_view (e, d) VALUES (8, 8) RETURNING d;
 SELECT persist_flush();
 SELECT * FROM strict ORDER BY id;
