@@ -60,9 +60,9 @@ typedef struct Source
 	const PpRowMap *map;
 	const PpRow **rows;
 	uint64 n;
-	uint64 first; /* its number among the target's rows; 0: the rows are not to be counted */
-	bool asked;	  /* the statement has, for the rows */
-	uint64 begun; /* so many of them */
+	uint64 first;		 /* its number among the target's rows; 0: the rows are not to be counted */
+	bool asked;			 /* the statement has, for the rows */
+	uint64 begun;		 /* so many of them */
 	MemoryContext query; /* of the statement, once it has asked */
 } Source;
 
