@@ -7,6 +7,8 @@
 # leave nothing running:
 #
 #	make test					every test, on throw-away servers
+#	make test-clients			unchanged clients: drivers and ORMs in Python, JavaScript and Java,
+#								and through pgbouncer, which it installs
 #	make demo					real data through the pipeline, to look at
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
@@ -62,6 +64,8 @@ REGRESS = \
 	enqueue_text \
 	enqueue_json \
 	enqueue_many \
+	enqueue_trigger \
+	enqueue_trigger_view \
 	target_names \
 	target_shapes \
 	target_partitioned \
@@ -140,7 +144,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-monitoring torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-clients test-monitoring torture demo bench bench-quick bench-failures floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -171,6 +175,10 @@ test:
 test-monitoring:
 	@tools/setup --monitoring
 	@tools/sandbox --keep doc/monitoring monitoring/try --out doc/monitoring
+
+test-clients:
+	@tools/setup --clients
+	@tools/sandbox tools/with-server -c fsync=off test/clients/check
 
 torture:
 	@tools/setup

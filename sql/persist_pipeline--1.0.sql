@@ -381,6 +381,13 @@ AS 'MODULE_PATHNAME', 'persist_enqueue_many';
 COMMENT ON FUNCTION persist_enqueue_many(regclass, jsonb) IS
 'Hands over each object of a JSON array, in order. Returns their ids. Errors: 22023 not an array of objects; and as for one item.';
 
+CREATE FUNCTION persist_enqueue_trigger()
+RETURNS trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_trigger';
+COMMENT ON FUNCTION persist_enqueue_trigger() IS
+'For clients that only know INSERT and COPY. BEFORE INSERT ON a table FOR EACH ROW: each row is handed over instead of inserted, with the defaults that it has got; the statement counts 0 rows and returns none, since the trigger returns NULL. The worker''s own INSERT passes. Of a partitioned table''s trigger the items are for that table. INSTEAD OF INSERT ON a view of one table''s columns: each row is handed over for that table, counts as inserted, and is returned with what was decided of it; a NULL counts as absent, so that the column gets its DEFAULT. The role that inserts needs INSERT on the table that the items are for, and no EXECUTE; who creates the trigger needs that. In mode "direct" the row is inserted. Errors: 39P01 another kind of trigger; 0A000 the view has more than columns of one table, or a CHECK OPTION, or a value is given for a column that is an expression; and as for persist_enqueue(record).';
+
 -- Waiting for them --------------------------------------------------------
 
 CREATE FUNCTION persist_flush(timeout interval DEFAULT '30 s', target regclass DEFAULT NULL)

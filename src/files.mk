@@ -89,7 +89,9 @@ FILES = \
 	process/retrier \
 	process/probe \
 	process/launcher \
+	sql/hand_over \
 	sql/enqueue_functions \
+	sql/enqueue_trigger \
 	sql/flush_notice \
 	sql/flush_function \
 	sql/run_as \
