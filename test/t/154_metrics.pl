@@ -43,29 +43,39 @@ $dbh->do('CREATE TABLE t (n int)');
 enqueue_range($dbh, 't', 1, 100);
 ok(flush($node), 'flushed');
 
-# how long they have waited: in the ring, while a lock is held ...
+# how long they have waited: in the ring, while a lock is held; or in the journal alone, since the
+# server was restarted meanwhile
 foreach my $way ('ring', 'journal')
 {
 	my $before = metrics($node);
 	my $blocker = connect_to($node);
-	my ($enqueued, $waited);
 
 	if ($way eq 'ring')
 	{
 		$blocker->do('BEGIN');
 		$blocker->do('LOCK TABLE t IN SHARE MODE');
 	}
-	else # ... and in the journal alone
+	else
 	{
 		$dbh->do('SELECT persist_pause()');
-		wait_until('no worker is left', sub { !worker_pid($node) });
 	}
 	my $began = time;
 	$dbh->do("SELECT persist_enqueue('t', jsonb_build_object('n', n)) FROM generate_series(1, 10) AS n");
-	$enqueued = time;
+	my $enqueued = time;
 	wait_until('they have waited', sub { time - $enqueued > 0.3 });
-	$waited = time - $enqueued;
-	$way eq 'ring' ? $blocker->do('COMMIT') : $dbh->do('SELECT persist_resume()');
+	my $waited = time - $enqueued;
+	if ($way eq 'ring')
+	{
+		$blocker->do('COMMIT');
+	}
+	else
+	{
+		$_->disconnect foreach $dbh, $blocker;
+		$node->restart;
+		$dbh = connect_to($node);
+		$before = metrics($node);
+		$dbh->do('SELECT persist_resume()');
+	}
 	ok(flush($node), "$way: flushed");
 	my $elapsed = time - $began;
 	my $after = metrics($node);
@@ -75,7 +85,7 @@ foreach my $way ('ring', 'journal')
 	cmp_ok($added{sum}, '>=', 10 * $waited, "$way: as long as they have waited");
 	cmp_ok($added{sum}, '<=', 10 * $elapsed + 0.01, "$way: and no longer");
 	is_deeply([ lower($before, $after) ], [], "$way: nothing goes down");
-	$blocker->disconnect;
+	$blocker->disconnect if $way eq 'ring';
 }
 
 # the slot goes to another database, and comes back
@@ -103,6 +113,18 @@ foreach my $round (1, 2)
 	is($back->{$_}, $before->{$_} + 7, "$_: it goes on from there") foreach 'enqueued_total', 'persisted_total', 'commit_to_visible_seconds_count';
 	$before = $back;
 }
+
+# where items wait and there is no slot, nobody has counted them
+$dbh->do('SELECT persist_pause()');
+enqueue_range($dbh, 't', 1, 3);
+$node->safe_psql('other', q{SELECT persist_enqueue('t', '{"n": 1}'); SELECT persist_flush()});
+wait_until('the other database has the slot', sub { rings($dbh) eq 'other' });
+my $paused = metrics($node);
+is_deeply([ grep { /pending|items_parked|oldest|ring_|journal_bytes/ } keys %$paused ], [], 'paused, without a slot: what waits is not known');
+is($paused->{paused}, 1, 'that it is paused is');
+$dbh->do('SELECT persist_resume()');
+ok(flush($node), 'flushed');
+$before = metrics($node);
 
 # a stop: what the server has counted begins at 0, what the tables have is kept
 $dbh->disconnect;
