@@ -113,8 +113,7 @@ say_waiting(Oid relid)
 			(errmsg_plural("%llu item waits to be written to relation \"%s\"",
 						   "%llu items wait to be written to relation \"%s\"",
 						   (unsigned long) items, items, get_rel_name(relid)),
-			 errdetail("Once the relation is gone, what waits is parked, and becomes dead letters "
-					   "after \"persist_pipeline.misfit_timeout\"."),
+			 errdetail("Once the relation is gone, what waits becomes dead letters."),
 			 errhint("Call persist_flush() before, to have it written; or send the letters elsewhere "
 					 "then, with persist_requeue(id, target, item), or discard them.")));
 }

@@ -62,10 +62,11 @@ static Gone *gone = NULL;
 static int ngone = 0;
 static int max_gone = 0;
 
+/* Where the library isn't preloaded nothing is counted, and nothing told. */
 static void
 note_gone(const PpOutcomeCounts *counts)
 {
-	for (int i = 0; i < counts->n; i++)
+	for (int i = 0; pp_shmem && i < counts->n; i++)
 	{
 		PP_ARRAY_GROW_IN(TopTransactionContext, gone, ngone, max_gone);
 		gone[ngone++] = (Gone){.target = counts->of[i].delta.target,

@@ -51,6 +51,8 @@ DROP TABLE t;
 SELECT persist_resume();
 SET client_min_messages = warning;
 SELECT persist_flush();
+-- what has been said has come: at once
+SELECT sqlstate, count(*) FROM persist_dead_letters GROUP BY 1;
 -- nothing is left behind
 SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters)) + persist_discard_parked(ARRAY(SELECT id FROM persist_parked)) AS discarded;
 RESET client_min_messages;
