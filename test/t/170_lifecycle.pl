@@ -142,6 +142,44 @@ foreach my $name (sort keys %role_goes)
 	is_deeply(became($dbh), lands(), "$name: and land");
 }
 
+# ---- the role has another name: what waits lands, and letters are those of the old name
+
+anew();
+items_wait($dbh, 'RENAME, before');
+is(try_sql($dbh, 'ALTER ROLE writer RENAME TO author'), '00000', 'RENAME: renamed');
+stay_where_they_are($dbh, 'RENAME, after');
+is(resume_parked($dbh), '00000', 'RENAME: resumed');
+all_settled($dbh, 'RENAME');
+is_deeply(became($dbh), lands(), 'RENAME: all that waited lands, and letters are kept');
+is(one_value($dbh, 'SELECT persist_requeue()'), 0, 'RENAME: they are not sent again');
+is(try_sql($dbh, 'ALTER ROLE author RENAME TO writer'), '00000', 'RENAME: back');
+is(one_value($dbh, 'SELECT persist_requeue()'), 3, 'RENAME: now they are');
+all_settled($dbh, 'RENAME, sent again');
+
+# ---- dropped where nobody can note what it was like, nor that it is paused no more, since the
+# library isn't preloaded: what the stop before that has not written
+
+sub restart_with
+{
+	my ($library) = @_;
+
+	$dbh->disconnect;
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$library'");
+	$node->restart;
+	$dbh = connect_to($node);
+	return;
+}
+
+anew();
+items_wait($dbh, 'without the library, before');
+restart_with('');
+is_deeply(became($dbh), { %{ lands() }, parked => '' }, 'without the library: the stop has written what was not parked');
+is(try_sql($dbh, $_), '00000', "without the library: $_") foreach each_target('DROP TABLE %s');
+restart_with('persist_pipeline');
+ok(eval { wait_for_sql($dbh, "SELECT count(*) = 6 FROM persist_dead_letters") }, 'without the library: what was parked are letters, by themselves');
+is( one_value($dbh, q{SELECT string_agg(s, ', ' ORDER BY s) FROM (SELECT concat_ws(' ', count(*), sqlstate, item IS NULL) AS s FROM persist_dead_letters GROUP BY sqlstate, item IS NULL) AS s}),
+	'3 23514 f, 3 42P01 t', 'without the library: they have no values');
+
 # ---- while the worker writes, and clients enqueue
 
 anew();
