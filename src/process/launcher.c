@@ -186,7 +186,8 @@ needs_worker(PpSlot *slot, Post *post)
 	/* what is in commit calls us when it comes */
 	return OidIsValid(post->database) && !blocked && !paused &&
 		   (post->was_stopped || wanted || view.head < view.tail || view.diverted || view.pass ||
-			view.passes < flush_passes || (resumed && pp_counters_any_parked(&slot->counters)));
+			((view.recovering || view.passes < view.moved) && view.passes < flush_passes) ||
+			(resumed && pp_counters_any_parked(&slot->counters)));
 }
 
 /* How long to wait after so many starts in a row that came to nothing, in ms. */

@@ -403,8 +403,9 @@ ms_to_gather(const PpRingView *view)
 	flush_to = slot->flush_to;
 	flush_passes = slot->flush_passes;
 	SpinLockRelease(&slot->mutex);
-	if (view->recovering || view->pass || view->head < flush_to || view->passes < flush_passes ||
-		view->passes < view->moved ||
+	/* of a ring that has moved on since a flush asked, so many passes may never come */
+	if (view->recovering || view->pass || view->head < flush_to ||
+		(view->diverted && view->passes < flush_passes) || view->passes < view->moved ||
 		pp_ring_pending(view) >= (uint64) pp_config_batch_size ||
 		view->tail - view->head >= slot->ring.size / 2)
 		return 0;

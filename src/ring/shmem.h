@@ -232,7 +232,7 @@ typedef struct PpSlot
 	bool pause_changed; /* that may have changed: the worker has to look again */
 	int starts;			/* starts of a worker in a row after which it wrote nothing */
 	PpSteady last_start;
-	uint64 flush_passes; /* write without delay until so many passes have ended */
+	uint64 flush_passes; /* where a pass is due: write without delay until so many have ended */
 	uint64 flush_to;	 /* write without delay up to this ring position */
 	uint64 batches;		 /* transactions that settled items */
 	uint64 written;		 /* items that are in their tables */

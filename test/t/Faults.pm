@@ -55,10 +55,10 @@ sub put_versions
 	{
 		append_to_file("$root$directory/persist_pipeline--1.0--$version.sql",
 			"CREATE FUNCTION persist_version() RETURNS text LANGUAGE sql AS 'SELECT ''$version''';\n"
-			  . 'CREATE OR REPLACE VIEW persist_parked AS SELECT target, role, pos, part, parked_at, misfit_since, alone, 1 AS new FROM persist_pipeline_internal.persist_parked;');
+			  . 'CREATE OR REPLACE VIEW persist_shutdowns AS SELECT stopped_at, seconds, drained, journalled, forced, 1 AS new FROM persist_pipeline_internal.persist_shutdowns;');
 		append_to_file("$root$directory/persist_pipeline--$version--1.0.sql",
-			"DROP FUNCTION persist_version(); DROP VIEW persist_parked;\n"
-			  . 'CREATE VIEW persist_parked AS SELECT target, role, pos, part, parked_at, misfit_since, alone FROM persist_pipeline_internal.persist_parked;');
+			"DROP FUNCTION persist_version(); DROP VIEW persist_shutdowns;\n"
+			  . 'CREATE VIEW persist_shutdowns AS SELECT stopped_at, seconds, drained, journalled, forced FROM persist_pipeline_internal.persist_shutdowns;');
 	}
 	return;
 }
