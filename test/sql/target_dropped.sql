@@ -24,6 +24,8 @@ RESET client_min_messages;
 -- parked
 BEGIN;
 DROP TABLE t;
+-- it has no name then, and those of others are seen as before
+SELECT target_name = target::text AS is_nameless, count(*) FROM persist_parked GROUP BY 1 ORDER BY 1;
 ROLLBACK;
 -- nothing waits, or something else goes
 DROP TABLE idle;
