@@ -48,6 +48,15 @@ DROP SCHEMA dropped CASCADE;
 ROLLBACK;
 -- pending, and the database paused
 SELECT persist_pause();
+-- many: the first ones are named
+CREATE SCHEMA dropped_many;
+DO $$ BEGIN FOR i IN 1 .. 13 LOOP
+	EXECUTE format('CREATE TABLE dropped_many.t%s (n int)', i);
+END LOOP; END $$;
+SELECT count(persist_enqueue(c.oid, '{"n": 1}')) FROM pg_class AS c WHERE c.relnamespace = 'dropped_many'::regnamespace;
+\set VERBOSITY terse
+DROP SCHEMA dropped_many CASCADE;
+\set VERBOSITY default
 SELECT count(persist_enqueue('t', '{"n": 1}'));
 DROP TABLE t;
 SELECT persist_resume();
