@@ -721,7 +721,8 @@ WITH item AS (
 		LATERAL persist_pipeline_internal.persist_parked_why(k.target, k.role) AS w
 )
 SELECT i.id, i.target,
-	   COALESCE(pg_catalog.format('%I.%I', n.nspname, c.relname), i.target::text) AS target_name,
+	   CASE WHEN n.oid IS NULL THEN i.target::text ELSE pg_catalog.format('%I.%I', n.nspname, c.relname) END
+	   AS target_name,
 	   pg_catalog.pg_get_userbyid(i.role) AS role_name, i.parked_at,
 	   w.sqlstate, w.message, w.tries, w.next_try, i.misfit_since, i.alone, i.role, i.pos, i.part
 FROM item AS i

@@ -297,18 +297,21 @@ pp_enqueue_is_pending(void)
 	return list.bytes.length > 0;
 }
 
-/* Is the item one of the current transaction's?  Then the fixed part of it, and its role. */
+/*
+ * Is the item one of the current transaction's?  Then the fixed part of it, and its role.  Of the
+ * others, too, only that part is read, one at a time: they may be more than fit into memory.
+ */
 bool
 pp_enqueue_find(int64 id, PpItem *item, Oid *role)
 {
 	for (int i = 0; i < list.npieces; i++)
 	{
 		const PpPiece *piece = &list.pieces[i];
-		const char *bytes = pp_spill_read(&list.bytes, piece->start, piece->length);
 
 		for (uint64 offset = 0; offset < piece->length; offset += item->size)
 		{
-			memcpy(item, bytes + offset, sizeof(PpItem));
+			CHECK_FOR_INTERRUPTS();
+			pp_spill_copy(&list.bytes, piece->start + offset, sizeof(PpItem), item);
 			*role = piece->role;
 			if (item->id == id)
 				return true;

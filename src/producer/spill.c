@@ -113,23 +113,31 @@ pp_spill_in_memory(const PpSpill *spill, uint64 start)
 	return spill->buffer + (start - spill->spilled);
 }
 
-/*
- * Bytes, where they are or as a copy in the current memory context.  A stretch may
- * begin in the file and end in the buffer.
- */
+/* Copy bytes.  A stretch may begin in the file and end in the buffer. */
+void
+pp_spill_copy(PpSpill *spill, uint64 start, uint64 length, void *to)
+{
+	uint64 in_file = start < spill->spilled ? Min(length, spill->spilled - start) : 0;
+
+	if (in_file > 0)
+	{
+		seek(spill, start);
+		pp_buffile_read(spill->file, to, in_file);
+	}
+	if (in_file < length) /* or else there may be no buffer */
+		memcpy((char *) to + in_file, pp_spill_in_memory(spill, start + in_file), length - in_file);
+}
+
+/* Bytes, where they are or as a copy in the current memory context. */
 const char *
 pp_spill_read(PpSpill *spill, uint64 start, uint64 length)
 {
-	uint64 in_file = start < spill->spilled ? Min(length, spill->spilled - start) : 0;
 	char *copy;
 
-	if (in_file == 0)
+	if (start >= spill->spilled)
 		return pp_spill_in_memory(spill, start);
 	copy = MemoryContextAllocHuge(CurrentMemoryContext, length);
-	seek(spill, start);
-	pp_buffile_read(spill->file, copy, in_file);
-	if (in_file < length) /* or else there may be no buffer */
-		memcpy(copy + in_file, spill->buffer, length - in_file);
+	pp_spill_copy(spill, start, length, copy);
 	return copy;
 }
 

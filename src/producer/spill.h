@@ -31,6 +31,7 @@ typedef struct PpSpill
 extern void pp_spill_reserve(PpSpill *spill, uint64 length, uint64 limit);
 extern void pp_spill_append(PpSpill *spill, const void *bytes, uint64 length);
 extern void pp_spill_cut(PpSpill *spill, uint64 length);
+extern void pp_spill_copy(PpSpill *spill, uint64 start, uint64 length, void *to);
 extern const char *pp_spill_read(PpSpill *spill, uint64 start, uint64 length);
 extern const char *pp_spill_in_memory(const PpSpill *spill, uint64 start);
 extern void pp_spill_close(PpSpill *spill);

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -96,9 +97,25 @@ note_columns(Oid extension, Oid relid, bool dropped)
 	relation_close(rel, AccessShareLock);
 }
 
+#define MAX_SAID 10 /* relations, each with a NOTICE of its own, in a transaction */
+
+/* How many has this transaction said?  With the one that is next. */
+static int
+count_said(void)
+{
+	static TransactionId transaction = InvalidTransactionId;
+	static int said = 0;
+
+	if (transaction != GetTopTransactionId()) /* who drops something has one */
+		said = 0;
+	transaction = GetTopTransactionId();
+	return ++said;
+}
+
 /*
  * Who drops a target is told of what waits for it, as far as that is counted: it can't be written
- * any more.  A look at the counter, and no more.
+ * any more.  A look at the counter, and no more.  Of a schema with a thousand of them he gets the
+ * first ones, as the server's own list of them has an end.
  */
 static void
 say_waiting(Oid relid)
@@ -106,8 +123,11 @@ say_waiting(Oid relid)
 	PpSlot *slot = pp_slot_find(MyDatabaseId);
 	PpCounter entry = slot ? pp_counters_get(&slot->counters, relid) : (PpCounter){0};
 	unsigned long long items = entry.pending + entry.parked;
+	int said = items > 0 ? count_said() : 0;
 
-	if (items == 0)
+	if (said == MAX_SAID + 1)
+		ereport(NOTICE, (errmsg("items wait to be written to other relations that are dropped")));
+	if (items == 0 || said > MAX_SAID)
 		return;
 	ereport(NOTICE,
 			(errmsg_plural("%llu item waits to be written to relation \"%s\"",

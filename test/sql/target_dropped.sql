@@ -24,6 +24,8 @@ RESET client_min_messages;
 -- parked
 BEGIN;
 DROP TABLE t;
+-- it has no name then, and those of others are seen as before
+SELECT target_name = target::text AS is_nameless, count(*) FROM persist_parked GROUP BY 1 ORDER BY 1;
 ROLLBACK;
 -- nothing waits, or something else goes
 DROP TABLE idle;
@@ -46,6 +48,15 @@ DROP SCHEMA dropped CASCADE;
 ROLLBACK;
 -- pending, and the database paused
 SELECT persist_pause();
+-- many: the first ones are named
+CREATE SCHEMA dropped_many;
+DO $$ BEGIN FOR i IN 1 .. 13 LOOP
+	EXECUTE format('CREATE TABLE dropped_many.t%s (n int)', i);
+END LOOP; END $$;
+SELECT count(persist_enqueue(c.oid, '{"n": 1}')) FROM pg_class AS c WHERE c.relnamespace = 'dropped_many'::regnamespace;
+\set VERBOSITY terse
+DROP SCHEMA dropped_many CASCADE;
+\set VERBOSITY default
 SELECT count(persist_enqueue('t', '{"n": 1}'));
 DROP TABLE t;
 SELECT persist_resume();

@@ -114,6 +114,7 @@ is(state_of($id), 'settled', 'settled');
 
 # ---- any moment
 
+$dbh->do("CREATE TABLE large (x text)");
 $dbh->do("CREATE TABLE u (n int CHECK (n % 3 <> 0)); SELECT persist_configure('u', 'auto')");
 $dbh->do("SET synchronous_commit = off");
 my (%states, @wrong);
@@ -134,6 +135,17 @@ note join ', ', map { "$states{$_} $_" } sort keys %states;
 is(state_of($id), 'dead', 'the last one is dead');
 discard_all($dbh);
 is(state_of($id), 'settled', 'discarded');
+
+# ---- what the transaction itself has enqueued, where most of it is in a temporary file
+
+$dbh->begin_work;
+my ($first, $last) = $dbh->selectrow_array(
+	"SELECT min(i), max(i) FROM (SELECT persist_enqueue('large', jsonb_build_object('x', repeat('x', 1000))) AS i FROM generate_series(1, 60000)) AS s");
+my $peak = (own_memory($dbh->{pg_pid}))[1];
+is(one_value($dbh, 'SELECT (persist_where(?)).message', $_), 'this transaction has not committed yet', "item $_ is there") foreach $first, $last;
+is(one_value($dbh, 'SELECT (persist_where(?)).state', $id), 'settled', 'another one is not');
+cmp_ok((own_memory($dbh->{pg_pid}))[1] - $peak, '<', 20 * 1024, 'they are not all read into memory');
+$dbh->rollback;
 
 # ---- after a restart
 
