@@ -44,21 +44,18 @@ sub link_files
 	return;
 }
 
-# An extension's new version has a new object, and another view.
+# A new version has another object, and another of its own tables, for which nobody may use that.
 sub put_versions
 {
 	my ($directory) = @_;
+	my $change = 'ALTER TABLE persist_pipeline_internal.persist_journal_1 ALTER data SET STORAGE';
 
 	unlink "$root$directory" or die "$directory: $!";    # a link
 	link_files($directory);
 	foreach my $version ('1.0served', '1.0unserved')
 	{
-		append_to_file("$root$directory/persist_pipeline--1.0--$version.sql",
-			"CREATE FUNCTION persist_version() RETURNS text LANGUAGE sql AS 'SELECT ''$version''';\n"
-			  . 'CREATE OR REPLACE VIEW persist_shutdowns AS SELECT stopped_at, seconds, drained, journalled, forced, 1 AS new FROM persist_pipeline_internal.persist_shutdowns;');
-		append_to_file("$root$directory/persist_pipeline--$version--1.0.sql",
-			"DROP FUNCTION persist_version(); DROP VIEW persist_shutdowns;\n"
-			  . 'CREATE VIEW persist_shutdowns AS SELECT stopped_at, seconds, drained, journalled, forced FROM persist_pipeline_internal.persist_shutdowns;');
+		append_to_file("$root$directory/persist_pipeline--1.0--$version.sql", "$change EXTERNAL; CREATE FUNCTION persist_new() RETURNS int LANGUAGE sql AS 'SELECT 1';\n");
+		append_to_file("$root$directory/persist_pipeline--$version--1.0.sql", "$change PLAIN; DROP FUNCTION persist_new();\n");
 	}
 	return;
 }
