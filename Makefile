@@ -92,6 +92,7 @@ REGRESS = \
 	dead_letters \
 	my_dead_letters \
 	bad_items \
+	unknown_keys \
 	stats \
 	mode_direct \
 	mode_direct_nested \

@@ -125,6 +125,7 @@ CREATE TABLE persist_pipeline_internal.persist_account (
 	lost bigint NOT NULL,
 	batches bigint NOT NULL,
 	errors bigint NOT NULL,
+	unknown_keys bigint NOT NULL,
 	last_error text,
 	last_error_at timestamptz,
 	last_persisted_at timestamptz,
@@ -180,7 +181,8 @@ CREATE TABLE persist_settings (
 	target persist_pipeline_internal.persist_target NOT NULL,
 	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring')),
 	bad_items text NOT NULL DEFAULT 'error' CHECK (bad_items IN ('error', 'dead')),
-	paused boolean NOT NULL DEFAULT false
+	paused boolean NOT NULL DEFAULT false,
+	unknown_keys text NOT NULL DEFAULT 'error' CHECK (unknown_keys IN ('error', 'ignore'))
 );
 COMMENT ON TABLE persist_settings IS
 'What persist_configure() has said: a row for each such target.';
@@ -189,6 +191,8 @@ COMMENT ON COLUMN persist_settings.durability IS
 COMMENT ON COLUMN persist_settings.bad_items IS
 '"error": what doesn''t fit the target is an error of the call; "dead": it becomes a dead letter';
 COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait';
+COMMENT ON COLUMN persist_settings.unknown_keys IS
+'"error": a key of an object that is no column is an error of the call; "ignore": it is passed over, and counted in persist_stats';
 
 -- without the hook of the preloaded library, a row outlives its target
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',
@@ -387,12 +391,12 @@ COMMENT ON FUNCTION persist_flush(interval, regclass) IS
 -- Anyone may call these: what they change has to be the caller's.
 
 CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL,
-	bad_items text DEFAULT NULL)
+	bad_items text DEFAULT NULL, unknown_keys text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_configure';
-COMMENT ON FUNCTION persist_configure(regclass, text, text) IS
-'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_configure(regclass, text, text, text) IS
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). unknown_keys: "error" (a key that is no column doesn''t fit), "ignore" (it is passed over, and counted in persist_stats). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
 
 CREATE FUNCTION persist_unconfigure(target regclass)
 RETURNS void
@@ -595,6 +599,7 @@ WITH account AS (
 		   pg_catalog.sum(a.lost)::bigint AS lost,
 		   pg_catalog.sum(a.batches)::bigint AS batches,
 		   pg_catalog.sum(a.errors)::bigint AS errors,
+		   pg_catalog.sum(a.unknown_keys)::bigint AS unknown_keys,
 		   (pg_catalog.array_agg(a.last_error ORDER BY a.last_error_at DESC)
 			FILTER (WHERE a.last_error IS NOT NULL))[1] AS last_error,
 		   pg_catalog.max(a.last_error_at) AS last_error_at,
@@ -630,7 +635,8 @@ SELECT target,
 	   NULLIF(a.last_error, '') AS last_error,
 	   CASE WHEN a.last_error OPERATOR(pg_catalog.<>) '' THEN a.last_error_at END AS last_error_at,
 	   a.last_persisted_at,
-	   a.last_dead_at
+	   a.last_dead_at,
+	   COALESCE(a.unknown_keys, 0) AS unknown_keys
 FROM account AS a
 FULL JOIN waiting AS w USING (target)
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
@@ -654,6 +660,7 @@ COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
 COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
+COMMENT ON COLUMN persist_stats.unknown_keys IS 'keys that were passed over, of items that wait no longer in the ring or the journal (unknown_keys => ''ignore'')';
 
 CREATE VIEW persist_parked AS
 SELECT target, role, pos, part, parked_at, misfit_since, alone
@@ -876,7 +883,7 @@ GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelemen
 GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch_row() TO PUBLIC;
 
 -- these ask for ownership themselves
-GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text, text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;

@@ -61,20 +61,20 @@ check_size(Oid target, uint64 bytes)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the item for relation \"%s\" is too large", get_rel_name(target)),
 						errdetail("Its values have %llu bytes; the limit is %llu.",
-								  (unsigned long long) bytes,
-								  (unsigned long long) MAX_VALUES),
+								  (unsigned long long) bytes, (unsigned long long) MAX_VALUES),
 						errhint("Insert the row into its table.")));
 }
 
 /*
  * Make an item in the current memory context.  `values` and `nulls` are those
- * of the carried columns, in the order of the descriptor.  The id is left 0.
+ * of the carried columns, in the order of the descriptor.  extra: NULL: there is none.
+ * The id is left 0.
  * 54000 if it is too large for a dead letter.
  */
 PpItem *
 pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descriptor,
 			 const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
-			 const PpLayout *layout)
+			 const PpLayout *layout, const PpItemExtra *extra)
 {
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = bitmaps_end(natts);
@@ -97,7 +97,7 @@ pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descr
 	check_size(target, bytes);
 
 	tuple = pp_form_minimal_tuple(descriptor, values, nulls);
-	size = MAXALIGN(tuple_offset + tuple->t_len);
+	size = MAXALIGN(tuple_offset + tuple->t_len) + (extra ? sizeof(PpItemExtra) : 0);
 
 	item = palloc_extended(size, MCXT_ALLOC_HUGE);
 	memset(item, 0, tuple_offset);
@@ -113,12 +113,16 @@ pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descr
 	memcpy((char *) item + tuple_offset, tuple, tuple->t_len);
 	memset((char *) item + tuple_offset + tuple->t_len, 0, size - tuple_offset - tuple->t_len);
 	heap_free_minimal_tuple(tuple);
+	if (extra)
+		memcpy((char *) item + size - sizeof(PpItemExtra), extra, sizeof(PpItemExtra));
 
 	return item;
 }
 
 StaticAssertDecl(sizeof(PpCommitPosition) == MAXALIGN(sizeof(PpCommitPosition)),
 				 "a place has no padding behind it");
+StaticAssertDecl(sizeof(PpItemExtra) == MAXALIGN(sizeof(PpItemExtra)),
+				 "an item's size is aligned with it, too");
 StaticAssertDecl(sizeof(PpItem) + 2 * PpBitmapBytes(MaxHeapAttributeNumber) +
 						 sizeof(PpCommitPosition) <
 					 PG_UINT8_MAX * MAXIMUM_ALIGNOF,

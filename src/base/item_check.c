@@ -33,7 +33,7 @@ values_offset(MinimalTuple tuple)
 	return tuple->t_hoff - MINIMAL_TUPLE_OFFSET;
 }
 
-/* Is the tuple's header one of a row of n columns, in so many bytes? */
+/* Is the tuple's header one of a row of n columns, and is there room for it, and no more? */
 static bool
 is_tuple_sound(MinimalTuple tuple, uint32 available, int n)
 {
@@ -41,7 +41,9 @@ is_tuple_sound(MinimalTuple tuple, uint32 available, int n)
 	uint32 begin;
 
 	if (available < SizeofMinimalTupleHeader || tuple->t_len > available ||
-		tuple->t_len < SizeofMinimalTupleHeader || available - tuple->t_len >= MAXIMUM_ALIGNOF)
+		tuple->t_len < SizeofMinimalTupleHeader ||
+		(available - tuple->t_len >= MAXIMUM_ALIGNOF &&
+		 available != MAXALIGN((uint64) tuple->t_len) + sizeof(PpItemExtra)))
 		return false;
 	natts = tuple->t_infomask2 & HEAP_NATTS_MASK;
 	begin = MAXALIGN(SizeofHeapTupleHeader +

@@ -30,6 +30,7 @@ typedef struct Row
 	uint8 *given;
 	uint8 *carried;
 	JsonbValue *json; /* of those that an object gives */
+	uint32 unknown;	  /* keys of an object that are no column, and are passed over */
 	Datum *values;
 	bool *nulls;
 } Row;
@@ -51,11 +52,12 @@ start_row(Row *row, PpTarget *target)
 {
 	int natts = target->natts;
 	Size bitmap = PpBitmapBytes(natts) + 1;
-	char *at = palloc(MAXALIGN((sizeof(JsonbValue) + sizeof(Datum) + sizeof(bool)) * natts) +
-					  2 * bitmap);
+	char *at =
+		palloc(MAXALIGN((sizeof(JsonbValue) + sizeof(Datum) + sizeof(bool)) * natts) + 2 * bitmap);
 
 	row->target = target;
 	row->column = NULL;
+	row->unknown = 0;
 	row->json = (JsonbValue *) at;
 	row->values = (Datum *) (at + sizeof(JsonbValue) * natts);
 	row->nulls = (bool *) (row->values + natts);
@@ -170,10 +172,17 @@ give_keys(Row *row, Jsonb *object)
 		while (next < target->nsorted && compare_key(&key, target->sorted[next]) > 0)
 			next++;
 		if (next == target->nsorted || compare_key(&key, target->sorted[next]) != 0)
+		{
+			if (target->passes_unknown)
+			{
+				row->unknown++;
+				continue;
+			}
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 							errmsg("column \"%.*s\" of relation \"%s\" does not exist",
 								   key.val.string.len, key.val.string.val, target->name),
 							errdetail("The item has a key of that name.")));
+		}
 
 		column = target->sorted[next];
 		if (column->generated || column->identity_always)
@@ -271,6 +280,7 @@ form(Row *row)
 	Size bitmap = PpBitmapBytes(target->natts);
 	TupleDesc descriptor = target->all_descriptor;
 	const PpLayout *layout = &target->all_layout;
+	PpItemExtra extra = {.unknown_keys = row->unknown};
 	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
@@ -291,11 +301,13 @@ form(Row *row)
 	}
 
 	return pp_item_form(target->relid, target->durability, target->natts, descriptor, row->carried,
-						row->given, row->values, row->nulls, layout);
+						row->given, row->values, row->nulls, layout,
+						row->unknown > 0 ? &extra : NULL);
 }
 
 /*
- * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key;
+ * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key, unless those
+ * are passed over;
  * 428C9 a generated or identity-always column is given; 42501 no privilege; those
  * of the types' input functions, domains and defaults, which name the column.
  */

@@ -386,6 +386,7 @@ fill(PpTarget *target, Relation rel)
 	target->kind = rel->rd_rel->relkind;
 	target->durability = durability_of(rel, &settings);
 	target->bad_to_dead = settings.bad_to_dead;
+	target->passes_unknown = settings.passes_unknown;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);
@@ -393,10 +394,10 @@ fill(PpTarget *target, Relation rel)
 	target->natts = desc->natts;
 	target->descriptor = CreateTupleDescCopyConstr(desc);
 	target->econtext = CreateStandaloneExprContext();
-	target->code_context = AllocSetContextCreate(
-		target->context, "persist_pipeline users' code", ALLOCSET_SMALL_SIZES);
-	target->other_context = AllocSetContextCreate(
-		target->context, "persist_pipeline other layout", ALLOCSET_SMALL_SIZES);
+	target->code_context = AllocSetContextCreate(target->context, "persist_pipeline users' code",
+												 ALLOCSET_SMALL_SIZES);
+	target->other_context = AllocSetContextCreate(target->context, "persist_pipeline other layout",
+												  ALLOCSET_SMALL_SIZES);
 	target->columns = palloc0(sizeof(PpColumn) * Max(desc->natts, 1));
 	target->sorted = palloc(sizeof(PpColumn *) * Max(desc->natts, 1));
 	target->all_carried = palloc0(PpBitmapBytes(desc->natts) + 1);

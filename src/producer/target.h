@@ -64,7 +64,8 @@ typedef struct PpTarget
 	struct PpTarget *next; /* of those that are used */
 	char kind;			   /* pg_class.relkind */
 	PpItemDurability durability; /* of its items */
-	bool bad_to_dead;	   /* configured so: what doesn't fit becomes a dead letter */
+	bool bad_to_dead;			 /* configured so: what doesn't fit becomes a dead letter */
+	bool passes_unknown;		 /* and keys that are no column are passed over */
 	Oid schema;
 	char *name;
 	char *schema_name;

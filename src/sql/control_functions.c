@@ -55,7 +55,8 @@ check_owns_database(void)
 }
 
 /*
- * persist_configure(target regclass, durability text, bad_items text) returns void.
+ * persist_configure(target regclass, durability text, bad_items text, unknown_keys text)
+ * returns void.
  * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
  * 22023 no such value.
@@ -76,6 +77,9 @@ persist_configure(PG_FUNCTION_ARGS)
 		settings.durability = pp_settings_parse_durability(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	if (!PG_ARGISNULL(2))
 		settings.bad_to_dead = pp_settings_parse_bad_items(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (!PG_ARGISNULL(3))
+		settings.passes_unknown =
+			pp_settings_parse_unknown_keys(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	pp_settings_put(extension, target, &settings);
 
 	PG_RETURN_VOID();

@@ -30,6 +30,7 @@ typedef struct PpDelta
 	int64 lost;
 	int64 batches;
 	int64 errors;
+	int64 unknown_keys;		/* of the objects that items were made from */
 	const char *last_error; /* NULL: none */
 	TimestampTz last_error_at;
 	TimestampTz last_persisted_at; /* 0: none has been */

@@ -33,6 +33,7 @@ enum
 	SETTING_DURABILITY,
 	SETTING_BAD_ITEMS,
 	SETTING_PAUSED,
+	SETTING_UNKNOWN_KEYS,
 	SETTING_COLUMNS
 };
 
@@ -69,6 +70,19 @@ pp_settings_parse_bad_items(const char *name)
 					errhint("Available values: error, dead.")));
 }
 
+/* Are unknown keys passed over?  22023 if there is no such value. */
+bool
+pp_settings_parse_unknown_keys(const char *name)
+{
+	if (strcmp(name, "error") == 0)
+		return false;
+	if (strcmp(name, "ignore") == 0)
+		return true;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"unknown_keys\": \"%s\"", name),
+					errhint("Available values: error, ignore.")));
+}
+
 /* The target's row; NULL: there is none.  Where a restore has doubled it there are more. */
 static HeapTuple
 find_setting(PpTable *table, Oid target)
@@ -98,6 +112,8 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	settings.durability = pp_settings_parse_durability(get_text(rel, tuple, SETTING_DURABILITY));
 	settings.bad_to_dead = pp_settings_parse_bad_items(get_text(rel, tuple, SETTING_BAD_ITEMS));
 	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
+	settings.passes_unknown =
+		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS));
 	return settings;
 }
 
@@ -131,6 +147,8 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
+	values[SETTING_UNKNOWN_KEYS] =
+		CStringGetTextDatum(settings->passes_unknown ? "ignore" : "error");
 	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
 	pp_table_insert(&table, values, nulls);

@@ -28,12 +28,14 @@ typedef enum PpDurability
 typedef struct PpSettings
 {
 	PpDurability durability;
-	bool bad_to_dead; /* what doesn't fit at the call becomes a dead letter */
+	bool bad_to_dead;	 /* what doesn't fit at the call becomes a dead letter */
+	bool passes_unknown; /* keys of an object that are no column are passed over */
 	bool paused;
 } PpSettings;
 
 extern PpDurability pp_settings_parse_durability(const char *name);
 extern bool pp_settings_parse_bad_items(const char *name);
+extern bool pp_settings_parse_unknown_keys(const char *name);
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
