@@ -93,6 +93,7 @@ REGRESS = \
 	my_dead_letters \
 	bad_items \
 	unknown_keys \
+	upserts \
 	stats \
 	mode_direct \
 	mode_direct_nested \

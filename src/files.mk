@@ -42,6 +42,7 @@ FILES = \
 	store/copied \
 	store/pause \
 	store/shutdowns \
+	producer/conflict \
 	producer/target \
 	producer/convert \
 	producer/spill \
@@ -57,6 +58,7 @@ FILES = \
 	worker/row_json \
 	worker/row_map \
 	worker/statement \
+	worker/upsert \
 	worker/poison \
 	worker/batch \
 	worker/intake \

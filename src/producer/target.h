@@ -25,6 +25,7 @@
 #include "utils/plancache.h"
 
 #include "base/item.h"
+#include "producer/conflict.h"
 
 typedef struct PpColumn
 {
@@ -66,6 +67,7 @@ typedef struct PpTarget
 	PpItemDurability durability; /* of its items */
 	bool bad_to_dead;			 /* configured so: what doesn't fit becomes a dead letter */
 	bool passes_unknown;		 /* and keys that are no column are passed over */
+	PpConflict conflict;
 	Oid schema;
 	char *name;
 	char *schema_name;

@@ -24,7 +24,7 @@ typedef struct PpDelta
 {
 	Oid target; /* InvalidOid: relations that are no more, or nobody knows which */
 	int64 persisted;
-	int64 skipped; /* by a trigger or a rule */
+	int64 skipped; /* by a trigger or a rule, or since their keys are there */
 	int64 dead;
 	int64 discarded;
 	int64 lost;

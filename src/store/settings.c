@@ -13,8 +13,10 @@
 
 #include "access/skey.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -34,6 +36,9 @@ enum
 	SETTING_BAD_ITEMS,
 	SETTING_PAUSED,
 	SETTING_UNKNOWN_KEYS,
+	SETTING_ON_CONFLICT,
+	SETTING_CONFLICT_COLUMNS,
+	SETTING_ADD_COLUMNS,
 	SETTING_COLUMNS
 };
 
@@ -41,6 +46,12 @@ static const char *const durability_names[] = {
 	[PP_DURABILITY_AUTO] = "auto",
 	[PP_DURABILITY_JOURNAL] = "journal",
 	[PP_DURABILITY_RING] = "ring",
+};
+
+static const char *const conflict_names[] = {
+	[PP_CONFLICT_ERROR] = "error",
+	[PP_CONFLICT_NOTHING] = "nothing",
+	[PP_CONFLICT_UPDATE] = "update",
 };
 
 /* 22023 if there is none of that name. */
@@ -83,6 +94,67 @@ pp_settings_parse_unknown_keys(const char *name)
 					errhint("Available values: error, ignore.")));
 }
 
+/* 22023 if there is none of that name. */
+PpConflictAction
+pp_settings_parse_on_conflict(const char *name)
+{
+	for (int i = 0; i < lengthof(conflict_names); i++)
+	{
+		if (strcmp(name, conflict_names[i]) == 0)
+			return i;
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"on_conflict\": \"%s\"", name),
+					errhint("Available values: error, nothing, update.")));
+}
+
+/*
+ * The names in an array of text, in the current memory context.  Errors: 22004 one is NULL;
+ * 42701 one is there twice.
+ */
+List *
+pp_settings_parse_columns(const char *argument, Datum array)
+{
+	List *names = NIL;
+	Datum *elements;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		ListCell *cell;
+		char *name;
+
+		if (nulls[i])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"%s\" must not have NULLs", argument)));
+		name = TextDatumGetCString(elements[i]);
+		foreach (cell, names)
+		{
+			if (strcmp(lfirst(cell), name) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("argument \"%s\" has \"%s\" more than once", argument, name)));
+		}
+		names = lappend(names, name);
+	}
+	return names;
+}
+
+static Datum
+array_of(List *names)
+{
+	Datum *elements = palloc((list_length(names) + 1) * sizeof(Datum));
+	ListCell *cell;
+	int n = 0;
+
+	foreach (cell, names)
+		elements[n++] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /* The target's row; NULL: there is none.  Where a restore has doubled it there are more. */
 static HeapTuple
 find_setting(PpTable *table, Oid target)
@@ -102,6 +174,14 @@ get_text(Relation rel, HeapTuple tuple, int column)
 	return text ? text : "";
 }
 
+static List *
+get_columns(Relation rel, HeapTuple tuple, const char *argument, int column)
+{
+	Datum array = pp_table_get(rel, tuple, column);
+
+	return DatumGetPointer(array) ? pp_settings_parse_columns(argument, array) : NIL;
+}
+
 /* A row of persist_settings.  22023 if it has a value that isn't one. */
 PpSettings
 pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
@@ -114,6 +194,10 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
 	settings.passes_unknown =
 		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS));
+	settings.on_conflict = pp_settings_parse_on_conflict(get_text(rel, tuple, SETTING_ON_CONFLICT));
+	settings.conflict_columns =
+		get_columns(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
+	settings.add_columns = get_columns(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
 	return settings;
 }
 
@@ -149,6 +233,9 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
 	values[SETTING_UNKNOWN_KEYS] =
 		CStringGetTextDatum(settings->passes_unknown ? "ignore" : "error");
+	values[SETTING_ON_CONFLICT] = CStringGetTextDatum(conflict_names[settings->on_conflict]);
+	values[SETTING_CONFLICT_COLUMNS] = array_of(settings->conflict_columns);
+	values[SETTING_ADD_COLUMNS] = array_of(settings->add_columns);
 	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
 	pp_table_insert(&table, values, nulls);

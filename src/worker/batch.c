@@ -25,6 +25,7 @@
 #include "worker/batch.h"
 #include "worker/poison.h"
 #include "worker/row_map.h"
+#include "worker/upsert.h"
 
 /* Targets on other servers that the transaction has written to */
 static struct
@@ -128,6 +129,7 @@ insert_run(const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	const PpUpsert *upsert;
 	PpRowMap *map;
 	bool goes_away;
 	uint64 inserted;
@@ -143,7 +145,9 @@ insert_run(const PpRow **rows, uint64 n)
 		note_elsewhere(first->target);
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_statement_state.row = 0;
-	inserted = pp_statement_insert(rel, map, rows, n);
+	upsert = pp_upsert_of(rel);
+	inserted = upsert ? pp_upsert(rel, map, upsert, rows, n)
+					  : pp_statement_insert(rel, map, NULL, rows, n);
 	relation_close(rel, NoLock);
 
 	/* a rule can make more of a row */
