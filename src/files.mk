@@ -58,6 +58,7 @@ FILES = \
 	worker/row_json \
 	worker/row_map \
 	worker/statement \
+	worker/fold \
 	worker/upsert \
 	worker/poison \
 	worker/batch \

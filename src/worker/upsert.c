@@ -25,6 +25,7 @@
 #include "base/savepoint.h"
 #include "producer/conflict.h"
 #include "store/settings.h"
+#include "worker/fold.h"
 #include "worker/upsert.h"
 
 /* A column of the key, as its index has it */
@@ -43,6 +44,7 @@ struct PpUpsert
 	bool nulls_differ; /* two NULLs are not the same key */
 	bool may_surprise; /* the INSERT may find other keys than we do */
 	bool may_skip;	   /* a trigger may take the update away */
+	PpFoldable *table; /* NULL: items of one key don't become one */
 };
 
 /* What is known of a target */
@@ -178,6 +180,8 @@ make_upsert(Relation rel)
 	read_index(upsert, &table);
 	upsert->may_surprise = may_change_keys(rel) || list_length(table.indexes) > 1;
 	upsert->may_skip = rel->trigdesc && rel->trigdesc->trig_update_before_row;
+	if (!upsert->may_surprise)
+		upsert->table = pp_fold_table(rel, &upsert->conflict);
 	return upsert;
 }
 
@@ -316,6 +320,7 @@ typedef struct Entry
 {
 	const PpRow *row;
 	uint64 number; /* among the rows */
+	uint64 n;	   /* of so many of them */
 	const uint8 *set;
 	uint64 round; /* how many statements come before it for its key */
 	Datum *keys;
@@ -394,6 +399,7 @@ make_entries(const Work *work, const int *at)
 	Datum *keys = palloc_extended(work->n * nkeys * sizeof(Datum), MCXT_ALLOC_HUGE);
 	bool *nulls = palloc_extended(work->n * nkeys * sizeof(bool), MCXT_ALLOC_HUGE);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(work->map->descriptor, &TTSOpsMinimalTuple);
+	uint64 first_row = pp_statement_state.row;
 	const PpItem *last = NULL;
 	const uint8 *set = NULL;
 
@@ -402,6 +408,7 @@ make_entries(const Work *work, const int *at)
 		const PpItem *item = work->rows[i]->item;
 
 		CHECK_FOR_INTERRUPTS();
+		pp_statement_state.row = first_row > 0 ? first_row + i : 0;
 		pp_statement_check(item, work->map);
 		if (last == NULL ||
 			memcmp(pp_item_given(item), pp_item_given(last), PpBitmapBytes(item->natts)) != 0)
@@ -409,6 +416,7 @@ make_entries(const Work *work, const int *at)
 		last = item;
 		entries[i] = (Entry){.row = work->rows[i],
 							 .number = i,
+							 .n = 1,
 							 .set = set,
 							 .keys = keys + i * nkeys,
 							 .nulls = nulls + i * nkeys};
@@ -480,30 +488,99 @@ has_null(const Entry *entry, const PpUpsert *upsert)
 	return false;
 }
 
-/* Is it of the same key as the one before it? */
 static bool
-is_same_key(const Entry *entry, const PpUpsert *upsert)
+is_same_key(const Entry *a, const Entry *b, const PpUpsert *upsert)
 {
-	return compare_keys(entry - 1, entry, upsert) == 0 &&
-		   !(upsert->nulls_differ && has_null(entry, upsert));
+	return compare_keys(a, b, upsert) == 0 && !(upsert->nulls_differ && has_null(a, upsert));
 }
 
-/* Give each of them a round, by their keys.  What sets nothing can meet its like in a statement. */
+/* The fold's items, the last of which this entry has taken, are one row now. */
 static void
+end_fold(Entry *entry, PpFold *fold)
+{
+	PpRow *row;
+
+	if (fold->n == 1)
+		return;
+	row = palloc(sizeof(PpRow));
+	*row = *entry->row;
+	row->item = pp_fold_end(fold);
+	entry->row = row;
+	entry->n = fold->n;
+}
+
+/*
+ * Sort them by their keys, and give each a round, or have it folded into the one before it.  What
+ * sets nothing can meet its like in a statement.  Returns how many are left.
+ */
+static uint64
 find_rounds(const Work *work, Entry *entries)
 {
+	const PpUpsert *upsert = work->upsert;
 	int natts = RelationGetNumberOfAttributes(work->rel);
+	PpFold fold = {0};
+	uint64 n = 0;
 
-	qsort_arg(entries, work->n, sizeof(Entry), compare_entries, (void *) work->upsert);
-	for (uint64 i = 1; i < work->n; i++)
+	if (upsert->table)
+		fold = pp_fold_make(upsert->table, work->map);
+	qsort_arg(entries, work->n, sizeof(Entry), compare_entries, (void *) upsert);
+	for (uint64 i = 0; i < work->n; i++)
 	{
-		Entry *entry = &entries[i];
+		Entry *last = n > 0 ? &entries[n - 1] : NULL;
+		Entry entry = entries[i];
 
-		if (!is_same_key(entry, work->upsert))
-			continue;
-		entry->round = entry[-1].round;
-		if (!is_empty(entry->set, natts) || !is_empty(entry[-1].set, natts))
-			entry->round++;
+		CHECK_FOR_INTERRUPTS();
+		if (last && is_same_key(last, &entry, upsert))
+		{
+			bool alike = memcmp(last->set, entry.set, PpBitmapBytes(natts)) == 0;
+			bool empty = alike && is_empty(entry.set, natts);
+
+			if (alike && !empty && upsert->table && pp_fold_add(&fold, entry.row->item))
+				continue;
+			entry.round = last->round + (empty ? 0 : 1);
+		}
+		if (upsert->table)
+		{
+			if (last)
+				end_fold(last, &fold);
+			pp_fold_begin(&fold, entry.row->item, entry.set);
+		}
+		entries[n++] = entry;
+	}
+	if (upsert->table)
+		end_fold(&entries[n - 1], &fold);
+	return n;
+}
+
+static void
+insert_entries(Work *work, Entry *entries, uint64 n, uint64 first_row)
+{
+	int natts = RelationGetNumberOfAttributes(work->rel);
+	const PpRow **rows = palloc_extended(n * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	uint64 end;
+
+	qsort_arg(entries, n, sizeof(Entry), compare_places, &natts);
+	for (uint64 start = 0; start < n; start = end)
+	{
+		const Entry *first = &entries[start];
+		uint64 items = 0;
+		uint64 inserted;
+
+		for (end = start; end < n && entries[end].round == first->round &&
+						  memcmp(entries[end].set, first->set, PpBitmapBytes(natts)) == 0;
+			 end++)
+		{
+			rows[end - start] = entries[end].row;
+			items += entries[end].n;
+		}
+		if (start > 0)
+			CommandCounterIncrement();
+		/* an error can be told from which row it came, if all have kept their places */
+		pp_statement_state.row = end - start == work->n ? first_row : 0;
+		pp_statement_state.in_rows = false;
+		inserted = insert_alike(work, first->set, rows, end - start);
+		/* where items are folded, nothing takes a row away */
+		work->inserted += items > end - start ? items : inserted;
 	}
 }
 
@@ -511,39 +588,20 @@ static void
 insert_in_rounds(void *arg)
 {
 	Work *work = arg;
-	int natts = RelationGetNumberOfAttributes(work->rel);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline upsert",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
+	uint64 first_row = pp_statement_state.row;
 	int *at = find_keys(work);
-	const PpRow **rows = palloc_extended(work->n * sizeof(PpRow *), MCXT_ALLOC_HUGE);
-	Entry *entries;
-	uint64 end;
 
 	if (at == NULL)
-	{
 		insert_one_by_one(work);
-		MemoryContextSwitchTo(caller);
-		MemoryContextDelete(context);
-		return;
-	}
-	entries = make_entries(work, at);
-	find_rounds(work, entries);
-	qsort_arg(entries, work->n, sizeof(Entry), compare_places, &natts);
-	for (uint64 start = 0; start < work->n; start = end)
+	else
 	{
-		const Entry *first = &entries[start];
+		Entry *entries = make_entries(work, at);
 
-		for (end = start; end < work->n && entries[end].round == first->round &&
-						  memcmp(entries[end].set, first->set, PpBitmapBytes(natts)) == 0;
-			 end++)
-			rows[end - start] = entries[end].row;
-		if (start > 0)
-			CommandCounterIncrement();
-		if (end - start < work->n)
-			pp_statement_state.row = 0;
-		pp_statement_state.in_rows = false;
-		work->inserted += insert_alike(work, first->set, rows, end - start);
+		pp_statement_state.row = 0;
+		insert_entries(work, entries, find_rounds(work, entries), first_row);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);

@@ -12,7 +12,8 @@
  * The second one sets what the items have given, of that what is not in the key; so each statement
  * is for items that have given the same.  And it can't come to the same row twice (21000).  So of
  * the items of one key, as its index compares it, each one goes into a statement of its own: the
- * n-th into the n-th.  Keys don't change their order; nor do items of different keys that go into
+ * n-th into the n-th; or several of them become one, where that makes no difference (fold.h).
+ * Keys don't change their order; nor do items of different keys that go into
  * the same statement.  So what comes of it is what one by one would have given, unless rows of
  * different keys see each other (by another unique index, or a trigger): then the statement fails,
  * or has its rows in another order, as with different targets of a batch.  A statement that fails

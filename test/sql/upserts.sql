@@ -285,6 +285,63 @@ SELECT count(*) FROM queued;
 SELECT * FROM model EXCEPT TABLE queued;
 TABLE letters;
 
+-- items of one key that become one: with sums out of range, NULLs where none may be, both signs
+CREATE TABLE model_2 (k int PRIMARY KEY, n int NOT NULL DEFAULT 0, s smallint, m numeric(4,1), big bigint, v text);
+CREATE TABLE queued_2 (LIKE model_2 INCLUDING ALL);
+SELECT persist_configure(target, on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n,s,m,big}') FROM unnest('{model_2,queued_2}'::regclass[]) AS target;
+CREATE TABLE items_2 AS
+SELECT i, jsonb_build_object('k', i % 3, 'n', CASE WHEN random() < 0.99 THEN (random() * 4e7)::int - CASE WHEN random() < 0.1 THEN 1e9::int ELSE 0 END END, 's', CASE WHEN random() < 0.9 THEN (random() * 100)::int END,
+	'm', CASE WHEN random() < 0.5 THEN (random() * 2)::numeric(4,1) END, 'big', CASE WHEN random() < 0.001 THEN 9e18::bigint ELSE i END, 'v', CASE WHEN random() < 0.5 THEN 'v' || i END) AS item
+FROM generate_series(1, 2000) AS i;
+SET persist_pipeline.mode = direct;
+CREATE FUNCTION one_by_one() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	item jsonb;
+	refused int = 0;
+BEGIN
+	FOR item IN SELECT i.item FROM upserts.items_2 AS i ORDER BY i LOOP
+		BEGIN
+			PERFORM public.persist_enqueue('upserts.model_2'::regclass, item);
+		EXCEPTION WHEN numeric_value_out_of_range OR not_null_violation THEN
+			refused = refused + 1;
+		END;
+	END LOOP;
+	RETURN refused;
+END $$;
+SELECT one_by_one() AS refused \gset
+RESET persist_pipeline.mode;
+SELECT count(persist_enqueue('queued_2', item)) FROM (SELECT item FROM items_2 ORDER BY i) AS i;
+SELECT persist_flush();
+SELECT count(*) = :refused AS as_many_are_dead, count(*) > 10 AS some FROM letters;
+TABLE queued_2 EXCEPT TABLE model_2;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+-- ten thousand increments of one row are one row version; where an index has the column, they aren't
+CREATE TABLE folded (k int PRIMARY KEY, n bigint NOT NULL, at int, note text DEFAULT 'first');
+CREATE TABLE unfolded (LIKE folded INCLUDING ALL);
+CREATE INDEX ON unfolded (at);
+SELECT persist_configure(target, on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n}') FROM unnest('{folded,unfolded}'::regclass[]) AS target;
+SELECT count(persist_enqueue('folded', jsonb_build_object('k', 1, 'n', i, 'at', i))) FROM generate_series(1, 10000) AS i;
+SELECT count(persist_enqueue('unfolded', jsonb_build_object('k', 1, 'n', i, 'at', i))) FROM generate_series(1, 1000) AS i;
+SELECT persist_flush();
+TABLE folded;
+TABLE unfolded;
+SELECT pg_relation_size('folded') <= 8192 AS in_one_page, pg_relation_size('unfolded') > 8192 AS in_many;
+SELECT * FROM counted WHERE target_name LIKE '%folded';
+-- each version counts where somebody looks
+CREATE TABLE seen (LIKE folded);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO upserts.seen SELECT NEW.*; RETURN NULL; END';
+CREATE TRIGGER see AFTER INSERT OR UPDATE ON folded FOR EACH ROW EXECUTE FUNCTION see();
+SELECT count(persist_enqueue('folded', jsonb_build_object('k', 2, 'n', i, 'at', i))) FROM generate_series(1, 5) AS i;
+SELECT persist_flush();
+TABLE seen ORDER BY n;
+DROP TRIGGER see ON folded;
+ALTER TABLE folded ADD CONSTRAINT few CHECK (k < 3 OR n < 10);
+SELECT count(persist_enqueue('folded', jsonb_build_object('k', 3, 'n', n))) FROM unnest('{5, 3, 2, 1}'::int[]) AS n;
+SELECT persist_flush();
+SELECT * FROM folded WHERE k = 3;
+SELECT item -> 'n' AS n, sqlstate FROM letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+
 -- ---- rights ----
 
 CREATE ROLE pp_upserts;
