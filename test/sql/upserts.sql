@@ -221,6 +221,10 @@ SELECT persist_configure('lowered', on_conflict => 'update', conflict_columns =>
 SELECT count(persist_enqueue('lowered', jsonb_build_object('k', k, 'n', n))) FROM unnest('{a,A,b,a,B,A}'::text[]) WITH ORDINALITY AS u (k, n);
 SELECT persist_flush();
 TABLE lowered ORDER BY k;
+-- where nothing told so before: each is another key, and each row is told
+SELECT count(persist_enqueue('lowered', jsonb_build_object('k', k, 'n', 1))) FROM unnest('{c,C,d,e,f}'::text[]) AS k;
+SELECT persist_flush();
+SELECT k, n FROM lowered WHERE k > 'b' ORDER BY k;
 -- that takes the update away
 CREATE FUNCTION refuse_update() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER z_refuse BEFORE UPDATE ON lowered FOR EACH ROW WHEN (NEW.n > 100) EXECUTE FUNCTION refuse_update();
