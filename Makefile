@@ -187,6 +187,7 @@ bench-failures:
 	@tools/sandbox bench/attacks
 	@tools/sandbox bench/poison
 	@tools/sandbox bench/roles
+	@tools/sandbox bench/counters
 
 floors:
 	@tools/floors
