@@ -68,6 +68,7 @@ typedef struct PpTarget
 	bool bad_to_dead;			 /* configured so: what doesn't fit becomes a dead letter */
 	bool passes_unknown;		 /* and keys that are no column are passed over */
 	PpConflict conflict;
+	int flush_interval; /* ms; -1: it has none of its own */
 	Oid schema;
 	char *name;
 	char *schema_name;

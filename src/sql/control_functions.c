@@ -16,6 +16,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/errors.h"
@@ -88,7 +89,8 @@ configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
 
 /*
  * persist_configure(target regclass, durability text, bad_items text, unknown_keys text,
- * on_conflict text, conflict_columns text[], add_columns text[]) returns void.
+ * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval)
+ * returns void.
  * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
  * 22023 no such value; those of configure_conflict().
@@ -113,6 +115,8 @@ persist_configure(PG_FUNCTION_ARGS)
 		settings.passes_unknown =
 			pp_settings_parse_unknown_keys(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	configure_conflict(fcinfo, target, &settings);
+	if (!PG_ARGISNULL(7))
+		settings.flush_interval = pp_settings_parse_flush_interval(PG_GETARG_INTERVAL_P(7));
 	pp_settings_put(extension, target, &settings);
 
 	PG_RETURN_VOID();

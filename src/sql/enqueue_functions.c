@@ -77,11 +77,11 @@ insert_directly(PpItem *item)
 }
 
 static int64
-hand_over(PpItem *item, bool transactional)
+hand_over(PpItem *item, bool transactional, int flush_interval)
 {
 	if (pp_config_mode == PP_MODE_DIRECT)
 		return insert_directly(item);
-	return pp_enqueue(item, transactional);
+	return pp_enqueue(item, transactional, flush_interval);
 }
 
 typedef struct Conversion
@@ -140,16 +140,18 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 {
 	PpTarget *target = pp_target_get(relid);
 	Conversion conversion = {.target = relid, .object = object, .text = text};
+	int flush_interval = target->flush_interval; /* converting may make it anew */
 	const PpClaim *claim;
 	PpDeadLetter letter;
 	ErrorData *fault;
 
 	if (!target->bad_to_dead || !transactional || pp_config_mode != PP_MODE_ASYNC)
-		return hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional);
+		return hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional,
+						 flush_interval);
 
 	fault = try_to_convert(&conversion);
 	if (fault == NULL)
-		return hand_over(conversion.item, true);
+		return hand_over(conversion.item, true, flush_interval);
 	claim = pp_slot_claim();
 	letter = (PpDeadLetter){.target = relid,
 						.role = GetUserId(),
@@ -224,7 +226,7 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 	record = PG_GETARG_HEAPTUPLEHEADER(0);
 	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
 
-	PG_RETURN_INT64(hand_over(pp_convert_record(target, record), true));
+	PG_RETURN_INT64(hand_over(pp_convert_record(target, record), true, target->flush_interval));
 }
 
 /* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */

@@ -39,6 +39,7 @@ enum
 	SETTING_ON_CONFLICT,
 	SETTING_CONFLICT_COLUMNS,
 	SETTING_ADD_COLUMNS,
+	SETTING_FLUSH_INTERVAL,
 	SETTING_COLUMNS
 };
 
@@ -106,6 +107,21 @@ pp_settings_parse_on_conflict(const char *name)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid value for argument \"on_conflict\": \"%s\"", name),
 					errhint("Available values: error, nothing, update.")));
+}
+
+/* In ms; -1: it is negative.  22023 if it is too long. */
+int
+pp_settings_parse_flush_interval(const Interval *interval)
+{
+	/* as long as the server says that days and months are */
+	double ms = interval->time / 1000.0 +
+				(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
+
+	if (ms > INT_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"flush_interval\" is too long"),
+						errdetail("The limit is %d ms.", INT_MAX)));
+	return ms < 0 ? -1 : (int) ms;
 }
 
 /*
@@ -182,6 +198,15 @@ get_columns(Relation rel, HeapTuple tuple, const char *argument, int column)
 	return DatumGetPointer(array) ? pp_settings_parse_columns(argument, array) : NIL;
 }
 
+static int
+get_flush_interval(Relation rel, HeapTuple tuple)
+{
+	Datum interval = pp_table_get(rel, tuple, SETTING_FLUSH_INTERVAL);
+
+	return DatumGetPointer(interval) ? pp_settings_parse_flush_interval(DatumGetIntervalP(interval))
+									 : -1;
+}
+
 /* A row of persist_settings.  22023 if it has a value that isn't one. */
 PpSettings
 pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
@@ -198,6 +223,7 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	settings.conflict_columns =
 		get_columns(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
 	settings.add_columns = get_columns(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
+	settings.flush_interval = get_flush_interval(rel, tuple);
 	return settings;
 }
 
@@ -205,7 +231,7 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 PpSettings
 pp_settings_get(Oid extension, Oid target)
 {
-	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
+	PpSettings settings = {.durability = PP_DURABILITY_AUTO, .flush_interval = -1};
 	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
 	HeapTuple tuple = find_setting(&table, target);
 
@@ -226,6 +252,7 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	PpTable table = pp_table_open_to_write(extension, TABLE);
 	Datum values[SETTING_COLUMNS];
 	bool nulls[SETTING_COLUMNS] = {false};
+	Interval interval = {0};
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
@@ -236,6 +263,9 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	values[SETTING_ON_CONFLICT] = CStringGetTextDatum(conflict_names[settings->on_conflict]);
 	values[SETTING_CONFLICT_COLUMNS] = array_of(settings->conflict_columns);
 	values[SETTING_ADD_COLUMNS] = array_of(settings->add_columns);
+	nulls[SETTING_FLUSH_INTERVAL] = settings->flush_interval < 0;
+	interval.time = settings->flush_interval * INT64CONST(1000);
+	values[SETTING_FLUSH_INTERVAL] = IntervalPGetDatum(&interval);
 	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
 	pp_table_insert(&table, values, nulls);

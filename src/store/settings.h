@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
@@ -42,6 +43,7 @@ typedef struct PpSettings
 	PpConflictAction on_conflict;
 	List *conflict_columns; /* of char *: the key; NIL: any */
 	List *add_columns;		/* of char *: an update adds to these */
+	int flush_interval;		/* ms; -1: none of its own */
 } PpSettings;
 
 extern PpDurability pp_settings_parse_durability(const char *name);
@@ -49,6 +51,7 @@ extern bool pp_settings_parse_bad_items(const char *name);
 extern bool pp_settings_parse_unknown_keys(const char *name);
 extern PpConflictAction pp_settings_parse_on_conflict(const char *name);
 extern List *pp_settings_parse_columns(const char *argument, Datum array);
+extern int pp_settings_parse_flush_interval(const Interval *interval);
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);

@@ -21,7 +21,7 @@ SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_c
 SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in its place' END FROM pg_extension WHERE extname = 'persist_pipeline'),
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_configure(regclass,text,text,text,text,text[],text[]) persist_discard() persist_discard(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_health() persist_pause(regclass) '
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval) persist_discard() persist_discard(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_health() persist_pause(regclass) '
 	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_pass_mark() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
 	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
 	'its functions');
@@ -46,9 +46,9 @@ SELECT is(pg_get_function_arguments('persist_enqueue(text,json,boolean)'::regpro
 SELECT is(pg_get_function_arguments('persist_enqueue(record)'::regprocedure), 'item record', 'arguments of persist_enqueue(record)');
 SELECT is(pg_get_function_arguments('persist_enqueue_many(regclass,jsonb)'::regprocedure), 'target regclass, items jsonb', 'arguments of persist_enqueue_many');
 SELECT is(pg_get_function_arguments('persist_flush(interval,regclass)'::regprocedure), 'timeout interval DEFAULT ''@ 30 secs''::interval, target regclass DEFAULT NULL::regclass', 'arguments of persist_flush');
-SELECT is(pg_get_function_arguments('persist_configure(regclass,text,text,text,text,text[],text[])'::regprocedure), 'target regclass, durability text DEFAULT NULL::text, bad_items text DEFAULT NULL::text, unknown_keys text DEFAULT NULL::text, on_conflict text DEFAULT NULL::text, conflict_columns text[] DEFAULT NULL::text[], add_columns text[] DEFAULT NULL::text[]', 'arguments of persist_configure');
+SELECT is(pg_get_function_arguments('persist_configure(regclass,text,text,text,text,text[],text[],interval)'::regprocedure), 'target regclass, durability text DEFAULT NULL::text, bad_items text DEFAULT NULL::text, unknown_keys text DEFAULT NULL::text, on_conflict text DEFAULT NULL::text, conflict_columns text[] DEFAULT NULL::text[], add_columns text[] DEFAULT NULL::text[], flush_interval interval DEFAULT NULL::interval', 'arguments of persist_configure');
 SELECT is(pg_get_function_arguments('persist_unconfigure(regclass)'::regprocedure), 'target regclass', 'arguments of persist_unconfigure');
-SELECT function_returns(:'schema', 'persist_configure', ARRAY['regclass', 'text', 'text', 'text', 'text', 'text[]', 'text[]'], 'void');
+SELECT function_returns(:'schema', 'persist_configure', ARRAY['regclass', 'text', 'text', 'text', 'text', 'text[]', 'text[]', 'interval'], 'void');
 SELECT function_returns(:'schema', 'persist_unconfigure', ARRAY['regclass'], 'void');
 SELECT function_returns(:'schema', 'persist_pause', ARRAY['regclass'], 'void');
 SELECT function_returns(:'schema', 'persist_resume', ARRAY['regclass'], 'void');
@@ -103,7 +103,7 @@ SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN
 -- privileges
 CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text,text,text,text[],text[]) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
 	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) NOT IN (('persist_settings', 'SELECT'), ('persist_my_dead_letters', 'SELECT'))$$, 'PUBLIC may do nothing with a relation, but for pg_dump, or see what is his');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'v' AND has_table_privilege('pp_surface', oid, 'SELECT') AND NOT coalesce(reloptions @> '{security_barrier=true}', false)$$, 'and no function of his sees a row before it is chosen');
@@ -113,7 +113,7 @@ SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT']
 SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text,text,text,text[],text[]) persist_discard() persist_health() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval) persist_discard() persist_health() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings
