@@ -94,6 +94,7 @@ REGRESS = \
 	bad_items \
 	unknown_keys \
 	upserts \
+	capture_settings \
 	stats \
 	mode_direct \
 	mode_direct_nested \

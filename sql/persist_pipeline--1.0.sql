@@ -186,7 +186,8 @@ CREATE TABLE persist_settings (
 	on_conflict text NOT NULL DEFAULT 'error' CHECK (on_conflict IN ('error', 'nothing', 'update')),
 	conflict_columns text[] NOT NULL DEFAULT '{}',
 	add_columns text[] NOT NULL DEFAULT '{}',
-	flush_interval interval
+	flush_interval interval,
+	capture_settings text[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE persist_settings IS
 'What persist_configure() has said: a row for each such target.';
@@ -202,6 +203,7 @@ COMMENT ON COLUMN persist_settings.on_conflict IS
 COMMENT ON COLUMN persist_settings.conflict_columns IS
 'the key that on_conflict is about: a unique index or constraint has exactly these columns; none: with "nothing", any';
 COMMENT ON COLUMN persist_settings.add_columns IS 'columns that "update" adds to, instead of replacing what is there';
+COMMENT ON COLUMN persist_settings.capture_settings IS 'settings whose values go with its items, for their INSERT';
 COMMENT ON COLUMN persist_settings.flush_interval IS 'the longest that its items wait for their batch; NULL: as the setting flush_interval says';
 
 -- without the hook of the preloaded library, a row outlives its target
@@ -402,12 +404,13 @@ COMMENT ON FUNCTION persist_flush(interval, regclass) IS
 
 CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL,
 	bad_items text DEFAULT NULL, unknown_keys text DEFAULT NULL, on_conflict text DEFAULT NULL,
-	conflict_columns text[] DEFAULT NULL, add_columns text[] DEFAULT NULL, flush_interval interval DEFAULT NULL)
+	conflict_columns text[] DEFAULT NULL, add_columns text[] DEFAULT NULL, flush_interval interval DEFAULT NULL,
+	capture_settings text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_configure';
-COMMENT ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval) IS
-'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). unknown_keys: "error" (a key that is no column doesn''t fit), "ignore" (it is passed over, and counted in persist_stats). on_conflict, for all items that are not yet written: "error" (a row whose key is there becomes a dead letter), "nothing" (it is skipped), "update" (it updates the columns that its item gave in the row that is there). conflict_columns: the key, on exactly whose columns there has to be a unique index or constraint, without expressions, predicate and DEFERRABLE; none: with "nothing", any. add_columns: of types smallint, integer, bigint, numeric, real and double precision; what an item gives for them is added to what is there, where a NULL counts for nothing. "{}": none. flush_interval: the longest that its items gather for a batch, if that is shorter than the setting of that name: the shortest of what waits counts; negative: none of its own. Enqueuers need SELECT of conflict_columns, and, for "update", SELECT and UPDATE of the other columns that they give: 42501 at the call. For the target''s owner. Errors: 22004 target, or a column, is null; 22023 no such value, or values that don''t go together; 42703 no such column; 42701 a column is named twice; 42804 add_columns names one that isn''t of these types; 42P10 no unique index or constraint on conflict_columns; 0A000 the target can''t have that: foreign tables, views and tables with rules or INSTEAD OF triggers; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval, text[]) IS
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). unknown_keys: "error" (a key that is no column doesn''t fit), "ignore" (it is passed over, and counted in persist_stats). on_conflict, for all items that are not yet written: "error" (a row whose key is there becomes a dead letter), "nothing" (it is skipped), "update" (it updates the columns that its item gave in the row that is there). conflict_columns: the key, on exactly whose columns there has to be a unique index or constraint, without expressions, predicate and DEFERRABLE; none: with "nothing", any. add_columns: of types smallint, integer, bigint, numeric, real and double precision; what an item gives for them is added to what is there, where a NULL counts for nothing. "{}": none. flush_interval: the longest that its items gather for a batch, if that is shorter than the setting of that name: the shortest of what waits counts; negative: none of its own. capture_settings: names of settings whose values, as of the call, are set again for the INSERT of the item, for its policies and triggers, but not for what is deferred to the COMMIT: up to 16, such as "app.tenant", which everybody may set. Enqueuers need SELECT of conflict_columns, and, for "update", SELECT and UPDATE of the other columns that they give: 42501 at the call. For the target''s owner. Errors: 22004 target, or a column, is null; 22023 no such value, or values that don''t go together; 42703 no such column; 42704 no such setting; 42501 a setting that not everybody may set; 54000 too many settings; 0A000 a setting that says who or what a session is; 42701 a column is named twice; 42804 add_columns names one that isn''t of these types; 42P10 no unique index or constraint on conflict_columns; 0A000 the target can''t have that: foreign tables, views and tables with rules or INSTEAD OF triggers; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
 
 CREATE FUNCTION persist_unconfigure(target regclass)
 RETURNS void
@@ -894,7 +897,7 @@ GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelemen
 GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch_row() TO PUBLIC;
 
 -- these ask for ownership themselves
-GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval, text[]) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;

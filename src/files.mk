@@ -55,6 +55,7 @@ FILES = \
 	worker/leftovers \
 	worker/role_settings \
 	worker/identity \
+	worker/item_settings \
 	worker/row_json \
 	worker/row_map \
 	worker/statement \

@@ -11,7 +11,8 @@
  *	MAXALIGN .. sizeof(PpCommitPosition), in an item that is sent again: its commit position
  *							when it first failed
  *	MAXALIGN ..				a MinimalTuple of the carried columns, by attnum
- *	MAXALIGN .. sizeof(PpItemExtra), in an item that has something to say besides its row
+ *	MAXALIGN .. sizeof(PpItemExtra), in an item that has something to say besides its row; and
+ *							its settings
  *	size					MAXALIGNed: the next item may follow
  *
  * Rules:
@@ -78,7 +79,7 @@ typedef struct PpCommitPosition
 typedef struct PpItemExtra
 {
 	uint32 unknown_keys; /* of the object, that were passed over at the call */
-	uint32 zero;
+	uint32 settings;	 /* bytes behind it: names and values of settings, each with a '\0' */
 } PpItemExtra;
 
 #define PpBitmapBytes(natts) (((natts) + 7) / 8)
@@ -119,11 +120,21 @@ pp_item_extra(const PpItem *item)
 	return item->size > end ? (const PpItemExtra *) ((const char *) item + end) : NULL;
 }
 
+/* *length: of the settings that its INSERT is to find; 0: none */
+static inline const char *
+pp_item_settings(const PpItem *item, uint32 *length)
+{
+	const PpItemExtra *extra = pp_item_extra(item);
+
+	*length = extra ? extra->settings : 0;
+	return extra ? (const char *) extra + sizeof(PpItemExtra) : NULL;
+}
+
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
 extern PpItem *pp_item_form(Oid target, PpItemDurability durability, int natts,
 							TupleDesc descriptor, const uint8 *carried, const uint8 *given,
 							Datum *values, bool *nulls, const PpLayout *layout,
-							const PpItemExtra *extra);
+							const PpItemExtra *extra, const char *settings);
 extern const PpCommitPosition *pp_item_commit_position(const PpItem *item);
 extern PpItem *pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *position);
 extern bool pp_item_same_layout(const PpItem *a, const PpItem *b);

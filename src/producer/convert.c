@@ -16,11 +16,14 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
 #include "producer/convert.h"
+
+#define MAX_SETTINGS 8192 /* bytes of an item: names, and values */
 
 /* A row being decided.  Arrays are by attnum - 1. */
 typedef struct Row
@@ -273,6 +276,30 @@ find_other_layout(const Row *row)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Those of the session that go with the item; one that isn't set doesn't.  54000: too much. */
+static void
+capture_settings(List *names, StringInfo settings)
+{
+	ListCell *cell;
+
+	initStringInfo(settings);
+	foreach (cell, names)
+	{
+		const char *value = GetConfigOption(lfirst(cell), true, false);
+
+		if (value == NULL)
+			continue;
+		appendBinaryStringInfo(settings, lfirst(cell), strlen(lfirst(cell)) + 1);
+		appendBinaryStringInfo(settings, value, strlen(value) + 1);
+	}
+	if (settings->len > MAX_SETTINGS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the settings that go with the item are too large"),
+				 errdetail("They have %d bytes; the limit is %d.", settings->len, MAX_SETTINGS),
+				 errhint("See \"capture_settings\" of persist_configure().")));
+}
+
 static PpItem *
 form(Row *row)
 {
@@ -281,6 +308,7 @@ form(Row *row)
 	TupleDesc descriptor = target->all_descriptor;
 	const PpLayout *layout = &target->all_layout;
 	PpItemExtra extra = {.unknown_keys = row->unknown};
+	StringInfoData settings = {0};
 	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
@@ -288,6 +316,12 @@ form(Row *row)
 		find_other_layout(row);
 		descriptor = target->other_descriptor;
 		layout = &target->other_layout;
+	}
+
+	if (target->captures != NIL)
+	{
+		capture_settings(target->captures, &settings);
+		extra.settings = settings.len;
 	}
 
 	/* close the gaps, as in the descriptor */
@@ -302,7 +336,8 @@ form(Row *row)
 
 	return pp_item_form(target->relid, target->durability, target->natts, descriptor, row->carried,
 						row->given, row->values, row->nulls, layout,
-						row->unknown > 0 ? &extra : NULL);
+						extra.unknown_keys > 0 || extra.settings > 0 ? &extra : NULL,
+						settings.data);
 }
 
 /*

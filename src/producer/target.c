@@ -389,6 +389,7 @@ fill(PpTarget *target, Relation rel)
 	target->passes_unknown = settings.passes_unknown;
 	target->conflict = pp_conflict_of(rel, &settings);
 	target->flush_interval = settings.flush_interval;
+	target->captures = settings.capture_settings;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);

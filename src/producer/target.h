@@ -69,6 +69,7 @@ typedef struct PpTarget
 	bool passes_unknown;		 /* and keys that are no column are passed over */
 	PpConflict conflict;
 	int flush_interval; /* ms; -1: it has none of its own */
+	List *captures;		/* names of settings that go with its items */
 	Oid schema;
 	char *name;
 	char *schema_name;

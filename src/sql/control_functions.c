@@ -25,6 +25,7 @@
 #include "producer/target.h"
 #include "store/pause.h"
 #include "store/settings.h"
+#include "worker/item_settings.h"
 
 PG_FUNCTION_INFO_V1(persist_configure);
 PG_FUNCTION_INFO_V1(persist_unconfigure);
@@ -60,7 +61,7 @@ check_owns_database(void)
 /*
  * Arguments 4 to 6 of persist_configure().  What belongs to another on_conflict goes with that.
  * Errors: 22023 no such value, or it can't be with the others; and those of
- * pp_settings_parse_columns(), pp_conflict_of() and pp_conflict_table().
+ * pp_settings_parse_names(), pp_conflict_of() and pp_conflict_table().
  */
 static void
 configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
@@ -78,9 +79,9 @@ configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
 		settings->add_columns = NIL;
 	if (!PG_ARGISNULL(5))
 		settings->conflict_columns =
-			pp_settings_parse_columns("conflict_columns", PG_GETARG_DATUM(5));
+			pp_settings_parse_names("conflict_columns", PG_GETARG_DATUM(5));
 	if (!PG_ARGISNULL(6))
-		settings->add_columns = pp_settings_parse_columns("add_columns", PG_GETARG_DATUM(6));
+		settings->add_columns = pp_settings_parse_names("add_columns", PG_GETARG_DATUM(6));
 
 	rel = relation_open(target, AccessShareLock);
 	pp_conflict_check(rel, settings);
@@ -89,8 +90,8 @@ configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
 
 /*
  * persist_configure(target regclass, durability text, bad_items text, unknown_keys text,
- * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval)
- * returns void.
+ * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval,
+ * capture_settings text[]) returns void.
  * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
  * 22023 no such value; those of configure_conflict().
@@ -117,6 +118,11 @@ persist_configure(PG_FUNCTION_ARGS)
 	configure_conflict(fcinfo, target, &settings);
 	if (!PG_ARGISNULL(7))
 		settings.flush_interval = pp_settings_parse_flush_interval(PG_GETARG_INTERVAL_P(7));
+	if (!PG_ARGISNULL(8))
+	{
+		settings.capture_settings = pp_settings_parse_names("capture_settings", PG_GETARG_DATUM(8));
+		pp_item_settings_check(settings.capture_settings);
+	}
 	pp_settings_put(extension, target, &settings);
 
 	PG_RETURN_VOID();

@@ -40,6 +40,7 @@ enum
 	SETTING_CONFLICT_COLUMNS,
 	SETTING_ADD_COLUMNS,
 	SETTING_FLUSH_INTERVAL,
+	SETTING_CAPTURE_SETTINGS,
 	SETTING_COLUMNS
 };
 
@@ -129,7 +130,7 @@ pp_settings_parse_flush_interval(const Interval *interval)
  * 42701 one is there twice.
  */
 List *
-pp_settings_parse_columns(const char *argument, Datum array)
+pp_settings_parse_names(const char *argument, Datum array)
 {
 	List *names = NIL;
 	Datum *elements;
@@ -191,11 +192,11 @@ get_text(Relation rel, HeapTuple tuple, int column)
 }
 
 static List *
-get_columns(Relation rel, HeapTuple tuple, const char *argument, int column)
+get_names(Relation rel, HeapTuple tuple, const char *argument, int column)
 {
 	Datum array = pp_table_get(rel, tuple, column);
 
-	return DatumGetPointer(array) ? pp_settings_parse_columns(argument, array) : NIL;
+	return DatumGetPointer(array) ? pp_settings_parse_names(argument, array) : NIL;
 }
 
 static int
@@ -220,10 +221,10 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	settings.passes_unknown =
 		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS));
 	settings.on_conflict = pp_settings_parse_on_conflict(get_text(rel, tuple, SETTING_ON_CONFLICT));
-	settings.conflict_columns =
-		get_columns(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
-	settings.add_columns = get_columns(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
+	settings.conflict_columns = get_names(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
+	settings.add_columns = get_names(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
 	settings.flush_interval = get_flush_interval(rel, tuple);
+	settings.capture_settings = get_names(rel, tuple, "capture_settings", SETTING_CAPTURE_SETTINGS);
 	return settings;
 }
 
@@ -266,6 +267,7 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	nulls[SETTING_FLUSH_INTERVAL] = settings->flush_interval < 0;
 	interval.time = settings->flush_interval * INT64CONST(1000);
 	values[SETTING_FLUSH_INTERVAL] = IntervalPGetDatum(&interval);
+	values[SETTING_CAPTURE_SETTINGS] = array_of(settings->capture_settings);
 	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
 	pp_table_insert(&table, values, nulls);

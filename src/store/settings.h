@@ -44,13 +44,14 @@ typedef struct PpSettings
 	List *conflict_columns; /* of char *: the key; NIL: any */
 	List *add_columns;		/* of char *: an update adds to these */
 	int flush_interval;		/* ms; -1: none of its own */
+	List *capture_settings; /* of char *: names */
 } PpSettings;
 
 extern PpDurability pp_settings_parse_durability(const char *name);
 extern bool pp_settings_parse_bad_items(const char *name);
 extern bool pp_settings_parse_unknown_keys(const char *name);
 extern PpConflictAction pp_settings_parse_on_conflict(const char *name);
-extern List *pp_settings_parse_columns(const char *argument, Datum array);
+extern List *pp_settings_parse_names(const char *argument, Datum array);
 extern int pp_settings_parse_flush_interval(const Interval *interval);
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);

@@ -23,6 +23,7 @@
 
 #include "base/savepoint.h"
 #include "worker/batch.h"
+#include "worker/item_settings.h"
 #include "worker/poison.h"
 #include "worker/row_map.h"
 #include "worker/upsert.h"
@@ -341,6 +342,7 @@ pp_batch_insert(const PpTargetRows *group)
 		const PpRow *first = group->rows[start];
 		bool alone = is_candidate(first);
 		uint64 end = start + 1;
+		int level;
 
 		while (!alone && end < group->n &&
 			   pp_item_same_layout(first->item, group->rows[end]->item) &&
@@ -352,7 +354,9 @@ pp_batch_insert(const PpTargetRows *group)
 		/* whatever is wrong before it has begun is wrong with the first one, too */
 		pp_statement_state.in_rows = false;
 		pp_statement_state.row = start + 1;
+		level = pp_item_settings_set(first->item);
 		inserted += insert_run(group->rows + start, end - start);
+		pp_item_settings_reset(level);
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)

@@ -256,7 +256,7 @@ pp_fold_end(PpFold *fold)
 		return first;
 	item = pp_item_form(first->target, first->durability, first->natts, fold->map->descriptor,
 						pp_item_carried(first), pp_item_given(first), fold->values, fold->nulls,
-						&first->layout, NULL);
+						&first->layout, NULL, NULL);
 	item->id = first->id;
 	item->depth = first->depth;
 	return item;

@@ -85,7 +85,7 @@ foreach my $how ([ 'plain' ], [ 'inserts', '--inserts' ], [ 'columns', '--column
 
 $node->safe_psql('source', q{
 	CREATE TABLE other.all_of_it (k int PRIMARY KEY, n int, "N ""m""" int);
-	SELECT persist_configure('other.all_of_it', unknown_keys => 'ignore', on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n,"N \"m\""}', flush_interval => '15 ms');
+	SELECT persist_configure('other.all_of_it', unknown_keys => 'ignore', on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n,"N \"m\""}', flush_interval => '15 ms', capture_settings => '{app.tenant}');
 });
 dump_ok('all');
 make_database('all_of_it');
