@@ -7,6 +7,8 @@
 # leave nothing running:
 #
 #	make test					every test, on throw-away servers
+#	make test-clients			unchanged clients: drivers and ORMs in Python, JavaScript and Java,
+#								and through pgbouncer, which it installs
 #	make demo					real data through the pipeline, to look at
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
@@ -14,6 +16,8 @@
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
 #								with charts, into doc/bench; 45 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out
+#	make test-monitoring		each alert of monitoring/ fires with a real fault, and ends with it; draws
+#								the dashboard into doc/monitoring; 4 minutes
 #	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
 # For developers: make setup, floors, unit, format.
@@ -21,6 +25,7 @@
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql
+SCRIPTS = persist_healthcheck
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 
 include $(dir $(lastword $(MAKEFILE_LIST)))src/files.mk
@@ -59,6 +64,8 @@ REGRESS = \
 	enqueue_text \
 	enqueue_json \
 	enqueue_many \
+	enqueue_trigger \
+	enqueue_trigger_view \
 	target_names \
 	target_shapes \
 	target_partitioned \
@@ -91,6 +98,9 @@ REGRESS = \
 	failing_counts \
 	dead_letters \
 	my_dead_letters \
+	where \
+	parked_items \
+	target_dropped \
 	bad_items \
 	unknown_keys \
 	upserts \
@@ -102,6 +112,7 @@ REGRESS = \
 	flush \
 	overflow_spill \
 	queue \
+	metrics \
 	relocate \
 	worker_enqueues \
 	worker_statement_timeout \
@@ -136,7 +147,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-clients test-monitoring torture demo bench bench-quick bench-failures floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -163,6 +174,14 @@ setup:
 test:
 	@tools/setup
 	@tools/sandbox tools/run-tests
+
+test-monitoring:
+	@tools/setup --monitoring
+	@tools/sandbox --keep doc/monitoring monitoring/try --out doc/monitoring
+
+test-clients:
+	@tools/setup --clients
+	@tools/sandbox tools/with-server -c fsync=off test/clients/check
 
 torture:
 	@tools/setup

@@ -59,7 +59,8 @@ CREATE TABLE persist_pipeline_internal.persist_parked (
 	target oid NOT NULL,
 	parked_at timestamptz NOT NULL,
 	misfit_since timestamptz,
-	alone boolean
+	alone boolean,
+	id bigint
 ) USING heap;
 CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (target, role, pos, part);
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
@@ -228,10 +229,16 @@ CREATE TABLE persist_pipeline_internal.persist_shutdowns (
 	seconds double precision NOT NULL,
 	drained bigint NOT NULL,
 	journalled bigint NOT NULL,
-	forced boolean NOT NULL
+	forced boolean NOT NULL,
+	all_stops bigint[] NOT NULL,
+	all_seconds double precision NOT NULL,
+	all_forced bigint NOT NULL
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_shutdowns IS
 'Internal: the last 1000 stops; see the view persist_shutdowns.';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_stops IS 'how many there have been until then, those that are no longer here, too: by their seconds, in the buckets of src/ring/metrics.h';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_seconds IS 'of all of them';
+COMMENT ON COLUMN persist_pipeline_internal.persist_shutdowns.all_forced IS 'of all of them';
 
 -- Nobody writes to these tables by SQL, whatever rights he has been given: the
 -- library writes through the heap, and meets neither row security nor triggers.
@@ -242,7 +249,7 @@ RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'persist_refuse_write';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_refuse_write() IS
-'Internal: refuses whatever it is a trigger for. Errors: 42501.';
+'Internal: refuses whatever it is a trigger for; of what a subscription copies at its start it inserts nothing. Errors: 42501.';
 
 ALTER TABLE persist_pipeline_internal.persist_leases ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER refuse_statement BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_leases
@@ -390,6 +397,13 @@ AS 'MODULE_PATHNAME', 'persist_enqueue_many';
 COMMENT ON FUNCTION persist_enqueue_many(regclass, jsonb) IS
 'Hands over each object of a JSON array, in order. Returns their ids. Errors: 22023 not an array of objects; and as for one item.';
 
+CREATE FUNCTION persist_enqueue_trigger()
+RETURNS trigger
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_enqueue_trigger';
+COMMENT ON FUNCTION persist_enqueue_trigger() IS
+'For clients that only know INSERT and COPY. BEFORE INSERT ON a table FOR EACH ROW: each row is handed over instead of inserted, with the defaults that it has got; the statement counts 0 rows and returns none, since the trigger returns NULL. The worker''s own INSERT passes. Of a partitioned table''s trigger the items are for that table. INSTEAD OF INSERT ON a view of one table''s columns: each row is handed over for that table, counts as inserted, and is returned with what was decided of it; a NULL counts as absent, so that the column gets its DEFAULT. The role that inserts needs INSERT on the table that the items are for, and no EXECUTE; who creates the trigger needs that. In mode "direct" the row is inserted. Errors: 39P01 another kind of trigger; 0A000 the view has more than columns of one table, or a CHECK OPTION, or a value is given for a column that is an expression; and as for persist_enqueue(record).';
+
 -- Waiting for them --------------------------------------------------------
 
 CREATE FUNCTION persist_flush(timeout interval DEFAULT '30 s', target regclass DEFAULT NULL)
@@ -515,6 +529,21 @@ AS 'MODULE_PATHNAME', 'persist_discard_letters';
 COMMENT ON FUNCTION persist_discard(bigint[]) IS
 'Drops dead letters: those of these ids. Returns how many. Errors: 22004 ids is null; 42501 a letter named is of a role whose rights the caller doesn''t have.';
 
+-- Anyone may call these: targets have to be the caller's.
+CREATE FUNCTION persist_discard_parked(ids bigint[])
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_discard_parked';
+COMMENT ON FUNCTION persist_discard_parked(bigint[]) IS
+'Drops parked items: those of these ids. Returns how many. One that is just being tried is waited for: what has been written or has died by that is no parked item any more. Until the caller''s transaction ends, other parked items of that target and role may have to wait. For the target''s owner; where it is gone, for superusers. Errors: 22004 ids is null; 42501 an item named is for a relation that is not the caller''s.';
+
+CREATE FUNCTION persist_parked_to_dead(ids bigint[])
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_parked_to_dead';
+COMMENT ON FUNCTION persist_parked_to_dead(bigint[]) IS
+'Makes dead letters of parked items: of those of these ids, with the reason that they were parked for, so that they are tried no more until persist_requeue(). Returns how many. It waits for a lock on the target, to read its columns; else as persist_discard_parked(). Errors: those of that function; 53400 there are too many dead letters (dead_letter_limit, role_quota); 54000 an item is too large for a letter; XX001 it is damaged.';
+
 CREATE FUNCTION persist_stats_reset()
 RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -523,6 +552,15 @@ COMMENT ON FUNCTION persist_stats_reset() IS
 'Begins to count anew in persist_stats. Dead letters and items that wait are what they are.';
 
 -- Looking -----------------------------------------------------------------
+
+CREATE FUNCTION persist_where(id bigint,
+	OUT state text, OUT target oid, OUT target_name text, OUT role_name name, OUT since timestamptz,
+	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
+RETURNS record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_where';
+COMMENT ON FUNCTION persist_where(bigint) IS
+'What has become of an item, by the id that persist_enqueue() has returned; one row. state: "pending" (it waits to be written, since its enqueuing), "parked" (its target can''t be written just now: since when, SQLSTATE and message of the reason, tries in vain, next_try), "dead" (a dead letter, since its failure, with the error), "settled" (it does not wait any more and is no dead letter: it was written, skipped, discarded or lost, or its transaction has not committed), "unknown" (no item of this database has had this id, as far as ids are known: they are leased 1,000,000 at a time, and one of a range that a restart has left counts as given out). All that waits is read, and nobody waits for that. For who has enqueued the item, who owns its target, and members of pg_monitor, who are not told what the error of a dead letter says. Errors: 22004 id is null; 42501 the item is another''s.';
 
 CREATE FUNCTION persist_pipeline_internal.persist_queue_rows(
 	OUT datid oid, OUT worker_pid integer, OUT worker_state text,
@@ -596,7 +634,8 @@ COMMENT ON COLUMN persist_queue.worker_failures IS
 COMMENT ON COLUMN persist_queue.worker_failed_at IS 'when, for the last three, the latest first; NULL: none has';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
-	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz)
+	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz,
+	OUT message text)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_waiting_rows';
@@ -624,7 +663,8 @@ WITH account AS (
 ), waiting AS (
 	SELECT w.target, pg_catalog.sum(w.pending)::bigint AS pending,
 		   pg_catalog.sum(w.parked)::bigint AS parked, pg_catalog.max(w.reason) AS reason,
-		   pg_catalog.min(w.since) AS since
+		   pg_catalog.min(w.since) AS since,
+		   pg_catalog.max(w.message) AS message
 	FROM persist_pipeline_internal.persist_waiting_rows() AS w
 	GROUP BY w.target
 )
@@ -644,6 +684,7 @@ SELECT target,
 	   COALESCE(w.parked, 0) AS parked,
 	   w.reason AS parked_reason,
 	   w.since AS parked_since,
+	   w.message AS parked_message,
 	   COALESCE(a.batches, 0) AS batches,
 	   COALESCE(a.errors, 0) AS errors,
 	   NULLIF(a.last_error, '') AS last_error,
@@ -670,24 +711,60 @@ COMMENT ON COLUMN persist_stats.pending IS 'that wait, parked ones too';
 COMMENT ON COLUMN persist_stats.parked IS 'that wait in the parked table, until the target can be written again';
 COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
 COMMENT ON COLUMN persist_stats.parked_since IS 'since when there have been parked items without a break';
+COMMENT ON COLUMN persist_stats.parked_message IS 'what that says, or that somebody has paused it';
 COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
 COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
 COMMENT ON COLUMN persist_stats.unknown_keys IS 'keys that were passed over, of items that wait no longer in the ring or the journal (unknown_keys => ''ignore'')';
 
-CREATE VIEW persist_parked AS
-SELECT target, role, pos, part, parked_at, misfit_since, alone
-FROM persist_pipeline_internal.persist_parked;
+CREATE FUNCTION persist_pipeline_internal.persist_parked_why(target oid, role oid,
+	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
+RETURNS record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_parked_why';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_parked_why(oid, oid) IS
+'Internal: why the items of a target and role are parked; for the view persist_parked. NULLs for who may not know. Errors: 22004 an argument is null.';
+
+-- A row of the table is up to 8 kB of an item.
+CREATE VIEW persist_parked WITH (security_barrier = true) AS
+WITH item AS (
+	SELECT p.id, p.target, p.role, p.pos, pg_catalog.max(p.part) AS part, p.parked_at,
+		   p.misfit_since, p.alone
+	FROM persist_pipeline_internal.persist_parked AS p
+	LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) p.target
+	WHERE pg_catalog.pg_has_role(p.role, 'USAGE') OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
+	   OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+	GROUP BY p.id, p.target, p.role, p.pos, p.parked_at, p.misfit_since, p.alone
+), why AS MATERIALIZED (
+	SELECT k.target, k.role, w.sqlstate, w.message, w.tries, w.next_try
+	FROM (SELECT DISTINCT i.target, i.role FROM item AS i) AS k,
+		LATERAL persist_pipeline_internal.persist_parked_why(k.target, k.role) AS w
+)
+SELECT i.id, i.target,
+	   COALESCE(pg_catalog.format('%I.%I', n.nspname, c.relname), i.target::text) AS target_name,
+	   pg_catalog.pg_get_userbyid(i.role) AS role_name, i.parked_at,
+	   w.sqlstate, w.message, w.tries, w.next_try, i.misfit_since, i.alone, i.role, i.pos, i.part
+FROM item AS i
+JOIN why AS w ON w.target OPERATOR(pg_catalog.=) i.target AND w.role OPERATOR(pg_catalog.=) i.role
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.target
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace;
 COMMENT ON VIEW persist_parked IS
-'Items whose target can''t be written just now, a row or more for each. They are tried again, in their order.';
+'Items whose target can''t be written just now. They are tried again, in their order. Each user sees those that he has enqueued, and those for his relations; of roles whose rights he has, too; members of pg_monitor all.';
+COMMENT ON COLUMN persist_parked.id IS 'what persist_enqueue() has returned';
 COMMENT ON COLUMN persist_parked.target IS 'its OID';
-COMMENT ON COLUMN persist_parked.role IS 'who enqueued the item';
-COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
-COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
+COMMENT ON COLUMN persist_parked.target_name IS 'with its schema, quoted where need be; the OID of one that is no more';
+COMMENT ON COLUMN persist_parked.role_name IS 'who enqueued the item';
 COMMENT ON COLUMN persist_parked.parked_at IS 'since then';
+COMMENT ON COLUMN persist_parked.sqlstate IS 'of the last try of the target and role; NULL: not known, or none yet';
+COMMENT ON COLUMN persist_parked.message IS 'what that says, or that somebody has paused it';
+COMMENT ON COLUMN persist_parked.tries IS 'of the target and role, in a row and in vain, since the worker has parked it; with one that is under way; NULL: not known, or none yet';
+COMMENT ON COLUMN persist_parked.next_try IS 'of the target and role; NULL: not known, or, if somebody has paused it, there is none';
 COMMENT ON COLUMN persist_parked.misfit_since IS 'with the first of them: since when the target takes none of its items';
 COMMENT ON COLUMN persist_parked.alone IS 'it waits for a row that somebody has locked, and later items of its target pass it';
+COMMENT ON COLUMN persist_parked.role IS 'internal: the OID of that role';
+COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
+COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
 
 CREATE VIEW persist_shutdowns AS
 SELECT stopped_at, seconds, drained, journalled, forced
@@ -809,11 +886,11 @@ CROSS JOIN LATERAL (VALUES
 		pg_catalog.round(COALESCE(p.age, q.parked)), COALESCE(p.reason, 'unknown')),
 	 'See parked_reason in persist_stats, and remove the cause: what holds a lock, a full disk, a server that is away, a column or a right that is gone. They are tried again by themselves.'),
 	('dead_letters', l.targets, 0, NULL,
-	 pg_catalog.format('Items of %s%s have become dead letters; %s are kept, old ones included.', COALESCE((SELECT n.name FROM name AS n WHERE n.oid OPERATOR(pg_catalog.=) l.target), l.target::text),
+	 pg_catalog.format('Items of %s%s have become dead letters; kept, with older ones: %s.', COALESCE((SELECT n.name FROM name AS n WHERE n.oid OPERATOR(pg_catalog.=) l.target), l.target::text),
 		CASE WHEN l.targets OPERATOR(pg_catalog.>) 1 THEN pg_catalog.format(' and of other targets (%s)', l.targets OPERATOR(pg_catalog.-) 1) END, l.letters),
 	 'Look at persist_dead_letters; repair them with persist_requeue(), or drop them with persist_discard().'),
 	('forced_stop', CASE WHEN s.forced THEN 1 END, 0, NULL,
-	 pg_catalog.format('The last stop of the worker, at %s, was forced: it left %s items in the journal.', s.stopped_at, s.journalled),
+	 pg_catalog.format('The last stop of the worker, at %s, was forced; items left in the journal: %s.', s.stopped_at, s.journalled),
 	 'Nothing is lost. See what took so long, or increase persist_pipeline.shutdown_timeout. The next stop that is not forced ends this.'),
 	('paused', CASE WHEN f.paused OR t.names IS NOT NULL THEN 1 END, 0, NULL,
 	 CASE WHEN f.paused THEN 'The database is paused: its items wait.' ELSE pg_catalog.format('Targets are paused, whose items wait: %s.', t.names) END,
@@ -837,6 +914,221 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION persist_health() IS
 'Is all well with this database? status: "ok", "degraded" (look at it) or "unhealthy" (act), the worst of the reasons; reasons: an array of objects with "code", "severity", "message" and "action", worst first. The limits are the settings persist_pipeline.health_*, which a session or a role may have of its own. It also works on a standby, in a read-only transaction, and where the library is not preloaded.';
+
+CREATE FUNCTION persist_pipeline_internal.persist_metric_rows(
+	OUT metric text, OUT label text, OUT value double precision)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_metric_rows';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_metric_rows() IS
+'Internal: histograms and counters of this database; for the view persist_metrics.';
+
+CREATE FUNCTION persist_pipeline_internal.persist_counted_rows(
+	OUT target oid, OUT pending bigint, OUT parked bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'persist_counted_rows';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_counted_rows() IS
+'Internal: what waits for each target of this database, as far as that is known without a look at the items; for the view persist_metrics.';
+
+CREATE VIEW persist_metrics AS
+WITH described (name, type, label, help) AS (
+	VALUES
+	('preloaded', 'gauge', NULL,
+	 '1: the library is preloaded; 0: it is not, and what only shared memory knows is not there'),
+	('standby', 'gauge', NULL,
+	 '1: this server is a standby, where nothing is written'),
+	('health', 'gauge', NULL,
+	 'What persist_health() says: 0: ok, 1: degraded, 2: unhealthy'),
+	('health_severity', 'gauge', 'reason',
+	 'What a reason of persist_health() alone would make of it: 1: degraded, 2: unhealthy'),
+	('worker_running', 'gauge', NULL,
+	 '1: a worker runs; it leaves when there has been nothing to do for a while'),
+	('worker_failures_total', 'counter', NULL,
+	 'How often a worker was ended by an error, or lost its place to another one, since the server started'),
+	('stuck_processes', 'gauge', NULL,
+	 'Former workers in code that cannot be interrupted'),
+	('paused', 'gauge', NULL,
+	 '1: the database is paused, and its items wait for persist_resume()'),
+	('diverted', 'gauge', NULL,
+	 '1: items wait in the journal alone, since the ring was full or closed'),
+	('pending', 'gauge', NULL,
+	 'Items that were handed over and are not settled, parked ones too'),
+	('parked', 'gauge', NULL,
+	 'Items whose target cannot be written just now'),
+	('oldest_item_age_seconds', 'gauge', NULL,
+	 'How long the oldest item has waited, a parked one too; 0: there is none'),
+	('parked_age_seconds', 'gauge', NULL,
+	 'How long the oldest parked item has been parked; 0: there is none'),
+	('copied', 'gauge', NULL,
+	 'Items that came with a copy of another database, and wait for persist_resume() or persist_discard()'),
+	('enqueued_total', 'counter', NULL,
+	 'Items that transactions have handed over since the server started'),
+	('persisted_total', 'counter', NULL,
+	 'Items that were inserted since the server started'),
+	('dead_total', 'counter', NULL,
+	 'Items that could not be inserted and have become dead letters, once each, since the server started'),
+	('batches_total', 'counter', NULL,
+	 'Transactions of the worker since the server started'),
+	('dead_letters', 'gauge', NULL,
+	 'Dead letters that there are'),
+	('dead_letter_limit', 'gauge', NULL,
+	 'How many dead letters there may be'),
+	('ring_used_bytes', 'gauge', NULL,
+	 'Bytes of the ring in use, with those reserved by transactions in commit'),
+	('ring_size_bytes', 'gauge', NULL,
+	 'Size of the ring'),
+	('ring_peak_bytes', 'gauge', NULL,
+	 'The most bytes of the ring that were ever in use'),
+	('journal_bytes', 'gauge', NULL,
+	 'Bytes of the items that wait in the journal'),
+	('journal_limit_bytes', 'gauge', NULL,
+	 'How many bytes may wait in the journal'),
+	('at_risk_seconds', 'gauge', NULL,
+	 'How long the oldest item has waited that a crash would take; 0: there is none'),
+	('last_shutdown_forced', 'gauge', NULL,
+	 '1: shutdown_timeout was not enough for the last stop'),
+	('last_shutdown_duration_seconds', 'gauge', NULL,
+	 'How long the last stop took'),
+	('last_shutdown_timestamp_seconds', 'gauge', NULL,
+	 'When the last stop was'),
+	('forced_shutdowns_total', 'counter', NULL,
+	 'Stops that shutdown_timeout was not enough for, since the extension was created'),
+	('targets', 'gauge', NULL,
+	 'Targets that items were enqueued for; 100 of them have metrics of their own, those with the lowest OIDs'),
+	('items_persisted_total', 'counter', 'target',
+	 'Items of a target that were inserted, since the extension was created or persist_stats_reset()'),
+	('items_skipped_total', 'counter', 'target',
+	 'Items of a target that a trigger or a rule has passed over'),
+	('items_discarded_total', 'counter', 'target',
+	 'Dead letters of a target that are gone, by persist_discard() or dead_letter_retention'),
+	('items_lost_total', 'counter', 'target',
+	 'Items of a target that could not be read any more'),
+	('items_errors_total', 'counter', 'target',
+	 'Rows that have failed, and times that the target was parked'),
+	('items_dead', 'gauge', 'target',
+	 'Items of a target that are dead letters now'),
+	('items_pending', 'gauge', 'target',
+	 'Items of a target that wait, parked ones too'),
+	('items_parked', 'gauge', 'target',
+	 'Items of a target that wait until it can be written again'),
+	('errors_total', 'counter', 'class',
+	 'Rows that have failed in the worker, times that a target was parked, and batches that were put off, by the class of their SQLSTATE, since the server started'),
+	('commit_to_visible_seconds', 'histogram', NULL,
+	 'Items that were inserted, by the time from the commit that handed them over until they could be seen'),
+	('batch_seconds', 'histogram', NULL,
+	 'Transactions that have settled items, by the time from their beginning to their commit'),
+	('batch_items', 'histogram', NULL,
+	 'Transactions that have settled items, by the number of their items'),
+	('shutdown_seconds', 'histogram', NULL,
+	 'Stops of the worker, by their duration, since the extension was created')
+), queue AS (
+	SELECT q.*
+	FROM persist_pipeline_internal.persist_queue_rows() AS q
+	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid
+	WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+), reasons AS (
+	SELECT r.code, r.severity FROM persist_pipeline_internal.persist_health_reasons AS r
+), account AS (
+	SELECT a.target, pg_catalog.sum(a.persisted) AS persisted, pg_catalog.sum(a.skipped) AS skipped,
+		   pg_catalog.sum(a.dead) AS dead, pg_catalog.sum(a.discarded) AS discarded,
+		   pg_catalog.sum(a.lost) AS lost, pg_catalog.sum(a.errors) AS errors
+	FROM persist_pipeline_internal.persist_account AS a
+	GROUP BY a.target
+), waiting AS (
+	SELECT w.target, pg_catalog.sum(w.pending) AS pending, pg_catalog.sum(w.parked) AS parked
+	FROM persist_pipeline_internal.persist_counted_rows() AS w
+	GROUP BY w.target
+), targets AS (
+	SELECT target,
+		   CASE WHEN n.oid IS NULL THEN target::text ELSE pg_catalog.format('%I.%I', n.nspname, c.relname) END
+		   AS target_name,
+		   COALESCE(a.persisted, 0) AS persisted, COALESCE(a.skipped, 0) AS skipped,
+		   COALESCE(a.dead, 0) AS dead, COALESCE(a.discarded, 0) AS discarded,
+		   COALESCE(a.lost, 0) AS lost, COALESCE(a.errors, 0) AS errors,
+		   CASE WHEN k.counted THEN COALESCE(w.pending, 0) END AS pending,
+		   CASE WHEN k.counted THEN COALESCE(w.parked, 0) END AS parked,
+		   pg_catalog.count(*) OVER () AS n
+	FROM account AS a
+	FULL JOIN waiting AS w USING (target)
+	CROSS JOIN (SELECT EXISTS (SELECT FROM waiting) AS counted) AS k
+	LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
+	LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+	WHERE a.target IS NOT NULL OR w.pending OPERATOR(pg_catalog.>) 0
+	ORDER BY c.oid IS NULL, target
+	LIMIT 100
+), measured (name, label, value) AS (
+	SELECT r.metric, r.label, r.value
+	FROM persist_pipeline_internal.persist_metric_rows() AS r
+	UNION ALL
+	SELECT m.name, t.target_name, m.value
+	FROM targets AS t
+	CROSS JOIN LATERAL (VALUES
+		('items_persisted_total', t.persisted), ('items_skipped_total', t.skipped),
+		('items_discarded_total', t.discarded), ('items_lost_total', t.lost),
+		('items_dead', t.dead), ('items_pending', t.pending), ('items_parked', t.parked),
+		('items_errors_total', t.errors)) AS m (name, value)
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM queue AS q
+	CROSS JOIN LATERAL (VALUES
+		('worker_running', (q.worker_pid IS NOT NULL)::integer),
+		('stuck_processes', pg_catalog.cardinality(COALESCE(q.stuck_pids, '{}'))),
+		('paused', (q.worker_state OPERATOR(pg_catalog.=) 'paused')::integer),
+		('diverted', q.diverted::integer),
+		('pending', q.items_pending), ('parked', q.items_parked), ('copied', q.items_copied),
+		('ring_used_bytes', q.ring_used), ('ring_size_bytes', q.ring_size),
+		('ring_peak_bytes', q.ring_peak), ('journal_bytes', q.journal_bytes),
+		('oldest_item_age_seconds', CASE WHEN q.items_pending IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) LEAST(q.oldest_at, q.parked_since)), 0) END),
+		('parked_age_seconds', CASE WHEN q.items_parked IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.parked_since), 0) END),
+		('at_risk_seconds', CASE WHEN q.ring_size IS NOT NULL THEN
+			GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.at_risk_since), 0) END)) AS m (name, value)
+	UNION ALL
+	SELECT 'health_severity', r.code, CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END
+	FROM reasons AS r
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM (SELECT s.stopped_at, s.seconds, s.forced
+		  FROM persist_pipeline_internal.persist_shutdowns AS s
+		  ORDER BY s.stopped_at DESC LIMIT 1) AS s
+	CROSS JOIN LATERAL (VALUES
+		('last_shutdown_forced', s.forced::integer),
+		('last_shutdown_duration_seconds', s.seconds),
+		('last_shutdown_timestamp_seconds', EXTRACT(epoch FROM s.stopped_at))) AS m (name, value)
+	UNION ALL
+	SELECT m.name, NULL, m.value
+	FROM (VALUES
+		('standby', pg_catalog.pg_is_in_recovery()::integer),
+		('health', (SELECT COALESCE(pg_catalog.max(CASE r.severity WHEN 'unhealthy' THEN 2 ELSE 1 END), 0) FROM reasons AS r)),
+		('targets', COALESCE((SELECT pg_catalog.max(t.n) FROM targets AS t), 0)),
+		('dead_letters', COALESCE((SELECT pg_catalog.sum(a.dead) FROM account AS a), 0))
+		) AS m (name, value)
+)
+SELECT 'persist_pipeline_' OPERATOR(pg_catalog.||) d.name OPERATOR(pg_catalog.||) p.suffix AS name,
+	   d.type, d.help,
+	   CASE WHEN m.label IS NULL
+			THEN pg_catalog.jsonb_build_object('datname', pg_catalog.current_database())
+			ELSE pg_catalog.jsonb_build_object('datname', pg_catalog.current_database(),
+											   COALESCE(d.label, 'le'), m.label) END AS labels,
+	   m.value::double precision AS value
+FROM described AS d
+CROSS JOIN LATERAL (
+	SELECT pg_catalog.unnest(CASE d.type WHEN 'histogram' THEN '{_bucket,_sum,_count}' ELSE '{""}' END::text[])
+	) AS p (suffix)
+JOIN measured AS m ON m.name OPERATOR(pg_catalog.=) (d.name OPERATOR(pg_catalog.||) p.suffix)
+WHERE m.value IS NOT NULL;
+COMMENT ON VIEW persist_metrics IS
+'What a monitoring system collects of this database, as Prometheus has it: a row for each metric and its labels. One that is not known is left out: on a standby, or where the library isn''t preloaded, that is what shared memory counts. No item is looked at for it.';
+COMMENT ON COLUMN persist_metrics.name IS
+'ends in "_total" for a counter; a histogram has rows for "_bucket", which count all up to the label "le", "_sum" and "_count"';
+COMMENT ON COLUMN persist_metrics.type IS
+'"gauge", "counter" (grows until the server starts again, or persist_stats_reset() sets it to 0), "histogram" (of counters)';
+COMMENT ON COLUMN persist_metrics.help IS 'what it says';
+COMMENT ON COLUMN persist_metrics.labels IS
+'an object of strings: "datname", and "target" (with its schema, quoted where need be), "class" (two characters of a SQLSTATE, or "other"), "reason" (a code of persist_health()), or "le" (a bound)';
+COMMENT ON COLUMN persist_metrics.value IS 'seconds, bytes, items, or 1 for true; what is counted is a whole number';
 
 -- Who may do what -----------------------------------------------------------
 
@@ -902,7 +1194,12 @@ GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_discard() TO PUBLIC;
--- this shows to everybody what is his
+GRANT EXECUTE ON FUNCTION persist_discard_parked(bigint[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_parked_to_dead(bigint[]) TO PUBLIC;
+-- these show to everybody what is his
+GRANT EXECUTE ON FUNCTION persist_where(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_parked_why(oid, oid) TO PUBLIC;
+GRANT SELECT ON persist_parked TO PUBLIC;
 GRANT SELECT ON persist_my_dead_letters TO PUBLIC;
 -- whoever may dump the database dumps it (persist_close())
 GRANT SELECT ON persist_settings TO PUBLIC;
@@ -913,5 +1210,8 @@ GRANT SELECT ON persist_shutdowns TO pg_monitor;
 GRANT SELECT ON persist_pipeline_internal.persist_health_reasons TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_health() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_health_facts() TO pg_monitor;
+GRANT SELECT ON persist_metrics TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_queue_rows() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_waiting_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_metric_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_counted_rows() TO pg_monitor;

@@ -17,8 +17,10 @@ FILES = \
 	base/item_check \
 	ring/ring \
 	ring/ring_owner \
+	ring/ring_find \
 	ring/quota \
 	ring/counters \
+	ring/metrics \
 	ring/sleeper \
 	ring/shmem \
 	ring/block_database \
@@ -91,13 +93,21 @@ FILES = \
 	process/retrier \
 	process/probe \
 	process/launcher \
+	sql/hand_over \
 	sql/enqueue_functions \
+	sql/enqueue_trigger \
 	sql/flush_notice \
 	sql/flush_function \
+	sql/run_as \
+	sql/item_rights \
+	sql/parked_why \
+	sql/parked_functions \
+	sql/where_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
 	sql/views \
 	sql/health \
+	sql/metrics_functions \
 	sql/privileges \
 	sql/altered \
 	sql/utility \

@@ -34,6 +34,14 @@ typedef enum PpFault
 	PP_FAULT_admits,
 	/* A session has counted the dead letters that there are.  Meanwhile more are written. */
 	PP_FAULT_counts_letters,
+	/* A session has read an item in the ring.  Meanwhile it is settled. */
+	PP_FAULT_reads_entry,
+	/* A session has looked for an item in the ring.  Meanwhile it comes to a table. */
+	PP_FAULT_has_looked_in_ring,
+	/* A session is about to delete a parked item.  Meanwhile it is written, or parked again. */
+	PP_FAULT_discards_parked,
+	/* A session has looked for an item everywhere.  Meanwhile it comes to the ring. */
+	PP_FAULT_has_looked_once,
 
 	/* A worker has looked at all that it can be woken for.  Meanwhile it is woken. */
 	PP_FAULT_worker_naps,

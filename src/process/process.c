@@ -57,7 +57,7 @@ note_error(ErrorData *error)
 	if (error->elevel >= ERROR)
 	{
 		SpinLockAcquire(&pp_process.slot->mutex);
-		pp_shmem_note_error_locked(pp_process.slot, error->sqlerrcode);
+		pp_shmem_count_error_locked(pp_process.slot, error->sqlerrcode);
 		SpinLockRelease(&pp_process.slot->mutex);
 	}
 	if (previous_log_hook)

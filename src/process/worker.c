@@ -209,7 +209,7 @@ note_backing_off(int sqlstate)
 	slot->backs_off_sqlstate = sqlstate;
 	slot->backs_off_target = pp_statement_state.target;
 	if (sqlstate != 0)
-		pp_shmem_note_error_locked(slot, sqlstate);
+		pp_shmem_count_error_locked(slot, sqlstate);
 	SpinLockRelease(&slot->mutex);
 }
 

@@ -36,6 +36,8 @@ typedef struct Row
 	uint32 unknown;	  /* keys of an object that are no column, and are passed over */
 	Datum *values;
 	bool *nulls;
+	Datum *carried_values; /* without gaps, as in the item: may be the same array */
+	bool *carried_nulls;
 } Row;
 
 static void
@@ -64,6 +66,8 @@ start_row(Row *row, PpTarget *target)
 	row->json = (JsonbValue *) at;
 	row->values = (Datum *) (at + sizeof(JsonbValue) * natts);
 	row->nulls = (bool *) (row->values + natts);
+	row->carried_values = row->values;
+	row->carried_nulls = row->nulls;
 	row->given = (uint8 *) (row->nulls + natts);
 	row->carried = row->given + bitmap;
 	memset(row->nulls, true, natts);
@@ -80,6 +84,23 @@ give(Row *row, PpColumn *column)
 							   NameStr(column->name), row->target->name)));
 	PpBitmapAdd(row->given, column->attnum);
 	PpBitmapAdd(row->carried, column->attnum);
+}
+
+/* The same of a value, which some columns make themselves. */
+static void
+give_value(Row *row, PpColumn *column)
+{
+	if (column->generated || column->identity_always)
+		ereport(ERROR, (errcode(ERRCODE_GENERATED_ALWAYS),
+						errmsg("cannot insert a non-DEFAULT value into column \"%s\"",
+							   NameStr(column->name)),
+						column->generated
+							? errdetail("Column \"%s\" of relation \"%s\" is a generated column.",
+										NameStr(column->name), row->target->name)
+							: errdetail("Column \"%s\" of relation \"%s\" is an identity column "
+										"defined as GENERATED ALWAYS.",
+										NameStr(column->name), row->target->name)));
+	give(row, column);
 }
 
 static Datum
@@ -188,19 +209,7 @@ give_keys(Row *row, Jsonb *object)
 		}
 
 		column = target->sorted[next];
-		if (column->generated || column->identity_always)
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_GENERATED_ALWAYS),
-				 errmsg("cannot insert a non-DEFAULT value into column \"%s\"",
-						NameStr(column->name)),
-				 column->generated
-					 ? errdetail("Column \"%s\" of relation \"%s\" is a generated column.",
-								 NameStr(column->name), target->name)
-					 : errdetail("Column \"%s\" of relation \"%s\" is an identity column defined "
-								 "as GENERATED ALWAYS.",
-								 NameStr(column->name), target->name)));
-		give(row, column);
+		give_value(row, column);
 		(void) JsonbIteratorNext(&it, &row->json[column->attnum - 1], true);
 	}
 }
@@ -226,23 +235,23 @@ evaluate_defaults(Row *row)
 	ResetExprContext(econtext);
 }
 
-/* Convert what was given, and fill in the rest: this runs user code. */
+/* Convert what an object has given, if there is one, and fill in the rest: this runs user code. */
 static void
-decide_values(Row *row, Datum object)
+decide_values(Row *row, Jsonb *object)
 {
 	ErrorContextCallback context = {
 		.previous = error_context_stack, .callback = name_column, .arg = row};
 
 	error_context_stack = &context;
 	pp_target_begin_code(row->target);
-	for (int i = 0; i < row->target->natts; i++)
+	for (int i = 0; object && i < row->target->natts; i++)
 	{
 		if (!PpBitmapHas(row->given, i + 1))
 			continue;
 		row->column = &row->target->columns[i];
 		row->values[i] = row->column->is_scalar
 							 ? convert_scalar(row->column, &row->json[i], &row->nulls[i])
-							 : populate(row->column, object, &row->nulls[i]);
+							 : populate(row->column, JsonbPGetDatum(object), &row->nulls[i]);
 		row->column = NULL;
 	}
 	evaluate_defaults(row);
@@ -329,15 +338,42 @@ form(Row *row)
 	{
 		if (!PpBitmapHas(row->carried, i + 1))
 			continue;
-		row->values[ncarried] = row->values[i];
-		row->nulls[ncarried] = row->nulls[i];
+		row->carried_values[ncarried] = row->values[i];
+		row->carried_nulls[ncarried] = row->nulls[i];
 		ncarried++;
 	}
 
 	return pp_item_form(target->relid, target->durability, target->natts, descriptor, row->carried,
-						row->given, row->values, row->nulls, layout,
+						row->given, row->carried_values, row->carried_nulls, layout,
 						extra.unknown_keys > 0 || extra.settings > 0 ? &extra : NULL,
 						settings.data);
+}
+
+/* An item, where it is known which columns are given: what is missing is decided. */
+static PpItem *
+decide(Row *row, Jsonb *object)
+{
+	PpTarget *target = row->target;
+	PpItem *volatile item = NULL;
+
+	pp_target_check_privileges(target, row->given, row->carried);
+
+	pp_target_use(target);
+	PG_TRY();
+	{
+		decide_values(row, object);
+		pp_target_check_types(target);
+		item = form(row);
+	}
+	PG_CATCH();
+	{
+		pp_target_release(target, true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	pp_target_release(target, false);
+
+	return item;
 }
 
 /*
@@ -350,7 +386,6 @@ PpItem *
 pp_convert_jsonb(PpTarget *target, Jsonb *object)
 {
 	Row row;
-	PpItem *volatile item = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -360,24 +395,8 @@ pp_convert_jsonb(PpTarget *target, Jsonb *object)
 
 	start_row(&row, target);
 	give_keys(&row, object);
-	pp_target_check_privileges(target, row.given, row.carried);
 
-	pp_target_use(target);
-	PG_TRY();
-	{
-		decide_values(&row, JsonbPGetDatum(object));
-		pp_target_check_types(target);
-		item = form(&row);
-	}
-	PG_CATCH();
-	{
-		pp_target_release(target, true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	pp_target_release(target, false);
-
-	return item;
+	return decide(&row, object);
 }
 
 /*
@@ -407,4 +426,44 @@ pp_convert_record(PpTarget *target, HeapTupleHeader record)
 	heap_deform_tuple(&tuple, target->descriptor, row.values, row.nulls);
 
 	return form(&row);
+}
+
+/*
+ * An item from a row that is about to be inserted, with its defaults filled in: nobody knows what
+ * was given.  So whatever the role may insert counts as given, and nothing else is carried.
+ * Errors: 42501 no privilege.
+ */
+PpItem *
+pp_convert_tuple(PpTarget *target, HeapTuple tuple)
+{
+	Row row;
+
+	start_row(&row, target);
+	pp_target_check_privileges(target, row.given, row.carried);
+	heap_deform_tuple(tuple, target->descriptor, row.values, row.nulls);
+	memcpy(row.given, row.carried, PpBitmapBytes(target->natts));
+
+	return form(&row);
+}
+
+/*
+ * An item from values, by column, of which NULLs are absent: in their place what is decided
+ * instead is returned.  Errors: 428C9 a generated or identity-always column has a value; 42501
+ * no privilege; those of domains and defaults, which name the column.
+ */
+PpItem *
+pp_convert_values(PpTarget *target, Datum *values, bool *nulls)
+{
+	Row row;
+
+	start_row(&row, target);
+	row.values = values;
+	row.nulls = nulls;
+	for (int i = 0; i < target->natts; i++)
+	{
+		if (!nulls[i])
+			give_value(&row, &target->columns[i]);
+	}
+
+	return decide(&row, NULL);
 }

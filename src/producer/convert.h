@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
 #include "utils/jsonb.h"
 
 #include "base/item.h"
@@ -17,5 +18,7 @@
 
 extern PpItem *pp_convert_jsonb(PpTarget *target, Jsonb *object);
 extern PpItem *pp_convert_record(PpTarget *target, HeapTupleHeader record);
+extern PpItem *pp_convert_tuple(PpTarget *target, HeapTuple tuple);
+extern PpItem *pp_convert_values(PpTarget *target, Datum *values, bool *nulls);
 
 #endif /* PP_CONVERT_H */

@@ -314,6 +314,26 @@ pp_enqueue_is_pending(void)
 	return list.bytes.length > 0;
 }
 
+/* Is the item one of the current transaction's?  Then the fixed part of it, and its role. */
+bool
+pp_enqueue_find(int64 id, PpItem *item, Oid *role)
+{
+	for (int i = 0; i < list.npieces; i++)
+	{
+		const PpPiece *piece = &list.pieces[i];
+		const char *bytes = pp_spill_read(&list.bytes, piece->start, piece->length);
+
+		for (uint64 offset = 0; offset < piece->length; offset += item->size)
+		{
+			memcpy(item, bytes + offset, sizeof(PpItem));
+			*role = piece->role;
+			if (item->id == id)
+				return true;
+		}
+	}
+	return false;
+}
+
 /*
  * This transaction drops the installation that its items were handed to: they go
  * with it, if it commits.  Returns how many there are.

@@ -27,5 +27,6 @@ extern uint64 pp_enqueue_drop(Oid extension);
 extern void pp_enqueue_again(PpItem *item, Oid role);
 extern bool pp_enqueue_is_full(Oid target);
 extern bool pp_enqueue_is_pending(void);
+extern bool pp_enqueue_find(int64 id, PpItem *item, Oid *role);
 
 #endif /* PP_ENQUEUE_H */

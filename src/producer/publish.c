@@ -108,7 +108,7 @@ check_installation(const PpPublish *publish, Oid extension)
 static const PpClaim *
 await_slot(PpSteady deadline)
 {
-	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineLane"));
+	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineSlot"));
 }
 
 /* Positions, without a slot; false: there is one by now. */
@@ -220,7 +220,8 @@ waits_for_standby(void)
 /*
  * Does the ring alone do for what is as durable as its transaction?  That has written nothing,
  * its commit doesn't wait for the disk, and the worker is on time.  A transaction that is large
- * would keep others out of the ring.
+ * would keep others out of the ring.  One that logical replication applies is told to its
+ * publisher as safe, who doesn't send it again.
  */
 static bool
 is_fleeting(const PpPublish *publish)
@@ -228,7 +229,7 @@ is_fleeting(const PpPublish *publish)
 	const PpClaim *claim;
 
 	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF ||
-		TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_has_replication_origin())
 		return false;
 	claim = pp_slot_claim();
 	return claim && publish->bytes->length <= pp_shmem_item_limit(claim->slot->ring.size) &&

@@ -81,7 +81,7 @@ static bool
 wait_for_departure(Oid database)
 {
 	PpSteady start = pp_steady_now();
-	uint32 wait_event = pp_wait_event("PersistPipelineHold");
+	uint32 wait_event = pp_wait_event("PersistPipelineBlock");
 	pid_t seen = 0;
 
 	for (;;)

@@ -17,6 +17,7 @@ forget_all(PpCounters *counters)
 {
 	counters->parked_targets = 0;
 	counters->parked = 0;
+	counters->pending = 0;
 	memset(counters->buckets, 0, sizeof(counters->buckets));
 }
 
@@ -102,6 +103,7 @@ changed(PpCounters *counters, PpCounter *entry, const PpCounter *before)
 	else if (!is_parked(entry) && is_parked(before))
 		counters->parked_targets--;
 	counters->parked = counters->parked - before->parked + entry->parked;
+	counters->pending = counters->pending - before->pending + entry->pending;
 	if (entry->parked == 0)
 		entry->parked_since = 0;
 
@@ -116,6 +118,7 @@ pp_counters_add_locked(PpCounters *counters, Oid target, uint64 items)
 	if (items == 0)
 		return; /* an entry that is all zero would be taken */
 	find_entry(bucket_of(counters, target), target, true)->pending += items;
+	counters->pending += items;
 	counters->added++;
 }
 
@@ -374,21 +377,22 @@ pp_counters_added(PpCounters *counters)
 void
 pp_counters_clear_pending(PpCounters *counters, uint64 added)
 {
-	for (int i = 0; i < PP_COUNTER_BUCKETS; i++)
+	bool is_done = false;
+
+	for (int i = 0; i < PP_COUNTER_BUCKETS && !is_done; i++)
 	{
 		PpCounterBucket *bucket = &counters->buckets[i];
 
 		SpinLockAcquire(counters->mutex);
-		for (int j = 0; j < PP_COUNTER_WAYS && counters->added == added; j++)
+		is_done = counters->pending == 0 || counters->added != added;
+		for (int j = 0; j <= PP_COUNTER_WAYS && !is_done; j++)
 		{
-			PpCounter *entry = &bucket->ways[j];
+			PpCounter *entry = j < PP_COUNTER_WAYS ? &bucket->ways[j] : &bucket->others;
+			PpCounter before = *entry;
 
 			entry->pending = 0;
-			if (is_zero(entry))
-				entry->target = InvalidOid;
+			changed(counters, entry, &before);
 		}
-		if (counters->added == added)
-			bucket->others.pending = 0;
 		SpinLockRelease(counters->mutex);
 	}
 }

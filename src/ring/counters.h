@@ -55,6 +55,7 @@ typedef struct PpCounters
 	uint64 parks;		   /* how often something was parked */
 	uint64 parked_targets; /* entries with a reason or parked items; read without the mutex, too */
 	uint64 parked;		   /* items, of all entries */
+	uint64 pending;		   /* items, of all entries */
 	PpCounterBucket buckets[PP_COUNTER_BUCKETS];
 } PpCounters;
 

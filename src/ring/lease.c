@@ -407,3 +407,35 @@ pp_lease_write_down(const PpClaim *claim)
 	written_mark = mark;
 	written_for = claim->extension;
 }
+
+static bool
+is_in(const PpIdRange *range, int64 id)
+{
+	return id >= range->next && id < range->end;
+}
+
+/*
+ * Is it in a range that was leased, as far as we know, and not among those that nobody has used
+ * yet?  A range that was lost, in a restart say, or by a session without a slot, counts as used.
+ */
+bool
+pp_lease_was_leased(Oid extension, int64 id)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	bool is_left = extension == used_extension && is_in(&own_ids, id);
+
+	if (id <= 0 || id >= Max(read_mark(extension), shared_mark(extension)))
+		return false;
+	if (slot && !is_left)
+	{
+		PpRingView view = pp_ring_view(&slot->ring);
+		PpIdRange positions = {.next = (int64) view.next_end - PP_LEASE_IDS,
+							   .end = (int64) view.next_end};
+
+		SpinLockAcquire(&slot->mutex);
+		is_left = slot->ids_of == extension &&
+				  (is_in(&slot->ids, id) || is_in(&slot->spare_ids, id) || is_in(&positions, id));
+		SpinLockRelease(&slot->mutex);
+	}
+	return !is_left;
+}

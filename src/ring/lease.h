@@ -31,6 +31,7 @@
 extern int64 pp_lease_next_id(const PpClaim *claim, Oid extension);
 extern void pp_lease_positions(const PpClaim *claim);
 extern int64 pp_lease_position(Oid extension);
+extern bool pp_lease_was_leased(Oid extension, int64 id);
 extern bool pp_lease_is_low(const PpClaim *claim);
 extern bool pp_lease_is_unwritten(const PpClaim *claim);
 extern void pp_lease_top_up(const PpClaim *claim);

@@ -68,6 +68,7 @@ pp_ring_view(PpRing *ring)
 	view.peak = ring->peak;
 	view.published = ring->published;
 	view.settled = ring->settled;
+	view.enqueued = ring->enqueued;
 	view.recovering = ring->recovering;
 	view.diverted = ring->diverted;
 	view.diverted_at = ring->diverted_at;
@@ -282,6 +283,7 @@ pp_ring_divert(PpRing *ring, uint64 items, uint64 batch, int64 now)
 	wake =
 		!ring->diverted || (ring->diverted_items < batch && ring->diverted_items + items >= batch);
 	divert(ring, items, now);
+	ring->enqueued += items;
 	SpinLockRelease(&ring->mutex);
 
 	return wake;
@@ -397,6 +399,7 @@ publish(PpRing *ring, PpEntry *entry)
 	if (entry->risk != PP_RISK_NONE && ring->at_risk[entry->risk].entries++ == 0)
 		ring->at_risk[entry->risk].since = entry->published_at;
 	ring->published += entry->items;
+	ring->enqueued += entry->items;
 	wake = ring->published >= ring->wake_items || ring->tail >= ring->wake_tail;
 	if (wake)
 	{

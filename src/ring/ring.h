@@ -154,6 +154,7 @@ typedef struct PpRing
 	uint64 peak;		   /* highest tail - head + reserved so far */
 	uint64 published;	   /* items ever made READY */
 	uint64 settled;		   /* items ever settled */
+	uint64 enqueued;	   /* items handed over, here or by the journal, since the database has it */
 	uint64 wake_items;	   /* wake the worker when published gets here ... */
 	uint64 wake_tail;	   /* ... or tail gets here; UINT64_MAX: don't */
 	uint64 next;		   /* the next commit position ... */
@@ -208,6 +209,7 @@ typedef struct PpRingView
 	uint64 peak;
 	uint64 published;
 	uint64 settled;
+	uint64 enqueued;
 	bool recovering;
 	bool diverted;
 	int64 diverted_at;
@@ -268,6 +270,7 @@ extern uint64 pp_ring_entry_bytes(uint64 length);
 extern PpRingView pp_ring_view(PpRing *ring);
 extern int64 pp_ring_oldest(PpRing *ring);
 extern bool pp_ring_is_stale(PpRing *ring, uint64 generation);
+extern void pp_ring_count_anew(PpRing *ring);
 
 /* Producers */
 extern PpReserveResult pp_ring_reserve(PpRing *ring, uint64 generation, uint64 bytes,

@@ -88,6 +88,15 @@ pp_ring_disown_journalled(PpRing *ring)
 	return taken;
 }
 
+/* Another database counts the items that are handed over. */
+void
+pp_ring_count_anew(PpRing *ring)
+{
+	SpinLockAcquire(&ring->mutex);
+	ring->enqueued = 0;
+	SpinLockRelease(&ring->mutex);
+}
+
 /*
  * What producers know of their database is no longer true: let them look again.
  * There is no worker; the next item calls for one.

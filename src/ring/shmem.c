@@ -183,6 +183,14 @@ pp_shmem_note_error_locked(PpSlot *slot, int sqlstate)
 	slot->trouble.error_at = pp_steady_now();
 }
 
+/* The same of one that isn't a row's: it is counted here. */
+void
+pp_shmem_count_error_locked(PpSlot *slot, int sqlstate)
+{
+	pp_shmem_note_error_locked(slot, sqlstate);
+	slot->metrics.errors[pp_metrics_error_class(sqlstate)]++;
+}
+
 /* Under the slot's mutex: its worker has failed. */
 void
 pp_shmem_note_failure_locked(PpSlot *slot)

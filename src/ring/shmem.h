@@ -48,7 +48,7 @@
  *								worker, and the launcher
  *	PpSlot.stuck				the launcher; a process takes itself out
  *	PpSlot.batches, written,
- *	  failed					the worker and the retrier
+ *	  failed, metrics			the worker and the retrier
  *	PpSlot.retrier				its process, but for pause_changed (true: anyone), wanted (true: the
  *								launcher), state (STUCK: the launcher), and what is the launcher's,
  *								of which `starts` is also set to 0 by a retrier that has written
@@ -105,6 +105,7 @@
 
 #include "base/steady.h"
 #include "ring/counters.h"
+#include "ring/metrics.h"
 #include "ring/quota.h"
 #include "ring/ring.h"
 #include "ring/sleeper.h"
@@ -240,6 +241,7 @@ typedef struct PpSlot
 	uint64 batches;		 /* transactions that settled items */
 	uint64 written;		 /* items that are in their tables */
 	uint64 failed;		 /* items that could not be inserted */
+	PpMetrics metrics;
 	uint64 discarded;	 /* items that were in the ring when their extension was dropped */
 	PpRetired retired[PP_JOURNALS];
 	PpSteady idle_since; /* since when the worker has had nothing to do, or there is none */
@@ -349,6 +351,8 @@ typedef struct PpDatabase
 	uint64 batches;
 	PpSteady parked_since; /* of what is parked, the oldest */
 	PpTrouble trouble;
+	uint64 enqueued;	   /* as in PpRing */
+	PpMetrics metrics;
 } PpDatabase;
 
 /* if there are more databases, some are not known while they have no slot; a test has that */
@@ -405,6 +409,7 @@ extern void pp_shmem_wake_worker(PpSlot *slot);
 extern void pp_shmem_set_worker_state_locked(PpSlot *slot, PpWorkerState state);
 extern void pp_shmem_set_worker_state(PpSlot *slot, PpWorkerState state);
 extern void pp_shmem_note_error_locked(PpSlot *slot, int sqlstate);
+extern void pp_shmem_count_error_locked(PpSlot *slot, int sqlstate);
 extern void pp_shmem_note_failure_locked(PpSlot *slot);
 extern void pp_shmem_wake_retrier(PpSlot *slot);
 extern void pp_shmem_call_retrier(PpSlot *slot);

@@ -135,6 +135,21 @@ pp_slot_want_probe_locked(Oid database)
 	pp_shmem_wake_launcher();
 }
 
+static void
+add_counts(PpDatabase *to, PpSlot *slot)
+{
+	PpMetrics metrics;
+
+	SpinLockAcquire(&slot->mutex);
+	to->written += slot->written;
+	to->failed += slot->failed;
+	to->batches += slot->batches;
+	metrics = slot->metrics;
+	SpinLockRelease(&slot->mutex);
+	pp_metrics_add(&to->metrics, &metrics);
+	to->enqueued += pp_ring_view(&slot->ring).enqueued;
+}
+
 /*
  * Note what the slot's database has parked, before the slot is taken from it: the database will
  * need a slot again to try that.
@@ -153,13 +168,11 @@ leave_counts(PpSlot *slot)
 		known->parked = pp_counters_parked(&slot->counters);
 		known->parked_since = pp_counters_parked_since(&slot->counters);
 	}
+	add_counts(known, slot);
 	SpinLockAcquire(&slot->mutex);
 	known->trouble = slot->trouble;
 	known->paused = slot->paused;
 	known->waits = slot->paused;
-	known->written += slot->written;
-	known->failed += slot->failed;
-	known->batches += slot->batches;
 	retry_at = slot->paused ? PP_NEVER : slot->retry_at;
 	SpinLockRelease(&slot->mutex);
 
@@ -221,6 +234,7 @@ assign(PpSlot *slot, Oid database)
 	slot->written = 0;
 	slot->batches = 0;
 	slot->failed = 0;
+	memset(&slot->metrics, 0, sizeof(slot->metrics));
 	slot->discarded = 0;
 	slot->idle_since = pp_steady_now();
 	slot->wanted_until = 0;
@@ -243,6 +257,7 @@ assign(PpSlot *slot, Oid database)
 	pp_quota_reset(&slot->quota);
 	pp_quota_reset(&slot->letters);
 	pp_counters_reset(&slot->counters);
+	pp_ring_count_anew(&slot->ring);
 	pp_known_databases_enter(database);
 	if (!owes)
 		return;
@@ -370,6 +385,34 @@ pp_slot_know(Oid database, bool paused, bool waits)
 		known->waits = waits;
 	}
 	LWLockRelease(pp_shmem->lock);
+}
+
+/*
+ * What is counted of a database, by its slot and by those before, and its trouble: as PpDatabase
+ * has them; the rest of it may be old.
+ */
+PpDatabase
+pp_slot_counts(Oid database)
+{
+	PpDatabase counts = {.database = database};
+	PpDatabase *known;
+	PpSlot *slot;
+
+	LWLockAcquire(pp_shmem->lock, LW_SHARED);
+	known = pp_known_databases_find(database, false);
+	slot = pp_shmem_slot_of(database);
+	if (known)
+		counts = *known;
+	if (slot)
+	{
+		add_counts(&counts, slot);
+		SpinLockAcquire(&slot->mutex);
+		counts.trouble = slot->trouble;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(pp_shmem->lock);
+
+	return counts;
 }
 
 /* One of PP_DATABASES, and its slot, if it has one; false: none. */

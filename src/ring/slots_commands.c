@@ -140,12 +140,16 @@ bool
 pp_slot_call_pass(Oid database, uint64 items)
 {
 	PpSlot *slot;
+	PpDatabase *counts;
 	bool known = true;
 	bool served = false;
 
 	/* under the lock: the slot, which may be empty, can't become another's */
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	slot = pp_shmem_slot_of(database);
+	counts = pp_known_databases_find(database, true);
+	if (counts)
+		counts->enqueued += items;
 	if (slot)
 	{
 		pp_ring_move(&slot->ring, items, pp_steady_now());

@@ -96,14 +96,39 @@ note_columns(Oid extension, Oid relid, bool dropped)
 	relation_close(rel, AccessShareLock);
 }
 
+/*
+ * Who drops a target is told of what waits for it, as far as that is counted: it can't be written
+ * any more.  A look at the counter, and no more.
+ */
+static void
+say_waiting(Oid relid)
+{
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	PpCounter entry = slot ? pp_counters_get(&slot->counters, relid) : (PpCounter){0};
+	unsigned long long items = entry.pending + entry.parked;
+
+	if (items == 0)
+		return;
+	ereport(NOTICE,
+			(errmsg_plural("%llu item waits to be written to relation \"%s\"",
+						   "%llu items wait to be written to relation \"%s\"",
+						   (unsigned long) items, items, get_rel_name(relid)),
+			 errdetail("Once the relation is gone, what waits becomes dead letters."),
+			 errhint("Call persist_flush() before, to have it written; or send the letters elsewhere "
+					 "then, with persist_requeue(id, target, item), or discard them.")));
+}
+
 /* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
 static void
 drop_target(Oid extension, Oid relid, bool transient)
 {
 	if (pp_settings_remove(extension, relid))
 		pp_pause_target_changed(); /* it may have been paused */
-	if (OidIsValid(extension) && !transient && may_have_items(extension, relid))
+	if (!OidIsValid(extension) || transient)
+		return;
+	if (may_have_items(extension, relid))
 		note_columns(extension, relid, true);
+	say_waiting(relid);
 }
 
 static void change_type(Oid extension, Oid type);

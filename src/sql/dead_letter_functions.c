@@ -8,15 +8,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/objectaccess.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -29,6 +26,7 @@
 #include "producer/convert.h"
 #include "producer/enqueue.h"
 #include "producer/target.h"
+#include "sql/run_as.h"
 #include "store/account.h"
 #include "worker/bad_rows.h"
 #include "worker/classify.h"
@@ -93,82 +91,30 @@ is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, vo
 	return false;
 }
 
-/* Is a type, perhaps of the current command, a domain, enum or range in pg_temp? */
-static bool
-is_temporary_type(Oid type)
+/* For pp_run_as() */
+typedef struct Converting
 {
-	Relation rel = table_open(TypeRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-	bool found = false;
+	Oid target;
+	Jsonb *object;
+	PpItem *item;
+} Converting;
 
-	ScanKeyInit(&key, Anum_pg_type_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
-	scan = systable_beginscan(rel, TypeOidIndexId, true, SnapshotSelf, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_type form = (Form_pg_type) GETSTRUCT(tuple);
-
-		found = isTempNamespace(form->typnamespace) &&
-				(form->typtype == TYPTYPE_DOMAIN || form->typtype == TYPTYPE_ENUM ||
-				 form->typtype == TYPTYPE_RANGE);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
-static object_access_hook_type outer_access_hook = NULL;
-
-/*
- * Types are looked for in pg_temp first: a domain "text" that is left there would run its
- * CHECK with the rights of who has called us.  In a security-restricted operation servers
- * from 15.20 and 17.12 on refuse it themselves; those before, and 18.6, don't.
- */
 static void
-refuse_temporary_type(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+convert(void *arg)
 {
-	if (outer_access_hook)
-		outer_access_hook(access, class, object, sub, arg);
-	if (access == OAT_POST_CREATE && class == TypeRelationId && is_temporary_type(object))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot create a type in a temporary schema within "
-							   "security-restricted operation")));
+	Converting *converting = arg;
+
+	converting->item = pp_convert_jsonb(pp_target_get(converting->target), converting->object);
 }
 
-/*
- * Make an item of these values, as the letter's role: defaults and domains are others' code,
- * and settings that it leaves changed, search_path for one, would be the caller's.
- */
+/* Make an item of these values, as the letter's role: defaults and domains are others' code. */
 static PpItem *
 convert_as(Oid role, Oid target, Jsonb *object)
 {
-	int guc_level = NewGUCNestLevel();
-	object_access_hook_type access_hook = object_access_hook;
-	Oid caller;
-	int context;
-	PpItem *volatile item = NULL;
+	Converting converting = {.target = target, .object = object};
 
-	GetUserIdAndSecContext(&caller, &context);
-	SetUserIdAndSecContext(role,
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	if (access_hook != refuse_temporary_type)
-		outer_access_hook = access_hook;
-	object_access_hook = refuse_temporary_type;
-	PG_TRY();
-	{
-		item = pp_convert_jsonb(pp_target_get(target), object);
-	}
-	PG_FINALLY();
-	{
-		object_access_hook = access_hook;
-		SetUserIdAndSecContext(caller, context);
-	}
-	PG_END_TRY();
-	AtEOXact_GUC(false, guc_level);
-
-	return item;
+	pp_run_as(role, convert, &converting);
+	return converting.item;
 }
 
 /* The item to be sent.  What has never been one can fail, as at its call. */
@@ -247,7 +193,7 @@ put_back(Deed *deed, const PpDeadLetter *letter, const ErrorData *fault)
 	again.attempts = Min(letter->attempts, PG_UINT16_MAX - 1) + 1;
 	pp_dead_letter_put(&letters, &again);
 	pp_table_close(&letters);
-	pp_outcome_counts_error(pp_outcome_counts_of(&deed->counts, letter->target), fault, 1);
+	pp_outcome_counts_error(&deed->counts, letter->target, fault);
 	deed->kept++;
 }
 

@@ -30,8 +30,8 @@
 #include "producer/enqueue.h"
 #include "producer/target.h"
 #include "ring/lease.h"
+#include "sql/hand_over.h"
 #include "worker/bad_rows.h"
-#include "worker/batch.h"
 #include "worker/classify.h"
 
 PG_FUNCTION_INFO_V1(persist_enqueue);
@@ -39,50 +39,6 @@ PG_FUNCTION_INFO_V1(persist_enqueue_json);
 PG_FUNCTION_INFO_V1(persist_enqueue_text);
 PG_FUNCTION_INFO_V1(persist_enqueue_record);
 PG_FUNCTION_INFO_V1(persist_enqueue_many);
-
-/* What is the same for every call, before it looks at its arguments. */
-static void
-check_call(void)
-{
-	pp_extension_check_writable("persist_enqueue()");
-
-	if (pp_config_mode == PP_MODE_REJECT)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline does not accept items"),
-						errdetail("\"persist_pipeline.mode\" is \"reject\".")));
-	if (pp_config_mode == PP_MODE_ASYNC && pp_shmem && !IsUnderPostmaster)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_pipeline has no worker in single-user mode"),
-						errhint("Set \"persist_pipeline.mode\" to \"direct\".")));
-	if (pp_config_mode == PP_MODE_ASYNC && pp_shmem == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("persist_pipeline was not loaded when the server started"),
-				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
-						 "server, or set \"persist_pipeline.mode\" to \"direct\".")));
-}
-
-/* Insert the item here and now, as the caller. */
-static int64
-insert_directly(PpItem *item)
-{
-	PpRow row = {.item = item};
-	const PpRow *rows[] = {&row};
-	PpTargetRows group = {.target = item->target, .rows = rows, .n = 1};
-	const PpClaim *claim = pp_shmem ? pp_slot_claimed() : NULL;
-
-	item->id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
-	(void) pp_batch_insert(&group);
-	return item->id;
-}
-
-static int64
-hand_over(PpItem *item, bool transactional, int flush_interval)
-{
-	if (pp_config_mode == PP_MODE_DIRECT)
-		return insert_directly(item);
-	return pp_enqueue(item, transactional, flush_interval);
-}
 
 typedef struct Conversion
 {
@@ -146,12 +102,12 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 	ErrorData *fault;
 
 	if (!target->bad_to_dead || !transactional || pp_config_mode != PP_MODE_ASYNC)
-		return hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional,
-						 flush_interval);
+		return pp_hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional,
+							flush_interval);
 
 	fault = try_to_convert(&conversion);
 	if (fault == NULL)
-		return hand_over(conversion.item, true, flush_interval);
+		return pp_hand_over(conversion.item, true, flush_interval);
 	claim = pp_slot_claim();
 	letter = (PpDeadLetter){.target = relid,
 						.role = GetUserId(),
@@ -175,7 +131,7 @@ persist_enqueue(PG_FUNCTION_ARGS)
 	pp_error_if_null(fcinfo, 0, "target");
 	pp_error_if_null(fcinfo, 1, "item");
 	pp_error_if_null(fcinfo, 2, "transactional");
-	check_call();
+	pp_hand_over_check("persist_enqueue()");
 
 	PG_RETURN_INT64(
 		convert_and_hand_over(PG_GETARG_OID(0), PG_GETARG_JSONB_P(1), NULL, PG_GETARG_BOOL(2)));
@@ -188,7 +144,7 @@ persist_enqueue_json(PG_FUNCTION_ARGS)
 	pp_error_if_null(fcinfo, 0, "target");
 	pp_error_if_null(fcinfo, 1, "item");
 	pp_error_if_null(fcinfo, 2, "transactional");
-	check_call();
+	pp_hand_over_check("persist_enqueue()");
 
 	PG_RETURN_INT64(convert_and_hand_over(
 		PG_GETARG_OID(0), NULL, text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_BOOL(2)));
@@ -204,7 +160,7 @@ persist_enqueue_text(PG_FUNCTION_ARGS)
 	pp_error_if_null(fcinfo, 0, "target");
 	pp_error_if_null(fcinfo, 1, "item");
 	pp_error_if_null(fcinfo, 2, "transactional");
-	check_call();
+	pp_hand_over_check("persist_enqueue()");
 
 	name = makeRangeVarFromNameList(textToQualifiedNameList(PG_GETARG_TEXT_PP(0)));
 	relid = RangeVarGetRelid(name, NoLock, false);
@@ -221,12 +177,13 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 	PpTarget *target;
 
 	pp_error_if_null(fcinfo, 0, "item");
-	check_call();
+	pp_hand_over_check("persist_enqueue()");
 
 	record = PG_GETARG_HEAPTUPLEHEADER(0);
 	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
 
-	PG_RETURN_INT64(hand_over(pp_convert_record(target, record), true, target->flush_interval));
+	PG_RETURN_INT64(
+		pp_hand_over(pp_convert_record(target, record), true, target->flush_interval));
 }
 
 /* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */
@@ -241,7 +198,7 @@ persist_enqueue_many(PG_FUNCTION_ARGS)
 
 	pp_error_if_null(fcinfo, 0, "target");
 	pp_error_if_null(fcinfo, 1, "items");
-	check_call();
+	pp_hand_over_check("persist_enqueue()");
 
 	array = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))

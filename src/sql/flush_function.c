@@ -213,6 +213,15 @@ stays_parked(Oid target, PpSteady deadline)
 	uint64 asked;
 	uint64 done = 0;
 
+	/* nobody has looked at it since the start, or it was to be tried later: have it counted */
+	if (slot == NULL && is_parked(NULL, target) &&
+		pp_slot_await(deadline, false, pp_wait_event("PersistPipelineFlush")))
+	{
+		(void) pp_slot_call_pass(MyDatabaseId, 0);
+		if (!settle_all(deadline))
+			return true;
+		slot = pp_slot_find(MyDatabaseId);
+	}
 	if (slot == NULL || !is_parked(slot, target) || only_paused(slot, target))
 		return is_parked(slot, target);
 	SpinLockAcquire(&slot->mutex);

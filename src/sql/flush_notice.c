@@ -15,10 +15,10 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/reasons.h"
+#include "ring/known_databases.h"
 #include "ring/slots.h"
 #include "sql/flush_notice.h"
 #include "store/layouts.h"
-#include "store/pause.h"
 #include "store/settings.h"
 
 #define MAX_NAMED 5 /* relations, each with a NOTICE of its own */
@@ -61,12 +61,29 @@ describe_waiting(PpSlot *slot, bool paused)
 					unpack_sql_state(sqlstate), pp_reason(sqlstate));
 }
 
+/* As shared memory knows it: the time is over, so this must not wait for the lock of a table. */
+static bool
+is_paused(PpSlot *slot)
+{
+	const PpDatabase *known;
+	bool paused;
+
+	if (slot)
+		return pp_slot_is_paused(slot);
+	LWLockAcquire(pp_shmem->lock, LW_SHARED);
+	known = pp_known_databases_find(MyDatabaseId, false);
+	paused = known && known->paused;
+	LWLockRelease(pp_shmem->lock);
+	return paused;
+}
+
 /* Not all is settled: the database is paused, or the time is over. */
 void
 pp_flush_notice_unsettled(void)
 {
-	bool paused = pp_pause_is_on(pp_extension_oid());
-	char *waiting = describe_waiting(pp_slot_find(MyDatabaseId), paused);
+	PpSlot *slot = pp_slot_find(MyDatabaseId);
+	bool paused = is_paused(slot);
+	char *waiting = describe_waiting(slot, paused);
 
 	if (paused)
 		ereport(NOTICE, (errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
@@ -91,7 +108,7 @@ static void
 say_parked(const PpCounter *entry, List *paused)
 {
 	char *name = pp_layouts_target_name(pp_extension_oid(), entry->target);
-	bool is_paused = list_member_oid(paused, entry->target);
+	bool target_paused = list_member_oid(paused, entry->target);
 
 	if (name == NULL)
 		name = psprintf("with OID %u", entry->target);
@@ -99,8 +116,8 @@ say_parked(const PpCounter *entry, List *paused)
 			(errmsg_plural("%llu item for relation %s is parked: %s",
 						   "%llu items for relation %s are parked: %s",
 						   (unsigned long) entry->parked, (unsigned long long) entry->parked, name,
-						   pp_reason_parked(entry->sqlstate, is_paused)),
-			 is_paused ? errhint("persist_resume(%s) has them written.", quote_literal_cstr(name))
+						   pp_reason_parked(entry->sqlstate, target_paused)),
+			 target_paused ? errhint("persist_resume(%s) has them written.", quote_literal_cstr(name))
 			 : entry->sqlstate != 0
 				 ? errdetail("SQLSTATE %s. They are tried again, in their order.",
 							 unpack_sql_state(entry->sqlstate))

@@ -15,6 +15,7 @@
 #include "process/launcher.h"
 #include "producer/enqueue.h"
 #include "ring/shmem.h"
+#include "sql/parked_functions.h"
 #include "sql/utility.h"
 #include "store/pause.h"
 
@@ -37,6 +38,7 @@ _PG_init(void)
 	pp_shmem_init();
 	pp_enqueue_init();
 	pp_pause_init();
+	pp_parked_functions_init();
 	pp_utility_init();
 	pp_launcher_register();
 }

@@ -19,6 +19,8 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "replication/worker_internal.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -53,12 +55,18 @@ trigger_data(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
-/* persist_refuse_write() returns trigger: never. */
+/*
+ * persist_refuse_write() returns trigger: never, but for what a subscription to all tables of
+ * another server copies of its installation.  That is passed over, row by row: an error would come
+ * again every few seconds, for each of these tables, and hold slots that the others need.
+ */
 Datum
 persist_refuse_write(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_data(fcinfo);
 
+	if (IsLogicalWorker() && am_tablesync_worker() && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		PG_RETURN_POINTER(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("cannot write to table \"%s\" of extension \"persist_pipeline\"",

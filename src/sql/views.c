@@ -19,11 +19,13 @@
 #include "base/compat.h"
 #include "base/config.h"
 #include "base/extension.h"
+#include "base/reasons.h"
 #include "base/table.h"
 #include "ring/slots.h"
 #include "store/copied.h"
 #include "store/journal.h"
 #include "store/parked_table.h"
+#include "store/settings.h"
 
 #define QUEUE_COLUMNS 32
 #define FIRST_SLOT_COLUMN 1
@@ -296,13 +298,14 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 
 static void
 put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, int sqlstate,
-			TimestampTz parked_since)
+			TimestampTz parked_since, bool paused)
 {
+	const char *message = pp_reason_parked(sqlstate, paused);
 	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
 					  Int64GetDatum(parked),
 					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0,
-					  TimestampTzGetDatum(parked_since)};
-	bool nulls[] = {false, false, false, sqlstate == 0, parked_since == 0};
+					  TimestampTzGetDatum(parked_since), CStringGetTextDatum(message)};
+	bool nulls[] = {false, false, false, sqlstate == 0, parked_since == 0, sqlstate == 0};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -310,14 +313,14 @@ put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, in
 static void
 put_pending(Oid target, uint64 items, void *arg)
 {
-	put_waiting(arg, target, items, 0, 0, 0);
+	put_waiting(arg, target, items, 0, 0, 0, false);
 }
 
 static bool
 put_parked(const PpParkedRow *row, void *arg)
 {
 	if (!row->damaged)
-		put_waiting(arg, row->target, 0, row->header.items, 0, row->parked_at);
+		put_waiting(arg, row->target, 0, row->header.items, 0, row->parked_at, false);
 	return true;
 }
 
@@ -331,6 +334,7 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
 	Oid extension = pp_extension_oid();
+	List *paused = pp_settings_paused(extension);
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -349,7 +353,8 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 		for (int i = 0; i < n; i++)
 			put_waiting(rsinfo, entries[i].target, entries[i].pending, entries[i].parked,
 						entries[i].sqlstate,
-						entries[i].parked_since ? pp_steady_to_day(entries[i].parked_since) : 0);
+						entries[i].parked_since ? pp_steady_to_day(entries[i].parked_since) : 0,
+						list_member_oid(paused, entries[i].target));
 	}
 	return (Datum) 0;
 }

@@ -222,6 +222,39 @@ role_name_of(Relation rel, HeapTuple tuple)
 	return name ? NameStr(*DatumGetName(name)) : NULL;
 }
 
+/* Is there a letter of that id, for the active snapshot?  In the current memory context. */
+bool
+pp_dead_letters_find(Oid extension, int64 id, PpDeadLetterNote *note)
+{
+	static const AttrNumber key_column[] = {COLUMN_ID + 1};
+	PpTable letters = pp_table_open(extension, TABLE, AccessShareLock);
+	ScanKeyData key;
+	HeapTuple tuple;
+
+	if (letters.rel == NULL)
+		return false;
+	pp_table_index(&letters, key_column, lengthof(key_column));
+	ScanKeyInit(&key, COLUMN_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	pp_table_scan(&letters, GetActiveSnapshot(), 1, &key);
+	tuple = pp_table_next(&letters);
+	if (tuple)
+	{
+		const char *role_name = role_name_of(letters.rel, tuple);
+
+		*note = (PpDeadLetterNote){
+			.target = pp_table_oid(letters.rel, tuple, COLUMN_TARGET),
+			.target_name = pp_table_text(letters.rel, tuple, COLUMN_TARGET_NAME),
+			.role = pp_table_oid(letters.rel, tuple, COLUMN_ROLE),
+			.role_name = role_name ? pstrdup(role_name) : NULL,
+			.sqlstate = pp_table_text(letters.rel, tuple, COLUMN_SQLSTATE),
+			.message = pp_table_text(letters.rel, tuple, COLUMN_MESSAGE),
+			.failed_at = pp_table_time(letters.rel, tuple, COLUMN_FAILED_AT),
+			.attempts = pp_table_int32(letters.rel, tuple, COLUMN_ATTEMPTS)};
+	}
+	pp_table_release(&letters, AccessShareLock);
+	return tuple != NULL;
+}
+
 /* Allocates in the current memory context. */
 static PpDeadLetter
 read_letter(Relation rel, HeapTuple tuple)

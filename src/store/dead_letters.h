@@ -55,6 +55,19 @@ pp_dead_letter_is_lost(const PpDeadLetter *letter)
 		   (letter->item == NULL && (letter->shown == NULL || letter->left_out));
 }
 
+/* What is told of a letter without its item */
+typedef struct PpDeadLetterNote
+{
+	Oid target;
+	char *target_name; /* of the failure, as all that follows */
+	Oid role;
+	char *role_name; /* NULL: it was gone */
+	char *sqlstate;
+	char *message;
+	TimestampTz failed_at;
+	int attempts;
+} PpDeadLetterNote;
+
 /* Called for each letter that has been taken away; it is gone at the commit */
 typedef void (*PpDeadLetterTaker)(const PpDeadLetter *letter, void *arg);
 
@@ -69,6 +82,7 @@ extern void pp_dead_letter_put(PpTable *letters, const PpDeadLetter *letter);
 extern PpTable pp_dead_letters_open(Oid extension);
 extern void pp_dead_letters_count(Oid extension, PpQuota *counts);
 extern List *pp_dead_letters_targets(Oid extension);
+extern bool pp_dead_letters_find(Oid extension, int64 id, PpDeadLetterNote *note);
 extern bool pp_dead_letters_try_lock(Oid extension);
 extern uint64 pp_dead_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too,
 								   bool wait, PpDeadLetterFilter filter, PpDeadLetterTaker take,

@@ -42,7 +42,7 @@ StaticAssertDecl(COLUMNS == PP_JOURNAL_COLUMNS && COLUMN_ROLE + 1 == PP_JOURNAL_
  */
 #define ROW_BYTES                                                                                  \
 	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 8 - VARHDRSZ - 4 - 8 -       \
-	 sizeof(PpRowHeader) - 2 * MAXIMUM_ALIGNOF)
+	 sizeof(PpRowHeader) - 8 - 2 * MAXIMUM_ALIGNOF)
 
 /*
  * One of the tables; InvalidOid: it isn't there.  Names are looked up once for an
@@ -456,6 +456,22 @@ pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, voi
 	RawRow row = read_raw(rel, tuple);
 
 	visit_targets(&row, visit, arg);
+}
+
+/* Does the item begin in the row, whosever that is?  Then the fixed part of it. */
+bool
+pp_journal_row_find(Relation rel, HeapTuple tuple, int64 id, PpItem *item)
+{
+	RawRow row = read_raw(rel, tuple);
+	uint64 offset = 0;
+	uint32 n = 0;
+
+	while (pp_row_check_next_item(&row.data, n++, &offset, item))
+	{
+		if (item->id == id)
+			return true;
+	}
+	return false;
 }
 
 /* Visit the targets of the items that begin in the rows which pp_journal_scan visits. */

@@ -169,6 +169,7 @@ extern uint64 pp_journal_row_pos(Relation rel, HeapTuple tuple);
 extern bool pp_journal_row_is_sound(Relation rel, HeapTuple tuple, uint64 installation);
 extern uint64 pp_journal_row_items(Relation rel, HeapTuple tuple);
 extern void pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg);
+extern bool pp_journal_row_find(Relation rel, HeapTuple tuple, int64 id, PpItem *item);
 extern HeapTuple pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to,
 									uint64 installation, uint64 pos);
 

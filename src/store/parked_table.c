@@ -24,6 +24,7 @@ enum
 	COLUMN_PARKED_AT,
 	COLUMN_MISMATCH_SINCE,
 	COLUMN_ALONE,
+	COLUMN_ID,
 	COLUMNS
 };
 
@@ -57,13 +58,15 @@ pp_parked_table_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos
 		nulls[COLUMN_MISMATCH_SINCE] = mismatch_since == 0;
 		values[COLUMN_ALONE] = BoolGetDatum(true);
 		nulls[COLUMN_ALONE] = !alone;
+		values[COLUMN_ID] = Int64GetDatum(item->id);
 		pp_table_insert(parked, values, nulls);
 	}
 	pfree(rows);
 }
 
-static PpParkedRow
-read_row(const PpTable *parked, HeapTuple tuple)
+/* What a scan of it has found. */
+PpParkedRow
+pp_parked_table_row(const PpTable *parked, HeapTuple tuple)
 {
 	Relation rel = parked->rel;
 	PpJournalRow row =
@@ -84,6 +87,13 @@ read_row(const PpTable *parked, HeapTuple tuple)
 						 .copied = row.copied};
 }
 
+/* The id of its item; the row may be damaged. */
+int64
+pp_parked_table_id(const PpTable *parked, HeapTuple tuple)
+{
+	return pp_table_int64(parked->rel, tuple, COLUMN_ID);
+}
+
 /* Visit the rows that the active snapshot sees, in any order. */
 void
 pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg)
@@ -94,7 +104,7 @@ pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg)
 	pp_table_scan(&parked, GetActiveSnapshot(), 0, NULL);
 	while ((tuple = pp_table_next(&parked)) != NULL)
 	{
-		PpParkedRow row = read_row(&parked, tuple);
+		PpParkedRow row = pp_parked_table_row(&parked, tuple);
 
 		if (!visit(&row, arg))
 			break;
@@ -102,22 +112,30 @@ pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg)
 	pp_table_close(&parked);
 }
 
+/* What is scanned from now on comes by target and role, and then in commit order. */
+void
+pp_parked_table_in_order(PpTable *parked)
+{
+	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
+									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
+
+	pp_table_index(parked, order, lengthof(order));
+}
+
 /* Visit those that the keys select, in commit order. */
 static void
 scan_by_index(Oid extension, ScanKey keys, int nkeys, PpParkedVisitor visit, void *arg)
 {
-	static const AttrNumber order[] = {COLUMN_TARGET + 1, PP_JOURNAL_ROLE_COLUMN,
-									   PP_JOURNAL_POS_COLUMN, PP_JOURNAL_PART_COLUMN};
 	PpTable parked = pp_table_open(extension, PP_PARKED_TABLE, AccessShareLock);
 	HeapTuple tuple;
 
 	if (parked.rel == NULL)
 		return;
-	pp_table_index(&parked, order, lengthof(order));
+	pp_parked_table_in_order(&parked);
 	pp_table_scan(&parked, GetActiveSnapshot(), nkeys, keys);
 	while ((tuple = pp_table_next(&parked)) != NULL)
 	{
-		PpParkedRow row = read_row(&parked, tuple);
+		PpParkedRow row = pp_parked_table_row(&parked, tuple);
 
 		if (!row.copied && !visit(&row, arg))
 			break;

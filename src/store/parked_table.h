@@ -4,12 +4,13 @@
  *	  Items whose target can't be written just now: the table persist_parked.
  *
  * Its rows are those of the journal (journal.h), with each item in a record of its
- * own, and four columns more: the target, since when the item is parked, with the first
- * item alone since when the target takes none of its items, if that is so, and whether the
- * item waits by itself, so that later ones pass it.  They are claimed like those of the
+ * own, and five columns more: the target, since when the item is parked, with the first
+ * item alone since when the target takes none of its items, if that is so, whether the
+ * item waits by itself, so that later ones pass it, and its id, for people.  They are claimed like those of the
  * journal, which this table is the last one of: a row that is here is not yet applied.  Its
  * index has the items of each target and role in commit order.  Who writes here, and
- * when: parking.h.
+ * when: parking.h.  And persist_discard_parked() deletes rows, which a process that is just trying
+ * them then can't delete: its transaction fails, and it tries the others.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,6 +48,9 @@ extern PpTable pp_parked_table_open(Oid extension);
 extern void pp_parked_table_append(PpTable *parked, const PpItem *item, Oid role, uint64 pos,
 								   uint32 part, TimestampTz parked_at, TimestampTz mismatch_since,
 								   bool alone);
+extern PpParkedRow pp_parked_table_row(const PpTable *parked, HeapTuple tuple);
+extern void pp_parked_table_in_order(PpTable *parked);
+extern int64 pp_parked_table_id(const PpTable *parked, HeapTuple tuple);
 extern void pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_table_scan_of(Oid extension, Oid target, Oid role, uint64 from,
 									PpParkedVisitor visit, void *arg);

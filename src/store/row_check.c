@@ -51,18 +51,27 @@ pp_row_check_parse(const PpRowColumns *columns, const char *data, uint32 size)
 }
 
 /*
- * The target of the next item that begins in the row, after n of them, at this offset, 0 for
+ * The fixed part of the next item that begins in the row, after n of them, at this offset, 0 for
  * the first.  False: there is none.
  */
+bool
+pp_row_check_next_item(const PpRowData *row, uint32 n, uint64 *offset, PpItem *item)
+{
+	if (!row->sound || n >= row->header.items || *offset + sizeof(PpItem) > row->length)
+		return false;
+	memcpy(item, row->bytes + *offset, sizeof(PpItem)); /* it isn't aligned */
+	*offset += item->size;
+	return true;
+}
+
+/* The same for its target. */
 bool
 pp_row_check_next_target(const PpRowData *row, uint32 n, uint64 *offset, Oid *target)
 {
 	PpItem item;
 
-	if (!row->sound || n >= row->header.items || *offset + sizeof(PpItem) > row->length)
+	if (!pp_row_check_next_item(row, n, offset, &item))
 		return false;
-	memcpy(&item, row->bytes + *offset, sizeof(item)); /* it isn't aligned */
-	*offset += item.size;
 	*target = item.target;
 	return true;
 }

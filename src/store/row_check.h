@@ -49,6 +49,7 @@ typedef struct PpRowData
 extern pg_crc32c pp_row_check_crc(const PpRowColumns *columns, PpRowHeader header,
 								  const char *bytes, uint32 length);
 extern PpRowData pp_row_check_parse(const PpRowColumns *columns, const char *data, uint32 size);
+extern bool pp_row_check_next_item(const PpRowData *row, uint32 n, uint64 *offset, PpItem *item);
 extern bool pp_row_check_next_target(const PpRowData *row, uint32 n, uint64 *offset, Oid *target);
 
 #endif /* PP_ROW_CHECK_H */

@@ -327,7 +327,10 @@ pp_settings_restored(Oid extension)
 	pp_table_close(&table);
 }
 
-/* The OIDs of the targets that are paused, in the current memory context. */
+/*
+ * The OIDs of the targets that are paused, in the current memory context.  One that was dropped
+ * where the library isn't preloaded still has its row, and nobody can name it to resume it.
+ */
 List *
 pp_settings_paused(Oid extension)
 {
@@ -338,8 +341,10 @@ pp_settings_paused(Oid extension)
 	pp_table_scan(&table, NULL, 0, NULL);
 	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		if (pp_table_bool(table.rel, tuple, SETTING_PAUSED))
-			paused = lappend_oid(paused, pp_table_oid(table.rel, tuple, SETTING_TARGET));
+		Oid target = pp_table_oid(table.rel, tuple, SETTING_TARGET);
+
+		if (pp_table_bool(table.rel, tuple, SETTING_PAUSED) && get_rel_relkind(target) != '\0')
+			paused = lappend_oid(paused, target);
 	}
 	pp_table_release(&table, AccessShareLock);
 

@@ -10,12 +10,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/savepoint.h"
 #include "base/table.h"
+#include "ring/metrics.h"
 #include "store/shutdowns.h"
 
 #define TABLE "persist_shutdowns"
@@ -28,6 +31,9 @@ enum
 	COLUMN_DRAINED,
 	COLUMN_JOURNALLED,
 	COLUMN_FORCED,
+	COLUMN_ALL_STOPS,
+	COLUMN_ALL_SECONDS,
+	COLUMN_ALL_FORCED,
 	COLUMNS
 };
 
@@ -38,6 +44,53 @@ typedef struct Record
 	ItemPointerData tid;
 } Record;
 
+static uint64
+count(const PpStops *stops)
+{
+	uint64 n = 0;
+
+	for (int i = 0; i < PP_BUCKETS; i++)
+		n += stops->seconds.buckets[i];
+	return n;
+}
+
+/* All stops until the one of this row */
+static PpStops
+get_all(Relation rel, HeapTuple tuple)
+{
+	double seconds = DatumGetFloat8(pp_table_get(rel, tuple, COLUMN_ALL_SECONDS));
+	PpStops all = {.seconds.sum = seconds * 1e6,
+				   .forced = pp_table_int64(rel, tuple, COLUMN_ALL_FORCED)};
+	Datum *elements;
+	int n;
+
+	deconstruct_array(DatumGetArrayTypeP(pp_table_get(rel, tuple, COLUMN_ALL_STOPS)), INT8OID,
+					  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &n);
+	for (int i = 0; i < Min(n, PP_BUCKETS); i++)
+		all.seconds.buckets[i] = DatumGetInt64(elements[i]);
+	return all;
+}
+
+static void
+put_all(const PpStops *all, Datum *values)
+{
+	Datum elements[PP_BUCKETS];
+
+	for (int i = 0; i < PP_BUCKETS; i++)
+		elements[i] = Int64GetDatum(all->seconds.buckets[i]);
+	values[COLUMN_ALL_STOPS] = PointerGetDatum(construct_array(
+		elements, PP_BUCKETS, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[COLUMN_ALL_SECONDS] = Float8GetDatum(all->seconds.sum / 1e6);
+	values[COLUMN_ALL_FORCED] = Int64GetDatum(all->forced);
+}
+
+/* The later one: the clock may have been set back, but there are more and more stops. */
+static PpStops
+later(PpStops a, PpStops b)
+{
+	return count(&a) > count(&b) ? a : b;
+}
+
 static int
 compare_records(const void *a, const void *b)
 {
@@ -47,10 +100,11 @@ compare_records(const void *a, const void *b)
 	return left < right ? 1 : left > right ? -1 : 0;
 }
 
-/* Delete all but the latest. */
-static void
+/* Delete all but the latest.  Returns all that there have been. */
+static PpStops
 forget_old(PpTable *table)
 {
+	PpStops all = {0};
 	int max = KEPT_STOPS + 16;
 	int n = 0;
 	Record *records = palloc(max * sizeof(Record));
@@ -64,25 +118,32 @@ forget_old(PpTable *table)
 			max *= 2;
 			records = repalloc(records, max * sizeof(Record));
 		}
+		all = later(all, get_all(table->rel, tuple));
 		records[n].stopped_at = pp_table_time(table->rel, tuple, COLUMN_STOPPED_AT);
 		records[n++].tid = tuple->t_self;
 	}
 	qsort(records, n, sizeof(Record), compare_records);
 	for (int i = KEPT_STOPS - 1; i < n; i++)
 		(void) pp_table_delete(table, &records[i].tid, true);
+	return all;
 }
 
 static void
-insert(PpTable *table, const PpStop *stop)
+insert(PpTable *table, const PpStop *stop, PpStops all)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
 
+	uint64 us = stop->seconds * 1e6;
+
+	pp_metrics_observe(&all.seconds, pp_metrics_bucket(pp_metrics_time_bounds, us), us, 1);
+	all.forced += stop->forced;
 	values[COLUMN_STOPPED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COLUMN_SECONDS] = Float8GetDatum(stop->seconds);
 	values[COLUMN_DRAINED] = Int64GetDatum(stop->drained);
 	values[COLUMN_JOURNALLED] = Int64GetDatum(stop->journalled);
 	values[COLUMN_FORCED] = BoolGetDatum(stop->forced);
+	put_all(&all, values);
 	pp_table_insert(table, values, nulls);
 }
 
@@ -91,13 +152,30 @@ record(void *stop)
 {
 	Oid extension = pp_extension_oid();
 	PpTable table;
+	PpStops all;
 
 	if (!OidIsValid(pp_extension_try_lock(extension, TABLE, RowExclusiveLock)))
 		return;
 	table = pp_table_open_to_write(extension, TABLE);
-	forget_old(&table);
-	insert(&table, stop);
+	all = forget_old(&table);
+	insert(&table, stop, all);
 	pp_table_close(&table);
+}
+
+/* All stops that there have been. */
+PpStops
+pp_shutdowns_all(Oid extension)
+{
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	PpStops all = {0};
+	HeapTuple tuple;
+
+	pp_table_scan(&table, pp_table_snapshot(), 0, NULL);
+	while ((tuple = pp_table_next(&table)) != NULL)
+		all = later(all, get_all(table.rel, tuple));
+	pp_table_close(&table);
+
+	return all;
 }
 
 /*

@@ -490,15 +490,14 @@ park(PpApply *apply)
 		if (error == NULL)
 			rows[n++] = row;
 		if (error)
-			pp_outcome_counts_error(pp_outcome_counts_of(apply->counts, state->target), error, 1);
+			pp_outcome_counts_error(apply->counts, state->target, error);
 		else if (state->error)
 		{
 			if (state->mismatch)
 				pp_parking_begin_grace_period(state->target, role);
 			if (state->slow)
 				pp_parking_note_hang(state->target);
-			pp_outcome_counts_error(pp_outcome_counts_of(apply->counts, state->target),
-									state->error, 1);
+			pp_outcome_counts_error(apply->counts, state->target, state->error);
 			state->error = NULL; /* once */
 		}
 	}

@@ -22,6 +22,7 @@
 #include "base/savepoint.h"
 #include "store/account.h"
 #include "worker/bad_rows.h"
+#include "worker/intake.h"
 #include "worker/poison.h"
 #include "worker/row_map.h"
 #include "worker/timer.h"
@@ -185,9 +186,10 @@ pp_bad_rows_write_dead_letter(Oid extension, PpOutcomeCounts *counts, const PpRo
 
 	put(extension, row, role, error);
 	result->delta.dead++;
+	row->work->unseen++;
 	counts->dead++;
 	counts->failed += row->item->attempts == 0 ? 1 : 0;
-	pp_outcome_counts_error(result, error, 1);
+	pp_outcome_counts_error(counts, row->item->target, error);
 }
 
 /* ---- retention ---- */

@@ -31,6 +31,8 @@ static struct
 	const PpOutcomeCounts *counts; /* NULL: they have only been moved */
 } committing;
 
+static PpSteady began; /* the transaction that is open */
+
 /*
  * Were the work item's rows only replaced by smaller ones?  Then its entry in the ring is settled
  * with those, which have the same commit position.
@@ -99,6 +101,69 @@ settle_entry(const PpWorkItem *work)
 }
 
 /*
+ * How long its items have waited since they were handed over, in microseconds: since the commit.
+ * Of those that are in the journal alone only the time of the call is known: of the last one, which
+ * is nearest to it.  -1: nobody knows, since it is a dead letter that was sent again.
+ */
+static int64
+waited(const PpWorkItem *work, PpSteady now, TimestampTz time_of_day)
+{
+	const PpItem *last;
+
+	if (work->at != PP_NOT_IN_RING)
+		return Max(now - pp_ring_entry(&slot->ring, work->at)->published_at, 0);
+	last = work->items[work->nitems - 1];
+	return last->attempts > 0 ? -1 : Max(time_of_day - last->enqueued_at, 0);
+}
+
+/* The items that can be seen from now on, by the time that they have waited. */
+static PpHistogram
+count_visible(PpSteady now)
+{
+	PpHistogram visible = {0};
+	TimestampTz time_of_day = GetCurrentTransactionStopTimestamp();
+
+	for (int i = 0; i < committing.n; i++)
+	{
+		const PpWorkItem *work = &committing.work_items[i];
+		int64 us = work->nitems > work->unseen ? waited(work, now, time_of_day) : -1;
+
+		if (us >= 0)
+			pp_metrics_observe(&visible, pp_metrics_bucket(pp_metrics_time_bounds, us), us,
+							   work->nitems - work->unseen);
+	}
+	return visible;
+}
+
+/* Count the transaction, and what has become of its items. */
+static void
+count_batch(void)
+{
+	const PpOutcomeCounts *counts = committing.counts;
+	PpMetrics *metrics = &slot->metrics;
+	PpSteady now = pp_steady_now();
+	int64 us = now - began;
+	PpHistogram visible = count_visible(now);
+	int time_bucket = pp_metrics_bucket(pp_metrics_time_bounds, us);
+	uint64 items = pp_intake_count_items(committing.work_items, committing.n);
+	int item_bucket = pp_metrics_bucket(pp_metrics_item_bounds, items);
+	int sqlstate = pp_outcome_counts_sqlstate(counts);
+
+	SpinLockAcquire(&slot->mutex);
+	slot->batches++;
+	slot->written += counts->persisted;
+	slot->failed += counts->failed + counts->lost;
+	pp_metrics_add_histogram(&metrics->visible, &visible);
+	pp_metrics_observe(&metrics->batch_seconds, time_bucket, us, 1);
+	pp_metrics_observe(&metrics->batch_items, item_bucket, items, 1);
+	for (int i = 0; counts->any_errors && i < PP_ERROR_CLASSES; i++)
+		metrics->errors[i] += counts->errors[i];
+	if (sqlstate != 0)
+		pp_shmem_note_error_locked(slot, sqlstate);
+	SpinLockRelease(&slot->mutex);
+}
+
+/*
  * Only here are items settled: after this point no ERROR and no signal can undo the
  * transaction, before it any could.
  */
@@ -108,7 +173,6 @@ at_commit(void)
 	uint64 in_ring = 0;
 	uint64 not_in_ring = 0;
 	uint64 opened = 0;
-	int sqlstate = committing.counts ? pp_outcome_counts_sqlstate(committing.counts) : 0;
 	PpSteady oldest;
 
 	for (int i = 0; i < committing.n; i++)
@@ -123,16 +187,14 @@ at_commit(void)
 	}
 
 	/* first the counters: once the ring is free, it may go to another database */
-	SpinLockAcquire(&slot->mutex);
-	slot->batches++;
 	if (committing.counts)
+		count_batch();
+	else
 	{
-		slot->written += committing.counts->persisted;
-		slot->failed += committing.counts->failed + committing.counts->lost;
+		SpinLockAcquire(&slot->mutex);
+		slot->batches++;
+		SpinLockRelease(&slot->mutex);
 	}
-	if (sqlstate != 0)
-		pp_shmem_note_error_locked(slot, sqlstate);
-	SpinLockRelease(&slot->mutex);
 	if (committing.counts && committing.counts->dead > 0)
 		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, committing.work_items[0].role,
 							   committing.counts->dead, PG_UINT64_MAX, PG_UINT64_MAX);
@@ -236,6 +298,7 @@ pp_commit_forget(void)
 		(void) pp_slot_end_commit(slot);
 	committing.work_items = NULL;
 	done = false;
+	began = pp_steady_now();
 }
 
 /* Has it come to that? */
@@ -411,7 +474,7 @@ pp_commit_damaged(PpWorkItem *work, const ErrorData *damaged, ErrorData **error)
 		result->parked_bytes = -(int64) work->bytes;
 	}
 
-	work->nitems = items;
+	work->nitems = work->unseen = items;
 	work->opened = work->bytes; /* what it holds of the journal */
 	*error = pp_commit_by_ourselves(put_aside, &damage, true);
 	if (*error)

@@ -53,6 +53,7 @@ typedef struct PpWorkItem
 	uint32 *parts; /* the number of each item in its commit position */
 	uint64 nitems; /* items that have been read: fewer than n if some were inserted before */
 	uint64 opened; /* bytes of those */
+	uint64 unseen; /* items of those that this transaction parks, or makes dead letters of */
 	bool *present; /* for each of `rows`: was it found?  NULL: not read yet */
 } PpWorkItem;
 

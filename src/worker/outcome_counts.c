@@ -68,9 +68,13 @@ pp_outcome_counts_parked_more(const PpOutcomeCounts *counts, uint64 taken)
 
 /* Note an error, without its message: that may have values, and more people look here. */
 void
-pp_outcome_counts_error(PpTargetOutcome *result, const ErrorData *error, uint64 times)
+pp_outcome_counts_error(PpOutcomeCounts *counts, Oid target, const ErrorData *error)
 {
-	result->delta.errors += times;
+	PpTargetOutcome *result = pp_outcome_counts_of(counts, target);
+
+	counts->any_errors = true;
+	counts->errors[pp_metrics_error_class(error->sqlerrcode)]++;
+	result->delta.errors++;
 	result->delta.last_error =
 		error->constraint_name
 			? psprintf("%s (constraint \"%s\")", unpack_sql_state(error->sqlerrcode),

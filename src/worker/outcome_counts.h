@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "ring/counters.h"
+#include "ring/metrics.h"
 #include "store/account.h"
 
 typedef struct PpTargetOutcome
@@ -32,13 +33,15 @@ typedef struct PpOutcomeCounts
 	uint64 dead;
 	uint64 failed; /* those of them that have not been dead letters before */
 	uint64 lost; /* that can't be read: nobody knows whose they were, unless they were parked */
+	bool any_errors;
+	uint64 errors[PP_ERROR_CLASSES];
 } PpOutcomeCounts;
 
 extern PpTargetOutcome *pp_outcome_counts_of(PpOutcomeCounts *counts, Oid target);
 extern PpOutcomeCounts pp_outcome_counts_copy(const PpOutcomeCounts *counts);
 extern void pp_outcome_counts_add(PpOutcomeCounts *to, const PpOutcomeCounts *from);
 extern bool pp_outcome_counts_parked_more(const PpOutcomeCounts *counts, uint64 taken);
-extern void pp_outcome_counts_error(PpTargetOutcome *result, const ErrorData *error, uint64 times);
+extern void pp_outcome_counts_error(PpOutcomeCounts *counts, Oid target, const ErrorData *error);
 extern int pp_outcome_counts_sqlstate(const PpOutcomeCounts *counts);
 extern void pp_outcome_counts_write(const PpOutcomeCounts *counts, Oid extension);
 extern void pp_outcome_counts_tell(const PpOutcomeCounts *counts, PpCounters *counters);

@@ -21,6 +21,7 @@
 #include "store/parked_table.h"
 #include "store/settings.h"
 #include "worker/batch.h"
+#include "worker/intake.h"
 #include "worker/parking.h"
 
 #define PAUSED ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE /* the reason for that */
@@ -484,6 +485,7 @@ park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n, bool 
 
 		pp_parked_table_append(&table, row->item, role, row->pos, row->part, time_of(row),
 							   mismatch_to_note(row->item->target, role), alone);
+		row->work->unseen++;
 		result->parked++;
 		result->parked_bytes += row->item->size;
 		if (!pp_shmem_am_retrier)

@@ -479,7 +479,7 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 								spent_ms);
 	pp_counters_set_reason(&claim->slot->counters, parked->key.target, sqlstate);
 	SpinLockAcquire(&claim->slot->mutex);
-	pp_shmem_note_error_locked(claim->slot, sqlstate);
+	pp_shmem_count_error_locked(claim->slot, sqlstate);
 	SpinLockRelease(&claim->slot->mutex);
 	note_retry(retry_of(parked));
 	if (parked->failures < SAY_FAILURES || parked->said)

@@ -14,6 +14,7 @@
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -165,9 +166,13 @@ pp_role_settings_apply(Oid role, PpSettingFilter keep_out)
 {
 	Relation rel = table_open(DbRoleSettingRelationId, AccessShareLock);
 
-	visit_entry(rel, InvalidOid, InvalidOid, apply, (void *) keep_out);
-	visit_entry(rel, MyDatabaseId, InvalidOid, apply, (void *) keep_out);
-	visit_entry(rel, InvalidOid, role, apply, (void *) keep_out);
-	visit_entry(rel, MyDatabaseId, role, apply, (void *) keep_out);
+	/* most servers have never had any: a look at the file costs less than four at the index */
+	if (RelationGetNumberOfBlocks(rel) > 0)
+	{
+		visit_entry(rel, InvalidOid, InvalidOid, apply, (void *) keep_out);
+		visit_entry(rel, MyDatabaseId, InvalidOid, apply, (void *) keep_out);
+		visit_entry(rel, InvalidOid, role, apply, (void *) keep_out);
+		visit_entry(rel, MyDatabaseId, role, apply, (void *) keep_out);
+	}
 	table_close(rel, AccessShareLock);
 }

@@ -209,7 +209,7 @@ park(Deed *deed, const PpRow **rows, uint64 n)
 			continue;
 		}
 		pp_parking_note(rows[i], role, deed->why->sqlerrcode, true);
-		pp_outcome_counts_error(result, deed->why, 1);
+		pp_outcome_counts_error(counts, result->delta.target, deed->why);
 	}
 }
 

@@ -61,9 +61,10 @@ typedef struct Source
 	const PpRowMap *map;
 	const PpRow **rows;
 	uint64 n;
-	uint64 first; /* its number among the target's rows; 0: the rows are not to be counted */
-	bool asked;	  /* the statement has, for the rows */
-	uint64 begun; /* so many of them */
+	uint64 first;		 /* its number among the target's rows; 0: the rows are not to be counted */
+	bool asked;			 /* the statement has, for the rows */
+	uint64 begun;		 /* so many of them */
+	MemoryContext query; /* of the statement, once it has asked */
 } Source;
 
 /* How rows get from items into the function's result */
@@ -219,6 +220,7 @@ persist_batch(PG_FUNCTION_ARGS)
 
 	filling = begin_filling(rsinfo->setDesc);
 	source->asked = true;
+	source->query = context;
 	pp_statement_state.in_rows = true;
 	for (uint64 i = 0; i < source->n; i++)
 	{
@@ -272,6 +274,13 @@ persist_batch_support(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(request);
 	}
 	PG_RETURN_POINTER(NULL);
+}
+
+/* Is that the memory of the INSERT which runs, and not of one that its code runs? */
+bool
+pp_statement_is_within(MemoryContext query)
+{
+	return source && source->query == query;
 }
 
 /* ---- the statement ---- */

@@ -23,6 +23,10 @@
  * A plan is made for a number of rows, which the planner is told (persist_batch_support);
  * a batch of another magnitude gets another plan.
  *
+ * A trigger's function that is asked for one of these rows can be told from one that somebody else
+ * has fired meanwhile, with an INSERT into the same table: it is initialized in the memory of the
+ * statement that fires it (es_query_cxt), as persist_batch() is.
+ *
  * If the statement hasn't asked for its rows, or has inserted fewer than it was given although no
  * trigger or rule can have removed them, that is an error (39P02): an extension that executes the
  * statement in another way must not lose rows.
@@ -48,6 +52,7 @@ typedef struct PpRow
 	uint32 part;
 	uint32 unit;		   /* the number of its transaction, among those of the batch */
 	TimestampTz parked_at; /* 0: it hasn't been */
+	struct PpWorkItem *work; /* that it is of */
 } PpRow;
 
 /* Of the INSERT that runs, or has failed */
@@ -71,6 +76,7 @@ typedef struct PpOnConflict
 
 extern uint64 pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *conflict,
 								  const PpRow **rows, uint64 n);
+extern bool pp_statement_is_within(MemoryContext query);
 extern void pp_statement_check(const PpItem *item, const PpRowMap *map);
 extern void pp_statement_hide_context(ErrorData *error);
 

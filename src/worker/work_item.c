@@ -145,6 +145,7 @@ pp_work_item_open(const PpClaim *claim, PpJournals *journals, PpWorkItem *work)
 	work->parts = NULL;
 	work->nitems = 0;
 	work->opened = 0;
+	work->unseen = 0;
 	work->present = NULL;
 	if (work->applied)
 		return;

@@ -73,7 +73,7 @@ pp_work_rows_open(const PpClaim *claim, PpWorkItem *work_items, int n, int *open
 	*nrows = 0;
 	for (int i = 0; i < n; i++)
 	{
-		const PpWorkItem *work = &work_items[i];
+		PpWorkItem *work = &work_items[i];
 
 		if (i == 0 || !is_same_transaction(&work_items[i - 1], work))
 			unit++;
@@ -85,7 +85,8 @@ pp_work_rows_open(const PpClaim *claim, PpWorkItem *work_items, int n, int *open
 						   .pos = work->pos,
 						   .part = work->parts[k],
 						   .unit = unit,
-						   .parked_at = work->parked_at};
+						   .parked_at = work->parked_at,
+						   .work = work};
 			rows[(*nrows)++] = row++;
 		}
 	}

@@ -45,6 +45,7 @@ SELECT persist_pause();
 SELECT count(persist_enqueue('u', '{"a": 5}'));
 SELECT persist_flush();
 SELECT persist_resume();
+SELECT persist_flush();
 SELECT persist_pause('u');
 SELECT persist_flush();
 SELECT count(persist_enqueue('u', '{"a": 6}'));

@@ -50,9 +50,14 @@ FROM persist_my_dead_letters WHERE target_name = 'my_letters."T"';
 -- the others aren't his to see
 SELECT count(*) FROM persist_dead_letters;
 -- no function of his sees more
-CREATE FUNCTION peek(anyelement) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN RAISE WARNING '%', $1; RETURN true; END $$;
+CREATE TEMP TABLE seen (n int);
+CREATE FUNCTION peek(int) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN INSERT INTO seen VALUES ($1); RETURN true; END $$;
 SELECT count(*) FROM persist_my_dead_letters WHERE peek((item ->> 'n')::int);
+SELECT array_agg(DISTINCT n ORDER BY n) AS seen FROM seen;
 SELECT count(*) FROM persist_my_dead_letters AS d JOIN unnest('{1,2}'::int[]) AS n ON peek((d.item ->> 'n')::int) AND n = 1;
+SELECT array_agg(DISTINCT n ORDER BY n) AS seen FROM seen;
+DROP FUNCTION peek;
+DROP TABLE seen;
 RESET ROLE;
 -- another role, or relation, of that OID: as if it were another's, by its name
 ALTER ROLE my_a RENAME TO my_c;

@@ -25,7 +25,7 @@ BEGIN
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END $$;
-SELECT worker_state FROM persist_queue WHERE datname = current_database();
+SELECT worker_state, state_since < now() AS state_since, oldest_at, parked_since, diverted_since, worker_failures, worker_failed_at FROM persist_queue WHERE datname = current_database();
 
 -- the counters
 SELECT items_persisted AS persisted, items_failed AS failed, batches FROM persist_queue WHERE datname = current_database() \gset
@@ -49,9 +49,11 @@ BEGIN
 END $$;
 CREATE TRIGGER take_lock BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION take_lock();
 SELECT pg_advisory_lock(1886413932);
+SELECT clock_timestamp() AS before \gset
 BEGIN;
 SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_series(21, 30) AS i;
 COMMIT;
+SELECT clock_timestamp() AS after \gset
 SELECT count(persist_enqueue('t', '{"a": 31}'));
 SELECT items_pending, ring_used > 0 AS ring_used, ring_used % 64 AS aligned, items_persisted - :persisted AS persisted FROM persist_queue WHERE datname = current_database();
 CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
@@ -68,6 +70,9 @@ BEGIN
 	RAISE 'never seen: %', condition;
 END $$;
 CALL wait_for($$ worker_state = 'writing' $$);
+-- the oldest is one of the first transaction, whose time is that of its commit; two clocks are read for that, one after the other
+SELECT oldest_at BETWEEN :'before'::timestamptz - interval '1 s' AND :'after'::timestamptz + interval '1 s' AS oldest_at, parked_since, diverted_since, state_since >= :'before'::timestamptz - interval '1 s' AS state_since
+FROM persist_queue WHERE datname = current_database();
 SELECT pg_advisory_unlock(1886413932);
 SELECT persist_flush('5 min');
 SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
@@ -83,10 +88,13 @@ SELECT count(persist_enqueue('t', jsonb_build_object('a', i))) FROM generate_ser
 CALL wait_for($$ retrier_state = 'waiting' $$);
 SELECT persist_flush('5 min');
 SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+SELECT parked_since BETWEEN :'after'::timestamptz - interval '1 s' AND clock_timestamp() AS parked_since, oldest_at = parked_since AS oldest_at, last_error, last_error_at BETWEEN :'after'::timestamptz - interval '1 s' AND clock_timestamp() AS last_error_at
+FROM persist_queue WHERE datname = current_database();
 SELECT pg_advisory_unlock(1886413932);
 CALL wait_for('items_pending = 0');
 SELECT persist_flush('5 min');
 SELECT items_pending, items_parked, ring_used, items_persisted - :persisted AS persisted, items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
+SELECT oldest_at, parked_since, diverted_since FROM persist_queue WHERE datname = current_database();
 
 -- who may look
 CREATE ROLE pp_looker;

@@ -21,12 +21,12 @@ SELECT c.* FROM member JOIN pg_class AS c ON c.oid = objid WHERE classid = 'pg_c
 SELECT is((SELECT extversion || ', ' || CASE WHEN NOT extrelocatable THEN 'in its place' END FROM pg_extension WHERE extname = 'persist_pipeline'),
 	'1.0, in its place', 'the extension');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function),
-	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_discard(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_flush(interval,regclass) persist_grant(regrole) persist_health() persist_pause(regclass) '
-	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_pass_mark() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
-	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass)',
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_discard(bigint[]) persist_discard_parked(bigint[]) persist_enqueue(oid,json,boolean) persist_enqueue(record) persist_enqueue(regclass,jsonb,boolean) persist_enqueue(text,json,boolean) persist_enqueue(text,text,boolean) persist_enqueue_many(regclass,jsonb) persist_enqueue_trigger() persist_flush(interval,regclass) persist_grant(regrole) persist_health() persist_parked_to_dead(bigint[]) persist_pause(regclass) '
+	|| 'persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_batch_support(internal) persist_pipeline_internal.persist_close() persist_pipeline_internal.persist_counted_rows() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_metric_rows() persist_pipeline_internal.persist_parked_why(oid,oid) persist_pipeline_internal.persist_pass_mark() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_refuse_write() persist_pipeline_internal.persist_restore_setting() persist_pipeline_internal.persist_target_in(cstring) persist_pipeline_internal.persist_target_out(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_target_recv(internal) persist_pipeline_internal.persist_target_send(persist_pipeline_internal.persist_target) persist_pipeline_internal.persist_waiting_rows() '
+	|| 'persist_requeue(bigint,jsonb) persist_requeue(bigint,regclass,jsonb) persist_requeue(bigint[]) persist_resume(regclass) persist_revoke(regrole) persist_stats_reset() persist_unconfigure(regclass) persist_where(bigint)',
 	'its functions');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = :'schema'::regnamespace),
-	'v persist_dead_letters, v persist_my_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
+	'v persist_dead_letters, v persist_metrics, v persist_my_dead_letters, v persist_parked, v persist_queue, r persist_settings, v persist_shutdowns, v persist_stats', 'its relations, for users');
 SELECT is((SELECT string_agg(relkind::text || ' ' || relname, ', ' ORDER BY relname COLLATE "C") FROM member_relation WHERE relnamespace = 'persist_pipeline_internal'::regnamespace),
 	'r persist_account, r persist_copied, r persist_dead_letters, v persist_health_reasons, S persist_id_seq, r persist_journal_1, r persist_journal_2, r persist_journal_3, r persist_layouts, r persist_leases, r persist_mark, r persist_parked, r persist_shutdowns, r persist_state', 'and its own');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'r' AND relname <> 'persist_settings' AND NOT relrowsecurity$$, 'which nobody else sees a row of');
@@ -57,6 +57,9 @@ SELECT function_returns(:'schema', 'persist_discard', ARRAY['bigint[]'], 'bigint
 SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint[]'], 'bigint');
 SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'jsonb'], 'boolean');
 SELECT function_returns(:'schema', 'persist_requeue', ARRAY['bigint', 'regclass', 'jsonb'], 'boolean');
+SELECT function_returns(:'schema', 'persist_discard_parked', ARRAY['bigint[]'], 'bigint');
+SELECT function_returns(:'schema', 'persist_parked_to_dead', ARRAY['bigint[]'], 'bigint');
+SELECT function_returns(:'schema', 'persist_where', ARRAY['bigint'], 'record');
 SELECT function_returns(:'schema', 'persist_stats_reset', ARRAY[]::text[], 'void');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['regclass', 'jsonb', 'boolean'], 'bigint');
 SELECT function_returns(:'schema', 'persist_enqueue', ARRAY['text', 'text', 'boolean'], 'bigint');
@@ -71,7 +74,7 @@ SELECT function_returns(:'schema', 'persist_revoke', ARRAY['regrole'], 'void');
 SELECT is(p.prolang, (SELECT oid FROM pg_language WHERE lanname = 'c'), p.oid::regprocedure || ' is C') FROM member_function AS p WHERE p.proname !~ '^persist_(health|target_(out|recv|send))$' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT is(p.provolatile::text, 'v', p.oid::regprocedure || ' is volatile') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.prosecdef, p.oid::regprocedure || ' runs as its caller') FROM member_function AS p ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows', 'persist_health', 'persist_health_facts') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT is(p.proparallel::text, CASE WHEN p.proname IN ('persist_queue_rows', 'persist_waiting_rows', 'persist_health', 'persist_health_facts', 'persist_metric_rows', 'persist_counted_rows') THEN 'r' ELSE 'u' END, p.oid::regprocedure || ': where a parallel plan may call it') FROM member_function AS p WHERE p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT ok(NOT p.proisstrict, p.oid::regprocedure || ' sees its NULL arguments') FROM member_function AS p WHERE p.pronargs > 0 AND p.proname !~ '^persist_target_' ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- columns
@@ -81,6 +84,9 @@ SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod),
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0),
 	'stopped_at timestamp with time zone, seconds double precision, drained bigint, journalled bigint, forced boolean',
 	'columns of persist_shutdowns');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_metrics'::regclass AND attnum > 0),
+	'name text, type text, help text, labels jsonb, value double precision',
+	'columns of persist_metrics');
 
 -- comments
 SELECT ok(obj_description(oid, 'pg_extension') IS NOT NULL, 'the extension has a comment') FROM pg_extension WHERE extname = 'persist_pipeline';
@@ -88,32 +94,40 @@ SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member WHERE
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_queue'::regclass AND attnum > 0 AND attname NOT IN ('datid', 'datname') AND col_description(attrelid, attnum) IS NULL$$,
 	'and the columns of persist_queue');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_stats'::regclass AND attnum > 0),
-	'target oid, target_name text, enqueued bigint, persisted bigint, skipped bigint, dead bigint, discarded bigint, lost bigint, pending bigint, parked bigint, parked_reason text, parked_since timestamp with time zone, batches bigint, errors bigint, last_error text, last_error_at timestamp with time zone, last_persisted_at timestamp with time zone, last_dead_at timestamp with time zone, unknown_keys bigint',
+	'target oid, target_name text, enqueued bigint, persisted bigint, skipped bigint, dead bigint, discarded bigint, lost bigint, pending bigint, parked bigint, parked_reason text, parked_since timestamp with time zone, parked_message text, batches bigint, errors bigint, last_error text, last_error_at timestamp with time zone, last_persisted_at timestamp with time zone, last_dead_at timestamp with time zone, unknown_keys bigint',
 	'columns of persist_stats');
 SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_dead_letters'::regclass AND attnum > 0),
 	'id bigint, target oid, target_name text, role oid, role_name name, item jsonb, sqlstate text, message text, detail text, constraint_name text, context text, enqueued_at timestamp with time zone, failed_at timestamp with time zone, attempts integer, pos bigint, part integer, data bytea, depth integer, left_out boolean',
 	'columns of persist_dead_letters');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_my_dead_letters'::regclass AND attnum > 0 AND attname NOT IN ('message', 'detail', 'constraint_name', 'context') AND col_description(attrelid, attnum) IS NULL$$,
 	'the columns of persist_my_dead_letters');
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_parked'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL$$,
+	'those of persist_parked');
+SELECT is((SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'persist_parked'::regclass AND attnum > 0),
+	'id bigint, target oid, target_name text, role_name name, parked_at timestamp with time zone, sqlstate text, message text, tries integer, next_try timestamp with time zone, misfit_since timestamp with time zone, alone boolean, role oid, pos bigint, part integer',
+	'columns of persist_parked');
 SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_shutdowns'::regclass AND attnum > 0 AND attname <> 'stopped_at' AND col_description(attrelid, attnum) IS NULL$$,
 	'and those of persist_shutdowns');
-SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_requeue', 'persist_grant', 'persist_revoke') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
+SELECT is_empty($$SELECT attname FROM pg_attribute WHERE attrelid = 'persist_metrics'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL$$,
+	'and those of persist_metrics');
+SELECT is_empty($$SELECT oid::regprocedure FROM member_function WHERE proname IN ('persist_enqueue', 'persist_enqueue_many', 'persist_enqueue_trigger', 'persist_flush', 'persist_configure', 'persist_unconfigure', 'persist_pause', 'persist_resume', 'persist_discard', 'persist_discard_parked', 'persist_where', 'persist_requeue', 'persist_grant', 'persist_revoke') AND obj_description(oid, 'pg_proc') !~ 'Errors'$$,
 	'what users call says what errors it raises');
 
 -- privileges
 CREATE ROLE pp_surface;
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pp_surface', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_resume(regclass) persist_unconfigure(regclass)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_discard_parked(bigint[]) persist_parked_to_dead(bigint[]) persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_parked_why(oid,oid) persist_resume(regclass) persist_unconfigure(regclass) persist_where(bigint)', 'PUBLIC may execute what asks for ownership, and persist_batch()');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
-	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) NOT IN (('persist_settings', 'SELECT'), ('persist_my_dead_letters', 'SELECT'))$$, 'PUBLIC may do nothing with a relation, but for pg_dump, or see what is his');
+	WHERE relkind <> 'S' AND has_table_privilege('pp_surface', oid, privilege) AND (relname, privilege) NOT IN (('persist_settings', 'SELECT'), ('persist_my_dead_letters', 'SELECT'), ('persist_parked', 'SELECT'))$$, 'PUBLIC may do nothing with a relation, but for pg_dump, or see what is his');
 SELECT is_empty($$SELECT relname FROM member_relation WHERE relkind = 'v' AND has_table_privilege('pp_surface', oid, 'SELECT') AND NOT coalesce(reloptions @> '{security_barrier=true}', false)$$, 'and no function of his sees a row before it is chosen');
 SELECT is_empty($$SELECT relname, privilege FROM member_relation, unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS privilege
 	WHERE relkind = 'S' AND has_sequence_privilege('pp_surface', oid, privilege)$$, 'nor with a sequence');
 SELECT table_privs_are(:'schema', 'persist_queue', 'pg_monitor', ARRAY['SELECT'], 'pg_monitor may read persist_queue');
 SELECT table_privs_are(:'schema', 'persist_stats', 'pg_monitor', ARRAY['SELECT'], 'and persist_stats');
 SELECT table_privs_are(:'schema', 'persist_shutdowns', 'pg_monitor', ARRAY['SELECT'], 'and persist_shutdowns');
+SELECT table_privs_are(:'schema', 'persist_metrics', 'pg_monitor', ARRAY['SELECT'], 'and persist_metrics');
 SELECT is((SELECT string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE "C") FROM member_function WHERE has_function_privilege('pg_monitor', oid, 'EXECUTE')),
-	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_health() persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass)', 'and execute what that needs');
+	'persist_configure(regclass,text,text,text,text,text[],text[],interval,text[]) persist_discard() persist_discard_parked(bigint[]) persist_health() persist_parked_to_dead(bigint[]) persist_pause(regclass) persist_pipeline_batch.persist_batch(bigint,anyelement) persist_pipeline_batch.persist_batch_row() persist_pipeline_internal.persist_counted_rows() persist_pipeline_internal.persist_health_facts() persist_pipeline_internal.persist_metric_rows() persist_pipeline_internal.persist_parked_why(oid,oid) persist_pipeline_internal.persist_queue_rows() persist_pipeline_internal.persist_waiting_rows() persist_resume(regclass) persist_unconfigure(regclass) persist_where(bigint)', 'and execute what that needs');
 SELECT table_privs_are(:'schema', 'persist_settings', 'pg_monitor', ARRAY['SELECT'], 'and read persist_settings');
 
 -- settings

@@ -108,5 +108,19 @@ foreach my $paused ('', "'t'")
 	is($node->safe_psql('postgres', "DELETE FROM t WHERE n = 71 RETURNING n"), "71", 'and there');
 }
 
+# parked items can be dropped there, too, in one transaction after the other: nothing is left of one
+# that the next would write to
+$node->safe_psql('postgres', "SELECT persist_pause('t')");
+$node->safe_psql('postgres', "SELECT count(persist_enqueue('t', jsonb_build_object('n', 80 + g))) FROM generate_series(1, 4) AS g");
+$node->safe_psql('postgres', "SELECT persist_flush()");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+my $discard = "SELECT persist_discard_parked(ARRAY(SELECT min(id) FROM persist_parked));\n";
+my ($status, $dropped) = $node->psql('postgres',
+	$discard . "BEGIN;\n" . join('', map { "SAVEPOINT s$_;\n" } 1 .. 30) . $discard x 2 . "ROLLBACK TO s3;\nCOMMIT;\n" . $discard);
+is("$status " . ($dropped // '') =~ tr/\n/ /r, '0 1 1 1 1', 'parked items are dropped where the library is not preloaded');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM persist_parked'), '2', 'and those of a savepoint that was left are there');
+is($node->safe_psql('postgres', 'SELECT persist_parked_to_dead(ARRAY(SELECT id FROM persist_parked))'), '2', 'they become dead letters');
+
 $node->stop;
 done_testing();

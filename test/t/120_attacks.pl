@@ -602,7 +602,7 @@ is(one_value($admin, 'SELECT count(*) FROM persist_dead_letters'), 3, 'letters: 
 is(ran_in($node, 'adm'), 'bob bob', 'letters: values are shown with the enqueuer\'s rights');
 my ($failed, $repaired, $never) = map { $_->[0] } @{ $admin->selectall_arrayref('SELECT id FROM persist_dead_letters ORDER BY id') };
 
-foreach my $look ('persist_dead_letters', 'persist_stats', 'persist_queue', 'persist_shutdowns', 'persist_settings', 'persist_parked')
+foreach my $look ('persist_dead_letters', 'persist_my_dead_letters', 'persist_stats', 'persist_queue', 'persist_shutdowns', 'persist_metrics', 'persist_settings', 'persist_parked')
 {
 	$admin->do('TRUNCATE mallory.ran');
 	my $state = try_sql($admin, "SELECT row_to_json(x) FROM $look AS x");

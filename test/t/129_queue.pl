@@ -47,6 +47,11 @@ enqueue('second', 1);
 enqueue('postgres', 3);
 is(without_ring('postgres'), 'not running|0|0|3|1|t', 'another ring: the counters go on');
 is(without_ring('second'), 'not running|0|0|1|0|t', 'those of another database are its own');
+my $trouble = "last_error || ' ' || (last_error_at < now()) || ' ' || worker_failures";
+is(queue_value($node, $trouble), '23514 true 0', 'another ring: what went wrong is still known');
+wait_for_queue($node, 'ring_size IS NULL') or die 'it still has its ring';
+is(queue_value($node, $trouble), '23514 true 0', 'and without one');
+is(queue_value($node, 'last_error IS NULL', 'second'), 't', 'of another database it is not');
 
 # ---- paused
 

@@ -41,6 +41,16 @@ $parked->do("SELECT persist_resume('t')");
 wait_for_sql($parked, 'SELECT count(*) = 1 FROM t');
 pass('what was parked comes');
 ok(flush($node, 'a'), 'and is flushed');
+
+# a flush that is asked before anybody has looked, since the start, waits for that
+$parked->do("SELECT persist_pause('t')");
+$parked->do(q{SELECT persist_enqueue('t', '{"n": 2}')});
+ok(!flush($parked), 'parked again');
+$parked->disconnect;
+$node->restart;
+is($node->safe_psql('a', "SELECT persist_resume('t')"), '', 'it may be tried');
+ok(flush($node, 'a'), 'flushed');
+is($node->safe_psql('a', 'SELECT count(*) FROM t'), '2', 'and there');
 is_deeply([ complaints($node, 0) ], [], 'a clean log');
 $node->stop;
 done_testing();

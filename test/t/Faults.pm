@@ -10,6 +10,9 @@ to all files of that one, but for the library, and for postgres and pg_ctl, whic
 from where they are themselves.  So nothing that is installed changes, and SQL functions and
 processes all have the one library.
 
+It has two more versions of the extension, 1.0served and 1.0unserved, with scripts from 1.0 and
+back, and the library serves the first of them.
+
 =cut
 
 package Faults;
@@ -41,6 +44,25 @@ sub link_files
 	return;
 }
 
+# An extension's new version has a new object, and another view.
+sub put_versions
+{
+	my ($directory) = @_;
+
+	unlink "$root$directory" or die "$directory: $!";    # a link
+	link_files($directory);
+	foreach my $version ('1.0served', '1.0unserved')
+	{
+		append_to_file("$root$directory/persist_pipeline--1.0--$version.sql",
+			"CREATE FUNCTION persist_version() RETURNS text LANGUAGE sql AS 'SELECT ''$version''';\n"
+			  . 'CREATE OR REPLACE VIEW persist_parked AS SELECT target, role, pos, part, parked_at, misfit_since, alone, 1 AS new FROM persist_pipeline_internal.persist_parked;');
+		append_to_file("$root$directory/persist_pipeline--$version--1.0.sql",
+			"DROP FUNCTION persist_version(); DROP VIEW persist_parked;\n"
+			  . 'CREATE VIEW persist_parked AS SELECT target, role, pos, part, parked_at, misfit_since, alone FROM persist_pipeline_internal.persist_parked;');
+	}
+	return;
+}
+
 # Instead of the link, this file itself
 sub put_file
 {
@@ -66,6 +88,10 @@ sub build
 		make_path(dirname($copy));
 		copy($file, $copy) or die "$copy: $!";
 	}
+	my $extension = slurp_file("$root/build/src/base/extension.c");
+	$extension =~ s/(served_versions\[\] = \{)"1\.0"/$1"1.0served", "1.0"/ or die 'the library serves other versions';
+	unlink "$root/build/src/base/extension.c";
+	append_to_file("$root/build/src/base/extension.c", $extension);
 	system_or_bail('make', '-s', '-j2', '-C', "$root/build", 'PG_CONFIG=pg_config',
 		'PP_FAULTS=1', 'COPT=-O0', 'with_llvm=no', 'persist_pipeline.so');
 	return "$root/build/persist_pipeline.so";
@@ -80,6 +106,7 @@ sub with_faults
 	if (!-e "$root/done")
 	{
 		link_files($_) foreach $bin, $lib, $share;
+		put_versions("$share/extension");
 		put_file("$bin/$_", $bin) foreach 'postgres', 'pg_ctl';
 		put_file(build(), $lib);
 		append_to_file("$root/done", '');

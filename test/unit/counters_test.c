@@ -64,9 +64,27 @@ fill_bucket(void)
 		pp_counters_add(&counters, crowd[i], 1);
 }
 
+/* Is the sum that the struct keeps that of its entries? */
+static bool
+sums_match(void)
+{
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+	uint64 sum = 0;
+
+	for (int i = 0; i < PP_COUNTER_BUCKETS; i++)
+	{
+		int n = pp_counters_read(&counters, i, entries);
+
+		for (int j = 0; j < n; j++)
+			sum += entries[j].pending;
+	}
+	return sum == counters.pending;
+}
+
 static uint64
 pending(Oid target)
 {
+	CHECK(sums_match());
 	return pp_counters_get(&counters, target).pending;
 }
 
