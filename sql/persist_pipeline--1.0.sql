@@ -340,7 +340,7 @@ RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'persist_restore_setting';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_restore_setting() IS
-'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value.';
+'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value; and those of persist_configure() for capture_settings.';
 
 CREATE TRIGGER restore BEFORE INSERT ON persist_settings
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_restore_setting();

@@ -294,7 +294,7 @@ capture_settings(List *names, StringInfo settings)
 	initStringInfo(settings);
 	foreach (cell, names)
 	{
-		const char *value = GetConfigOption(lfirst(cell), true, false);
+		const char *value = GetConfigOption(lfirst(cell), true, true);
 
 		if (value == NULL)
 			continue;

@@ -32,6 +32,9 @@ SELECT persist_configure('t', capture_settings => '{persist_pipeline.durability}
 SELECT persist_configure('t', capture_settings => '{app.tenant,app.tenant}');
 SELECT persist_configure('t', capture_settings => '{app.tenant,NULL}');
 SELECT persist_configure('t', capture_settings => ARRAY(SELECT 'app.s' || i FROM generate_series(1, 17) AS i));
+-- nor by what looks like a dump
+INSERT INTO persist_settings (target, durability, capture_settings) VALUES ('t'::regclass, 'auto', '{role}');
+INSERT INTO persist_settings (target, durability, capture_settings) VALUES ('t'::regclass, 'auto', '{log_statement}');
 SELECT count(*) FROM persist_settings WHERE target = 't'::regclass;
 
 -- ---- without it: the letter names the setting ----
