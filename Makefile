@@ -102,6 +102,9 @@ REGRESS = \
 	parked_items \
 	target_dropped \
 	bad_items \
+	unknown_keys \
+	upserts \
+	capture_settings \
 	stats \
 	mode_direct \
 	mode_direct_nested \
@@ -204,6 +207,7 @@ bench-failures:
 	@tools/sandbox bench/attacks
 	@tools/sandbox bench/poison
 	@tools/sandbox bench/roles
+	@tools/sandbox bench/counters
 
 floors:
 	@tools/floors

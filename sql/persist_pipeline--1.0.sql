@@ -126,6 +126,7 @@ CREATE TABLE persist_pipeline_internal.persist_account (
 	lost bigint NOT NULL,
 	batches bigint NOT NULL,
 	errors bigint NOT NULL,
+	unknown_keys bigint NOT NULL,
 	last_error text,
 	last_error_at timestamptz,
 	last_persisted_at timestamptz,
@@ -181,7 +182,13 @@ CREATE TABLE persist_settings (
 	target persist_pipeline_internal.persist_target NOT NULL,
 	durability text NOT NULL CHECK (durability IN ('auto', 'journal', 'ring')),
 	bad_items text NOT NULL DEFAULT 'error' CHECK (bad_items IN ('error', 'dead')),
-	paused boolean NOT NULL DEFAULT false
+	paused boolean NOT NULL DEFAULT false,
+	unknown_keys text NOT NULL DEFAULT 'error' CHECK (unknown_keys IN ('error', 'ignore')),
+	on_conflict text NOT NULL DEFAULT 'error' CHECK (on_conflict IN ('error', 'nothing', 'update')),
+	conflict_columns text[] NOT NULL DEFAULT '{}',
+	add_columns text[] NOT NULL DEFAULT '{}',
+	flush_interval interval,
+	capture_settings text[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE persist_settings IS
 'What persist_configure() has said: a row for each such target.';
@@ -190,6 +197,15 @@ COMMENT ON COLUMN persist_settings.durability IS
 COMMENT ON COLUMN persist_settings.bad_items IS
 '"error": what doesn''t fit the target is an error of the call; "dead": it becomes a dead letter';
 COMMENT ON COLUMN persist_settings.paused IS 'by persist_pause(): its items wait';
+COMMENT ON COLUMN persist_settings.unknown_keys IS
+'"error": a key of an object that is no column is an error of the call; "ignore": it is passed over, and counted in persist_stats';
+COMMENT ON COLUMN persist_settings.on_conflict IS
+'"error": a row whose key is there becomes a dead letter; "nothing": it is skipped; "update": it updates the row that is there';
+COMMENT ON COLUMN persist_settings.conflict_columns IS
+'the key that on_conflict is about: a unique index or constraint has exactly these columns; none: with "nothing", any';
+COMMENT ON COLUMN persist_settings.add_columns IS 'columns that "update" adds to, instead of replacing what is there';
+COMMENT ON COLUMN persist_settings.capture_settings IS 'settings whose values go with its items, for their INSERT';
+COMMENT ON COLUMN persist_settings.flush_interval IS 'the longest that its items wait for their batch; NULL: as the setting flush_interval says';
 
 -- without the hook of the preloaded library, a row outlives its target
 SELECT pg_catalog.pg_extension_config_dump('persist_settings',
@@ -324,7 +340,7 @@ RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'persist_restore_setting';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_restore_setting() IS
-'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value.';
+'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value; and those of persist_configure() for capture_settings.';
 
 CREATE TRIGGER restore BEFORE INSERT ON persist_settings
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_restore_setting();
@@ -401,12 +417,14 @@ COMMENT ON FUNCTION persist_flush(interval, regclass) IS
 -- Anyone may call these: what they change has to be the caller's.
 
 CREATE FUNCTION persist_configure(target regclass, durability text DEFAULT NULL,
-	bad_items text DEFAULT NULL)
+	bad_items text DEFAULT NULL, unknown_keys text DEFAULT NULL, on_conflict text DEFAULT NULL,
+	conflict_columns text[] DEFAULT NULL, add_columns text[] DEFAULT NULL, flush_interval interval DEFAULT NULL,
+	capture_settings text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'persist_configure';
-COMMENT ON FUNCTION persist_configure(regclass, text, text) IS
-'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). For the target''s owner. Errors: 22004 target is null; 22023 no such value; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
+COMMENT ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval, text[]) IS
+'Configures a target, for items that are enqueued from the commit on; NULL leaves a setting as it is. durability: "auto" (an item is as durable as the target, and as the transaction that enqueues it: one that has written nothing and commits with synchronous_commit off uses the ring alone, for as long as ring_window allows), "journal" (it survives a crash), "ring" (no WAL and no fsync; a crash or immediate shutdown loses it). bad_items: "error" (what doesn''t fit the target is an error of the call), "dead" (it becomes a dead letter, so that the transaction goes on). unknown_keys: "error" (a key that is no column doesn''t fit), "ignore" (it is passed over, and counted in persist_stats). on_conflict, for all items that are not yet written: "error" (a row whose key is there becomes a dead letter), "nothing" (it is skipped), "update" (it updates the columns that its item gave in the row that is there). conflict_columns: the key, on exactly whose columns there has to be a unique index or constraint, without expressions, predicate and DEFERRABLE; none: with "nothing", any. add_columns: of types smallint, integer, bigint, numeric, real and double precision; what an item gives for them is added to what is there, where a NULL counts for nothing. "{}": none. flush_interval: the longest that its items gather for a batch, if that is shorter than the setting of that name: the shortest of what waits counts; negative: none of its own. capture_settings: names of settings whose values, as of the call, are set again for the INSERT of the item, for its policies and triggers, but not for what is deferred to the COMMIT: up to 16, such as "app.tenant", which everybody may set. Enqueuers need SELECT of conflict_columns, and, for "update", SELECT and UPDATE of the other columns that they give: 42501 at the call. For the target''s owner. Errors: 22004 target, or a column, is null; 22023 no such value, or values that don''t go together; 42703 no such column; 42704 no such setting; 42501 a setting that not everybody may set; 54000 too many settings; 0A000 a setting that says who or what a session is; 42701 a column is named twice; 42804 add_columns names one that isn''t of these types; 42P10 no unique index or constraint on conflict_columns; 0A000 the target can''t have that: foreign tables, views and tables with rules or INSTEAD OF triggers; 42P01 no such relation; 42809 not a relation that takes rows; 42501 not the caller''s.';
 
 CREATE FUNCTION persist_unconfigure(target regclass)
 RETURNS void
@@ -634,6 +652,7 @@ WITH account AS (
 		   pg_catalog.sum(a.lost)::bigint AS lost,
 		   pg_catalog.sum(a.batches)::bigint AS batches,
 		   pg_catalog.sum(a.errors)::bigint AS errors,
+		   pg_catalog.sum(a.unknown_keys)::bigint AS unknown_keys,
 		   (pg_catalog.array_agg(a.last_error ORDER BY a.last_error_at DESC)
 			FILTER (WHERE a.last_error IS NOT NULL))[1] AS last_error,
 		   pg_catalog.max(a.last_error_at) AS last_error_at,
@@ -671,7 +690,8 @@ SELECT target,
 	   NULLIF(a.last_error, '') AS last_error,
 	   CASE WHEN a.last_error OPERATOR(pg_catalog.<>) '' THEN a.last_error_at END AS last_error_at,
 	   a.last_persisted_at,
-	   a.last_dead_at
+	   a.last_dead_at,
+	   COALESCE(a.unknown_keys, 0) AS unknown_keys
 FROM account AS a
 FULL JOIN waiting AS w USING (target)
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) target
@@ -682,8 +702,8 @@ COMMENT ON COLUMN persist_stats.target IS
 'its OID; 0: relations that are no more, together, items that could not be read, and those that wait where hundreds of other targets have some, too';
 COMMENT ON COLUMN persist_stats.target_name IS 'with its schema, quoted where need be, as in persist_dead_letters; the OID of one that is no more';
 COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed, or are in their commit; ring-only items that a crash has taken don''t count any more';
-COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted';
-COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target';
+COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted, or, with on_conflict => ''update'', have updated one';
+COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target, or by on_conflict';
 COMMENT ON COLUMN persist_stats.dead IS 'that are dead letters now';
 COMMENT ON COLUMN persist_stats.discarded IS 'dead letters that are gone, by persist_discard() or dead_letter_retention';
 COMMENT ON COLUMN persist_stats.lost IS 'that could not be read any more';
@@ -696,6 +716,7 @@ COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows
 COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
 COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
 COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
+COMMENT ON COLUMN persist_stats.unknown_keys IS 'keys that were passed over, of items that wait no longer in the ring or the journal (unknown_keys => ''ignore'')';
 
 CREATE FUNCTION persist_pipeline_internal.persist_parked_why(target oid, role oid,
 	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
@@ -1169,7 +1190,7 @@ GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch(bigint, anyelemen
 GRANT EXECUTE ON FUNCTION persist_pipeline_batch.persist_batch_row() TO PUBLIC;
 
 -- these ask for ownership themselves
-GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval, text[]) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_unconfigure(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_pause(regclass) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION persist_resume(regclass) TO PUBLIC;

@@ -44,6 +44,7 @@ FILES = \
 	store/copied \
 	store/pause \
 	store/shutdowns \
+	producer/conflict \
 	producer/target \
 	producer/convert \
 	producer/spill \
@@ -56,9 +57,12 @@ FILES = \
 	worker/leftovers \
 	worker/role_settings \
 	worker/identity \
+	worker/item_settings \
 	worker/row_json \
 	worker/row_map \
 	worker/statement \
+	worker/fold \
+	worker/upsert \
 	worker/poison \
 	worker/batch \
 	worker/intake \

@@ -61,25 +61,26 @@ check_size(Oid target, uint64 bytes)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the item for relation \"%s\" is too large", get_rel_name(target)),
 						errdetail("Its values have %llu bytes; the limit is %llu.",
-								  (unsigned long long) bytes,
-								  (unsigned long long) MAX_VALUES),
+								  (unsigned long long) bytes, (unsigned long long) MAX_VALUES),
 						errhint("Insert the row into its table.")));
 }
 
 /*
  * Make an item in the current memory context.  `values` and `nulls` are those
- * of the carried columns, in the order of the descriptor.  The id is left 0.
+ * of the carried columns, in the order of the descriptor.  extra: NULL: there is none.
+ * The id is left 0.
  * 54000 if it is too large for a dead letter.
  */
 PpItem *
 pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descriptor,
 			 const uint8 *carried, const uint8 *given, Datum *values, bool *nulls,
-			 const PpLayout *layout)
+			 const PpLayout *layout, const PpItemExtra *extra, const char *settings)
 {
 	int bitmap = PpBitmapBytes(natts);
 	Size tuple_offset = bitmaps_end(natts);
 	MinimalTuple tuple;
 	uint64 bytes = 0;
+	Size row_end;
 	Size size;
 	PpItem *item;
 
@@ -97,7 +98,8 @@ pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descr
 	check_size(target, bytes);
 
 	tuple = pp_form_minimal_tuple(descriptor, values, nulls);
-	size = MAXALIGN(tuple_offset + tuple->t_len);
+	row_end = MAXALIGN(tuple_offset + tuple->t_len);
+	size = row_end + (extra ? sizeof(PpItemExtra) + MAXALIGN(extra->settings) : 0);
 
 	item = palloc_extended(size, MCXT_ALLOC_HUGE);
 	memset(item, 0, tuple_offset);
@@ -112,6 +114,10 @@ pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descr
 	memcpy((char *) item + sizeof(PpItem) + bitmap, given, bitmap);
 	memcpy((char *) item + tuple_offset, tuple, tuple->t_len);
 	memset((char *) item + tuple_offset + tuple->t_len, 0, size - tuple_offset - tuple->t_len);
+	if (extra)
+		memcpy((char *) item + row_end, extra, sizeof(PpItemExtra));
+	if (extra && extra->settings > 0)
+		memcpy((char *) item + row_end + sizeof(PpItemExtra), settings, extra->settings);
 	heap_free_minimal_tuple(tuple);
 
 	return item;
@@ -119,6 +125,8 @@ pp_item_form(Oid target, PpItemDurability durability, int natts, TupleDesc descr
 
 StaticAssertDecl(sizeof(PpCommitPosition) == MAXALIGN(sizeof(PpCommitPosition)),
 				 "a place has no padding behind it");
+StaticAssertDecl(sizeof(PpItemExtra) == MAXALIGN(sizeof(PpItemExtra)),
+				 "an item's size is aligned with it, too");
 StaticAssertDecl(sizeof(PpItem) + 2 * PpBitmapBytes(MaxHeapAttributeNumber) +
 						 sizeof(PpCommitPosition) <
 					 PG_UINT8_MAX * MAXIMUM_ALIGNOF,
@@ -154,11 +162,23 @@ pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *positio
 	return copy;
 }
 
+static bool
+have_same_settings(const PpItem *a, const PpItem *b)
+{
+	uint32 length_a;
+	uint32 length_b;
+	const char *settings_a = pp_item_settings(a, &length_a);
+	const char *settings_b = pp_item_settings(b, &length_b);
+
+	return length_a == length_b && (length_a == 0 || memcmp(settings_a, settings_b, length_a) == 0);
+}
+
 /* Can both items be rows of the same INSERT?  What its triggers enqueue has one depth. */
 bool
 pp_item_same_layout(const PpItem *a, const PpItem *b)
 {
 	return a->target == b->target && a->natts == b->natts && a->depth == b->depth &&
 		   pp_row_layout_equal(&a->layout, &b->layout) &&
-		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0;
+		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0 &&
+		   have_same_settings(a, b);
 }

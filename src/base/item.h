@@ -11,6 +11,8 @@
  *	MAXALIGN .. sizeof(PpCommitPosition), in an item that is sent again: its commit position
  *							when it first failed
  *	MAXALIGN ..				a MinimalTuple of the carried columns, by attnum
+ *	MAXALIGN .. sizeof(PpItemExtra), in an item that has something to say besides its row; and
+ *							its settings
  *	size					MAXALIGNed: the next item may follow
  *
  * Rules:
@@ -57,11 +59,11 @@ typedef struct PpItem
 	uint8 durability; /* PpItemDurability */
 	uint16 natts;	  /* of the target at the call */
 	Oid target;
-	uint8 tuple_at;	 /* where the MinimalTuple is, in units of MAXIMUM_ALIGNOF bytes */
-	uint8 depth;	 /* see rule 5 */
-	uint16 attempts; /* that have failed: it has been a dead letter so many times */
-	int64 id;			 /* set when the item is enqueued ... */
-	int64 enqueued_at;	 /* (TimestampTz) ... and this, too */
+	uint8 tuple_at;	   /* where the MinimalTuple is, in units of MAXIMUM_ALIGNOF bytes */
+	uint8 depth;	   /* see rule 5 */
+	uint16 attempts;   /* that have failed: it has been a dead letter so many times */
+	int64 id;		   /* set when the item is enqueued ... */
+	int64 enqueued_at; /* (TimestampTz) ... and this, too */
 	PpLayout layout;
 } PpItem;
 
@@ -72,6 +74,13 @@ typedef struct PpCommitPosition
 	uint32 part; /* which item of that position */
 	uint32 zero; /* no padding, which would get into the journal as it is */
 } PpCommitPosition;
+
+/* Behind the tuple, where there is any of it */
+typedef struct PpItemExtra
+{
+	uint32 unknown_keys; /* of the object, that were passed over at the call */
+	uint32 settings;	 /* bytes behind it: names and values of settings, each with a '\0' */
+} PpItemExtra;
 
 #define PpBitmapBytes(natts) (((natts) + 7) / 8)
 #define PpBitmapHas(bitmap, attnum)                                                                \
@@ -102,10 +111,30 @@ pp_item_tuple(const PpItem *item)
 	return (MinimalTuple) ((char *) item + pp_item_tuple_offset(item));
 }
 
+/* NULL: it has none */
+static inline const PpItemExtra *
+pp_item_extra(const PpItem *item)
+{
+	Size end = pp_item_tuple_offset(item) + MAXALIGN(pp_item_tuple(item)->t_len);
+
+	return item->size > end ? (const PpItemExtra *) ((const char *) item + end) : NULL;
+}
+
+/* *length: of the settings that its INSERT is to find; 0: none */
+static inline const char *
+pp_item_settings(const PpItem *item, uint32 *length)
+{
+	const PpItemExtra *extra = pp_item_extra(item);
+
+	*length = extra ? extra->settings : 0;
+	return extra ? (const char *) extra + sizeof(PpItemExtra) : NULL;
+}
+
 extern TupleDesc pp_item_descriptor(TupleDesc target, const uint8 *carried, int natts);
 extern PpItem *pp_item_form(Oid target, PpItemDurability durability, int natts,
 							TupleDesc descriptor, const uint8 *carried, const uint8 *given,
-							Datum *values, bool *nulls, const PpLayout *layout);
+							Datum *values, bool *nulls, const PpLayout *layout,
+							const PpItemExtra *extra, const char *settings);
 extern const PpCommitPosition *pp_item_commit_position(const PpItem *item);
 extern PpItem *pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *position);
 extern bool pp_item_same_layout(const PpItem *a, const PpItem *b);

@@ -33,7 +33,26 @@ values_offset(MinimalTuple tuple)
 	return tuple->t_hoff - MINIMAL_TUPLE_OFFSET;
 }
 
-/* Is the tuple's header one of a row of n columns, in so many bytes? */
+/* Is what is behind the tuple an item's: nothing, or pairs of strings that end where they should?
+ */
+static bool
+is_extra_sound(const char *end, uint64 available)
+{
+	const PpItemExtra *extra = (const PpItemExtra *) end;
+	uint32 strings = 0;
+
+	if (available == 0)
+		return true;
+	if (available < sizeof(PpItemExtra) ||
+		available != sizeof(PpItemExtra) + MAXALIGN((uint64) extra->settings))
+		return false;
+	for (uint32 i = 0; i < extra->settings; i++)
+		strings += end[sizeof(PpItemExtra) + i] == '\0' ? 1 : 0;
+	return extra->settings == 0 ||
+		   (strings % 2 == 0 && end[sizeof(PpItemExtra) + extra->settings - 1] == '\0');
+}
+
+/* Is the tuple's header one of a row of n columns, and is there room for it, and no more? */
 static bool
 is_tuple_sound(MinimalTuple tuple, uint32 available, int n)
 {
@@ -41,7 +60,9 @@ is_tuple_sound(MinimalTuple tuple, uint32 available, int n)
 	uint32 begin;
 
 	if (available < SizeofMinimalTupleHeader || tuple->t_len > available ||
-		tuple->t_len < SizeofMinimalTupleHeader || available - tuple->t_len >= MAXIMUM_ALIGNOF)
+		tuple->t_len < SizeofMinimalTupleHeader || MAXALIGN((uint64) tuple->t_len) > available ||
+		!is_extra_sound((const char *) tuple + MAXALIGN(tuple->t_len),
+						available - MAXALIGN((uint64) tuple->t_len)))
 		return false;
 	natts = tuple->t_infomask2 & HEAP_NATTS_MASK;
 	begin = MAXALIGN(SizeofHeapTupleHeader +

@@ -391,6 +391,8 @@ static long
 ms_to_gather(const PpRingView *view)
 {
 	PpSteady oldest = PP_NEVER;
+	PpSteady due = PP_NEVER;
+	PpSteady until;
 	uint64 flush_to;
 	uint64 flush_passes;
 
@@ -402,6 +404,8 @@ ms_to_gather(const PpRingView *view)
 	SpinLockAcquire(&slot->mutex);
 	flush_to = slot->flush_to;
 	flush_passes = slot->flush_passes;
+	if (view->head < slot->due_to || view->diverted)
+		due = slot->due;
 	SpinLockRelease(&slot->mutex);
 	/* of a ring that has moved on since a flush asked, so many passes may never come */
 	if (view->recovering || view->pass || view->head < flush_to ||
@@ -414,8 +418,9 @@ ms_to_gather(const PpRingView *view)
 		oldest = pp_ring_entry(&slot->ring, view->head)->published_at;
 	if (view->diverted)
 		oldest = Min(oldest, view->diverted_at);
-	return pp_steady_ms_until(pp_linger_until(
-		&last_batch, oldest, pp_config_flush_interval * INT64CONST(1000), pp_config_adaptive_flush));
+	until = pp_linger_until(&last_batch, oldest, pp_config_flush_interval * INT64CONST(1000),
+							pp_config_adaptive_flush);
+	return pp_steady_ms_until(Min(until, due));
 }
 
 /* One turn of the loop: write what is due, or sleep until something may be. */

@@ -16,11 +16,14 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
 #include "producer/convert.h"
+
+#define MAX_SETTINGS 8192 /* bytes of an item: names, and values */
 
 /* A row being decided.  Arrays are by attnum - 1. */
 typedef struct Row
@@ -30,6 +33,7 @@ typedef struct Row
 	uint8 *given;
 	uint8 *carried;
 	JsonbValue *json; /* of those that an object gives */
+	uint32 unknown;	  /* keys of an object that are no column, and are passed over */
 	Datum *values;
 	bool *nulls;
 	Datum *carried_values; /* without gaps, as in the item: may be the same array */
@@ -58,6 +62,7 @@ start_row(Row *row, PpTarget *target)
 
 	row->target = target;
 	row->column = NULL;
+	row->unknown = 0;
 	row->json = (JsonbValue *) at;
 	row->values = (Datum *) (at + sizeof(JsonbValue) * natts);
 	row->nulls = (bool *) (row->values + natts);
@@ -191,10 +196,17 @@ give_keys(Row *row, Jsonb *object)
 		while (next < target->nsorted && compare_key(&key, target->sorted[next]) > 0)
 			next++;
 		if (next == target->nsorted || compare_key(&key, target->sorted[next]) != 0)
+		{
+			if (target->passes_unknown)
+			{
+				row->unknown++;
+				continue;
+			}
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 							errmsg("column \"%.*s\" of relation \"%s\" does not exist",
 								   key.val.string.len, key.val.string.val, target->name),
 							errdetail("The item has a key of that name.")));
+		}
 
 		column = target->sorted[next];
 		give_value(row, column);
@@ -273,6 +285,30 @@ find_other_layout(const Row *row)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Those of the session that go with the item; one that isn't set doesn't.  54000: too much. */
+static void
+capture_settings(List *names, StringInfo settings)
+{
+	ListCell *cell;
+
+	initStringInfo(settings);
+	foreach (cell, names)
+	{
+		const char *value = GetConfigOption(lfirst(cell), true, true);
+
+		if (value == NULL)
+			continue;
+		appendBinaryStringInfo(settings, lfirst(cell), strlen(lfirst(cell)) + 1);
+		appendBinaryStringInfo(settings, value, strlen(value) + 1);
+	}
+	if (settings->len > MAX_SETTINGS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the settings that go with the item are too large"),
+				 errdetail("They have %d bytes; the limit is %d.", settings->len, MAX_SETTINGS),
+				 errhint("See \"capture_settings\" of persist_configure().")));
+}
+
 static PpItem *
 form(Row *row)
 {
@@ -280,6 +316,8 @@ form(Row *row)
 	Size bitmap = PpBitmapBytes(target->natts);
 	TupleDesc descriptor = target->all_descriptor;
 	const PpLayout *layout = &target->all_layout;
+	PpItemExtra extra = {.unknown_keys = row->unknown};
+	StringInfoData settings = {0};
 	int ncarried = 0;
 
 	if (memcmp(row->carried, target->all_carried, bitmap) != 0)
@@ -287,6 +325,12 @@ form(Row *row)
 		find_other_layout(row);
 		descriptor = target->other_descriptor;
 		layout = &target->other_layout;
+	}
+
+	if (target->captures != NIL)
+	{
+		capture_settings(target->captures, &settings);
+		extra.settings = settings.len;
 	}
 
 	/* close the gaps, as in the descriptor */
@@ -300,7 +344,9 @@ form(Row *row)
 	}
 
 	return pp_item_form(target->relid, target->durability, target->natts, descriptor, row->carried,
-						row->given, row->carried_values, row->carried_nulls, layout);
+						row->given, row->carried_values, row->carried_nulls, layout,
+						extra.unknown_keys > 0 || extra.settings > 0 ? &extra : NULL,
+						settings.data);
 }
 
 /* An item, where it is known which columns are given: what is missing is decided. */
@@ -331,7 +377,8 @@ decide(Row *row, Jsonb *object)
 }
 
 /*
- * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key;
+ * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key, unless those
+ * are passed over;
  * 428C9 a generated or identity-always column is given; 42501 no privilege; those
  * of the types' input functions, domains and defaults, which name the column.
  */

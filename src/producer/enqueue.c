@@ -64,6 +64,9 @@ static struct
 	int nmarks;
 	int max_marks;
 
+	bool hurries;		/* they have to be written within ... */
+	int flush_interval; /* ... so many ms, the shortest of their targets */
+
 	bool sealed;  /* PRE_COMMIT is over: no more items */
 	bool dropped; /* this transaction has dropped an installation */
 
@@ -230,14 +233,25 @@ check_parked(PpSlot *slot, Oid target)
 					 "or right, a full disk, a pause.")));
 }
 
+/* In a transaction that has items; what is rolled back of it does no harm. */
+static void
+note_interval(int flush_interval)
+{
+	if (flush_interval < 0)
+		return;
+	list.flush_interval = list.hurries ? Min(list.flush_interval, flush_interval) : flush_interval;
+	list.hurries = true;
+}
+
 /*
- * Enqueue the item as the current user and return its id.  Errors: those of
+ * Enqueue the item as the current user and return its id.  flush_interval: its target's, in ms;
+ * -1: it has none.  Errors: those of
  * pp_extension_get(); 53400 too much is parked of the target; 54000 too large, or too much
  * of a transaction; 55000 the transaction is past PRE_COMMIT; in the worker 54001 too deep,
  * 53400 the role's share of the journal is taken; if not transactional those of pp_publish_now().
  */
 int64
-pp_enqueue(PpItem *item, bool transactional)
+pp_enqueue(PpItem *item, bool transactional, int flush_interval)
 {
 	const PpClaim *claim = pp_slot_claim();
 	Oid extension = claim ? claim->extension : pp_extension_get();
@@ -254,10 +268,13 @@ pp_enqueue(PpItem *item, bool transactional)
 	}
 	item->id = pp_lease_next_id(claim, extension);
 	item->enqueued_at = GetCurrentStatementStartTimestamp();
-	if (transactional)
-		append(extension, GetUserId(), item);
-	else
-		pp_publish_now(item);
+	if (!transactional)
+	{
+		pp_publish_now(item, flush_interval);
+		return item->id;
+	}
+	append(extension, GetUserId(), item);
+	note_interval(flush_interval);
 	return item->id;
 }
 
@@ -375,7 +392,7 @@ static void
 at_commit(void)
 {
 	if (list.npieces > 0)
-		pp_publish_commit(&list.publish);
+		pp_publish_commit(&list.publish, list.hurries ? list.flush_interval : -1);
 	forget();
 }
 

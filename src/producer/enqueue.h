@@ -22,7 +22,7 @@ typedef struct PpInsert
 extern void pp_enqueue_init(void);
 extern PpInsert pp_enqueue_within(PpInsert insert);
 extern int pp_enqueue_depth(void);
-extern int64 pp_enqueue(PpItem *item, bool transactional);
+extern int64 pp_enqueue(PpItem *item, bool transactional, int flush_interval);
 extern uint64 pp_enqueue_drop(Oid extension);
 extern void pp_enqueue_again(PpItem *item, Oid role);
 extern bool pp_enqueue_is_full(Oid target);

@@ -323,9 +323,33 @@ publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int part
 		pp_shmem_wake_worker(slot);
 }
 
-/* Can't fail. */
+/*
+ * What has been published is to be written within so many ms; -1: whenever that may be.  Items
+ * that are there are not written later for it.  Can't fail.
+ */
+static void
+set_due(PpSlot *slot, int flush_interval)
+{
+	PpSteady due = pp_steady_in(flush_interval);
+	PpRingView view;
+	bool sooner;
+
+	if (flush_interval < 0)
+		return;
+	view = pp_ring_view(&slot->ring);
+	SpinLockAcquire(&slot->mutex);
+	sooner = slot->due_to <= view.head || due < slot->due;
+	if (sooner)
+		slot->due = due;
+	slot->due_to = Max(slot->due_to, view.tail);
+	SpinLockRelease(&slot->mutex);
+	if (sooner)
+		pp_shmem_wake_worker(slot); /* which may want to sleep longer */
+}
+
+/* flush_interval: the shortest of the items' targets, in ms; -1: they have none.  Can't fail. */
 void
-pp_publish_commit(PpPublish *publish)
+pp_publish_commit(PpPublish *publish, int flush_interval)
 {
 	PpSlot *slot = publish->slot;
 
@@ -353,6 +377,8 @@ pp_publish_commit(PpPublish *publish)
 						  pp_spill_in_memory(publish->bytes, piece->start));
 		}
 	}
+	if (!publish->without_slot)
+		set_due(slot, flush_interval);
 
 	/* that of a paused database may be free now, and has no worker that would see it */
 	if (pp_shmem->slots_wanted && slot && pp_slot_is_paused(slot))
@@ -530,7 +556,7 @@ check_size(const PpSlot *slot, const PpItem *item)
  * full; 54000 too large; 57P01 the ring is closed; 55000 the database is paused.
  */
 void
-pp_publish_now(const PpItem *item)
+pp_publish_now(const PpItem *item, int flush_interval)
 {
 	PpSteady deadline = pp_steady_in(SLOT_WAIT_MS);
 	const PpClaim *claim = claim_slot(deadline);
@@ -548,4 +574,5 @@ pp_publish_now(const PpItem *item)
 	piece.extension = claim->extension;
 	pp_counters_add(&claim->slot->counters, item->target, 1);
 	publish_piece(claim->slot, &piece, pos, 0, 1, (const char *) item);
+	set_due(claim->slot, flush_interval);
 }

@@ -24,8 +24,8 @@
 #include "producer/admission.h"
 
 extern void pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npieces);
-extern void pp_publish_commit(PpPublish *publish);
+extern void pp_publish_commit(PpPublish *publish, int flush_interval);
 extern void pp_publish_abort(PpPublish *publish);
-extern void pp_publish_now(const PpItem *item);
+extern void pp_publish_now(const PpItem *item, int flush_interval);
 
 #endif /* PP_PUBLISH_H */

@@ -386,6 +386,10 @@ fill(PpTarget *target, Relation rel)
 	target->kind = rel->rd_rel->relkind;
 	target->durability = durability_of(rel, &settings);
 	target->bad_to_dead = settings.bad_to_dead;
+	target->passes_unknown = settings.passes_unknown;
+	target->conflict = pp_conflict_of(rel, &settings);
+	target->flush_interval = settings.flush_interval;
+	target->captures = settings.capture_settings;
 	target->schema = RelationGetNamespace(rel);
 	target->name = pstrdup(RelationGetRelationName(rel));
 	target->schema_name = get_namespace_name(target->schema);
@@ -393,10 +397,10 @@ fill(PpTarget *target, Relation rel)
 	target->natts = desc->natts;
 	target->descriptor = CreateTupleDescCopyConstr(desc);
 	target->econtext = CreateStandaloneExprContext();
-	target->code_context = AllocSetContextCreate(
-		target->context, "persist_pipeline users' code", ALLOCSET_SMALL_SIZES);
-	target->other_context = AllocSetContextCreate(
-		target->context, "persist_pipeline other layout", ALLOCSET_SMALL_SIZES);
+	target->code_context = AllocSetContextCreate(target->context, "persist_pipeline users' code",
+												 ALLOCSET_SMALL_SIZES);
+	target->other_context = AllocSetContextCreate(target->context, "persist_pipeline other layout",
+												  ALLOCSET_SMALL_SIZES);
 	target->columns = palloc0(sizeof(PpColumn) * Max(desc->natts, 1));
 	target->sorted = palloc(sizeof(PpColumn *) * Max(desc->natts, 1));
 	target->all_carried = palloc0(PpBitmapBytes(desc->natts) + 1);
@@ -684,6 +688,40 @@ check_functions(Oid role)
 	known_rights = rights_now;
 }
 
+/* 42501 unless the role has the right to this column, which on_conflict needs. */
+static void
+check_conflict_privilege(PpTarget *target, AttrNumber attnum, Oid role, AclMode right)
+{
+	if (pg_class_aclcheck(target->relid, role, right) == ACLCHECK_OK ||
+		pg_attribute_aclcheck(target->relid, attnum, role, right) == ACLCHECK_OK)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied for %s %s",
+						   target->kind == RELKIND_VIEW ? "view" : "table", target->name),
+					errdetail("Its \"on_conflict\" needs %s of column \"%s\".",
+							  right == ACL_UPDATE ? "UPDATE" : "SELECT",
+							  NameStr(target->columns[attnum - 1].name))));
+}
+
+/* The same of what the INSERT may do to a row that is there. */
+static void
+check_conflict_privileges(PpTarget *target, const uint8 *given, Oid role)
+{
+	const PpConflict *conflict = &target->conflict;
+
+	for (int i = 0; i < conflict->nkeys; i++)
+		check_conflict_privilege(target, conflict->keys[i], role, ACL_SELECT);
+	if (conflict->action != PP_CONFLICT_UPDATE)
+		return;
+	for (int attnum = 1; attnum <= target->natts; attnum++)
+	{
+		if (!PpBitmapHas(given, attnum) || PpBitmapHas(conflict->is_key, attnum))
+			continue;
+		check_conflict_privilege(target, attnum, role, ACL_UPDATE);
+		check_conflict_privilege(target, attnum, role, ACL_SELECT); /* for its name in "excluded" */
+	}
+}
+
 /*
  * 42501 unless the current user may insert a row with the given columns.  What
  * else such a row would carry, columns filled from defaults, is cut down to what
@@ -698,6 +736,8 @@ pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried)
 	check_functions(role);
 	if (pp_namespace_aclcheck(target->schema, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, target->schema_name);
+	if (target->conflict.action != PP_CONFLICT_ERROR)
+		check_conflict_privileges(target, given, role);
 
 	if (pg_class_aclcheck(target->relid, role, ACL_INSERT) == ACLCHECK_OK)
 		return;

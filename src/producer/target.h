@@ -25,6 +25,7 @@
 #include "utils/plancache.h"
 
 #include "base/item.h"
+#include "producer/conflict.h"
 
 typedef struct PpColumn
 {
@@ -64,7 +65,11 @@ typedef struct PpTarget
 	struct PpTarget *next; /* of those that are used */
 	char kind;			   /* pg_class.relkind */
 	PpItemDurability durability; /* of its items */
-	bool bad_to_dead;	   /* configured so: what doesn't fit becomes a dead letter */
+	bool bad_to_dead;			 /* configured so: what doesn't fit becomes a dead letter */
+	bool passes_unknown;		 /* and keys that are no column are passed over */
+	PpConflict conflict;
+	int flush_interval; /* ms; -1: it has none of its own */
+	List *captures;		/* names of settings that go with its items */
 	Oid schema;
 	char *name;
 	char *schema_name;

@@ -75,6 +75,8 @@
  *								alters or drops the extension
  *	PpSlot.flush_to, _passes,
  *	  retries_asked				anyone, upwards only
+ *	PpSlot.due, due_to			whoever has committed items: sooner, unless all is written that it
+ *was about; upwards only
  *	PpSlot.letters				anyone who writes a dead letter, or has counted them
  *	PpSlot.ids, spare_ids,
  *	  ids_of					anyone, see lease.h
@@ -234,6 +236,8 @@ typedef struct PpSlot
 	PpSteady last_start;
 	uint64 flush_passes; /* where a pass is due: write without delay until so many have ended */
 	uint64 flush_to;	 /* write without delay up to this ring position */
+	PpSteady due;		 /* begin a batch by then, ... */
+	uint64 due_to;		 /* as long as it has not been written up to this ring position */
 	uint64 batches;		 /* transactions that settled items */
 	uint64 written;		 /* items that are in their tables */
 	uint64 failed;		 /* items that could not be inserted */

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
@@ -15,13 +16,16 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/extension.h"
+#include "producer/conflict.h"
 #include "producer/target.h"
 #include "store/pause.h"
 #include "store/settings.h"
+#include "worker/item_settings.h"
 
 PG_FUNCTION_INFO_V1(persist_configure);
 PG_FUNCTION_INFO_V1(persist_unconfigure);
@@ -55,10 +59,42 @@ check_owns_database(void)
 }
 
 /*
- * persist_configure(target regclass, durability text, bad_items text) returns void.
+ * Arguments 4 to 6 of persist_configure().  What belongs to another on_conflict goes with that.
+ * Errors: 22023 no such value, or it can't be with the others; and those of
+ * pp_settings_parse_names(), pp_conflict_of() and pp_conflict_table().
+ */
+static void
+configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
+{
+	Relation rel;
+
+	if (PG_ARGISNULL(4) && PG_ARGISNULL(5) && PG_ARGISNULL(6))
+		return;
+	if (!PG_ARGISNULL(4))
+		settings->on_conflict =
+			pp_settings_parse_on_conflict(text_to_cstring(PG_GETARG_TEXT_PP(4)));
+	if (settings->on_conflict == PP_CONFLICT_ERROR)
+		settings->conflict_columns = NIL;
+	if (settings->on_conflict != PP_CONFLICT_UPDATE)
+		settings->add_columns = NIL;
+	if (!PG_ARGISNULL(5))
+		settings->conflict_columns =
+			pp_settings_parse_names("conflict_columns", PG_GETARG_DATUM(5));
+	if (!PG_ARGISNULL(6))
+		settings->add_columns = pp_settings_parse_names("add_columns", PG_GETARG_DATUM(6));
+
+	rel = relation_open(target, AccessShareLock);
+	pp_conflict_check(rel, settings);
+	relation_close(rel, AccessShareLock);
+}
+
+/*
+ * persist_configure(target regclass, durability text, bad_items text, unknown_keys text,
+ * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval,
+ * capture_settings text[]) returns void.
  * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
- * 22023 no such value.
+ * 22023 no such value; those of configure_conflict().
  */
 Datum
 persist_configure(PG_FUNCTION_ARGS)
@@ -76,6 +112,17 @@ persist_configure(PG_FUNCTION_ARGS)
 		settings.durability = pp_settings_parse_durability(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	if (!PG_ARGISNULL(2))
 		settings.bad_to_dead = pp_settings_parse_bad_items(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (!PG_ARGISNULL(3))
+		settings.passes_unknown =
+			pp_settings_parse_unknown_keys(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	configure_conflict(fcinfo, target, &settings);
+	if (!PG_ARGISNULL(7))
+		settings.flush_interval = pp_settings_parse_flush_interval(PG_GETARG_INTERVAL_P(7));
+	if (!PG_ARGISNULL(8))
+	{
+		settings.capture_settings = pp_settings_parse_names("capture_settings", PG_GETARG_DATUM(8));
+		pp_item_settings_check(settings.capture_settings);
+	}
 	pp_settings_put(extension, target, &settings);
 
 	PG_RETURN_VOID();

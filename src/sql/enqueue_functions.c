@@ -96,16 +96,18 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 {
 	PpTarget *target = pp_target_get(relid);
 	Conversion conversion = {.target = relid, .object = object, .text = text};
+	int flush_interval = target->flush_interval; /* converting may make it anew */
 	const PpClaim *claim;
 	PpDeadLetter letter;
 	ErrorData *fault;
 
 	if (!target->bad_to_dead || !transactional || pp_config_mode != PP_MODE_ASYNC)
-		return pp_hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional);
+		return pp_hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional,
+							flush_interval);
 
 	fault = try_to_convert(&conversion);
 	if (fault == NULL)
-		return pp_hand_over(conversion.item, true);
+		return pp_hand_over(conversion.item, true, flush_interval);
 	claim = pp_slot_claim();
 	letter = (PpDeadLetter){.target = relid,
 						.role = GetUserId(),
@@ -180,7 +182,8 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 	record = PG_GETARG_HEAPTUPLEHEADER(0);
 	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
 
-	PG_RETURN_INT64(pp_hand_over(pp_convert_record(target, record), true));
+	PG_RETURN_INT64(
+		pp_hand_over(pp_convert_record(target, record), true, target->flush_interval));
 }
 
 /* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */

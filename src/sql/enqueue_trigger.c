@@ -186,6 +186,7 @@ before_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 {
 	HeapTuple row = data->tg_trigtuple;
 	const Route *route;
+	PpTarget *target;
 
 	if (pp_config_mode == PP_MODE_DIRECT || pp_statement_is_within(fcinfo->flinfo->fn_mcxt))
 		return row;
@@ -194,7 +195,8 @@ before_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 	route = route_of(fcinfo, data);
 	if (route->map)
 		row = execute_attr_map_tuple(row, route->map);
-	(void) pp_hand_over(pp_convert_tuple(pp_target_get(route->target), row), true);
+	target = pp_target_get(route->target);
+	(void) pp_hand_over(pp_convert_tuple(target, row), true, target->flush_interval);
 	return NULL;
 }
 
@@ -209,6 +211,7 @@ instead_of_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 	PpTarget *target;
 	Datum *row;
 	bool *absent;
+	int flush_interval;
 
 	/* what was accepted for the view itself is written in any mode */
 	if (!pp_statement_is_within(fcinfo->flinfo->fn_mcxt))
@@ -234,7 +237,8 @@ instead_of_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 		row[route->columns[i] - 1] = values[i];
 		absent[route->columns[i] - 1] = false;
 	}
-	(void) pp_hand_over(pp_convert_values(target, row, absent), true);
+	flush_interval = target->flush_interval; /* deciding the row may make it anew */
+	(void) pp_hand_over(pp_convert_values(target, row, absent), true, flush_interval);
 
 	for (int i = 0; i < desc->natts; i++)
 	{

@@ -56,13 +56,13 @@ insert_directly(PpItem *item)
 }
 
 /*
- * The item goes to the worker, or, in mode "direct", into its target.  Returns its id.  Errors:
- * those of pp_enqueue(), or of the INSERT.
+ * The item goes to the worker, or, in mode "direct", into its target.  flush_interval: of that, as
+ * for pp_enqueue().  Returns its id.  Errors: those of pp_enqueue(), or of the INSERT.
  */
 int64
-pp_hand_over(PpItem *item, bool transactional)
+pp_hand_over(PpItem *item, bool transactional, int flush_interval)
 {
 	if (pp_config_mode == PP_MODE_DIRECT)
 		return insert_directly(item);
-	return pp_enqueue(item, transactional);
+	return pp_enqueue(item, transactional, flush_interval);
 }

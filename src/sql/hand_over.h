@@ -12,6 +12,6 @@
 #include "base/item.h"
 
 extern void pp_hand_over_check(const char *function);
-extern int64 pp_hand_over(PpItem *item, bool transactional);
+extern int64 pp_hand_over(PpItem *item, bool transactional, int flush_interval);
 
 #endif /* PP_HAND_OVER_H */

@@ -36,6 +36,7 @@
 #include "store/pause.h"
 #include "store/settings.h"
 #include "store/state.h"
+#include "worker/item_settings.h"
 
 PG_FUNCTION_INFO_V1(persist_refuse_write);
 PG_FUNCTION_INFO_V1(persist_restore_setting);
@@ -99,6 +100,7 @@ persist_restore_setting(PG_FUNCTION_ARGS)
 	if (!OidIsValid(target))
 		PG_RETURN_POINTER(NULL); /* the dump was restored without it */
 	pp_target_lock_own(target);
+	pp_item_settings_check(settings.capture_settings);
 	pp_settings_put(extension, target, &settings);
 	pp_pause_target_changed();
 

@@ -36,6 +36,7 @@ enum
 	COLUMN_LOST,
 	COLUMN_BATCHES,
 	COLUMN_ERRORS,
+	COLUMN_UNKNOWN_KEYS,
 	COLUMN_LAST_ERROR,
 	COLUMN_LAST_ERROR_AT,
 	COLUMN_LAST_PERSISTED_AT,
@@ -57,6 +58,7 @@ put(PpTable *table, const PpDelta *delta)
 	values[COLUMN_LOST] = Int64GetDatum(delta->lost);
 	values[COLUMN_BATCHES] = Int64GetDatum(delta->batches);
 	values[COLUMN_ERRORS] = Int64GetDatum(delta->errors);
+	values[COLUMN_UNKNOWN_KEYS] = Int64GetDatum(delta->unknown_keys);
 	nulls[COLUMN_LAST_ERROR] = nulls[COLUMN_LAST_ERROR_AT] = delta->last_error == NULL;
 	values[COLUMN_LAST_ERROR] =
 		delta->last_error ? CStringGetTextDatum(delta->last_error) : (Datum) 0;
@@ -80,6 +82,7 @@ get(Relation rel, HeapTuple tuple)
 					 .lost = pp_table_int64(rel, tuple, COLUMN_LOST),
 					 .batches = pp_table_int64(rel, tuple, COLUMN_BATCHES),
 					 .errors = pp_table_int64(rel, tuple, COLUMN_ERRORS),
+					 .unknown_keys = pp_table_int64(rel, tuple, COLUMN_UNKNOWN_KEYS),
 					 .last_error = pp_table_text(rel, tuple, COLUMN_LAST_ERROR),
 					 .last_error_at = pp_table_time(rel, tuple, COLUMN_LAST_ERROR_AT),
 					 .last_persisted_at = pp_table_time(rel, tuple, COLUMN_LAST_PERSISTED_AT),
@@ -96,6 +99,7 @@ add_up(PpDelta *sum, const PpDelta *delta)
 	sum->lost += delta->lost;
 	sum->batches += delta->batches;
 	sum->errors += delta->errors;
+	sum->unknown_keys += delta->unknown_keys;
 	if (delta->last_error && (sum->last_error == NULL || sum->last_error_at < delta->last_error_at))
 	{
 		sum->last_error = delta->last_error;
@@ -180,7 +184,8 @@ compact(PpTable *table)
 	}
 	forgotten.last_error = NULL;
 	if (forgotten.persisted != 0 || forgotten.skipped != 0 || forgotten.dead != 0 ||
-		forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0)
+		forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0 ||
+		forgotten.unknown_keys != 0)
 		put(table, &forgotten);
 	hash_destroy(sums);
 }
@@ -295,6 +300,7 @@ pp_account_reset(Oid extension)
 						 .lost = -sum->lost,
 						 .batches = -sum->batches,
 						 .errors = -sum->errors,
+						 .unknown_keys = -sum->unknown_keys,
 						 .last_error = "",
 						 .last_error_at = now};
 

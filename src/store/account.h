@@ -24,12 +24,13 @@ typedef struct PpDelta
 {
 	Oid target; /* InvalidOid: relations that are no more, or nobody knows which */
 	int64 persisted;
-	int64 skipped; /* by a trigger or a rule */
+	int64 skipped; /* by a trigger or a rule, or since their keys are there */
 	int64 dead;
 	int64 discarded;
 	int64 lost;
 	int64 batches;
 	int64 errors;
+	int64 unknown_keys;		/* of the objects that items were made from */
 	const char *last_error; /* NULL: none */
 	TimestampTz last_error_at;
 	TimestampTz last_persisted_at; /* 0: none has been */

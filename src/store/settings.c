@@ -13,8 +13,10 @@
 
 #include "access/skey.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -33,6 +35,12 @@ enum
 	SETTING_DURABILITY,
 	SETTING_BAD_ITEMS,
 	SETTING_PAUSED,
+	SETTING_UNKNOWN_KEYS,
+	SETTING_ON_CONFLICT,
+	SETTING_CONFLICT_COLUMNS,
+	SETTING_ADD_COLUMNS,
+	SETTING_FLUSH_INTERVAL,
+	SETTING_CAPTURE_SETTINGS,
 	SETTING_COLUMNS
 };
 
@@ -40,6 +48,12 @@ static const char *const durability_names[] = {
 	[PP_DURABILITY_AUTO] = "auto",
 	[PP_DURABILITY_JOURNAL] = "journal",
 	[PP_DURABILITY_RING] = "ring",
+};
+
+static const char *const conflict_names[] = {
+	[PP_CONFLICT_ERROR] = "error",
+	[PP_CONFLICT_NOTHING] = "nothing",
+	[PP_CONFLICT_UPDATE] = "update",
 };
 
 /* 22023 if there is none of that name. */
@@ -69,6 +83,95 @@ pp_settings_parse_bad_items(const char *name)
 					errhint("Available values: error, dead.")));
 }
 
+/* Are unknown keys passed over?  22023 if there is no such value. */
+bool
+pp_settings_parse_unknown_keys(const char *name)
+{
+	if (strcmp(name, "error") == 0)
+		return false;
+	if (strcmp(name, "ignore") == 0)
+		return true;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"unknown_keys\": \"%s\"", name),
+					errhint("Available values: error, ignore.")));
+}
+
+/* 22023 if there is none of that name. */
+PpConflictAction
+pp_settings_parse_on_conflict(const char *name)
+{
+	for (int i = 0; i < lengthof(conflict_names); i++)
+	{
+		if (strcmp(name, conflict_names[i]) == 0)
+			return i;
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"on_conflict\": \"%s\"", name),
+					errhint("Available values: error, nothing, update.")));
+}
+
+/* In ms; -1: it is negative.  22023 if it is too long. */
+int
+pp_settings_parse_flush_interval(const Interval *interval)
+{
+	/* as long as the server says that days and months are */
+	double ms = interval->time / 1000.0 +
+				(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
+
+	if (ms > INT_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"flush_interval\" is too long"),
+						errdetail("The limit is %d ms.", INT_MAX)));
+	return ms < 0 ? -1 : (int) ms;
+}
+
+/*
+ * The names in an array of text, in the current memory context.  Errors: 22004 one is NULL;
+ * 42701 one is there twice.
+ */
+List *
+pp_settings_parse_names(const char *argument, Datum array)
+{
+	List *names = NIL;
+	Datum *elements;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		ListCell *cell;
+		char *name;
+
+		if (nulls[i])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"%s\" must not have NULLs", argument)));
+		name = TextDatumGetCString(elements[i]);
+		foreach (cell, names)
+		{
+			if (strcmp(lfirst(cell), name) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("argument \"%s\" has \"%s\" more than once", argument, name)));
+		}
+		names = lappend(names, name);
+	}
+	return names;
+}
+
+static Datum
+array_of(List *names)
+{
+	Datum *elements = palloc((list_length(names) + 1) * sizeof(Datum));
+	ListCell *cell;
+	int n = 0;
+
+	foreach (cell, names)
+		elements[n++] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /* The target's row; NULL: there is none.  Where a restore has doubled it there are more. */
 static HeapTuple
 find_setting(PpTable *table, Oid target)
@@ -88,6 +191,23 @@ get_text(Relation rel, HeapTuple tuple, int column)
 	return text ? text : "";
 }
 
+static List *
+get_names(Relation rel, HeapTuple tuple, const char *argument, int column)
+{
+	Datum array = pp_table_get(rel, tuple, column);
+
+	return DatumGetPointer(array) ? pp_settings_parse_names(argument, array) : NIL;
+}
+
+static int
+get_flush_interval(Relation rel, HeapTuple tuple)
+{
+	Datum interval = pp_table_get(rel, tuple, SETTING_FLUSH_INTERVAL);
+
+	return DatumGetPointer(interval) ? pp_settings_parse_flush_interval(DatumGetIntervalP(interval))
+									 : -1;
+}
+
 /* A row of persist_settings.  22023 if it has a value that isn't one. */
 PpSettings
 pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
@@ -98,6 +218,13 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	settings.durability = pp_settings_parse_durability(get_text(rel, tuple, SETTING_DURABILITY));
 	settings.bad_to_dead = pp_settings_parse_bad_items(get_text(rel, tuple, SETTING_BAD_ITEMS));
 	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
+	settings.passes_unknown =
+		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS));
+	settings.on_conflict = pp_settings_parse_on_conflict(get_text(rel, tuple, SETTING_ON_CONFLICT));
+	settings.conflict_columns = get_names(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
+	settings.add_columns = get_names(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
+	settings.flush_interval = get_flush_interval(rel, tuple);
+	settings.capture_settings = get_names(rel, tuple, "capture_settings", SETTING_CAPTURE_SETTINGS);
 	return settings;
 }
 
@@ -105,7 +232,7 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 PpSettings
 pp_settings_get(Oid extension, Oid target)
 {
-	PpSettings settings = {.durability = PP_DURABILITY_AUTO};
+	PpSettings settings = {.durability = PP_DURABILITY_AUTO, .flush_interval = -1};
 	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
 	HeapTuple tuple = find_setting(&table, target);
 
@@ -126,11 +253,21 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	PpTable table = pp_table_open_to_write(extension, TABLE);
 	Datum values[SETTING_COLUMNS];
 	bool nulls[SETTING_COLUMNS] = {false};
+	Interval interval = {0};
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
 	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
 	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
+	values[SETTING_UNKNOWN_KEYS] =
+		CStringGetTextDatum(settings->passes_unknown ? "ignore" : "error");
+	values[SETTING_ON_CONFLICT] = CStringGetTextDatum(conflict_names[settings->on_conflict]);
+	values[SETTING_CONFLICT_COLUMNS] = array_of(settings->conflict_columns);
+	values[SETTING_ADD_COLUMNS] = array_of(settings->add_columns);
+	nulls[SETTING_FLUSH_INTERVAL] = settings->flush_interval < 0;
+	interval.time = settings->flush_interval * INT64CONST(1000);
+	values[SETTING_FLUSH_INTERVAL] = IntervalPGetDatum(&interval);
+	values[SETTING_CAPTURE_SETTINGS] = array_of(settings->capture_settings);
 	for (HeapTuple old = find_setting(&table, target); old; old = pp_table_next(&table))
 		(void) pp_table_delete(&table, &old->t_self, true);
 	pp_table_insert(&table, values, nulls);

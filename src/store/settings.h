@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
@@ -25,15 +26,33 @@ typedef enum PpDurability
 	PP_DURABILITY_RING
 } PpDurability;
 
+/* What becomes of a row whose key is there */
+typedef enum PpConflictAction
+{
+	PP_CONFLICT_ERROR, /* as with any INSERT */
+	PP_CONFLICT_NOTHING,
+	PP_CONFLICT_UPDATE
+} PpConflictAction;
+
 typedef struct PpSettings
 {
 	PpDurability durability;
-	bool bad_to_dead; /* what doesn't fit at the call becomes a dead letter */
+	bool bad_to_dead;	 /* what doesn't fit at the call becomes a dead letter */
+	bool passes_unknown; /* keys of an object that are no column are passed over */
 	bool paused;
+	PpConflictAction on_conflict;
+	List *conflict_columns; /* of char *: the key; NIL: any */
+	List *add_columns;		/* of char *: an update adds to these */
+	int flush_interval;		/* ms; -1: none of its own */
+	List *capture_settings; /* of char *: names */
 } PpSettings;
 
 extern PpDurability pp_settings_parse_durability(const char *name);
 extern bool pp_settings_parse_bad_items(const char *name);
+extern bool pp_settings_parse_unknown_keys(const char *name);
+extern PpConflictAction pp_settings_parse_on_conflict(const char *name);
+extern List *pp_settings_parse_names(const char *argument, Datum array);
+extern int pp_settings_parse_flush_interval(const Interval *interval);
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);

@@ -23,8 +23,10 @@
 
 #include "base/savepoint.h"
 #include "worker/batch.h"
+#include "worker/item_settings.h"
 #include "worker/poison.h"
 #include "worker/row_map.h"
+#include "worker/upsert.h"
 
 /* Targets on other servers that the transaction has written to */
 static struct
@@ -128,6 +130,7 @@ insert_run(const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	const PpUpsert *upsert;
 	PpRowMap *map;
 	bool goes_away;
 	uint64 inserted;
@@ -143,7 +146,9 @@ insert_run(const PpRow **rows, uint64 n)
 		note_elsewhere(first->target);
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_statement_state.row = 0;
-	inserted = pp_statement_insert(rel, map, rows, n);
+	upsert = pp_upsert_of(rel);
+	inserted = upsert ? pp_upsert(rel, map, upsert, rows, n)
+					  : pp_statement_insert(rel, map, NULL, rows, n);
 	relation_close(rel, NoLock);
 
 	/* a rule can make more of a row */
@@ -337,6 +342,7 @@ pp_batch_insert(const PpTargetRows *group)
 		const PpRow *first = group->rows[start];
 		bool alone = is_candidate(first);
 		uint64 end = start + 1;
+		int level;
 
 		while (!alone && end < group->n &&
 			   pp_item_same_layout(first->item, group->rows[end]->item) &&
@@ -348,7 +354,9 @@ pp_batch_insert(const PpTargetRows *group)
 		/* whatever is wrong before it has begun is wrong with the first one, too */
 		pp_statement_state.in_rows = false;
 		pp_statement_state.row = start + 1;
+		level = pp_item_settings_set(first->item);
 		inserted += insert_run(group->rows + start, end - start);
+		pp_item_settings_reset(level);
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)

@@ -22,6 +22,7 @@
 #include "worker/parents.h"
 #include "worker/parking.h"
 #include "worker/timer.h"
+#include "worker/upsert.h"
 
 #define WEARY_MS 1		  /* after another wait in vain in the same transaction */
 #define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
@@ -290,7 +291,7 @@ decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
 		state->parents_free = true;
 		return PP_DECIDE_FEWER; /* what was locked may be free by now */
 	}
-	if (state->parents_free && state->nwaiting < MAX_WAITING)
+	if (state->parents_free && state->nwaiting < MAX_WAITING && !pp_upsert_keeps_order(target))
 		return PP_DECIDE_OUT_WAITING;
 	pp_decide_close(apply, target, failure->error);
 	return PP_DECIDE_GO_ON;
@@ -354,7 +355,8 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	}
 	if (class == PP_CLASS_UNPROVEN && told && pp_decide_may_wait(told_row->parked_at))
 	{
-		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING)
+		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING &&
+			!pp_upsert_keeps_order(target))
 			return PP_DECIDE_OUT_WAITING;
 		pp_decide_close(apply, target, error);
 		return PP_DECIDE_GO_ON;

@@ -83,8 +83,9 @@ pp_identity_init(void)
 	}
 }
 
-static bool
-is_kept_out(const char *name)
+/* Is it none of the role's, whatever it says? */
+bool
+pp_identity_keeps_out(const char *name)
 {
 	for (int i = 0; i < lengthof(forced_settings); i++)
 	{
@@ -137,7 +138,7 @@ pp_identity_begin(Oid role)
 	(void) set_config_option("session_authorization", name, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
-	pp_role_settings_apply(role, is_kept_out); /* some ask for the role's rights */
+	pp_role_settings_apply(role, pp_identity_keeps_out); /* some ask for the role's rights */
 	pp_identity_set_lock_timeout(pp_config_lock_timeout);
 	pp_leftovers_begin(role);
 }

@@ -210,6 +210,13 @@ pp_leftovers_begin(Oid role)
 	placeholders = count_placeholders();
 }
 
+/* We leave the name of a custom setting ourselves. */
+void
+pp_leftovers_expect_placeholder(void)
+{
+	placeholders++;
+}
+
 /* The seed of random(), so that nobody knows what the next role gets. */
 static void
 reset_seed(void)

@@ -15,7 +15,7 @@
  *	  (persist_pipeline.stateless_libraries)
  *	- such a library that was preloaded: it can't be told whether it was used
  *	- a temporary schema
- *	- the name of a custom setting (its value is reset)
+ *	- the name of a custom setting (its value is reset), unless a target's owner has chosen it
  *	- a replication origin of the session
  *
  * A process that has no such library, preloaded or loaded by code, can't have written to another
@@ -30,6 +30,7 @@
 
 extern void pp_leftovers_init(void);
 extern void pp_leftovers_begin(Oid role);
+extern void pp_leftovers_expect_placeholder(void);
 extern void pp_leftovers_reset(void);
 extern bool pp_leftovers_may_serve(Oid role);
 extern bool pp_leftovers_may_write_elsewhere(void);

@@ -12,7 +12,8 @@
  * The worker waits also where there is nothing to write yet: whoever commits an item meanwhile need
  * not wake it.  If nothing has come until then, it is quiet.
  *
- * flush_interval bounds that wait, and how long an item waits for it.  With adaptive_flush off
+ * flush_interval bounds that wait, and how long an item waits for it; that of a target bounds how
+ * long its items do (PpSlot.due).  With adaptive_flush off
  * nothing is learned: a batch begins when its oldest item has waited for flush_interval.
  *
  *-------------------------------------------------------------------------

@@ -35,7 +35,7 @@ pp_outcome_counts_copy(const PpOutcomeCounts *counts)
 	PpOutcomeCounts copy = *counts;
 
 	copy.of = palloc(Max(counts->max, 1) * sizeof(PpTargetOutcome));
-	if (counts->n > 0)  /* or else there may be none to copy from */
+	if (counts->n > 0) /* or else there may be none to copy from */
 		memcpy(copy.of, counts->of, counts->n * sizeof(PpTargetOutcome));
 	return copy;
 }
@@ -101,7 +101,8 @@ static bool
 is_worth_a_row(const PpDelta *delta)
 {
 	return delta->persisted != 0 || delta->skipped != 0 || delta->dead != 0 ||
-		   delta->discarded != 0 || delta->lost != 0 || delta->errors != 0;
+		   delta->discarded != 0 || delta->lost != 0 || delta->errors != 0 ||
+		   delta->unknown_keys != 0;
 }
 
 /* Add it to the account, in the current transaction. */

@@ -43,6 +43,7 @@ typedef struct PlanKey
 	Oid target;
 	Oid role; /* rights to a schema are checked by the parser alone */
 	uint32 magnitude; /* of the number of rows, which a plan is made for */
+	uint32 conflict;  /* the hash of its clause; 0: it has none */
 	PpLayout layout;
 } PlanKey;
 
@@ -148,14 +149,21 @@ check_domains(Filling *filling, MemoryContext context)
 	MemoryContextSwitchTo(caller);
 }
 
+/* XX001 unless the item's tuple is one that the map is for. */
+void
+pp_statement_check(const PpItem *item, const PpRowMap *map)
+{
+	if (!pp_item_check_fits(item, map->attributes, map->n))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
+						errdetail("Its id is %lld.", (long long) item->id)));
+}
+
 static void
 put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryContext context)
 {
 	const PpRowMap *map = source->map;
 
-	if (!pp_item_check_fits(item, map->attributes, map->n))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("an item is damaged"),
-						errdetail("Its id is %lld.", (long long) item->id)));
+	pp_statement_check(item, map);
 	ExecStoreMinimalTuple(pp_item_tuple(item), filling->slot, false);
 	if (filling->has_domains || !filling->whole)
 		slot_getallattrs(filling->slot);
@@ -277,9 +285,9 @@ pp_statement_is_within(MemoryContext query)
 
 /* ---- the statement ---- */
 
-/* The INSERT for rows of this layout, with the names as they are now. */
+/* The INSERT for rows of this layout, with the names as they are now.  conflict: NULL: none. */
 static char *
-compose(Relation rel, const uint8 *carried)
+compose(Relation rel, const uint8 *carried, const PpOnConflict *conflict)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	const char *target = quote_qualified_identifier(
@@ -306,10 +314,11 @@ compose(Relation rel, const uint8 *carried)
 			overriding = true;
 	}
 
-	return psprintf("INSERT INTO %s%s%s%s%s SELECT %s FROM " BATCH_FUNCTION
-					"($1, NULL::%s) AS b WHERE " PP_BATCH_SCHEMA ".persist_batch_row()",
-					target, into.len > 0 ? " (" : "", into.data, into.len > 0 ? ")" : "",
-					overriding ? " OVERRIDING SYSTEM VALUE" : "", select.data, target);
+	return psprintf("INSERT INTO %s%s%s%s%s%s SELECT %s FROM " BATCH_FUNCTION
+					"($1, NULL::%s) AS b WHERE " PP_BATCH_SCHEMA ".persist_batch_row()%s",
+					target, conflict ? " AS t" : "", into.len > 0 ? " (" : "", into.data,
+					into.len > 0 ? ")" : "", overriding ? " OVERRIDING SYSTEM VALUE" : "",
+					select.data, target, conflict ? conflict->clause : "");
 }
 
 /* Who reads the error has never heard of our statement: without SPI's line about it. */
@@ -481,7 +490,7 @@ may_skip_rows(Relation rel)
 
 /* 39P02 if rows have got lost. */
 static void
-check_rows(Relation rel, const Source *rows, uint64 inserted)
+check_rows(Relation rel, const Source *rows, uint64 inserted, bool may_skip)
 {
 	if (!rows->asked || rows->begun < rows->n)
 		ereport(ERROR,
@@ -490,7 +499,7 @@ check_rows(Relation rel, const Source *rows, uint64 inserted)
 						RelationGetRelationName(rel)),
 				 errdetail("It has asked for %llu of %llu.", (unsigned long long) rows->begun,
 						   (unsigned long long) rows->n)));
-	if (inserted < rows->n && !may_skip_rows(rel))
+	if (inserted < rows->n && !may_skip && !may_skip_rows(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_SRF_PROTOCOL_VIOLATED),
 				 errmsg("an INSERT into relation \"%s\" has inserted fewer rows than it was given",
@@ -529,18 +538,21 @@ run(SPIPlanPtr plan, Source *rows)
 
 /*
  * Insert rows of one layout, as the current user.  The relation is open and locked; a snapshot is
- * active.  Returns how many rows the INSERT says to have inserted.
+ * active.  conflict: NULL: a row whose key is there is an error.  Returns how many rows the INSERT
+ * says to have inserted, or updated.
  *
  * The statement names the target, whose lock we hold; but the name of a schema can change
  * without a lock, so the plan must have come to the right table in the end.
  */
 uint64
-pp_statement_insert(Relation rel, const PpRowMap *map, const PpRow **rows, uint64 n)
+pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *conflict,
+					const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
 	PlanKey key = {.target = first->target,
 				   .role = GetUserId(),
 				   .magnitude = pg_leftmost_one_pos64(n) / 3,
+				   .conflict = conflict ? conflict->hash : 0,
 				   .layout = first->layout};
 	Source from = {.row_type = rel->rd_rel->reltype,
 				   .map = map,
@@ -554,7 +566,7 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpRow **rows, uint6
 	if (!pg_strong_random(&from.token, sizeof(from.token)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
-	sql = compose(rel, map->carried);
+	sql = compose(rel, map->carried, conflict);
 
 	SPI_connect();
 	plan = prepare(&key, sql);
@@ -566,6 +578,6 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpRow **rows, uint6
 							   first->target)));
 	SPI_finish();
 	if (!has_rules(rel))
-		check_rows(rel, &from, inserted);
+		check_rows(rel, &from, inserted, conflict && conflict->may_skip);
 	return inserted;
 }

@@ -9,6 +9,8 @@
  *	  FROM persist_pipeline_batch.persist_batch($1, NULL::s.t) AS b
  *	 WHERE persist_pipeline_batch.persist_batch_row()
  *
+ * and ON CONFLICT ..., where upsert.h says so.
+ *
  * It names no type but the target's own row, so that the role needs no right to the
  * schemas of its columns' types.  Everybody may execute these functions, since the INSERT
  * runs as the enqueuer; the first one returns rows only to who has its token, a random
@@ -64,9 +66,18 @@ typedef struct PpStatementState
 
 extern PpStatementState pp_statement_state;
 
-extern uint64 pp_statement_insert(Relation rel, const PpRowMap *map, const PpRow **rows,
-								  uint64 n);
+/* What an INSERT does about rows whose keys are there */
+typedef struct PpOnConflict
+{
+	char *clause;  /* in which the target is "t" */
+	uint32 hash;   /* of that */
+	bool may_skip; /* it may pass over a row */
+} PpOnConflict;
+
+extern uint64 pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *conflict,
+								  const PpRow **rows, uint64 n);
 extern bool pp_statement_is_within(MemoryContext query);
+extern void pp_statement_check(const PpItem *item, const PpRowMap *map);
 extern void pp_statement_hide_context(ErrorData *error);
 
 #endif /* PP_STATEMENT_H */

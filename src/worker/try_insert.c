@@ -16,6 +16,7 @@
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/deferred_mark.h"
+#include "worker/item_settings.h"
 #include "worker/timer.h"
 #include "worker/try_insert.h"
 
@@ -29,6 +30,7 @@ pp_try_insert_catch(const PpCatcher *catcher)
 	ErrorData *error = pp_savepoint_catch(catcher);
 
 	pp_statement_hide_context(error);
+	pp_item_settings_explain(error);
 	error = pp_error_shorten(error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		error->message =

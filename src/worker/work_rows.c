@@ -121,14 +121,18 @@ pp_work_rows_count_taken(PpOutcomeCounts *counts, const PpRow **rows, uint64 n, 
 {
 	for (uint64 i = 0; i < n; i++)
 	{
-		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
+		const PpItem *item = rows[i]->item;
+		PpTargetOutcome *result = pp_outcome_counts_of(counts, item->target);
+		const PpItemExtra *extra = pp_item_extra(item);
 
 		if (parked)
 		{
 			result->parked--;
-			result->parked_bytes -= rows[i]->item->size;
+			result->parked_bytes -= item->size;
+			continue;
 		}
-		else
-			result->taken++;
+		result->taken++;
+		if (extra && item->attempts == 0)
+			result->delta.unknown_keys += extra->unknown_keys;
 	}
 }

@@ -81,6 +81,20 @@ foreach my $how ([ 'plain' ], [ 'inserts', '--inserts' ], [ 'columns', '--column
 	is_deeply([ sort map { m{(42P01 WARNING:  relation \S+ does not exist)} } log_since($node, $from, qr/42P01 WARNING/) ],
 		[ map { "42P01 WARNING:  relation $_ does not exist" } 'other.t', 'public.gone' ], "$name: what is missing is told");
 }
+# all that can be configured
+
+$node->safe_psql('source', q{
+	CREATE TABLE other.all_of_it (k int PRIMARY KEY, n int, "N ""m""" int);
+	SELECT persist_configure('other.all_of_it', unknown_keys => 'ignore', on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n,"N \"m\""}', flush_interval => '15 ms', capture_settings => '{app.tenant}');
+});
+dump_ok('all');
+make_database('all_of_it');
+restore_ok('all_of_it', 'all', 'all of it');
+my $all_of_it = q{SELECT to_jsonb(s) - 'target' FROM persist_settings AS s WHERE target = 'other.all_of_it'::regclass};
+is($node->safe_psql('all_of_it', $all_of_it), $node->safe_psql('source', $all_of_it), 'all of it: as it was');
+like($node->safe_psql('all_of_it', $all_of_it), qr/00:00:00\.015/, 'all of it: it was something');
+$node->safe_psql('source', 'DROP TABLE other.all_of_it');
+
 dump_ok('custom', '-Fc');
 make_database('custom');
 $node->command_ok([ 'pg_restore', '-l', '-f', "$dir/list", "$dir/custom" ], 'custom: its contents');

@@ -95,6 +95,7 @@ my %good = (
 	regrole => "'anna'",
 	bigint => '1',
 	'bigint[]' => "'{1}'",
+	'text[]' => "'{}'",
 	anyelement => 'NULL::t');
 
 my $deep = join '', ('[') x 5_000, (']') x 5_000;
@@ -128,6 +129,10 @@ my %bad = (
 		"'{}'", "'{NULL}'", "'{-1,0,9223372036854775807}'", "'{{1,2},{3,4}}'", "'[-2:0]={1,2,3}'",
 		"(SELECT array_agg(i) FROM generate_series(1, 200000) AS i)", "array_fill(1::bigint, '{1000,100}')",
 	],
+	'text[]' => [
+		"'{NULL}'", "'{n}'", "'{n,n}'", "'{{n,j},{n,j}}'", "'{\"\"}'", "'[-2:-1]={n,j}'", "'{ctid,tableoid}'", "'{a.b,a.b.c}'",
+		"ARRAY[repeat('x', 100000)]", "(SELECT array_agg('app.s' || i) FROM generate_series(1, 2000) AS i)",
+	],
 	anyelement => [ '1', "'x'::text", 'ROW(1)', 'NULL::annas', 'NULL::pair', 'NULL::pg_class', "'{}'::int[]", 'NULL::pg_type' ]);
 
 sub typed
@@ -158,6 +163,9 @@ sub argument_lists
 		foreach my $value (null_of($types[$i]), map { typed($_, $types[$i]) } @{ $bad{ $types[$i] } })
 		{
 			push @lists, [ @good[ 0 .. $i - 1 ], $value, @good[ $i + 1 .. $#types ] ];
+
+			# one that is refused keeps a call from coming to the next: those that may be NULL are
+			push @lists, [ $good[0], map { $_ == $i ? $value : null_of($types[$_]) } 1 .. $#types ] if @types > 3 && $i > 0;
 		}
 	}
 	return map { join ', ', @$_ } @lists;

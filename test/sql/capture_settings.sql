@@ -1,0 +1,153 @@
+-- capture_settings: settings of the session go with the item, and are there for its INSERT alone.
+
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS persist_pipeline;
+CREATE SCHEMA capture_settings;
+SET search_path = capture_settings, public;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) IS NOT NULL AS others_are_gone;
+
+CREATE ROLE pp_tenants;
+CREATE ROLE pp_tenants_too;
+GRANT USAGE ON SCHEMA capture_settings TO pp_tenants, pp_tenants_too;
+GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean), persist_enqueue(record), persist_enqueue_many(regclass, jsonb) TO pp_tenants, pp_tenants_too;
+CREATE TABLE t (n int, tenant text);
+GRANT INSERT, SELECT ON t TO pp_tenants, pp_tenants_too;
+ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_tenant ON t USING (tenant = current_setting('app.tenant')) WITH CHECK (tenant = current_setting('app.tenant'));
+
+-- ---- what can be configured ----
+
+SELECT persist_configure('t', capture_settings => '{app}');
+SELECT persist_configure('t', capture_settings => '{app.}');
+SELECT persist_configure('t', capture_settings => '{app.a b}');
+SELECT persist_configure('t', capture_settings => '{"app.a=b"}');
+SELECT persist_configure('t', capture_settings => '{no_such_setting}');
+SELECT persist_configure('t', capture_settings => '{log_statement}');
+SELECT persist_configure('t', capture_settings => '{session_preload_libraries}');
+SELECT persist_configure('t', capture_settings => '{role}');
+SELECT persist_configure('t', capture_settings => '{Session_Authorization}');
+SELECT persist_configure('t', capture_settings => '{row_security}');
+SELECT persist_configure('t', capture_settings => '{lock_timeout}');
+SELECT persist_configure('t', capture_settings => '{persist_pipeline.durability}');
+SELECT persist_configure('t', capture_settings => '{app.tenant,app.tenant}');
+SELECT persist_configure('t', capture_settings => '{app.tenant,NULL}');
+SELECT persist_configure('t', capture_settings => ARRAY(SELECT 'app.s' || i FROM generate_series(1, 17) AS i));
+-- nor by what looks like a dump
+INSERT INTO persist_settings (target, durability, capture_settings) VALUES ('t'::regclass, 'auto', '{role}');
+INSERT INTO persist_settings (target, durability, capture_settings) VALUES ('t'::regclass, 'auto', '{log_statement}');
+SELECT count(*) FROM persist_settings WHERE target = 't'::regclass;
+
+-- ---- without it: the letter names the setting ----
+
+SET app.tenant = 'a';
+SET ROLE pp_tenants;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 0, "tenant": "a"}'));
+RESET ROLE;
+SELECT persist_flush();
+SELECT item, sqlstate, message, detail FROM persist_dead_letters;
+
+-- ---- with it ----
+
+SELECT persist_configure('t', capture_settings => '{app.tenant,app.request,TimeZone}');
+SELECT capture_settings FROM persist_settings WHERE target = 't'::regclass;
+-- sent again: it has none
+SELECT persist_requeue();
+SELECT persist_flush();
+SELECT item, sqlstate FROM persist_dead_letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+ALTER TABLE t ADD seen text;
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.seen := concat_ws(' ', current_user, current_setting('app.tenant'), current_setting('app.request', true), current_setting('TimeZone'));
+	RETURN NEW;
+END $$;
+CREATE TRIGGER see BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION see();
+SET TimeZone = 'Asia/Tokyo';
+SELECT worker_pid FROM persist_queue WHERE datname = current_database() \gset
+SET ROLE pp_tenants;
+-- several of each in one batch, and one that isn't his tenant's
+BEGIN;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 1, "tenant": "a"}'));
+SET LOCAL app.tenant = 'b';
+SET LOCAL app.request = 'r 1';
+SELECT count(persist_enqueue('t'::regclass, '{"n": 2, "tenant": "b"}'));
+SELECT count(persist_enqueue('t'::regclass, '{"n": 3, "tenant": "a"}'));
+SELECT array_length(persist_enqueue_many('t'::regclass, '[{"n": 4, "tenant": "b"}]'), 1);
+SET LOCAL app.tenant = 'a';
+SELECT count(persist_enqueue(ROW(5, 'a', NULL)::t));
+COMMIT;
+SET ROLE pp_tenants_too;
+SET app.tenant = 'c';
+SELECT count(persist_enqueue('t'::regclass, '{"n": 6, "tenant": "c"}', false));
+RESET ROLE;
+SELECT persist_flush();
+SELECT * FROM t ORDER BY n;
+SELECT item -> 'n' AS n, sqlstate FROM persist_dead_letters;
+-- the names that are left keep no worker from serving the other role
+SELECT worker_pid = :worker_pid AS same_worker FROM persist_queue WHERE datname = current_database();
+-- repaired: with the settings of who sends it
+ALTER TABLE t DISABLE TRIGGER see;
+SELECT persist_requeue(id, '{"n": 3, "tenant": "c"}') FROM persist_dead_letters;
+SELECT persist_flush();
+SELECT n, tenant FROM t WHERE n = 3;
+ALTER TABLE t ENABLE TRIGGER see;
+-- empty, odd and unset values
+SET ROLE pp_tenants;
+SET app.tenant = E'it''s "=\n\\';
+SELECT count(persist_enqueue('t'::regclass, jsonb_build_object('n', 7, 'tenant', current_setting('app.tenant'))));
+SET app.tenant = '';
+SELECT count(persist_enqueue('t'::regclass, '{"n": 8, "tenant": ""}'));
+RESET ROLE;
+SELECT set_config('app.tenant', repeat('x', 8192), false) IS NOT NULL AS long;
+SELECT persist_enqueue('t', '{"n": 9}');
+SET app.tenant = 'd';
+SET persist_pipeline.mode = direct;
+SET ROLE pp_tenants;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 10, "tenant": "d"}'));
+RESET ROLE;
+RESET persist_pipeline.mode;
+SHOW app.tenant;
+SELECT persist_flush();
+SELECT n, seen FROM t WHERE n > 6 ORDER BY n;
+
+-- ---- gone afterwards, for others and for himself ----
+
+CREATE TABLE others (n int, seen text);
+GRANT INSERT ON others TO pp_tenants, pp_tenants_too;
+CREATE FUNCTION see_others() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.seen := nullif(current_setting('app.tenant', true), '');
+	RETURN NEW;
+END $$;
+CREATE TRIGGER see_others BEFORE INSERT ON others FOR EACH ROW EXECUTE FUNCTION see_others();
+SET ROLE pp_tenants;
+BEGIN;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 11, "tenant": "d"}'));
+SELECT count(persist_enqueue('others'::regclass, '{"n": 1}'));
+SELECT count(persist_enqueue('others'::regclass, '{"n": 2}'));
+COMMIT;
+RESET ROLE;
+SELECT persist_flush();
+SET ROLE pp_tenants;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 12, "tenant": "not d"}'));
+SET ROLE pp_tenants_too;
+SELECT count(persist_enqueue('others'::regclass, '{"n": 3}'));
+RESET ROLE;
+SELECT persist_flush();
+TABLE others ORDER BY n;
+SELECT n FROM t WHERE n > 10;
+SELECT item -> 'n' AS n, sqlstate FROM persist_dead_letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+-- taken back
+SELECT persist_configure('t', capture_settings => '{}');
+ALTER TABLE t DISABLE TRIGGER see;
+SET ROLE pp_tenants;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 13, "tenant": "d"}'));
+RESET ROLE;
+SELECT persist_flush();
+SELECT item -> 'n' AS n, sqlstate IN ('42501', '42704') AS refused FROM persist_dead_letters;
+
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+DROP OWNED BY pp_tenants, pp_tenants_too;
+DROP ROLE pp_tenants, pp_tenants_too;
+DROP SCHEMA capture_settings CASCADE;
