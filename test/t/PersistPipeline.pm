@@ -279,13 +279,17 @@ sub change_setting
 	return;
 }
 
-# Of a node, which takes effect a moment later.
+# Of a node.  Once a new session has it, so has the postmaster, and the others are called: what
+# they do next is with that.
 sub reload_with
 {
 	my ($node, $name, $value) = @_;
+	my $read_at = sub { ($node->psql('postgres', 'SELECT pg_conf_load_time()'))[1] };
+	my $before = $read_at->();
 
 	$node->append_conf('postgresql.conf', "persist_pipeline.$name = $value");
 	$node->reload;
+	wait_until("$name is read", sub { $read_at->() ne $before });
 	return;
 }
 
