@@ -108,11 +108,12 @@ check('degraded, alive', 0, qr/OK - the server/, '--liveness');
 $node->safe_psql('postgres', 'SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
 check('dropped: ok', 0, qr/OK - 0 waiting/);
 
-# A name that would end the line, or the text.
-$node->safe_psql('postgres', qq{CREATE TABLE "a|b\nc" (n int CHECK (n > 0)); SELECT persist_enqueue('"a|b\nc"', '{"n": 0}')});
+# A name that would end the line, or the text, or command a terminal.
+$node->safe_psql('postgres', qq{CREATE TABLE "a|b\nc\e[31m" (n int CHECK (n > 0)); SELECT persist_enqueue('"a|b\nc\e[31m"', '{"n": 0}')});
 ok(flush($node), 'flushed');
 ($status, $said) = run_check();
 is($status . ' ' . ($said =~ tr/|//) . ' ' . ($said =~ tr/\n//), '1 1 1', 'one line, and one bar');
+unlike($said, qr/[^[:print:]\n]/, 'and nothing that a terminal obeys');
 $node->safe_psql('postgres', 'SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
 
 my $locker = connect_to($node);
