@@ -243,7 +243,8 @@ sub valid_row
 		  WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum}, undef, $relation->{oid});
 	my %values = (
 		role => "'10'", database => "(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
-		target => "'mallory.target'::regclass::oid", durability => "'journal'", bad_items => "'error'");
+		target => "'mallory.target'::regclass::oid", durability => "'journal'",
+		map { $_ => "'error'" } qw(bad_items unknown_keys on_conflict));
 	my %of_type = (
 		boolean => 'true', bytea => q{'\x00'}, jsonb => q{'{}'}, regclass => "'mallory.target'",
 		'timestamp with time zone' => 'now()', 'pg_lsn' => "'0/0'", uuid => 'gen_random_uuid()');
