@@ -244,14 +244,14 @@ sub valid_row
 	my %values = (
 		role => "'10'", database => "(SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())",
 		target => "'mallory.target'::regclass::oid", durability => "'journal'",
-		map { $_ => "'error'" } qw(bad_items unknown_keys on_conflict));
+		bad_items => "'error'", on_conflict => "'error'", 'unknown_keys text' => "'error'");
 	my %of_type = (
 		boolean => 'true', bytea => q{'\x00'}, jsonb => q{'{}'}, regclass => "'mallory.target'",
 		'timestamp with time zone' => 'now()', 'pg_lsn' => "'0/0'", uuid => 'gen_random_uuid()');
 
 	return (
 		join(', ', map { $_->[0] } @$columns),
-		join(', ', map { $values{ $_->[2] } || $of_type{ $_->[1] } || ($_->[1] =~ /\[\]$/ ? "'{}'" : "'1'") } @$columns));
+		join(', ', map { $values{ $_->[2] } || $values{"$_->[2] $_->[1]"} || $of_type{ $_->[1] } || ($_->[1] =~ /\[\]$/ ? "'{}'" : "'1'") } @$columns));
 }
 
 1;
