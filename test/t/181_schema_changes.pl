@@ -317,7 +317,8 @@ foreach my $cell (cells_in('parked'))
 is(one_value($dbh, 'SELECT persist_requeue(?)', [ map { $_->{id} } cells_in('dead') ]), $dead, 'letters are sent again');
 
 ok(!flush($dbh), 'flushed, but for what is parked');
-ok(eval { wait_for_sql($dbh, q{SELECT sum(pending) = sum(parked) FROM persist_stats}) }, 'the others are settled')
+# A row that misses its parent may be parked for a moment, too, until what came before it is settled.
+ok(eval { wait_for_sql($dbh, q{SELECT sum(pending) = sum(parked) FILTER (WHERE parked_reason = '42804') FROM persist_stats}) }, 'the others are settled')
   or diag(join "\n", rows_of($dbh, 'SELECT target_name, parked, pending, parked_reason, parked_message FROM persist_stats WHERE pending > 0 ORDER BY target'));
 my %reason = map { @$_ } @{ $dbh->selectall_arrayref('SELECT target::oid, parked_reason FROM persist_stats WHERE parked > 0') };
 
