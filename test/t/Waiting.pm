@@ -73,6 +73,9 @@ sub items_wait
 	enqueue_as_writer($dbh, 'parked', 'on', 1 .. 3);
 	enqueue_as_writer($dbh, 'dead', 'on', -1, -2, -3);
 	one_value($dbh, 'SELECT persist_flush()');
+
+	# whoever has something to do yet might write the others, too
+	wait_for_sql($dbh, "SELECT worker_state = 'idle' AND retrier_pid IS NULL FROM persist_queue WHERE datname = current_database()");
 	enqueue_as_writer($dbh, 'ring', 'off', 1 .. 3);
 	enqueue_as_writer($dbh, 'journal', 'on', 1 .. 3);
 	stay_where_they_are($dbh, $name);
