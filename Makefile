@@ -99,6 +99,7 @@ REGRESS = \
 	dead_letters \
 	my_dead_letters \
 	where \
+	selftest \
 	parked_items \
 	target_dropped \
 	bad_items \

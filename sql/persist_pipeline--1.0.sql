@@ -333,6 +333,31 @@ CREATE TRIGGER refuse_row BEFORE INSERT OR UPDATE OR DELETE ON persist_pipeline_
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
 ALTER TABLE persist_pipeline_internal.persist_shutdowns ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row;
 
+-- What persist_selftest() sends a row to.  The pipeline alone inserts here, and the row is
+-- deleted in the same transaction (src/sql/selftest_function.c).
+CREATE UNLOGGED TABLE persist_pipeline_internal.persist_selftest (
+	called_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) USING heap;
+COMMENT ON TABLE persist_pipeline_internal.persist_selftest IS
+'Internal: always empty. The target of persist_selftest(), whose row is deleted in the transaction that inserts it.';
+CREATE FUNCTION persist_pipeline_internal.persist_selftest_row()
+RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'persist_selftest_row';
+COMMENT ON FUNCTION persist_pipeline_internal.persist_selftest_row() IS
+'Internal: refuses every INSERT but the pipeline''s, whose rows it deletes. Errors: 42501; 39P01 it isn''t called as a trigger of that table.';
+ALTER TABLE persist_pipeline_internal.persist_selftest ENABLE ROW LEVEL SECURITY;
+CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON persist_pipeline_internal.persist_selftest
+	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER refuse_row BEFORE UPDATE OR DELETE ON persist_pipeline_internal.persist_selftest
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER check_row BEFORE INSERT ON persist_pipeline_internal.persist_selftest
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_selftest_row();
+CREATE TRIGGER delete_row AFTER INSERT ON persist_pipeline_internal.persist_selftest
+	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_selftest_row();
+ALTER TABLE persist_pipeline_internal.persist_selftest ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row,
+	ENABLE ALWAYS TRIGGER check_row, ENABLE ALWAYS TRIGGER delete_row;
+
 -- These are settings that a dump has.  Who restores them owns the target, or is a
 -- superuser; the row takes the place of one that is there.
 CREATE FUNCTION persist_pipeline_internal.persist_restore_setting()
@@ -915,6 +940,14 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION persist_health() IS
 'Is all well with this database? status: "ok", "degraded" (look at it) or "unhealthy" (act), the worst of the reasons; reasons: an array of objects with "code", "severity", "message" and "action", worst first. The limits are the settings persist_pipeline.health_*, which a session or a role may have of its own. It also works on a standby, in a read-only transaction, and where the library is not preloaded.';
+
+CREATE FUNCTION persist_selftest(timeout interval DEFAULT '10 s',
+	OUT step text, OUT ms double precision, OUT ok boolean, OUT detail text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'persist_selftest';
+COMMENT ON FUNCTION persist_selftest(interval) IS
+'Sends one item through the whole pipeline, into a table of the extension whose row is deleted at once. A row for each step, in order, up to the one that fails: step: "library", "session", "extension", "mode", "pause" (what is needed), "convert", "hand over" (to the ring, whatever becomes of the caller''s transaction; where no worker runs, with its start, for which it waits up to 5 s, whatever timeout says), "write" (inserted, and committed), "flush" (to disk); ms: how long it took; ok: false: not done; detail: what stands in the way, or the item''s id. timeout: for all of it; an item that is late is written later. For superusers and the owner of the extension. Errors: 22004 timeout is null; 42501 the caller is neither.';
 
 CREATE FUNCTION persist_pipeline_internal.persist_metric_rows(
 	OUT metric text, OUT label text, OUT value double precision)

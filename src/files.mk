@@ -96,6 +96,7 @@ FILES = \
 	sql/hand_over \
 	sql/enqueue_functions \
 	sql/enqueue_trigger \
+	sql/timeout.h \
 	sql/flush_notice \
 	sql/flush_function \
 	sql/run_as \
@@ -108,6 +109,7 @@ FILES = \
 	sql/views \
 	sql/health \
 	sql/metrics_functions \
+	sql/selftest_function \
 	sql/privileges \
 	sql/altered \
 	sql/utility \

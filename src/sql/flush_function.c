@@ -12,7 +12,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
-#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -24,24 +23,12 @@
 #include "producer/target.h"
 #include "ring/slots.h"
 #include "sql/flush_notice.h"
+#include "sql/timeout.h"
 #include "store/journal.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
 
 PG_FUNCTION_INFO_V1(persist_flush);
-
-/* When a wait of this length ends; an interval is longer than it looks. */
-static PpSteady
-deadline_after(Interval *timeout)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(
-		timestamptz_pl_interval, TimestampTzGetDatum(now), IntervalPGetDatum(timeout)));
-
-	if (TIMESTAMP_NOT_FINITE(end))
-		return TIMESTAMP_IS_NOEND(end) ? PP_NEVER : 0;
-	return pp_steady_now() + (end - now);
-}
 
 /* How many passes will have ended when all that was diverted then is settled? */
 static uint64
@@ -286,7 +273,7 @@ persist_flush(PG_FUNCTION_ARGS)
 	if (pp_shmem == NULL)
 		PG_RETURN_BOOL(has_nothing_to_flush());
 
-	deadline = deadline_after(PG_GETARG_INTERVAL_P(0));
+	deadline = pp_timeout_end(PG_GETARG_INTERVAL_P(0));
 	if (!settle_all(deadline))
 	{
 		pp_flush_notice_unsettled();

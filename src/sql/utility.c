@@ -399,8 +399,8 @@ xact_event(XactEvent event, void *arg)
 static const char *const own_tables[] = {
 	"persist_account",	 "persist_copied",	  "persist_dead_letters", "persist_journal_1",
 	"persist_journal_2", "persist_journal_3", "persist_layouts",	  "persist_leases",
-	"persist_mark",		 "persist_parked",	  "persist_settings",	  "persist_shutdowns",
-	"persist_state",
+	"persist_mark",		 "persist_parked",	  "persist_selftest",	  "persist_settings",
+	"persist_shutdowns", "persist_state",
 };
 
 static bool

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * where_function.c
- *	  persist_where: what has become of an item.
+ *	  persist_where: what has become of an item; see where_function.h.
  *
  * An item is in the ring alone, or in one of the tables; and it goes from the ring to the tables,
  * never back.  All tables are looked into with one snapshot, so that what goes from one to
@@ -34,6 +34,7 @@
 #include "ring/slots.h"
 #include "sql/item_rights.h"
 #include "sql/parked_why.h"
+#include "sql/where_function.h"
 #include "store/dead_letters.h"
 #include "store/layouts.h"
 #include "store/parked_table.h"
@@ -45,38 +46,22 @@
 
 PG_FUNCTION_INFO_V1(persist_where);
 
-/* What is told of an item; NULL or 0: that isn't known */
-typedef struct Place
-{
-	const char *state; /* NULL: it has not been found */
-	Oid target;
-	Oid role;
-	const char *target_name; /* of the failure, of a dead letter; else as it is now ... */
-	const char *role_name;	 /* ... and this, too */
-	TimestampTz since;
-	const char *sqlstate;
-	const char *message;
-	const char *public_message; /* for those who may know the state alone */
-	int tries;
-	TimestampTz next_try;
-} Place;
-
 typedef struct Search
 {
 	Oid extension;
 	int64 id;
-	Place place;
+	PpPlace place;
 } Search;
 
 static void
 note_pending(Search *search, const PpItem *item, Oid role, const char *message)
 {
-	search->place = (Place){.state = "pending",
-							.target = item->target,
-							.role = role,
-							.since = item->enqueued_at,
-							.message = message,
-							.public_message = message};
+	search->place = (PpPlace){.state = "pending",
+							  .target = item->target,
+							  .role = role,
+							  .since = item->enqueued_at,
+							  .message = message,
+							  .public_message = message};
 }
 
 /* Why does nobody write what waits? */
@@ -123,15 +108,15 @@ note_parked(Search *search, const PpTable *table, HeapTuple tuple)
 	PpParkedWhy why = pp_parked_why(row.target, row.role);
 
 	search->place =
-		(Place){.state = "parked",
-				.target = row.target,
-				.role = row.role,
-				.since = row.parked_at,
-				.sqlstate = why.sqlstate ? pstrdup(unpack_sql_state(why.sqlstate)) : NULL,
-				.message = why.sentence,
-				.public_message = why.sentence,
-				.tries = why.tries,
-				.next_try = why.next_try};
+		(PpPlace){.state = "parked",
+				  .target = row.target,
+				  .role = row.role,
+				  .since = row.parked_at,
+				  .sqlstate = why.sqlstate ? pstrdup(unpack_sql_state(why.sqlstate)) : NULL,
+				  .message = why.sentence,
+				  .public_message = why.sentence,
+				  .tries = why.tries,
+				  .next_try = why.next_try};
 }
 
 static void
@@ -161,18 +146,19 @@ look_in_letters(Search *search)
 
 	if (!pp_dead_letters_find(search->extension, search->id, &note))
 		return;
-	search->place = (Place){.state = "dead",
-							.target = note.target,
-							.role = note.role,
-							.target_name = note.target_name,
-							.role_name = note.role_name ? note.role_name : "",
-							.since = note.failed_at,
-							.sqlstate = note.sqlstate,
-							.message = note.message,
-							.public_message = pp_reason(
-								MAKE_SQLSTATE(note.sqlstate[0], note.sqlstate[1], note.sqlstate[2],
+	search->place =
+		(PpPlace){.state = "dead",
+				  .target = note.target,
+				  .role = note.role,
+				  .target_name = note.target_name,
+				  .role_name = note.role_name ? note.role_name : "",
+				  .since = note.failed_at,
+				  .sqlstate = note.sqlstate,
+				  .message = note.message,
+				  .public_message =
+					  pp_reason(MAKE_SQLSTATE(note.sqlstate[0], note.sqlstate[1], note.sqlstate[2],
 											  note.sqlstate[3], note.sqlstate[4])),
-							.tries = note.attempts};
+				  .tries = note.attempts};
 }
 
 /* In all of them, as of one moment. */
@@ -216,11 +202,21 @@ look_everywhere(Search *search)
 	if (search->place.state == NULL) /* ids of others are leased before they are used */
 		search->place =
 			pp_lease_was_leased(search->extension, search->id)
-				? (Place){.state = "settled",
-						  .message = "it does not wait and is no dead letter: it was written, "
-									 "skipped, discarded or lost, or its transaction has not "
-									 "committed"}
-				: (Place){.state = "unknown", .message = "no item of this database has this id"};
+				? (PpPlace){.state = "settled",
+							.message = "it does not wait and is no dead letter: it was written, "
+									   "skipped, discarded or lost, or its transaction has not "
+									   "committed"}
+				: (PpPlace){.state = "unknown", .message = "no item of this database has this id"};
+}
+
+/* What has become of the item of that id?  It may be anybody's. */
+PpPlace
+pp_where_function_find(Oid extension, int64 id)
+{
+	Search search = {.extension = extension, .id = id};
+
+	look_everywhere(&search);
+	return search.place;
 }
 
 /* ---- who may be told ---- */
@@ -230,7 +226,7 @@ look_everywhere(Search *search)
  * state, but not what an error has said of the item's values.
  */
 static void
-check_rights(const Search *search, Place *place)
+check_rights(const Search *search, PpPlace *place)
 {
 	if (!OidIsValid(place->role) ||
 		pp_item_rights_to_know(place->target, place->target_name, place->role, place->role_name))
@@ -256,7 +252,7 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 static Datum
 make_result(FunctionCallInfo fcinfo, const Search *search)
 {
-	const Place *place = &search->place;
+	const PpPlace *place = &search->place;
 	bool is_item = OidIsValid(place->role);
 	const char *target_name = place->target_name;
 	const char *role_name = place->role_name;
