@@ -41,6 +41,7 @@
 #include "sql/timeout.h"
 #include "sql/where_function.h"
 #include "store/pause.h"
+#include "store/settings.h"
 #include "worker/statement.h"
 
 #define TABLE "persist_selftest"
@@ -152,12 +153,18 @@ check_mode(Test *test)
 	return NULL;
 }
 
+/* An item that would only wait is not sent. */
 static const char *
 check_pause(Test *test)
 {
-	return pp_pause_is_on(test->extension)
-			   ? "The database is paused, and its items wait for persist_resume()."
-			   : NULL;
+	if (pp_pause_is_on(test->extension))
+		return "The database is paused, and its items wait for persist_resume().";
+	if (list_member_oid(pp_settings_paused(test->extension),
+						pp_extension_relation(test->extension, TABLE)))
+		return "Table " PP_INTERNAL_SCHEMA "." TABLE
+			   " is paused, and its items wait for persist_resume('" PP_INTERNAL_SCHEMA "." TABLE
+			   "').";
+	return NULL;
 }
 
 /* An error that stands in the way; one that ends the call isn't that. */
