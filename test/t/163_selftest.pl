@@ -107,6 +107,8 @@ $node->append_conf('postgresql.conf', "max_worker_processes = 1\nmax_parallel_wo
 $node->restart;
 $dbh = connect_to($node);
 like(selftest($dbh), qr/^$ready; hand over: SQLSTATE 53000: no worker /, 'no worker');
+$dbh->do(q{SET statement_timeout = '200ms'});
+is(try_sql($dbh, 'SELECT persist_selftest()'), '57014', 'a call that is cancelled is no finding');
 $dbh->disconnect;
 
 # ---- the library isn't preloaded
@@ -127,7 +129,7 @@ is($node->safe_psql('postgres', "SELECT enqueued = persisted, persisted FROM per
 $dbh->disconnect;
 
 # the server's own line, of settings that are only for a library that is preloaded
-is_deeply([ complaints($node, $everything_from, qr/background worker slot is free/, qr/client backend 42602 WARNING: .* "persist_pipeline\.\w+", removing it/) ],
+is_deeply([ complaints($node, $everything_from, qr/background worker slot is free/, qr/client backend 57014 ERROR/, qr/client backend 42602 WARNING: .* "persist_pipeline\.\w+", removing it/) ],
 	[], 'the log holds no WARNING or ERROR that was not provoked');
 
 $node->stop;
