@@ -62,28 +62,31 @@ delete_row(Relation rel, HeapTuple tuple)
 }
 
 /*
- * persist_selftest_row() returns trigger: before a row is inserted, that is the pipeline's INSERT,
- * or refused; after that, the row is deleted.
+ * persist_selftest_row() returns trigger: before the statement and each row, that is the pipeline's
+ * INSERT, or refused; after a row is inserted, it is deleted.  The statement can't be told from
+ * another one before it has asked for its rows: then it counts which target is being written.
  */
 Datum
 persist_selftest_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool for_row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		RelationGetRelid(trigger->tg_relation) != pp_extension_relation(pp_extension_oid(), TABLE))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("the trigger is not one of table \"%s\"", TABLE)));
+	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (TRIGGER_FIRED_AFTER(trigger->tg_event))
 		delete_row(trigger->tg_relation, trigger->tg_trigtuple);
-	else if (!pp_statement_is_within(fcinfo->flinfo->fn_mcxt))
+	else if (for_row ? !pp_statement_is_within(fcinfo->flinfo->fn_mcxt)
+					 : pp_statement_state.target != RelationGetRelid(trigger->tg_relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot write to table \"%s\" of extension \"persist_pipeline\"", TABLE),
 				 errdetail("Only the extension itself writes to it."),
 				 errhint("Call persist_selftest().")));
-	PG_RETURN_POINTER(trigger->tg_trigtuple);
+	PG_RETURN_POINTER(for_row ? trigger->tg_trigtuple : NULL);
 }
 
 /* ---- the steps: each returns what stands in the way, as a sentence; NULL: nothing ---- */
