@@ -351,12 +351,14 @@ CREATE TRIGGER refuse_statement BEFORE UPDATE OR DELETE OR TRUNCATE ON persist_p
 	EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
 CREATE TRIGGER refuse_row BEFORE UPDATE OR DELETE ON persist_pipeline_internal.persist_selftest
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_refuse_write();
+CREATE TRIGGER check_statement BEFORE INSERT ON persist_pipeline_internal.persist_selftest
+	EXECUTE FUNCTION persist_pipeline_internal.persist_selftest_row();
 CREATE TRIGGER check_row BEFORE INSERT ON persist_pipeline_internal.persist_selftest
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_selftest_row();
 CREATE TRIGGER delete_row AFTER INSERT ON persist_pipeline_internal.persist_selftest
 	FOR EACH ROW EXECUTE FUNCTION persist_pipeline_internal.persist_selftest_row();
 ALTER TABLE persist_pipeline_internal.persist_selftest ENABLE ALWAYS TRIGGER refuse_statement, ENABLE ALWAYS TRIGGER refuse_row,
-	ENABLE ALWAYS TRIGGER check_row, ENABLE ALWAYS TRIGGER delete_row;
+	ENABLE ALWAYS TRIGGER check_statement, ENABLE ALWAYS TRIGGER check_row, ENABLE ALWAYS TRIGGER delete_row;
 
 -- These are settings that a dump has.  Who restores them owns the target, or is a
 -- superuser; the row takes the place of one that is there.

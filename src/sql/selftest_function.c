@@ -62,28 +62,31 @@ delete_row(Relation rel, HeapTuple tuple)
 }
 
 /*
- * persist_selftest_row() returns trigger: before a row is inserted, that is the pipeline's INSERT,
- * or refused; after that, the row is deleted.
+ * persist_selftest_row() returns trigger: before the statement and each row, that is the pipeline's
+ * INSERT, or refused; after a row is inserted, it is deleted.  The statement can't be told from
+ * another one before it has asked for its rows: then it counts which target is being written.
  */
 Datum
 persist_selftest_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool for_row;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		RelationGetRelid(trigger->tg_relation) != pp_extension_relation(pp_extension_oid(), TABLE))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("the trigger is not one of table \"%s\"", TABLE)));
+	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (TRIGGER_FIRED_AFTER(trigger->tg_event))
 		delete_row(trigger->tg_relation, trigger->tg_trigtuple);
-	else if (!pp_statement_is_within(fcinfo->flinfo->fn_mcxt))
+	else if (for_row ? !pp_statement_is_within(fcinfo->flinfo->fn_mcxt)
+					 : pp_statement_state.target != RelationGetRelid(trigger->tg_relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot write to table \"%s\" of extension \"persist_pipeline\"", TABLE),
 				 errdetail("Only the extension itself writes to it."),
 				 errhint("Call persist_selftest().")));
-	PG_RETURN_POINTER(trigger->tg_trigtuple);
+	PG_RETURN_POINTER(for_row ? trigger->tg_trigtuple : NULL);
 }
 
 /* ---- the steps: each returns what stands in the way, as a sentence; NULL: nothing ---- */
@@ -93,7 +96,8 @@ typedef struct Test
 	PpSteady deadline;
 	Oid extension;
 	PpItem *item;
-	char *note; /* what a step that is done has to say; NULL: nothing */
+	int flush_interval; /* of the table */
+	char *note;			/* what a step that is done has to say; NULL: nothing */
 } Test;
 
 static const char *
@@ -182,12 +186,15 @@ do_convert(void *arg)
 	Test *test = arg;
 	Datum object = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	Oid relid = pp_extension_relation(test->extension, TABLE);
+	PpTarget *target;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"%s\" of extension \"persist_pipeline\" does not exist", TABLE)));
-	test->item = pp_convert_jsonb(pp_target_get(relid), DatumGetJsonbP(object));
+	target = pp_target_get(relid);
+	test->flush_interval = target->flush_interval; /* converting may make it anew */
+	test->item = pp_convert_jsonb(target, DatumGetJsonbP(object));
 }
 
 static const char *
@@ -201,7 +208,9 @@ convert(Test *test)
 static void
 do_hand_over(void *arg)
 {
-	(void) pp_hand_over(((Test *) arg)->item, false, -1);
+	Test *test = arg;
+
+	(void) pp_hand_over(test->item, false, test->flush_interval);
 }
 
 /* To the ring; if there is no ring or worker yet, it is waited for. */
