@@ -228,7 +228,9 @@ sub run
 	foreach my $command (@commands)
 	{
 		$command =~ s/\bs2\b/$cell->{schema}_2/g;
-		eval { $dbh->do($command); 1 } or BAIL_OUT("$cell->{name}: $command: $@");
+		next if try_sql($dbh, $command) eq '00000';
+		diag("$cell->{name}: $command: " . $dbh->errstr);
+		die 'a command has failed';
 	}
 	return;
 }
