@@ -153,7 +153,7 @@ look_around(void)
 									 has_work				 ? "items wait"
 									 : OidIsValid(extension) ? "installed"
 															 : "not installed")));
-	return !has_work || pp_slot_call_pass(MyDatabaseId, 0);
+	return !has_work || pp_slot_call_first_pass(MyDatabaseId);
 }
 
 void

@@ -73,6 +73,7 @@ extern void pp_slot_want_probe_locked(Oid database);
 extern void pp_slot_probe_database(Oid database);
 extern bool pp_slot_pause_changed(Oid database);
 extern bool pp_slot_call_pass(Oid database, uint64 items);
+extern bool pp_slot_call_first_pass(Oid database);
 extern void pp_slots_doubt_pauses(void);
 extern uint64 pp_slot_drop(Oid database);
 extern uint64 pp_slot_renew(Oid database, Oid gone);

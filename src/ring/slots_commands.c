@@ -165,6 +165,25 @@ pp_slot_call_pass(Oid database, uint64 items)
 	return known;
 }
 
+/*
+ * Somebody who looked into the database has found items that wait.  If the ring is no longer in
+ * recovery, its first pass has begun: the ring knows of all of them, and they may have to wait.  A
+ * pass would write them early.  False: as above.
+ */
+bool
+pp_slot_call_first_pass(Oid database)
+{
+	PpSlot *slot;
+	bool begun;
+
+	LWLockAcquire(pp_shmem->lock, LW_SHARED);
+	slot = pp_shmem_slot_of(database);
+	begun = slot && !pp_ring_view(&slot->ring).recovering;
+	LWLockRelease(pp_shmem->lock);
+
+	return begun || pp_slot_call_pass(database, 0);
+}
+
 /* The setting start_paused may have changed; a worker may just be looking. */
 void
 pp_slots_doubt_pauses(void)

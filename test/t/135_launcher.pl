@@ -12,6 +12,7 @@ use lib $FindBin::RealBin;
 use PersistPipeline;
 use Test::More;
 use Time::HiRes qw(time usleep);
+use Waiting;
 
 my $node = pp_node(
 	'launcher',
@@ -161,4 +162,21 @@ foreach my $client (1 .. @databases)
 }
 is_deeply([ complaints($node, 0, qr/client backend (?:53000|57P01) (?:ERROR|FATAL)/) ], [], 'the log holds no WARNING or ERROR that was not provoked');
 $node->stop;
+# ---- to look into a database whose items wait doesn't have them written
+
+{
+	my $waiting = waiting_node('waiting', log_min_messages => 'debug1');
+	my $dbh = connect_to($waiting);
+
+	create_targets($dbh);
+	items_wait($dbh, 'looked into');
+	my $before = log_position($waiting);
+	$dbh->do('SELECT pg_terminate_backend(' . wait_for_launcher($waiting) . ')');
+	$waiting->wait_for_log(qr/looked into database "postgres": items wait/, $before);
+	wait_for_sql($dbh, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'persist_pipeline probe')});
+	stay_where_they_are($dbh, 'looked into, by a process that has gone');
+	$dbh->disconnect;
+	$waiting->stop;
+}
+
 done_testing();
