@@ -404,7 +404,7 @@ ms_to_gather(const PpRingView *view)
 	SpinLockAcquire(&slot->mutex);
 	flush_to = slot->flush_to;
 	flush_passes = slot->flush_passes;
-	if (view->head < slot->due_to || view->diverted)
+	if (pp_slot_is_due(slot, view))
 		due = slot->due;
 	SpinLockRelease(&slot->mutex);
 	/* of a ring that has moved on since a flush asked, so many passes may never come */

@@ -338,7 +338,7 @@ set_due(PpSlot *slot, int flush_interval)
 		return;
 	view = pp_ring_view(&slot->ring);
 	SpinLockAcquire(&slot->mutex);
-	sooner = slot->due_to <= view.head || due < slot->due;
+	sooner = !pp_slot_is_due(slot, &view) || due < slot->due;
 	if (sooner)
 		slot->due = due;
 	slot->due_to = Max(slot->due_to, view.tail);

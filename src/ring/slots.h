@@ -36,6 +36,16 @@ typedef struct PpClaim
 } PpClaim;
 
 /* Producers */
+/*
+ * Under the slot's mutex: is `due` of something that still waits?  What is diverted has no position;
+ * a time of before the diversion isn't its.
+ */
+static inline bool
+pp_slot_is_due(const PpSlot *slot, const PpRingView *view)
+{
+	return view->head < slot->due_to || (view->diverted && slot->due >= view->diverted_at);
+}
+
 extern const PpClaim *pp_slot_claim(void);
 extern const PpClaim *pp_slot_claimed(void);
 extern const PpClaim *pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event);

@@ -76,4 +76,14 @@ is(queue_value($node, 'items_pending'), '1', 'taken back: it waits');
 lands('behind it', 'sooner', q{SELECT persist_enqueue('sooner', '{"n": 1}')}) if flush($node);
 is(one_value($dbh, 'SELECT count(*) FROM soon WHERE n = 2'), '1', 'all are there');
 
+# so does what there is no room for in the ring
+$dbh->do('CREATE TABLE large (n int, filler text)');
+ok(flush($node), 'nothing waits');
+$dbh->do(q{SELECT count(persist_enqueue('large', jsonb_build_object('n', i, 'filler', repeat('x', 10000)))) FROM generate_series(1, 1000) AS i});
+wait_for_worker_state($dbh, 'gathering');
+is(one_value($dbh, 'SELECT diverted AND items_pending = 1000 FROM persist_queue WHERE datname = current_database()'), '1', 'diverted: they wait');
+$dbh->do(q{SELECT persist_enqueue('sooner', '{"n": 3}')});
+wait_for_sql($dbh, 'SELECT (SELECT count(*) FROM large) = 1000 AND EXISTS (SELECT FROM sooner WHERE n = 3)');
+pass('diverted: they come with one that is in a hurry');
+
 done_testing();
