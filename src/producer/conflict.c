@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
@@ -190,12 +191,9 @@ list_columns(Relation rel, const AttrNumber *columns, int n)
 	return list.data;
 }
 
-/*
- * The table that has the key of a target, which is open and locked; in the current memory context.
- * Errors: 42P10 there is no index on its columns; 0A000 INSERT can't come to it with ON CONFLICT.
- */
-PpConflictTable
-pp_conflict_table(Relation rel, const PpConflict *conflict)
+/* As below.  above: the views by which we have come here: a change can make a circle of them. */
+static PpConflictTable
+find_table(Relation rel, const PpConflict *conflict, List *above)
 {
 	PpConflictTable table = {.relid = RelationGetRelid(rel)};
 	int n = conflict->nkeys;
@@ -204,6 +202,11 @@ pp_conflict_table(Relation rel, const PpConflict *conflict)
 	LOCKMODE lock = NoLock; /* we have it */
 	Relation base;
 
+	check_stack_depth();
+	if (list_member_oid(above, table.relid))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+						errmsg("infinite recursion detected in rules for relation \"%s\"",
+							   RelationGetRelationName(rel))));
 	check_code(rel);
 	table.keys = palloc((n + 1) * sizeof(AttrNumber));
 	memcpy(table.keys, conflict->keys, n * sizeof(AttrNumber));
@@ -219,7 +222,7 @@ pp_conflict_table(Relation rel, const PpConflict *conflict)
 		{
 			PpConflict inner = {.nkeys = n, .keys = table.keys};
 
-			table = pp_conflict_table(base, &inner);
+			table = find_table(base, &inner, lappend_oid(above, RelationGetRelid(rel)));
 			relation_close(base, lock);
 			return table;
 		}
@@ -244,6 +247,17 @@ pp_conflict_table(Relation rel, const PpConflict *conflict)
 						 list_columns(base, table.keys, n))));
 	relation_close(base, lock);
 	return table;
+}
+
+/*
+ * The table that has the key of a target, which is open and locked; in the current memory context.
+ * Errors: 42P10 there is no index on its columns; 0A000 INSERT can't come to it with ON CONFLICT;
+ * 42P17 its views have become a circle.
+ */
+PpConflictTable
+pp_conflict_table(Relation rel, const PpConflict *conflict)
+{
+	return find_table(rel, conflict, NIL);
 }
 
 /* ---- when it is configured ---- */

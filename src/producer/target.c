@@ -233,8 +233,10 @@ has_instead(Relation view)
 static void
 find_generated(Oid relid, AttrNumber attnum, PpColumn *column)
 {
-	Relation rel = relation_open(relid, AccessShareLock);
+	Relation rel;
 
+	check_stack_depth();
+	rel = relation_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);

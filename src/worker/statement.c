@@ -453,6 +453,7 @@ has_rules(Relation rel)
 	Node *from;
 	bool has = false;
 
+	check_stack_depth();
 	for (int i = 0; rel->rd_rules && i < rel->rd_rules->numLocks; i++)
 	{
 		if (rel->rd_rules->rules[i]->event == CMD_INSERT)

@@ -408,6 +408,17 @@ SELECT persist_requeue();
 SELECT persist_flush();
 TABLE stock;
 
+-- views that have become a circle are as wrong as without on_conflict, and end no process
+CREATE VIEW over AS SELECT key, n FROM stock;
+CREATE VIEW over_that AS SELECT key, n FROM over;
+SELECT persist_configure('over', on_conflict => 'update', conflict_columns => '{key}');
+BEGIN;
+SELECT count(persist_enqueue('over'::regclass, '{"key": 2, "n": 1}'));
+CREATE OR REPLACE VIEW over AS SELECT key, n FROM over_that;
+COMMIT;
+SELECT persist_flush();
+SELECT item, sqlstate, message FROM letters;
+
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 SELECT target_name FROM public.persist_stats WHERE enqueued <> persisted + skipped + dead + discarded AND target IN (SELECT oid FROM pg_class WHERE relnamespace = 'upserts'::regnamespace);
 DROP OWNED BY pp_upserts;
