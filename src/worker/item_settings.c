@@ -128,11 +128,12 @@ pp_item_settings_set(const PpItem *item)
 	return level;
 }
 
+/* Code that has set one of them for its session has set it for this INSERT alone, too. */
 void
 pp_item_settings_reset(int level)
 {
 	if (level > 0)
-		AtEOXact_GUC(true, level);
+		AtEOXact_GUC(false, level);
 }
 
 /* Has code asked for a setting that the worker doesn't have?  Its session had it, perhaps. */

@@ -28,12 +28,16 @@ static const char *const stateful_libraries[] = {
 	"pljava", "pltcl",	   "plv8",		  "postgres_fdw", "tds_fdw",
 };
 
+/* So many names of settings may stay that targets' owners have chosen: each costs memory */
+#define MAX_EXPECTED_PLACEHOLDERS 1000
+
 static int libraries_at_start;
 static bool others_preloaded;
 static bool always_spent = false;
 static Oid current_role = InvalidOid;
 static Oid last_role = InvalidOid;
 static int placeholders; /* before the role's code ran */
+static int expected_placeholders;
 static Oid spent_by = InvalidOid;
 
 /* ---- libraries ---- */
@@ -214,6 +218,9 @@ pp_leftovers_begin(Oid role)
 void
 pp_leftovers_expect_placeholder(void)
 {
+	if (expected_placeholders == MAX_EXPECTED_PLACEHOLDERS)
+		return;
+	expected_placeholders++;
 	placeholders++;
 }
 

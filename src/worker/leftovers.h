@@ -15,7 +15,8 @@
  *	  (persist_pipeline.stateless_libraries)
  *	- such a library that was preloaded: it can't be told whether it was used
  *	- a temporary schema
- *	- the name of a custom setting (its value is reset), unless a target's owner has chosen it
+ *	- the name of a custom setting (its value is reset), unless a target's owner has chosen it:
+ *	  1,000 of those may stay
  *	- a replication origin of the session
  *
  * A process that has no such library, preloaded or loaded by code, can't have written to another

@@ -138,6 +138,41 @@ TABLE others ORDER BY n;
 SELECT n FROM t WHERE n > 10;
 SELECT item -> 'n' AS n, sqlstate FROM persist_dead_letters;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+-- nor does what code makes of it go on to one that has none
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('app.tenant', 'kept', false);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER keep AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION keep();
+SET ROLE pp_tenants;
+BEGIN;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 14, "tenant": "d"}'));
+SELECT count(persist_enqueue('others'::regclass, '{"n": 14}'));
+COMMIT;
+RESET ROLE;
+SELECT persist_flush();
+SELECT n, tenant FROM t WHERE n = 14;
+SELECT * FROM others WHERE n = 14;
+DROP TRIGGER keep ON t;
+-- names that are new again and again end with another worker
+SELECT worker_pid FROM persist_queue WHERE datname = current_database() \gset
+DO $$
+BEGIN
+	FOR i IN 1..64 LOOP
+		EXECUTE format('CREATE TABLE named_%s (n int)', i);
+		PERFORM set_config(format('app.n_%s_%s', i, k), '', false) FROM generate_series(1, 16) AS k;
+		PERFORM persist_configure(format('named_%s', i)::regclass, capture_settings => ARRAY(SELECT format('app.n_%s_%s', i, k) FROM generate_series(1, 16) AS k));
+		PERFORM persist_enqueue(format('named_%s', i), '{"n": 1}');
+	END LOOP;
+END $$;
+SET ROLE pp_tenants;
+SELECT count(persist_enqueue('others'::regclass, '{"n": 15}'));
+RESET ROLE;
+SELECT persist_flush();
+TABLE named_64;
+SELECT * FROM others WHERE n = 15;
+SELECT worker_pid = :worker_pid AS same_worker FROM persist_queue WHERE datname = current_database();
 -- taken back
 SELECT persist_configure('t', capture_settings => '{}');
 ALTER TABLE t DISABLE TRIGGER see;
