@@ -53,6 +53,13 @@ is_watched(Relation rel)
 						triggers->trig_update_new_table);
 }
 
+/* Do we add values of this type, as its operator does?  A column can be of any by now. */
+static bool
+is_exact(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID;
+}
+
 /* What indexes have is not to be set; of the key's own columns nothing is.  False: nobody knows. */
 static bool
 find_indexed(Relation rel, PpFoldable *table)
@@ -101,8 +108,7 @@ pp_fold_table(Relation rel, const PpConflict *conflict)
 									 .not_null = att->attnotnull,
 									 .type = att->atttypid,
 									 .typmod = att->atttypmod};
-		if (table->columns[i].is_added &&
-			(att->atttypid == FLOAT4OID || att->atttypid == FLOAT8OID))
+		if (table->columns[i].is_added && !is_exact(att->atttypid))
 			table->columns[i].may_be_set = false;
 	}
 	return find_indexed(rel, table) ? table : NULL;

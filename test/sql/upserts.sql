@@ -408,6 +408,20 @@ SELECT persist_requeue();
 SELECT persist_flush();
 TABLE stock;
 
+-- a column that can't be added to any more: nobody takes its values for numbers
+CREATE TABLE was_int (k int PRIMARY KEY, n int);
+SELECT persist_configure('was_int', on_conflict => 'update', conflict_columns => '{k}', add_columns => '{n}');
+ALTER TABLE was_int ALTER n TYPE date USING NULL;
+SELECT count(persist_enqueue('was_int'::regclass, jsonb_build_object('k', 1, 'n', d))) FROM unnest('{2020-01-01,2020-01-02}'::date[]) AS d;
+SELECT persist_flush();
+TABLE was_int;
+SELECT item, sqlstate, message FROM letters;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+ALTER TABLE was_int ALTER n TYPE interval USING NULL;
+SELECT count(persist_enqueue('was_int'::regclass, jsonb_build_object('k', 1, 'n', i))) FROM unnest('{1 h,2 h}'::interval[]) AS i;
+SELECT persist_flush();
+TABLE was_int;
+SELECT item, sqlstate, message FROM letters;
 -- views that have become a circle are as wrong as without on_conflict, and end no process
 CREATE VIEW over AS SELECT key, n FROM stock;
 CREATE VIEW over_that AS SELECT key, n FROM over;
