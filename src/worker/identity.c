@@ -83,6 +83,13 @@ pp_identity_init(void)
 	}
 }
 
+/* Does this process insert as others, and not as its session (mode "direct")? */
+bool
+pp_identity_is_ours(void)
+{
+	return OidIsValid(worker_role);
+}
+
 /* Is it none of the role's, whatever it says? */
 bool
 pp_identity_keeps_out(const char *name)

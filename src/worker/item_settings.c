@@ -96,8 +96,9 @@ pp_item_settings_check(List *names)
 }
 
 /*
- * Set the item's, as the current user; returns the level to be reset: 0: it has none.  After an
- * error the end of the transaction, or of the subtransaction, resets them.
+ * Set the item's, as the current user; returns the level to be reset: 0: it has none, or the
+ * session that inserts it has them.  After an error the end of the transaction, or of the
+ * subtransaction, resets them.
  */
 int
 pp_item_settings_set(const PpItem *item)
@@ -107,7 +108,7 @@ pp_item_settings_set(const PpItem *item)
 	const char *end = at + length;
 	int level;
 
-	if (length == 0)
+	if (length == 0 || !pp_identity_is_ours())
 		return 0;
 	level = NewGUCNestLevel();
 	while (at < end)

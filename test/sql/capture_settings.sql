@@ -154,6 +154,12 @@ RESET ROLE;
 SELECT persist_flush();
 SELECT n, tenant FROM t WHERE n = 14;
 SELECT * FROM others WHERE n = 14;
+-- but for the session, where it is the session's own INSERT
+SET persist_pipeline.mode = direct;
+SELECT count(persist_enqueue('t'::regclass, '{"n": 16, "tenant": "d"}'));
+SHOW app.tenant;
+SET app.tenant = 'd';
+RESET persist_pipeline.mode;
 DROP TRIGGER keep ON t;
 -- names that are new again and again end with another worker
 SELECT worker_pid FROM persist_queue WHERE datname = current_database() \gset
