@@ -62,6 +62,7 @@ SELECT persist_resume();
 SELECT persist_pause('persist_pipeline_internal.persist_selftest');
 SELECT obstacle('1 hour');
 SELECT persist_resume('persist_pipeline_internal.persist_selftest');
+SELECT persist_unconfigure('persist_pipeline_internal.persist_selftest');
 SELECT obstacle();
 TABLE account;
 
