@@ -14,7 +14,7 @@
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
 #								the decoder, and 10 minutes of sqlsmith; 95 minutes
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
-#								with charts, into doc/bench; 45 minutes
+#								with charts, into doc/bench; 30 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out
 #	make test-monitoring		each alert of monitoring/ fires with a real fault, and ends with it; draws
 #								the dashboard into doc/monitoring; 4 minutes
