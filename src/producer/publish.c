@@ -330,12 +330,13 @@ publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int part
 static void
 set_due(PpSlot *slot, int flush_interval)
 {
-	PpSteady due = pp_steady_in(flush_interval);
+	PpSteady due;
 	PpRingView view;
 	bool sooner;
 
 	if (flush_interval < 0)
 		return;
+	due = pp_steady_in(flush_interval);
 	view = pp_ring_view(&slot->ring);
 	SpinLockAcquire(&slot->mutex);
 	sooner = !pp_slot_is_due(slot, &view) || due < slot->due;
