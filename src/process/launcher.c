@@ -162,13 +162,13 @@ needs_worker(PpSlot *slot, Post *post)
 {
 	PpRingView view = pp_ring_view(&slot->ring);
 	bool wanted = pp_slot_is_wanted(slot);
-	uint64 flush_passes;
+	bool is_asked;
 	bool paused;
 	bool resumed;
 	bool blocked;
 
 	SpinLockAcquire(&slot->mutex);
-	flush_passes = slot->flush_passes;
+	is_asked = pp_slot_awaits_pass(slot, &view);
 	paused = slot->paused;
 	resumed = slot->pause_changed; /* perhaps; who knows when to try is a worker */
 	SpinLockRelease(&slot->mutex);
@@ -186,8 +186,7 @@ needs_worker(PpSlot *slot, Post *post)
 	/* what is in commit calls us when it comes */
 	return OidIsValid(post->database) && !blocked && !paused &&
 		   (post->was_stopped || wanted || view.head < view.tail || view.diverted || view.pass ||
-			((view.recovering || view.passes < view.moved) && view.passes < flush_passes) ||
-			(resumed && pp_counters_any_parked(&slot->counters)));
+			is_asked || (resumed && pp_counters_any_parked(&slot->counters)));
 }
 
 /* How long to wait after so many starts in a row that came to nothing, in ms. */

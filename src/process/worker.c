@@ -393,8 +393,7 @@ ms_to_gather(const PpRingView *view)
 	PpSteady oldest = PP_NEVER;
 	PpSteady due = PP_NEVER;
 	PpSteady until;
-	uint64 flush_to;
-	uint64 flush_passes;
+	bool is_asked;
 
 	if (others_wait())
 		return 0;
@@ -402,14 +401,11 @@ ms_to_gather(const PpRingView *view)
 		return 0;
 
 	SpinLockAcquire(&slot->mutex);
-	flush_to = slot->flush_to;
-	flush_passes = slot->flush_passes;
+	is_asked = view->head < slot->flush_to || pp_slot_awaits_pass(slot, view);
 	if (pp_slot_is_due(slot, view))
 		due = slot->due;
 	SpinLockRelease(&slot->mutex);
-	/* of a ring that has moved on since a flush asked, so many passes may never come */
-	if (view->recovering || view->pass || view->head < flush_to ||
-		(view->diverted && view->passes < flush_passes) || view->passes < view->moved ||
+	if (is_asked || view->recovering || view->pass || view->passes < view->moved ||
 		pp_ring_pending(view) >= (uint64) pp_config_batch_size ||
 		view->tail - view->head >= slot->ring.size / 2)
 		return 0;

@@ -35,10 +35,20 @@ typedef struct PpClaim
 	Oid extension;	   /* the installation in this database */
 } PpClaim;
 
-/* Producers */
 /*
- * Under the slot's mutex: is `due` of something that still waits?  What is diverted has no position;
- * a time of before the diversion isn't its.
+ * Under the slot's mutex: does a flush wait for a pass that is due?  Of a ring that has moved on
+ * since it asked, so many passes may never come.
+ */
+static inline bool
+pp_slot_awaits_pass(const PpSlot *slot, const PpRingView *view)
+{
+	return view->passes < slot->flush_passes &&
+		   (view->recovering || view->diverted || view->pass || view->passes < view->moved);
+}
+
+/*
+ * Under the slot's mutex: is `due` of something that still waits?  What is diverted has no
+ * position; a time of before the diversion isn't its.
  */
 static inline bool
 pp_slot_is_due(const PpSlot *slot, const PpRingView *view)
@@ -46,6 +56,7 @@ pp_slot_is_due(const PpSlot *slot, const PpRingView *view)
 	return view->head < slot->due_to || (view->diverted && slot->due >= view->diverted_at);
 }
 
+/* Producers */
 extern const PpClaim *pp_slot_claim(void);
 extern const PpClaim *pp_slot_claimed(void);
 extern const PpClaim *pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event);
