@@ -15,6 +15,7 @@ FILES = \
 	base/row_layout \
 	base/item \
 	base/item_check \
+	base/ids.h \
 	ring/ring \
 	ring/ring_owner \
 	ring/ring_find \

@@ -377,10 +377,9 @@ decide(Row *row, Jsonb *object)
 }
 
 /*
- * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key, unless those
- * are passed over;
- * 428C9 a generated or identity-always column is given; 42501 no privilege; those
- * of the types' input functions, domains and defaults, which name the column.
+ * An item from a JSON object.  Errors: 22023 not an object; 42703 unknown key, unless those are
+ * passed over; 428C9 a generated or identity-always column is given; 42501 no privilege; those of
+ * the types' input functions, domains and defaults, which name the column.
  */
 PpItem *
 pp_convert_jsonb(PpTarget *target, Jsonb *object)

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -201,6 +202,18 @@ pp_shmem_note_failure_locked(PpSlot *slot)
 	memmove(trouble->failed_at + 1, trouble->failed_at,
 			sizeof(trouble->failed_at) - sizeof(trouble->failed_at[0]));
 	trouble->failed_at[0] = pp_steady_now();
+}
+
+/* What has been settled survives a crash from now on: the worker commits asynchronously. */
+void
+pp_shmem_flush_settled(void)
+{
+	XLogRecPtr lsn;
+
+	SpinLockAcquire(&pp_shmem->mutex);
+	lsn = pp_shmem->settled_lsn;
+	SpinLockRelease(&pp_shmem->mutex);
+	XLogFlush(lsn);
 }
 
 /* Wake the retrier of a slot, or else the launcher, which starts one if it is time. */

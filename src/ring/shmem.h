@@ -61,8 +61,7 @@
  *								doubts a pause: sooner; the launcher, when it replaces a worker in
  *								the middle of a batch: at once; the retrier; whoever drops the
  *								extension: PP_NEVER
- *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the
- *retrier
+ *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the retrier
  *	PpSlot.waits_for_lock		the worker: true, or false where nothing is parked and no retrier is
  *								attached; the retrier
  *	PpSlot.worker_sleeper		anyone who wakes it
@@ -75,8 +74,9 @@
  *								alters or drops the extension
  *	PpSlot.flush_to, _passes,
  *	  retries_asked				anyone, upwards only
- *	PpSlot.due, due_to			whoever has committed items: sooner, unless all is written that it
- *was about; upwards only
+ *	PpSlot.due					whoever has committed items: sooner, unless all that it was about is
+ *								written
+ *	PpSlot.due_to				the same, upwards only
  *	PpSlot.letters				anyone who writes a dead letter, or has counted them
  *	PpSlot.ids, spare_ids,
  *	  ids_of					anyone, see lease.h
@@ -411,6 +411,7 @@ extern void pp_shmem_set_worker_state(PpSlot *slot, PpWorkerState state);
 extern void pp_shmem_note_error_locked(PpSlot *slot, int sqlstate);
 extern void pp_shmem_count_error_locked(PpSlot *slot, int sqlstate);
 extern void pp_shmem_note_failure_locked(PpSlot *slot);
+extern void pp_shmem_flush_settled(void);
 extern void pp_shmem_wake_retrier(PpSlot *slot);
 extern void pp_shmem_call_retrier(PpSlot *slot);
 extern void pp_shmem_set_retrier_state(PpSlot *slot, PpRetrierState state, Oid target);

@@ -22,6 +22,7 @@
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/extension.h"
+#include "base/ids.h"
 #include "base/savepoint.h"
 #include "producer/convert.h"
 #include "producer/enqueue.h"
@@ -259,23 +260,8 @@ do_to_letters(Deed *deed, const int64 *ids, int nids, PpDeadLetterTaker take)
 static int64 *
 get_ids(FunctionCallInfo fcinfo, int *n)
 {
-	Datum *elements;
-	bool *nulls;
-	int nelements;
-	int64 *ids;
-
 	*n = 0;
-	if (PG_ARGISNULL(0))
-		return NULL;
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &elements, &nulls, &nelements);
-	ids = palloc(Max(nelements, 1) * sizeof(int64));
-	for (int i = 0; i < nelements; i++)
-	{
-		if (!nulls[i])
-			ids[(*n)++] = DatumGetInt64(elements[i]);
-	}
-	return ids;
+	return PG_ARGISNULL(0) ? NULL : pp_ids_of_array(PG_GETARG_ARRAYTYPE_P(0), n);
 }
 
 /* Who sends items needs the pipeline. */

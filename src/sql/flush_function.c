@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
@@ -257,7 +256,6 @@ persist_flush(PG_FUNCTION_ARGS)
 {
 	Oid target = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 	PpSteady deadline;
-	XLogRecPtr lsn;
 
 	pp_error_if_null(fcinfo, 0, "timeout");
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_enqueue_is_pending() ||
@@ -285,11 +283,6 @@ persist_flush(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	}
 
-	/* the worker commits asynchronously */
-	SpinLockAcquire(&pp_shmem->mutex);
-	lsn = pp_shmem->settled_lsn;
-	SpinLockRelease(&pp_shmem->mutex);
-	XLogFlush(lsn);
-
+	pp_shmem_flush_settled();
 	PG_RETURN_BOOL(true);
 }

@@ -15,7 +15,6 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/reasons.h"
-#include "ring/known_databases.h"
 #include "ring/slots.h"
 #include "sql/flush_notice.h"
 #include "store/layouts.h"
@@ -32,49 +31,43 @@ count_waiting(PpSlot *slot)
 	return pp_ring_pending(&view) + pp_counters_parked(&slot->counters);
 }
 
-/* Why does the worker wait?  0: it does not, or not after an error. */
-static int
-backs_off_for(PpSlot *slot)
+/* Why the worker waits, as a sentence; NULL: it does not, or not after an error. */
+char *
+pp_flush_notice_backs_off(PpSlot *slot)
 {
 	int sqlstate;
 
 	SpinLockAcquire(&slot->mutex);
 	sqlstate = slot->worker_state == PP_WORKER_RETRYING ? slot->backs_off_sqlstate : 0;
 	SpinLockRelease(&slot->mutex);
-	return sqlstate;
+	return sqlstate == 0
+			   ? NULL
+			   : psprintf("The worker has met an error, and tries again: SQLSTATE %s, %s.",
+						  unpack_sql_state(sqlstate), pp_reason(sqlstate));
 }
 
 /* How much waits, and for what else than the time that it takes. */
 static char *
 describe_waiting(PpSlot *slot, bool paused)
 {
-	int sqlstate = slot ? backs_off_for(slot) : 0;
-	uint64 n = slot ? count_waiting(slot) : 0;
-	char *wait = psprintf(n == 1 ? "%llu item waits." : "%llu items wait.", (unsigned long long) n);
+	uint64 n;
+	char *wait;
+	char *error;
 
 	if (slot == NULL)
 		return paused ? "Items wait."
 					  : "Items wait for a ring: see \"persist_pipeline.max_databases\".";
-	if (sqlstate == 0)
-		return wait;
-	return psprintf("%s The worker has met an error, and tries again: SQLSTATE %s, %s.", wait,
-					unpack_sql_state(sqlstate), pp_reason(sqlstate));
+	n = count_waiting(slot);
+	wait = psprintf(n == 1 ? "%llu item waits." : "%llu items wait.", (unsigned long long) n);
+	error = pp_flush_notice_backs_off(slot);
+	return error ? psprintf("%s %s", wait, error) : wait;
 }
 
 /* As shared memory knows it: the time is over, so this must not wait for the lock of a table. */
 static bool
 is_paused(PpSlot *slot)
 {
-	const PpDatabase *known;
-	bool paused;
-
-	if (slot)
-		return pp_slot_is_paused(slot);
-	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	known = pp_known_databases_find(MyDatabaseId, false);
-	paused = known && known->paused;
-	LWLockRelease(pp_shmem->lock);
-	return paused;
+	return slot ? pp_slot_is_paused(slot) : pp_slot_counts(MyDatabaseId).paused;
 }
 
 /* Not all is settled: the database is paused, or the time is over. */
@@ -112,16 +105,16 @@ say_parked(const PpCounter *entry, List *paused)
 
 	if (name == NULL)
 		name = psprintf("with OID %u", entry->target);
-	ereport(NOTICE,
-			(errmsg_plural("%llu item for relation %s is parked: %s",
-						   "%llu items for relation %s are parked: %s",
-						   (unsigned long) entry->parked, (unsigned long long) entry->parked, name,
-						   pp_reason_parked(entry->sqlstate, target_paused)),
-			 target_paused ? errhint("persist_resume(%s) has them written.", quote_literal_cstr(name))
-			 : entry->sqlstate != 0
-				 ? errdetail("SQLSTATE %s. They are tried again, in their order.",
-							 unpack_sql_state(entry->sqlstate))
-				 : 0));
+	ereport(
+		NOTICE,
+		(errmsg_plural("%llu item for relation %s is parked: %s",
+					   "%llu items for relation %s are parked: %s", (unsigned long) entry->parked,
+					   (unsigned long long) entry->parked, name,
+					   pp_reason_parked(entry->sqlstate, target_paused)),
+		 target_paused ? errhint("persist_resume(%s) has them written.", quote_literal_cstr(name))
+		 : entry->sqlstate != 0 ? errdetail("SQLSTATE %s. They are tried again, in their order.",
+											unpack_sql_state(entry->sqlstate))
+								: 0));
 }
 
 /* What is parked, of the target or, InvalidOid, of any, stays so for the moment. */

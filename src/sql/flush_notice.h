@@ -13,6 +13,9 @@
 
 #include "postgres.h"
 
+#include "ring/shmem.h"
+
+extern char *pp_flush_notice_backs_off(PpSlot *slot);
 extern void pp_flush_notice_unsettled(void);
 extern void pp_flush_notice_parked(Oid target);
 extern void pp_flush_notice_not_preloaded(bool waits);

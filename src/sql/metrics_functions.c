@@ -70,8 +70,7 @@ persist_metric_rows(PG_FUNCTION_ARGS)
 	if (pp_shmem == NULL)
 		return (Datum) 0;
 
-	counts =
-		pp_slot_counts(MyDatabaseId); /* of which nothing is known if nothing has been counted */
+	counts = pp_slot_counts(MyDatabaseId); /* all 0 if nothing has been counted */
 	put(rsinfo, "enqueued_total", NULL, counts.enqueued);
 	put(rsinfo, "persisted_total", NULL, counts.written);
 	put(rsinfo, "dead_total", NULL, counts.failed);

@@ -11,12 +11,10 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -29,6 +27,7 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/faults.h"
+#include "base/ids.h"
 #include "base/item_check.h"
 #include "base/savepoint.h"
 #include "ring/slots.h"
@@ -134,40 +133,6 @@ pp_parked_functions_init(void)
 {
 	RegisterXactCallback(xact_event, NULL);
 	RegisterSubXactCallback(subxact_event, NULL);
-}
-
-/* ---- ids ---- */
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return left < right ? -1 : left > right;
-}
-
-/* Those that argument 0 has, sorted. */
-static int64 *
-get_ids(FunctionCallInfo fcinfo, int *n)
-{
-	Datum *elements;
-	bool *nulls;
-	int nelements;
-	int64 *ids;
-
-	pp_error_if_null(fcinfo, 0, "ids");
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-					  TYPALIGN_DOUBLE, &elements, &nulls, &nelements);
-	ids = palloc(Max(nelements, 1) * sizeof(int64));
-	*n = 0;
-	for (int i = 0; i < nelements; i++)
-	{
-		if (!nulls[i])
-			ids[(*n)++] = DatumGetInt64(elements[i]);
-	}
-	qsort(ids, *n, sizeof(int64), compare_ids);
-	return ids;
 }
 
 /* ---- persist_discard_parked, persist_parked_to_dead ---- */
@@ -393,7 +358,7 @@ take_rows(Deed *deed)
 		int64 id = pp_parked_table_id(&deed->parked, tuple);
 		PpParkedRow row;
 
-		if (bsearch(&id, deed->ids, deed->nids, sizeof(int64), compare_ids) == NULL)
+		if (bsearch(&id, deed->ids, deed->nids, sizeof(int64), pp_ids_compare) == NULL)
 			continue;
 		row = pp_parked_table_row(&deed->parked, tuple);
 		if (row.damaged)
@@ -415,8 +380,12 @@ static uint64
 do_to_parked(FunctionCallInfo fcinfo, bool to_dead)
 {
 	Deed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
+	int64 *ids;
 
-	deed.ids = get_ids(fcinfo, &deed.nids);
+	pp_error_if_null(fcinfo, 0, "ids");
+	ids = pp_ids_of_array(PG_GETARG_ARRAYTYPE_P(0), &deed.nids);
+	qsort(ids, deed.nids, sizeof(int64), pp_ids_compare);
+	deed.ids = ids;
 	deed.parked = pp_parked_table_open(deed.extension);
 	if (to_dead)
 	{

@@ -37,6 +37,7 @@
 #include "producer/target.h"
 #include "ring/ring_find.h"
 #include "ring/slots.h"
+#include "sql/flush_notice.h"
 #include "sql/hand_over.h"
 #include "sql/timeout.h"
 #include "sql/where_function.h"
@@ -231,21 +232,18 @@ describe_worker(void)
 {
 	PpSlot *slot = pp_slot_find(MyDatabaseId);
 	PpWorkerState state;
-	int sqlstate;
+	const char *error;
 
 	if (slot == NULL)
 		return "The database has no ring: see \"persist_pipeline.max_databases\".";
 	SpinLockAcquire(&slot->mutex);
 	state = slot->worker_state;
-	sqlstate = slot->backs_off_sqlstate;
 	SpinLockRelease(&slot->mutex);
 	if (state == PP_WORKER_NONE)
 		return "No worker runs: see the server's log, \"max_worker_processes\" and "
 			   "\"persist_pipeline.max_workers\".";
-	if (state == PP_WORKER_RETRYING)
-		return psprintf("The worker has met an error, and tries again: SQLSTATE %s, %s.",
-						unpack_sql_state(sqlstate), pp_reason(sqlstate));
-	return "The worker runs: see persist_queue for what it is at.";
+	error = pp_flush_notice_backs_off(slot);
+	return error ? error : "The worker runs: see persist_queue for what it is at.";
 }
 
 /* Where is an item that isn't written, and why? */
@@ -314,16 +312,10 @@ await_settled(Test *test)
 	}
 }
 
-/* As persist_flush() does: the worker commits asynchronously. */
 static const char *
 flush(Test *test)
 {
-	XLogRecPtr lsn;
-
-	SpinLockAcquire(&pp_shmem->mutex);
-	lsn = pp_shmem->settled_lsn;
-	SpinLockRelease(&pp_shmem->mutex);
-	XLogFlush(lsn);
+	pp_shmem_flush_settled();
 	return NULL;
 }
 

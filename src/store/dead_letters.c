@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "base/extension.h"
+#include "base/ids.h"
 #include "base/item_check.h"
 #include "store/dead_letters.h"
 #include "store/layouts.h"
@@ -394,15 +395,6 @@ compare_found(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return left < right ? -1 : left > right;
-}
-
 /* Where are the letters of these ids?  In their order. */
 static Found *
 find_letters(PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
@@ -414,7 +406,7 @@ find_letters(PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
 
 	pp_table_index(letters, key_column, lengthof(key_column));
 	memcpy(sorted, ids, nids * sizeof(int64));
-	qsort(sorted, nids, sizeof(int64), compare_ids);
+	qsort(sorted, nids, sizeof(int64), pp_ids_compare);
 	*nfound = 0;
 	for (int i = 0; i < nids; i++)
 	{

@@ -251,18 +251,14 @@ pp_fold_add(PpFold *fold, const PpItem *item)
 	return true;
 }
 
-/* What has become of them. */
+/* What has become of more than one. */
 const PpItem *
 pp_fold_end(PpFold *fold)
 {
 	const PpItem *first = fold->first;
-	PpItem *item;
-
-	if (fold->n == 1)
-		return first;
-	item = pp_item_form(first->target, first->durability, first->natts, fold->map->descriptor,
-						pp_item_carried(first), pp_item_given(first), fold->values, fold->nulls,
-						&first->layout, NULL, NULL);
+	PpItem *item = pp_item_form(first->target, first->durability, first->natts,
+								fold->map->descriptor, pp_item_carried(first), pp_item_given(first),
+								fold->values, fold->nulls, &first->layout, NULL, NULL);
 	item->id = first->id;
 	item->depth = first->depth;
 	return item;

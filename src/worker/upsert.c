@@ -235,8 +235,7 @@ pp_upsert_keeps_order(Oid target)
 
 /* ---- the clause ---- */
 
-/* The target's columns that an item's values go into, of those that it gives, and not in the key.
- */
+/* The target's columns that what an item gives goes into, but for those of the key. */
 static uint8 *
 columns_set(Relation rel, const PpRowMap *map, const PpUpsert *upsert, const PpItem *item)
 {
