@@ -57,22 +57,8 @@ is(became($dbh)->{journal}, '1 2 3 10 11', 'in a batch: others, too');
 # ---- under load
 
 change_setting($dbh, 'flush_interval', '5ms');
-$dbh->do('CREATE TABLE busy (client int, n int, PRIMARY KEY (client, n)); CREATE TABLE stop ()');
 my $from = log_position($node);
-my @clients = in_children(
-	2,
-	sub {
-		my ($client) = @_;
-		my $session = connect_to($node);
-		my $n = 0;
-
-		until (one_value($session, 'SELECT EXISTS (SELECT FROM stop)'))
-		{
-			$session->do('SET synchronous_commit = ' . (++$n % 4 == 0 ? 'off' : 'on'));
-			$session->do("SELECT persist_enqueue('busy'::regclass, jsonb_build_object('client', $client, 'n', $n))");
-		}
-		$session->do("CREATE TABLE sent_$client AS SELECT $n AS n");
-	});
+my @clients = start_busy_clients($node, $dbh);
 foreach my $round (1 .. 10)
 {
 	foreach my $version ('1.0served', '1.0')

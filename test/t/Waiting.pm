@@ -21,7 +21,7 @@ use Exporter 'import';
 use PersistPipeline;
 use Test::More;
 
-our @EXPORT = qw(@states waiting_node create_targets items_wait are_waiting resume_parked all_settled became lands);
+our @EXPORT = qw(@states waiting_node create_targets items_wait are_waiting resume_parked all_settled became lands start_busy_clients);
 
 our @states = qw(ring journal parked dead);
 
@@ -118,6 +118,29 @@ sub resume_parked
 	my ($dbh) = @_;
 
 	return try_sql($dbh, "SELECT persist_resume('life.parked')");
+}
+
+# Two clients, until table stop has a row.  Client n enqueues for table busy, one row after the
+# other, in one of four transactions crossing the ring alone, and says in table sent_n how many.
+sub start_busy_clients
+{
+	my ($node, $dbh) = @_;
+
+	$dbh->do('CREATE TABLE busy (client int, n int, PRIMARY KEY (client, n)); CREATE TABLE stop ()');
+	return in_children(
+		2,
+		sub {
+			my ($client) = @_;
+			my $session = connect_to($node);
+			my $n = 0;
+
+			until (one_value($session, 'SELECT EXISTS (SELECT FROM stop)'))
+			{
+				$session->do('SET synchronous_commit = ' . (++$n % 4 == 0 ? 'off' : 'on'));
+				$session->do("SELECT persist_enqueue('busy'::regclass, jsonb_build_object('client', $client, 'n', $n))");
+			}
+			$session->do("CREATE TABLE sent_$client AS SELECT $n AS n");
+		});
 }
 
 # Nothing waits any more.
