@@ -81,6 +81,35 @@ foreach my $i (0 .. $#nodes)
 	is(statements_since($nodes[$i], $from[$i], 'PREPARE TRANSACTION'), 1, "one statement: node $i commits once, in two phases");
 }
 
+# What has one row, or ON CONFLICT, Citus would commit on a node before we commit; a crash in between
+# would have it written there twice.
+distribute($coordinator, 'counters', 'n int PRIMARY KEY, v text, hits int');
+$coordinator->safe_psql('postgres', q{SELECT persist_configure('counters', on_conflict => 'update', conflict_columns => '{n}', add_columns => '{hits}')});
+my $hit = q{SELECT count(persist_enqueue('counters', '{"n": 1, "hits": 1}')) FROM generate_series(1, %d)};
+my %batches = (
+	'one row' => sub { enqueue_numbers($dbh, 'spread', 3000, 3000) },
+	'one row, bad' => sub { enqueue_numbers($dbh, 'spread', 3000, 3001) },
+	'an upsert' => sub { $dbh->do(sprintf $hit, 1) },
+	'upserts of one row' => sub { $dbh->do(sprintf $hit, 10) },
+	'upserts of many rows' => sub { enqueue_numbers($dbh, 'counters', 1, 100) });
+foreach my $name (sort keys %batches)
+{
+	@from = map { log_position($_) } @nodes;
+	$batches{$name}->();
+	ok(flush($coordinator), "$name: flushed");
+
+	my ($begun, $prepared, $rolled_back) = map {
+		my $like = $_;
+		my $n = 0;
+		$n += statements_since($nodes[$_], $from[$_], $like) foreach 0 .. $#nodes;
+		$n
+	} 'BEGIN', 'PREPARE TRANSACTION', 'ROLLBACK$';
+	cmp_ok($prepared, '>', 0, "$name: is committed in two phases");
+	is($prepared, $begun - $rolled_back, "$name: on each node");
+}
+is($coordinator->safe_psql('postgres', "SELECT sum(hits) FROM counters"), '11', 'upserts: each is there once');
+is(discard_all($dbh), '1', 'the bad row is a dead letter');
+
 # ---- from any node, by an ordinary role
 
 $coordinator->safe_psql('postgres', $_) foreach (
