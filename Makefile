@@ -20,6 +20,12 @@
 #								the dashboard into doc/monitoring; 4 minutes
 #	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
+# These are for a server that has the other extension, too (PG_CONFIG):
+#
+#	make test-citus				tables that are spread over several servers, kills of each of them
+#	make test-timescaledb		hypertables
+#	make bench-citus			calls beside INSERT, into a table on two nodes; 15 minutes
+#
 # For developers: make setup, floors, unit, format.
 
 MODULE_big = persist_pipeline
@@ -148,7 +154,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-clients test-monitoring torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-clients test-citus test-timescaledb test-monitoring torture demo bench bench-quick bench-failures bench-citus floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -184,6 +190,14 @@ test-clients:
 	@tools/setup --clients
 	@tools/sandbox tools/with-server -c fsync=off test/clients/check
 
+test-citus:
+	@tools/setup
+	@tools/sandbox test/citus/check
+
+test-timescaledb:
+	@tools/setup
+	@tools/sandbox test/timescaledb/check
+
 torture:
 	@tools/setup
 	@tools/sandbox tools/torture
@@ -209,6 +223,10 @@ bench-failures:
 	@tools/sandbox bench/poison
 	@tools/sandbox bench/roles
 	@tools/sandbox bench/counters
+
+bench-citus:
+	@tools/setup
+	@tools/sandbox bench/citus
 
 floors:
 	@tools/floors
