@@ -33,8 +33,8 @@
 
 #define EXTENSION_NAME "persist_pipeline"
 
-/* The versions of the SQL script that this library serves */
-static const char *const served_versions[] = {"1.0"};
+/* The versions of the SQL that this library serves, the newest one last */
+static const char *const served_versions[] = {"1.0", "1.1"};
 
 /* What nothing works without */
 static const char *const needed_relations[] = {
