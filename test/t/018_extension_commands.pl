@@ -542,7 +542,7 @@ $states{gathering}->();
 $pid = worker_pid($node);
 is_deeply(
 	[ notices_of($admin, "ALTER EXTENSION persist_pipeline UPDATE") ],
-	['version "1.0" of extension "persist_pipeline" is already installed'],
+	['version "1.1" of extension "persist_pipeline" is already installed'],
 	'UPDATE, with nothing to do');
 is(worker_pid($node), $pid, 'sends nobody away');
 is(try_sql($admin, "ALTER EXTENSION persist_pipeline UPDATE TO '7'"), '22023', 'UPDATE to a version that there is not');
