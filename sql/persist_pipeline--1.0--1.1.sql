@@ -695,6 +695,9 @@ COMMENT ON COLUMN persist_metrics.value IS 'seconds, bytes, items, or 1 for true
 SELECT persist_pipeline_internal.persist_update_rights();
 
 -- what takes the place of another function
+GRANT EXECUTE ON FUNCTION persist_configure(regclass, text, text, text, text, text[], text[], interval, text[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_queue_rows() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION persist_pipeline_internal.persist_waiting_rows() TO pg_monitor;
 SELECT persist_pipeline_internal.persist_update_grants('persist_configure(regclass, text, text)',
 	'persist_configure(regclass, text, text, text, text, text[], text[], interval, text[])');
 SELECT persist_pipeline_internal.persist_update_grants('persist_pipeline_internal.persist_queue_rows_1_0()',

@@ -185,16 +185,21 @@ static const char *const owners_query = MEMBERS
 	" FROM members AS o JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) $1"
 	" WHERE o.owner OPERATOR(pg_catalog.<>) e.extowner";
 
-/* What is granted to others than its owner of function $1, as GRANTs of function $2 */
+/*
+ * What makes the grants of function $2 those of function $1: REVOKEs of what it has, and GRANTs of
+ * what that one has.  The owners need none.
+ */
 static const char *const same_grants_query =
-	"SELECT pg_catalog.format('GRANT %s ON FUNCTION %s TO %s%s', a.privilege_type,"
-	"  $2::pg_catalog.regprocedure,"
-	"  CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'"
-	"  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,"
-	"  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)"
+	"SELECT CASE WHEN p.oid OPERATOR(pg_catalog.=) $2"
+	"  THEN pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', $2::pg_catalog.regprocedure, r.name)"
+	"  ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', $2::pg_catalog.regprocedure,"
+	"   r.name, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END) END"
 	" FROM pg_catalog.pg_proc AS p, pg_catalog.aclexplode("
-	"  COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS a"
-	" WHERE p.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) p.proowner";
+	"  COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS a,"
+	" LATERAL (SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'"
+	"  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS name) AS r"
+	" WHERE p.oid IN ($1, $2) AND a.grantee OPERATOR(pg_catalog.<>) p.proowner"
+	" ORDER BY p.oid OPERATOR(pg_catalog.<>) $2";
 
 /*
  * Who, other than superusers, may create objects in schema $1?  PUBLIC, a role, or the
@@ -339,14 +344,18 @@ persist_update_rights(PG_FUNCTION_ARGS)
 
 /*
  * persist_update_grants(old regprocedure, new regprocedure) returns void: by such a script, after
- * that.  Who may execute the old function may execute the new one, which takes its place.
+ * that, and after it has granted what is granted by default.  Who may execute the old function, and
+ * nobody else, may execute the new one, which takes its place.  The difference is the users', as it
+ * was, and not the extension's: else pg_dump would leave it out.
  */
 Datum
 persist_update_grants(PG_FUNCTION_ARGS)
 {
 	check_in_script("persist_update_grants()", "ALTER EXTENSION ... UPDATE");
 	SPI_connect();
+	creating_extension = false; /* who runs the script sets it back, whatever happens */
 	execute_rows(same_grants_query, PG_GETARG_OID(0), PG_GETARG_OID(1));
+	creating_extension = true;
 	SPI_finish();
 
 	PG_RETURN_VOID();
