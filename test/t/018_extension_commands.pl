@@ -626,11 +626,11 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 my %faults = (
 	'older SQL' => [
 		"UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'persist_pipeline'",
-		"UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'"
+		"UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'"
 	],
 	'newer SQL' => [
 		"UPDATE pg_extension SET extversion = '99.1-beta' WHERE extname = 'persist_pipeline'",
-		"UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'"
+		"UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'"
 	],
 	'no sequence' => [
 		"ALTER SEQUENCE persist_pipeline_internal.persist_id_seq RENAME TO somewhere",

@@ -30,6 +30,9 @@ foreach my $version ("${version_now}served", $version_now)
 	items_wait($dbh, "to $version, before");
 	is(try_sql($dbh, "$update '$version'"), '00000', "to $version: updated");
 	is(one_value($dbh, $version_sql), $version, "to $version: it is that one");
+	is(one_value($dbh, q{SELECT r->>'message' FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
+		$version eq $version_now ? undef : qq{Its SQL has version "$version", and the library that the server has loaded serves it, but what is new in version "$version_now" is missing.},
+		"to $version: persist_health() says so, if it isn't the newest");
 	is(resume_parked($dbh), '00000', "to $version: resumed");
 	all_settled($dbh, "to $version");
 	is_deeply(became($dbh), lands(), "to $version: all of it lands, and letters are kept");

@@ -352,6 +352,17 @@ foreach my $version (@versions)
 	my @clients = start_busy_clients($old, $session);
 	my $persisted = "SELECT COALESCE(sum(persisted), 0) FROM persist_stats WHERE target = 'busy'::regclass";
 	wait_for_sql($session, "SELECT ($persisted) > 100");
+
+	# somebody reads for long, as pg_dump does
+	my $reader = connect_to($old);
+	$reader->begin_work;
+	$reader->do('SELECT FROM persist_settings');
+	$session->do("SET lock_timeout = '100 ms'");
+	is(try_sql($session, $update), '55P03', "$version, under load: it waits no longer than it is told to");
+	is(one_value($session, $version_sql), $version, "$version, under load: and then nothing has changed");
+	$session->do('RESET lock_timeout');
+	$reader->rollback;
+	$reader->disconnect;
 	is(try_sql($session, $update), '00000', "$version, under load: updated");
 	my $before = one_value($session, $persisted);
 	ok(eval { wait_for_sql($session, "SELECT ($persisted) > $before + 100") }, "$version, under load: rows are written after it");
@@ -362,6 +373,6 @@ foreach my $version (@versions)
 	is(one_value($session, 'SELECT bool_and(ok) FROM persist_selftest()'), 1, "$version: persist_selftest() says that all is well");
 	$session->disconnect;
 	$old->stop;
-	is_deeply([ complaints($old, $from, qr/(?:42883|42P01|42703) ERROR/, qr/23514/) ], [], "$version: a clean log");
+	is_deeply([ complaints($old, $from, qr/(?:42883|42P01|42703|55P03) ERROR/, qr/23514/) ], [], "$version: a clean log");
 }
 done_testing();
