@@ -432,6 +432,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	PpCatcher savepoint;
 	PpDecideMark before = pp_decide_mark(apply);
 	PpTry failure = {0};
+	PpDecision decision;
 	uint64 nbad = apply->nbad;
 	bool through;
 
@@ -452,15 +453,15 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	pp_decide_back_to(apply, &before);
 	if (!through)
 		return false;
-	switch (pp_decide(apply, rows, n, &failure))
+	decision = pp_decide_lacks_parked(apply, rows, n, &failure)
+				   ? PP_DECIDE_GO_ON
+				   : pp_decide(apply, rows, n, &failure);
+	if (decision == PP_DECIDE_END)
+		return false;
+	if (decision == PP_DECIDE_GO_ON)
 	{
-		case PP_DECIDE_END:
-			return false;
-		case PP_DECIDE_GO_ON:
-			n = pp_decide_leave_closed(apply, rows, n);
-			return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
-		default:
-			break;
+		n = pp_decide_leave_closed(apply, rows, n);
+		return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
 	}
 	apply->in_parts = failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION;
 	through = insert_rows(apply, copy_rows(rows, n), n, PARTS, (PpTry){0});

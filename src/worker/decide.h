@@ -113,6 +113,8 @@ typedef struct PpDecideMark
 } PpDecideMark;
 
 extern PpDecision pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure);
+extern bool pp_decide_lacks_parked(PpApply *apply, const PpRow **rows, uint64 n,
+								   const PpTry *failure);
 extern bool pp_decide_may_wait(TimestampTz parked_at);
 extern bool pp_decide_is_patient(const PpApply *apply, Oid target);
 extern bool pp_decide_may_have_partition(PpApply *apply, const ErrorData *error);
