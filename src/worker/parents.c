@@ -43,7 +43,7 @@ pp_parents_lock(Oid relid)
 	return locked;
 }
 
-/* May a row that this relation's foreign keys refer to be parked, and this row of the role need it? */
+/* May this row of the role need one that is parked, by this relation's foreign keys? */
 static bool
 refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
