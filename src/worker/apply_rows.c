@@ -574,10 +574,15 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 {
 	const PpRow **others = palloc_extended(Max(*n, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	uint64 nothers = 0;
+	bool follows = false;
 
 	for (uint64 i = 0; i < *n; i++)
 	{
-		if (!apply->retrying && pp_parking_has_to_follow(rows[i]->item->target, apply->role))
+		Oid target = rows[i]->item->target;
+
+		if (!apply->retrying && (i == 0 || target != rows[i - 1]->item->target))
+			follows = pp_parking_has_to_follow(target, apply->role);
+		if (follows)
 			pp_decide_parked(apply, rows[i], NULL);
 		else
 			others[nothers++] = rows[i];
