@@ -177,7 +177,7 @@ sub comparable
 {
 	my ($text, $varies) = @_;
 
-	$text =~ s/$varies/~/g if defined $varies;
+	$text =~ s/$varies/~/gm if defined $varies;
 	$text =~ s/\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d(?::\d\d)?)?)?/~/g;
 	$text =~ s/-{2,}/-/g;
 	$text =~ s/[ \t]+/ /g;
