@@ -151,9 +151,9 @@ sub output_of
 	my $input = $example->{language} eq 'sh' ? '' : $example->{text};
 
 	local %ENV = %ENV;
-	delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL PGUSER PGDATABASE)};
-	@ENV{qw(PATH PGHOST PGPORT PGPASSFILE PGAPPNAME DESTDIR)} =
-	  ("$dir:$ENV{PATH}", $example->{as} ? 'localhost' : $host, $port, "$dir/pgpass", 'example', "$dir/installed");
+	delete @ENV{qw(MFLAGS MAKELEVEL PGUSER PGDATABASE)};
+	@ENV{qw(PATH PGHOST PGPORT PGPASSFILE PGAPPNAME DESTDIR MAKEFLAGS)} =
+	  ("$dir:$ENV{PATH}", $example->{as} ? 'localhost' : $host, $port, "$dir/pgpass", 'example', "$dir/installed", '-sj2');
 	my $succeeded = IPC::Run::run(\@command, '<', \$input, '>&', \$output);
 	return ($succeeded, $output);
 }
