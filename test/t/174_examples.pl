@@ -50,14 +50,14 @@ foreach my $page (@pages)
 	}
 	$with++;
 
-	# what was preloaded before still is, and the page that takes it out again leaves no setting
-	is($node->safe_psql('postgres', 'SHOW shared_preload_libraries'), 'plpgsql, persist_pipeline', "$page: nothing else is preloaded no more")
+	# what was preloaded still is, and the page that takes the extension out leaves no setting of it
+	is($node->safe_psql('postgres', 'SHOW shared_preload_libraries'), 'plpgsql, persist_pipeline', "$page: what was preloaded before still is")
 	  if $page eq 'README.md' || $page eq 'doc/tutorial.md';
-	is($node->safe_psql('postgres', "SELECT name, setting FROM pg_file_settings WHERE sourcefile ~ 'auto.conf' AND name <> 'jit'"),
+	is($node->safe_psql('postgres', "SELECT name, setting FROM pg_file_settings WHERE sourcefile ~ 'auto.conf'"),
 		'shared_preload_libraries|plpgsql', "$page: no setting is left")
 	  if $page eq 'doc/operating.md';
 }
-cmp_ok($not_run, '<', $run / 10, 'nearly all of them run');
+cmp_ok($not_run, '<', $run / 10, 'nearly all of them run') if !@ARGV;
 diag("$run examples of $with pages run, $not_run not run");
 
 # ---- the reasons that persist_health() may give
