@@ -1,6 +1,7 @@
 # persist_pipeline: asynchronous batched inserts inside PostgreSQL
 #
-#	make && sudo make install	build and install, for the server of PG_CONFIG
+#	make && sudo make install	build and install, for the server of PG_CONFIG; with prefix=DIR into
+#								a place of its own, where 18 and later can find it
 #	make installcheck			test against a running server that preloads it
 #
 # These need nothing but make, and root or sudo; they install what they lack and
@@ -164,6 +165,14 @@ include $(PGXS)
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
 
 # Built elsewhere than where the sources are: there are no folders yet.
+# PGXS's own prefix has no effect on what the server was configured with by name: with Debian's
+# that is everything.
+ifeq ($(origin prefix),command line)
+override bindir := $(prefix)/bin
+override datadir := $(prefix)/share
+override pkglibdir := $(prefix)/lib
+endif
+
 ifdef VPATH
 $(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
