@@ -9,7 +9,8 @@
 #
 #	make test					every test, on throw-away servers
 #	make test-clients			unchanged clients: drivers and ORMs in Python, JavaScript and Java,
-#								and through pgbouncer, which it installs
+#								and through pgbouncer, which it installs; clients that enqueue,
+#								in Python, JavaScript and C; and a scraper
 #	make demo					real data through the pipeline, to look at
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
@@ -191,7 +192,11 @@ test-monitoring:
 
 test-clients:
 	@tools/setup --clients
-	@tools/sandbox tools/with-server -c fsync=off test/clients/check
+	@tools/sandbox tools/with-server -c fsync=off prove --verbose test/clients/check test/clients/scraper
+
+test-packages:
+	@tools/setup --packages
+	@test/packages/check
 
 torture:
 	@tools/setup
