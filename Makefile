@@ -22,7 +22,8 @@
 #								the dashboard into doc/monitoring; 4 minutes
 #	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
-# For developers: make setup, floors, unit, format.
+# For developers: make setup, floors, unit, format.  For those who release: make packages (into
+# packages/, for Debian) and make dist (persist_pipeline-VERSION.zip, for PGXN).
 
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
@@ -150,7 +151,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-clients test-monitoring torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-clients test-packages test-monitoring packages dist torture demo bench bench-quick bench-failures floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -226,6 +227,13 @@ bench-failures:
 
 floors:
 	@tools/floors
+packages:
+	@tools/setup --packages
+	@tools/build-packages packages
+
+dist:
+	@tools/dist
+
 
 unit:
 	$(MAKE) -C test/unit check
