@@ -12,6 +12,8 @@
 #								and through pgbouncer, which it installs; clients that enqueue,
 #								in Python, JavaScript and C; and a scraper
 #	make demo					real data through the pipeline, to look at
+#	make test-packages			Debian's packages: built, checked by lintian, installed, upgraded, removed
+#								in a root of their own; and PGXN's archive; 10 minutes
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
 #								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
 #								the decoder, and 10 minutes of sqlsmith; 95 minutes
@@ -163,10 +165,6 @@ $(error "$(PG_CONFIG) --pgxs" gives nothing: set PG_CONFIG, or install what is m
 endif
 include $(PGXS)
 
-# Debian's server is not configured to track these.
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
-
-# Built elsewhere than where the sources are: there are no folders yet.
 # PGXS's own prefix has no effect on what the server was configured with by name: with Debian's
 # that is everything.
 ifeq ($(origin prefix),command line)
@@ -175,6 +173,10 @@ override datadir := $(prefix)/share
 override pkglibdir := $(prefix)/lib
 endif
 
+# Debian's server is not configured to track these.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
+
+# Built elsewhere than where the sources are: there are no folders yet.
 ifdef VPATH
 $(shell mkdir -p $(sort $(dir $(OBJS))))
 endif
@@ -225,8 +227,6 @@ bench-failures:
 	@tools/sandbox bench/roles
 	@tools/sandbox bench/counters
 
-floors:
-	@tools/floors
 packages:
 	@tools/setup --packages
 	@tools/build-packages packages
@@ -234,6 +234,8 @@ packages:
 dist:
 	@tools/dist
 
+floors:
+	@tools/floors
 
 unit:
 	$(MAKE) -C test/unit check
