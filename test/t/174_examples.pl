@@ -1,7 +1,7 @@
 
 # README.md and doc/: all their examples run, in the order of the page, and print what is said there;
 # each page has a database of its own, which begins as doc/README.md says, or as the page itself does.
-# What links point to is there.
+# What links point to is there.  Pages that are named as arguments are run alone.
 
 use strict;
 use warnings;
@@ -82,7 +82,7 @@ sub anchors_of
 	return map { (lc $_) =~ s/[^\w\- ]//gr =~ s/ /-/gr } $text =~ /^#+ +(.*?)\s*$/mg;
 }
 
-foreach my $page (pages_of('.'))
+foreach my $page (pages_of('.'), 'SECURITY.md')
 {
 	my ($folder) = $page =~ m{^(.*/|)};
 	my @missing;
