@@ -24,7 +24,7 @@
 
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
-DATA = sql/persist_pipeline--1.0.sql
+DATA = sql/persist_pipeline--1.0.sql sql/persist_pipeline--1.0--1.1.sql sql/persist_pipeline--1.1.sql
 SCRIPTS = persist_healthcheck
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 

@@ -356,11 +356,11 @@ pp_batch_insert(const PpTargetRows *group)
 		pp_statement_state.row = start + 1;
 		level = pp_item_settings_set(first->item);
 		inserted += insert_run(group->rows + start, end - start);
-		pp_item_settings_reset(level);
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)
 			check_candidate();
+		pp_item_settings_reset(level);
 		start = end;
 	}
 	PopActiveSnapshot();
