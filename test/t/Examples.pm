@@ -150,8 +150,10 @@ sub output_of
 	if ($example->{language} eq 'sh')
 	{
 		# what it writes is not for the source tree, where only make has to be
-		$text = "cd '$dir'\n$text" if $text !~ /\bmake\b/;
-		@command = ('bash', '-e', '-o', 'pipefail', '-s');
+		my $where = $text =~ /\bmake\b/ ? '' : "cd '$dir'\n";
+
+		@command = ('bash', '-e', '-o', 'pipefail', '-c', "$where$text");
+		$text = '';
 	}
 
 	local %ENV = %ENV;
