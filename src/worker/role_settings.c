@@ -28,13 +28,15 @@
 
 /*
  * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
- * worker.  A setting that this major doesn't have is passed over.
+ * worker.  A setting that this server doesn't have is passed over.
  */
 static const struct
 {
 	const char *name;
 	const char *value;
 } forced_settings[] = {
+	/* a connection to each server, not to each shard: each of them takes part in the commit */
+	{"citus.multi_shard_modify_mode", "sequential"},
 	{"default_transaction_deferrable", "off"},
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
