@@ -112,6 +112,7 @@ pp_batch_begin_transaction(void)
 	elsewhere.target = InvalidOid;
 	elsewhere.several = false;
 	checks_in_vain = false;
+	pp_upsert_skips_none = false;
 }
 
 /*

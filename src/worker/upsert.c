@@ -58,6 +58,8 @@ typedef struct KnownUpsert
 
 #define MAX_KNOWN 1024 /* targets; then all are forgotten */
 
+bool pp_upsert_skips_none = false;
+
 static HTAB *known = NULL;
 static uint64 invalidations = 0;
 
@@ -621,7 +623,7 @@ pp_upsert(Relation rel, const PpRowMap *map, const PpUpsert *upsert, const PpRow
 	{
 		PpOnConflict clause = make_clause(rel, upsert, NULL);
 
-		return pp_statement_insert(rel, map, &clause, rows, n);
+		return pp_statement_insert(rel, map, pp_upsert_skips_none ? NULL : &clause, rows, n);
 	}
 	if (n == 1)
 		insert_one_by_one(&work);
