@@ -23,6 +23,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "base/faults.h"
 #include "base/savepoint.h"
 #include "producer/conflict.h"
 #include "store/settings.h"
@@ -574,6 +575,11 @@ find_rounds(const Work *work, Entry *entries)
 			bool alike = memcmp(last->set, entry.set, PpBitmapBytes(natts)) == 0;
 			bool empty = alike && is_empty(entry.set, natts);
 
+			if (PP_MISTAKE(keeps_first))
+			{
+				last->n++;
+				continue;
+			}
 			if (alike && !empty && upsert->table && pp_fold_add(&fold, entry.row->item))
 				continue;
 			entry.round = last->round + (empty ? 0 : 1);
