@@ -378,7 +378,9 @@ xact_event(XactEvent event, void *arg)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has dropped or altered extension "
-							"\"persist_pipeline\"")));
+							"\"persist_pipeline\""),
+					 errhint("Where another extension sends commands to several servers, run this one on "
+							 "each of them by itself; for Citus, with citus.enable_ddl_propagation off.")));
 			break;
 		case XACT_EVENT_COMMIT:
 			(void) pp_slot_renew(MyDatabaseId, extension_dropped);

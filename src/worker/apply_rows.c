@@ -14,6 +14,7 @@
 #include "base/errors.h"
 #include "base/faults.h"
 #include "worker/apply_rows.h"
+#include "worker/deferred_settings.h"
 #include "worker/identity.h"
 #include "worker/isolate.h"
 #include "worker/parents.h"
@@ -69,12 +70,6 @@ static PpTry
 try_rows(PpApply *apply, const PpRow **rows, uint64 n, bool deferred)
 {
 	return pp_try_insert(rows, n, deferred, apply->counts);
-}
-
-static PpTry
-try_deferred(PpApply *apply)
-{
-	return pp_try_insert(NULL, 0, true, apply->counts);
 }
 
 /* ---- transactions, and their rows ---- */
@@ -228,6 +223,8 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 				tried = Min(tried, apply->width);
 			if (pp_timer_is_short())
 				tried = Min(tried, of_one_target(next, left));
+			if (scope == TRANSACTIONS && apply->divided)
+				tried = Min(tried, pp_deferred_settings_same(next, left));
 			if (scope == TRANSACTIONS)
 				tried = whole_transactions(next, left, tried);
 		}
@@ -508,6 +505,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	PpCatcher savepoint;
 	PpDecideMark before = pp_decide_mark(apply);
 	PpTry failure = {0};
+	PpDecision decision;
 	bool through;
 
 	if (known.deferred)
@@ -515,7 +513,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	savepoint = pp_savepoint_begin();
 	through = insert_rows(apply, copy_rows(rows, n), n, ALL_BUT_BAD, known);
 	if (through)
-		failure = try_deferred(apply);
+		failure = pp_try_insert_deferred(rows, n, apply->counts);
 	if (through && failure.error == NULL)
 	{
 		pp_savepoint_end(&savepoint, true);
@@ -527,15 +525,15 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	pp_decide_back_to(apply, &before);
 	if (!through)
 		return false;
-	switch (pp_decide(apply, rows, n, &failure))
+	decision = pp_decide_lacks_parked(apply, rows, n, &failure)
+				   ? PP_DECIDE_GO_ON
+				   : pp_decide(apply, rows, n, &failure);
+	if (decision == PP_DECIDE_END)
+		return false;
+	if (decision == PP_DECIDE_GO_ON)
 	{
-		case PP_DECIDE_END:
-			return false;
-		case PP_DECIDE_GO_ON:
-			n = pp_decide_leave_closed(apply, rows, n);
-			return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
-		default:
-			break;
+		n = pp_decide_leave_closed(apply, rows, n);
+		return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
 	}
 	return insert_in_parts(apply, rows, n,
 						   failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION);
@@ -646,10 +644,15 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 {
 	const PpRow **others = palloc_extended(Max(*n, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	uint64 nothers = 0;
+	bool follows = false;
 
 	for (uint64 i = 0; i < *n; i++)
 	{
-		if (!apply->retrying && pp_parking_has_to_follow(rows[i]->item->target, apply->role))
+		Oid target = rows[i]->item->target;
+
+		if (!apply->retrying && (i == 0 || target != rows[i - 1]->item->target))
+			follows = pp_parking_has_to_follow(target, apply->role);
+		if (follows)
 			pp_decide_parked(apply, rows[i], NULL);
 		else
 			others[nothers++] = rows[i];
@@ -672,6 +675,19 @@ count_targets(const PpRow **rows, uint64 n)
 	return Max(list_length(targets), 1);
 }
 
+/* Those of transactions with the same settings together, with what they defer. */
+static void
+insert_divided(PpApply *apply, const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
+{
+	for (uint64 done = 0; done < n; done += apply->nrows)
+	{
+		apply->rows = rows + done;
+		apply->nrows = pp_deferred_settings_same(rows + done, n - done);
+		pp_try_insert_all(apply->rows, apply->nrows, counts);
+		pp_deferred_settings_fire(apply->rows, apply->nrows);
+	}
+}
+
 /*
  * Insert the rows of one role, all or none, in the current transaction, as that role;
  * but those of targets that are parked follow the others there.
@@ -684,11 +700,15 @@ pp_apply_rows_at_once(PpApply *apply, const PpRow **rows, uint64 n)
 	rows = without_parked(apply, rows, &n);
 	apply->rows = rows;
 	apply->nrows = n;
+	apply->divided = pp_deferred_settings_matter(rows, n);
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
 	if (n > 0)
 	{
-		pp_try_insert_all(rows, n, &counts);
+		if (apply->divided)
+			insert_divided(apply, rows, n, &counts);
+		else
+			pp_try_insert_all(rows, n, &counts);
 		pp_outcome_counts_add(apply->counts, &counts);
 		apply->moved = true;
 	}
@@ -710,11 +730,13 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	rows = without_parked(apply, rows, &n);
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;
+	apply->divided = pp_deferred_settings_matter(rows, n);
 	pp_timer_set_targets(count_targets(rows, n));
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
-	/* what has waited for a lock, or was cancelled, may come through now */
-	if (apply->nparked > 0 || (known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
+	/* what has waited for a lock, or was cancelled, may come through now; or other rows failed */
+	if (apply->nparked > 0 || apply->divided ||
+		(known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;

@@ -114,6 +114,7 @@ pp_batch_begin_transaction(void)
 	elsewhere.several = false;
 	checks_in_vain = false;
 	pp_upsert_skips_none = false;
+	pp_statement_begin_transaction();
 }
 
 /*
@@ -365,11 +366,11 @@ pp_batch_insert(const PpTargetRows *group)
 		level = pp_item_settings_set(first->item);
 		dropped = end - start > 1 && PP_MISTAKE(drops_row) ? 1 : 0;
 		inserted += insert_run(group->rows + start, end - start - dropped) + dropped;
-		pp_item_settings_reset(level);
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)
 			check_candidate();
+		pp_item_settings_reset(level);
 		start = end;
 	}
 	PopActiveSnapshot();

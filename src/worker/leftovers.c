@@ -107,16 +107,24 @@ look_at_library(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-static Libraries
-find_libraries(void)
+/* The names in a setting that lists libraries. */
+static List *
+split_list(const char *setting)
 {
-	char *list = pstrdup(pp_config_stateless_libraries);
-	Libraries libraries = {0};
+	char *list = pstrdup(setting);
+	List *names;
 
-	(void) SplitDirectoriesString(list, ',', &libraries.stateless);
-	(void) dl_iterate_phdr(look_at_library, &libraries);
-	list_free_deep(libraries.stateless);
+	(void) SplitDirectoriesString(list, ',', &names);
 	pfree(list);
+	return names;
+}
+
+static Libraries
+find_libraries(List *stateless)
+{
+	Libraries libraries = {.stateless = stateless};
+
+	(void) dl_iterate_phdr(look_at_library, &libraries);
 	return libraries;
 }
 
@@ -136,12 +144,15 @@ has_loaded_library(void)
 	static long long loads_before = -1;
 	static bool loaded = false;
 	long long loads = -1;
+	List *stateless;
 
 	(void) dl_iterate_phdr(count_loads, &loads);
 	if (loads == loads_before && loads >= 0)
 		return loaded;
 	loads_before = loads;
-	loaded = find_libraries().others > libraries_at_start;
+	stateless = split_list(pp_config_stateless_libraries);
+	loaded = find_libraries(stateless).others > libraries_at_start;
+	list_free_deep(stateless);
 	return loaded;
 }
 
@@ -184,21 +195,19 @@ has_temp_schema(void)
 void
 pp_leftovers_init(void)
 {
+	List *stateless = split_list(pp_config_stateless_libraries);
 	Libraries libraries;
-	char *list = pstrdup(shared_preload_libraries_string);
-	List *preloaded;
 	ListCell *cell;
 
 	pp_plpgsql_watch_init();
-	libraries = find_libraries();
-	(void) SplitDirectoriesString(list, ',', &preloaded);
-	foreach (cell, preloaded)
+	libraries = find_libraries(stateless);
+	foreach (cell, split_list(shared_preload_libraries_string))
 	{
 		char name[MAXPGPATH];
 
 		get_name(lfirst(cell), name, sizeof(name));
 		others_preloaded |=
-			strcmp(name, "persist_pipeline") != 0 && !is_listed(libraries.stateless, name);
+			strcmp(name, "persist_pipeline") != 0 && !is_listed(stateless, name);
 	}
 	libraries_at_start = libraries.others;
 	always_spent = libraries.stateful;

@@ -31,10 +31,15 @@
 #include "base/extension.h"
 #include "base/item_check.h"
 #include "producer/enqueue.h"
+#include "worker/identity.h"
 #include "worker/statement.h"
 
 /* When there are so many plans, all are dropped, so that memory stays bounded. */
 #define MAX_PLANS 512
+
+/* The magnitude of a statement that has its row's values as parameters, and its mark */
+#define ALONE UINT32_MAX
+#define ALONE_MARK "/* persist_pipeline */"
 
 #define BATCH_FUNCTION PP_BATCH_SCHEMA ".persist_batch"
 
@@ -42,7 +47,7 @@ typedef struct PlanKey
 {
 	Oid target;
 	Oid role; /* rights to a schema are checked by the parser alone */
-	uint32 magnitude; /* of the number of rows, which a plan is made for */
+	uint32 magnitude; /* of the number of rows, which a plan is made for; or ALONE */
 	uint32 conflict;  /* the hash of its clause; 0: it has none */
 	PpLayout layout;
 } PlanKey;
@@ -65,11 +70,13 @@ typedef struct Source
 	bool asked;			 /* the statement has, for the rows */
 	uint64 begun;		 /* so many of them */
 	MemoryContext query; /* of the statement, once it has asked */
+	struct Source *outer; /* of the statement whose code runs this one */
 } Source;
 
 /* How rows get from items into the function's result */
 typedef struct Filling
 {
+	const PpRowMap *map;
 	TupleDesc desc;	   /* of the target */
 	ExprState **casts; /* by column of the item; NULL: none is needed */
 	ExprContext *econtext;
@@ -86,6 +93,7 @@ PpStatementState pp_statement_state;
 
 static HTAB *plans = NULL;
 static Source *source = NULL;
+static bool in_two_phases = false; /* another engine commits this transaction so, if it can */
 
 PG_FUNCTION_INFO_V1(persist_batch);
 PG_FUNCTION_INFO_V1(persist_batch_row);
@@ -94,10 +102,10 @@ PG_FUNCTION_INFO_V1(persist_batch_support);
 /* ---- the rows ---- */
 
 static Filling
-begin_filling(TupleDesc desc)
+begin_filling(TupleDesc desc, const PpRowMap *map)
 {
-	const PpRowMap *map = source->map;
-	Filling filling = {.desc = desc,
+	Filling filling = {.map = map,
+					   .desc = desc,
 					   .casts = palloc0((map->n + 1) * sizeof(ExprState *)),
 					   .econtext = CreateStandaloneExprContext(),
 					   .domains = palloc0((map->n + 1) * sizeof(Oid)),
@@ -140,7 +148,7 @@ check_domains(Filling *filling, MemoryContext context)
 {
 	MemoryContext caller = MemoryContextSwitchTo(filling->econtext->ecxt_per_tuple_memory);
 
-	for (int i = 0; i < source->map->n; i++)
+	for (int i = 0; i < filling->map->n; i++)
 	{
 		if (OidIsValid(filling->domains[i]))
 			domain_check(filling->slot->tts_values[i], filling->slot->tts_isnull[i],
@@ -158,36 +166,50 @@ pp_statement_check(const PpItem *item, const PpRowMap *map)
 						errdetail("Its id is %lld.", (long long) item->id)));
 }
 
+/* Read the item: its values are in the slot then. */
 static void
-put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryContext context)
+read_item(Filling *filling, const PpItem *item, MemoryContext context)
 {
-	const PpRowMap *map = source->map;
-
-	pp_statement_check(item, map);
+	pp_statement_check(item, filling->map);
 	ExecStoreMinimalTuple(pp_item_tuple(item), filling->slot, false);
 	if (filling->has_domains || !filling->whole)
 		slot_getallattrs(filling->slot);
 	if (filling->has_domains)
 		check_domains(filling, context);
+}
+
+/* The values of the target's columns, from those of the item. */
+static void
+fill_columns(Filling *filling)
+{
+	const PpRowMap *map = filling->map;
+
+	for (int i = 0; i < map->n; i++)
+	{
+		int to = map->to[i] - 1;
+
+		if (to < 0)
+			continue;
+		if (filling->casts[i])
+			filling->values[to] = ExecEvalExprSwitchContext(filling->casts[i], filling->econtext,
+															&filling->nulls[to]);
+		else
+		{
+			filling->values[to] = filling->slot->tts_values[i];
+			filling->nulls[to] = filling->slot->tts_isnull[i];
+		}
+	}
+}
+
+static void
+put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryContext context)
+{
+	read_item(filling, item, context);
 	if (filling->whole)
 		tuplestore_puttupleslot(result, filling->slot);
 	else
 	{
-		for (int i = 0; i < map->n; i++)
-		{
-			int to = map->to[i] - 1;
-
-			if (to < 0)
-				continue;
-			if (filling->casts[i])
-				filling->values[to] = ExecEvalExprSwitchContext(
-					filling->casts[i], filling->econtext, &filling->nulls[to]);
-			else
-			{
-				filling->values[to] = filling->slot->tts_values[i];
-				filling->nulls[to] = filling->slot->tts_isnull[i];
-			}
-		}
+		fill_columns(filling);
 		tuplestore_putvalues(result, filling->desc, filling->values, filling->nulls);
 	}
 	ResetExprContext(filling->econtext);
@@ -218,7 +240,7 @@ persist_batch(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("the relation was renamed while it was written to")));
 
-	filling = begin_filling(rsinfo->setDesc);
+	filling = begin_filling(rsinfo->setDesc, source->map);
 	source->asked = true;
 	source->query = context;
 	pp_statement_state.in_rows = true;
@@ -285,19 +307,23 @@ pp_statement_is_within(MemoryContext query)
 
 /* ---- the statement ---- */
 
-/* The INSERT for rows of this layout, with the names as they are now.  conflict: NULL: none. */
+/*
+ * The INSERT for rows of this layout, with the names as they are now.  conflict: NULL: none.
+ * `alone`: for one row, whose values are its parameters.
+ */
 static char *
-compose(Relation rel, const uint8 *carried, const PpOnConflict *conflict)
+compose(Relation rel, const uint8 *carried, const PpOnConflict *conflict, bool alone)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	const char *target = quote_qualified_identifier(
 		get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel));
 	StringInfoData into;
-	StringInfoData select;
+	StringInfoData rows;
 	bool overriding = false;
+	int n = 0;
 
 	initStringInfo(&into);
-	initStringInfo(&select);
+	initStringInfo(&rows);
 	for (int attnum = 1; attnum <= desc->natts; attnum++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
@@ -307,18 +333,25 @@ compose(Relation rel, const uint8 *carried, const PpOnConflict *conflict)
 		if (!PpBitmapHas(carried, attnum))
 			continue;
 		appendStringInfo(&into, "%s%s", comma, name);
-		appendStringInfo(&select, "%sb.%s", comma, name);
+		if (alone)
+			appendStringInfo(&rows, "%s$%d", comma, ++n);
+		else
+			appendStringInfo(&rows, "%sb.%s", comma, name);
 
 		/* through a view it would let a user's value in */
 		if (att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS && rel->rd_rel->relkind != RELKIND_VIEW)
 			overriding = true;
 	}
 
-	return psprintf("INSERT INTO %s%s%s%s%s%s SELECT %s FROM " BATCH_FUNCTION
-					"($1, NULL::%s) AS b WHERE " PP_BATCH_SCHEMA ".persist_batch_row()%s",
-					target, conflict ? " AS t" : "", into.len > 0 ? " (" : "", into.data,
-					into.len > 0 ? ")" : "", overriding ? " OVERRIDING SYSTEM VALUE" : "",
-					select.data, target, conflict ? conflict->clause : "");
+	return psprintf(
+		"INSERT INTO %s%s%s%s%s%s %s%s", target, conflict ? " AS t" : "", into.len > 0 ? " (" : "",
+		into.data, into.len > 0 ? ")" : "", overriding ? " OVERRIDING SYSTEM VALUE" : "",
+		!alone ? psprintf("SELECT %s FROM " BATCH_FUNCTION
+						  "($1, NULL::%s) AS b WHERE " PP_BATCH_SCHEMA ".persist_batch_row()",
+						  rows.data, target)
+		: n > 0 ? psprintf("VALUES (%s) " ALONE_MARK, rows.data)
+				: "DEFAULT VALUES " ALONE_MARK,
+		conflict ? conflict->clause : "");
 }
 
 /* Who reads the error has never heard of our statement: without SPI's line about it. */
@@ -331,7 +364,8 @@ pp_statement_hide_context(ErrorData *error)
 
 	for (char *line = context; line && (line = strstr(line, begin)) != NULL; line++)
 	{
-		if ((line == context || line[-1] == '\n') && strstr(line, BATCH_FUNCTION "($1, NULL::"))
+		if ((line == context || line[-1] == '\n') &&
+			(strstr(line, BATCH_FUNCTION "($1, NULL::") || strstr(line, ALONE_MARK)))
 			last = line;
 	}
 	if (last == context)
@@ -383,10 +417,9 @@ lookup_plan(const PlanKey *key)
 
 /* Analyze the statement as the current user. */
 static SPIPlanPtr
-analyze(const char *sql)
+analyze(const char *sql, int nparams, Oid *types)
 {
-	Oid types[] = {INT8OID};
-	SPIPlanPtr plan = SPI_prepare_cursor(sql, lengthof(types), types, CURSOR_OPT_GENERIC_PLAN);
+	SPIPlanPtr plan = SPI_prepare_cursor(sql, nparams, types, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL)
 		ereport(ERROR,
@@ -411,16 +444,16 @@ depends_on(SPIPlanPtr plan, Oid target)
  * up the stack are in use.
  */
 static SPIPlanPtr
-prepare(const PlanKey *key, const char *sql)
+prepare(const PlanKey *key, const char *sql, int nparams, Oid *types)
 {
-	bool nested = source != NULL;
+	bool nested = source->outer != NULL;
 	SPIPlanPtr plan;
 	KeptPlan *kept;
 
 	if (plans && hash_get_num_entries(plans) >= MAX_PLANS)
 	{
 		if (nested)
-			return analyze(sql);
+			return analyze(sql, nparams, types);
 		forget_plans();
 	}
 
@@ -430,7 +463,7 @@ prepare(const PlanKey *key, const char *sql)
 		return kept->plan;
 
 	/* new, or a name has changed */
-	plan = analyze(sql);
+	plan = analyze(sql, nparams, types);
 	if ((kept->plan && nested) || !depends_on(plan, key->target))
 		return plan;
 	if (kept->plan)
@@ -509,32 +542,157 @@ check_rows(Relation rel, const Source *rows, uint64 inserted, bool may_skip)
 						   (unsigned long long) rows->n)));
 }
 
-/* Run the plan with these rows.  Returns the number that the statement's command tag has. */
-static uint64
-run(SPIPlanPtr plan, Source *rows)
+/* Does the server's own executor write the rows? */
+static bool
+is_servers(const Plan *plan)
 {
-	Source *outer = source;
-	PpInsert outer_insert = pp_enqueue_within((PpInsert){.target = rows->rows[0]->item->target,
-														 .rows = rows->n,
-														 .depth = rows->rows[0]->item->depth});
-	Datum token = Int64GetDatum(rows->token);
-	int volatile result = 0;
+	ListCell *cell;
 
-	source = rows;
-	PG_TRY();
+	if (!IsA(plan, CustomScan))
+		return true;
+	foreach (cell, ((const CustomScan *) plan)->custom_plans)
 	{
-		result = SPI_execute_plan(plan, &token, NULL, false, 0);
+		if (IsA(lfirst(cell), ModifyTable))
+			return true;
 	}
-	PG_FINALLY();
-	{
-		source = outer;
-		(void) pp_enqueue_within(outer_insert);
-	}
-	PG_END_TRY();
+	return false;
+}
+
+/*
+ * Plan the statement, if it isn't.  Is its plan one of another engine's, which writes the rows
+ * in its own way?  Then it may need to know the parameter (Citus does), and each execution gets a
+ * plan of its own.
+ */
+static bool
+is_engines(SPIPlanPtr plan)
+{
+	CachedPlanSource *planned = plan_source(plan);
+	CachedPlan *cached;
+	PlannedStmt *first = NULL;
+
+	if (planned->cursor_options & CURSOR_OPT_CUSTOM_PLAN)
+		return true;
+	cached = SPI_plan_get_cached_plan(plan);
+	if (cached == NULL)
+		return false;
+	if (cached->stmt_list != NIL)
+		first = linitial_node(PlannedStmt, cached->stmt_list);
+	if (first && first->planTree && !is_servers(first->planTree))
+		planned->cursor_options = CURSOR_OPT_CUSTOM_PLAN;
+	ReleaseCachedPlan(cached, planned->is_saved ? CurrentResourceOwner : NULL);
+	return (planned->cursor_options & CURSOR_OPT_CUSTOM_PLAN) != 0;
+}
+
+/* Returns the number that the statement's command tag has. */
+static uint64
+run(SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	int result = SPI_execute_plan(plan, values, nulls, false, 0);
+
 	if (result < 0)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not execute an INSERT: %s", SPI_result_code_string(result))));
 	return result == SPI_OK_INSERT ? SPI_processed : 0;
+}
+
+/* An INSERT of the rows at hand */
+typedef struct Statement
+{
+	Relation rel;
+	const PpOnConflict *conflict; /* NULL: none */
+	PlanKey key;
+	SPIPlanPtr plan;
+} Statement;
+
+/*
+ * Engines commit in two phases what INSERT ... SELECT has written (Citus), and a crash can't have
+ * it there and not here; but what has one row, or ON CONFLICT, they may commit before us.  So one
+ * of the first kind comes before those of the second; it needs no rows.
+ */
+static void
+begin_two_phases(const Statement *statement)
+{
+	Oid types[] = {INT8OID};
+	Datum token = Int64GetDatum(source->token);
+	uint64 n = source->n;
+	SPIPlanPtr plan;
+
+	if (in_two_phases || !pp_identity_is_ours())
+		return;
+	plan = analyze(compose(statement->rel, source->map->carried, NULL, false), lengthof(types),
+				   types);
+	plan_source(plan)->cursor_options = CURSOR_OPT_CUSTOM_PLAN;
+	source->n = 0;
+	(void) run(plan, &token, NULL);
+	source->n = n;
+	in_two_phases = true;
+}
+
+/* With the row's values as parameters: so the engine finds out where it goes. */
+static uint64
+insert_alone(Statement *statement)
+{
+	TupleDesc desc = RelationGetDescr(statement->rel);
+	Filling filling = begin_filling(desc, source->map);
+	Oid *types = palloc((desc->natts + 1) * sizeof(Oid));
+	Datum *values = palloc((desc->natts + 1) * sizeof(Datum));
+	char *nulls = palloc((desc->natts + 1) * sizeof(char));
+	int n = 0;
+	uint64 inserted;
+
+	filling.whole = false;
+	read_item(&filling, source->rows[0]->item, CurrentMemoryContext);
+	fill_columns(&filling);
+	for (int attnum = 1; attnum <= desc->natts; attnum++)
+	{
+		if (!PpBitmapHas(source->map->carried, attnum))
+			continue;
+		types[n] = TupleDescAttr(desc, attnum - 1)->atttypid;
+		values[n] = filling.values[attnum - 1];
+		nulls[n++] = filling.nulls[attnum - 1] ? 'n' : ' ';
+	}
+	pp_statement_state.in_rows = true;
+	statement->key.magnitude = ALONE;
+	statement->plan =
+		prepare(&statement->key,
+				compose(statement->rel, source->map->carried, statement->conflict, true), n, types);
+	inserted = run(statement->plan, values, nulls);
+	end_filling(&filling);
+	return inserted;
+}
+
+/* Insert the rows at hand. */
+static uint64
+insert(Statement *statement)
+{
+	const PpOnConflict *conflict = statement->conflict;
+	Oid types[] = {INT8OID};
+	Datum token = Int64GetDatum(source->token);
+	uint64 inserted;
+
+	statement->plan = prepare(&statement->key,
+							  compose(statement->rel, source->map->carried, conflict, false),
+							  lengthof(types), types);
+	if (is_engines(statement->plan))
+	{
+		if (source->n == 1 || conflict)
+			begin_two_phases(statement);
+		if (source->n == 1)
+			return insert_alone(statement);
+		/* which row it is at when it finds an error says nothing */
+		pp_statement_state.row = source->first = 0;
+	}
+	inserted = run(statement->plan, &token, NULL);
+	if (!has_rules(statement->rel))
+		check_rows(statement->rel, source, inserted, conflict && conflict->may_skip);
+	return inserted;
+}
+
+/* A transaction of the worker's begins. */
+void
+pp_statement_begin_transaction(void)
+{
+	in_two_phases = false;
 }
 
 /*
@@ -550,35 +708,46 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *confl
 					const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
-	PlanKey key = {.target = first->target,
-				   .role = GetUserId(),
-				   .magnitude = pg_leftmost_one_pos64(n) / 3,
-				   .conflict = conflict ? conflict->hash : 0,
-				   .layout = first->layout};
+	Statement statement = {.rel = rel,
+						   .conflict = conflict,
+						   .key = {.target = first->target,
+								   .role = GetUserId(),
+								   .magnitude = pg_leftmost_one_pos64(n) / 3,
+								   .conflict = conflict ? conflict->hash : 0,
+								   .layout = first->layout}};
 	Source from = {.row_type = rel->rd_rel->reltype,
 				   .map = map,
 				   .rows = rows,
 				   .n = n,
-				   .first = pp_statement_state.row};
-	uint64 inserted;
-	SPIPlanPtr plan;
-	char *sql;
+				   .first = pp_statement_state.row,
+				   .outer = source};
+	PpInsert outer_insert;
+	uint64 volatile inserted = 0;
 
 	if (!pg_strong_random(&from.token, sizeof(from.token)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a random number")));
-	sql = compose(rel, map->carried, conflict);
 
 	SPI_connect();
-	plan = prepare(&key, sql);
-	inserted = run(plan, &from);
+	outer_insert = pp_enqueue_within(
+		(PpInsert){.target = first->target, .rows = n, .depth = first->depth});
+	source = &from;
+	PG_TRY();
+	{
+		inserted = insert(&statement);
+	}
+	PG_FINALLY();
+	{
+		source = from.outer;
+		(void) pp_enqueue_within(outer_insert);
+	}
+	PG_END_TRY();
 	/* a rule DO INSTEAD NOTHING leaves nothing to go wrong */
-	if (plan_source(plan)->query_list != NIL && !depends_on(plan, first->target))
+	if (plan_source(statement.plan)->query_list != NIL &&
+		!depends_on(statement.plan, first->target))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("relation with OID %u was renamed while it was written to",
 							   first->target)));
 	SPI_finish();
-	if (!has_rules(rel))
-		check_rows(rel, &from, inserted, conflict && conflict->may_skip);
 	return inserted;
 }

@@ -74,6 +74,7 @@ typedef struct PpOnConflict
 	bool may_skip; /* it may pass over a row */
 } PpOnConflict;
 
+extern void pp_statement_begin_transaction(void);
 extern uint64 pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *conflict,
 								  const PpRow **rows, uint64 n);
 extern bool pp_statement_is_within(MemoryContext query);

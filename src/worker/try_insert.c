@@ -16,6 +16,7 @@
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/deferred_mark.h"
+#include "worker/deferred_settings.h"
 #include "worker/item_settings.h"
 #include "worker/timer.h"
 #include "worker/try_insert.h"
@@ -95,6 +96,7 @@ typedef struct Attempt
 {
 	const PpRow **rows;
 	uint64 n;
+	bool inserted; /* they are there already */
 	uint64 mark;   /* after so many rows ... */
 	Oid extension; /* ... of this installation; InvalidOid: none */
 	bool deferred; /* and check at once what is deferred */
@@ -122,11 +124,11 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 		if (OidIsValid(attempt->extension))
 			pp_deferred_mark_put(attempt->extension);
 		first = attempt->mark;
-		if (attempt->n > attempt->mark)
+		if (attempt->n > attempt->mark && !attempt->inserted)
 			pp_try_insert_all(attempt->rows + attempt->mark, attempt->n - attempt->mark, &own);
 		inserted = true;
 		if (attempt->deferred)
-			pp_batch_fire_deferred();
+			pp_deferred_settings_fire(attempt->rows, attempt->n);
 		pp_savepoint_end(&savepoint, counts != NULL);
 	}
 	PG_CATCH();
@@ -160,7 +162,14 @@ pp_try_insert(const PpRow **rows, uint64 n, bool deferred, PpOutcomeCounts *coun
 	return try_it(&(Attempt){.rows = rows, .n = n, .deferred = deferred}, counts);
 }
 
-/* The same with what is deferred, and with a mark (deferred_mark.h) after so many rows. */
+/* Check at once what is deferred of these rows, which have been inserted. */
+PpTry
+pp_try_insert_deferred(const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
+{
+	return try_it(&(Attempt){.rows = rows, .n = n, .inserted = true, .deferred = true}, counts);
+}
+
+/* Insert them with what is deferred, and with a mark (deferred_mark.h) after so many rows. */
 PpTry
 pp_try_insert_marked(Oid extension, const PpRow **rows, uint64 n, uint64 mark,
 					 PpOutcomeCounts *counts)

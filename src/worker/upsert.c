@@ -14,6 +14,7 @@
 #include "catalog/pg_trigger.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
+#include "lib/rbtree.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -358,8 +359,9 @@ make_clause(Relation rel, const PpUpsert *upsert, const uint8 *set)
 typedef struct Entry
 {
 	const PpRow *row;
-	uint64 number; /* among the rows */
-	uint64 n;	   /* of so many of them */
+	struct Entry *next; /* of the same key, while they are sorted */
+	uint64 number;		/* among the rows */
+	uint64 n;			/* of so many of them */
 	const uint8 *set;
 	uint64 key;	  /* the number of its key */
 	uint64 round; /* how many statements come before its own, for its key or for all */
@@ -489,16 +491,76 @@ compare_keys(const Entry *a, const Entry *b, const PpUpsert *upsert)
 	return 0;
 }
 
-static int
-compare_entries(const void *a, const void *b, void *arg)
+/* The entries of a key, as they came */
+typedef struct SameKey
 {
-	const Entry *left = a;
-	const Entry *right = b;
-	int result = compare_keys(left, right, arg);
+	RBTNode node;
+	Entry *first;
+	Entry *last;
+} SameKey;
 
-	if (result != 0)
-		return result;
-	return left->number < right->number ? -1 : 1;
+static int
+compare_nodes(const RBTNode *a, const RBTNode *b, void *upsert)
+{
+	return compare_keys(((const SameKey *) a)->first, ((const SameKey *) b)->first, upsert);
+}
+
+static void
+append_entry(RBTNode *existing, const RBTNode *added, void *upsert)
+{
+	SameKey *same = (SameKey *) existing;
+
+	same->last->next = ((const SameKey *) added)->first;
+	same->last = same->last->next;
+}
+
+static RBTNode *
+allocate_node(void *upsert)
+{
+	return palloc(sizeof(SameKey));
+}
+
+static bool
+are_sorted(const Entry *entries, uint64 n, const PpUpsert *upsert)
+{
+	for (uint64 i = 1; i < n; i++)
+	{
+		if (compare_keys(&entries[i - 1], &entries[i], upsert) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* By their keys, and those of a key as they came.  Many items often have few keys. */
+static Entry *
+sort_by_key(Entry *entries, uint64 n, const PpUpsert *upsert)
+{
+	RBTree *tree;
+	RBTreeIterator keys;
+	SameKey *same;
+	Entry *sorted;
+	uint64 nsorted = 0;
+
+	if (are_sorted(entries, n, upsert))
+		return entries;
+	tree = rbt_create(sizeof(SameKey), compare_nodes, append_entry, allocate_node, NULL,
+					  (void *) upsert);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool is_new;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) rbt_insert(tree, &(SameKey){.first = &entries[i], .last = &entries[i]}.node,
+						  &is_new);
+	}
+	sorted = palloc_extended(n * sizeof(Entry), MCXT_ALLOC_HUGE);
+	rbt_begin_iterate(tree, LeftRightWalk, &keys);
+	while ((same = (SameKey *) rbt_iterate(&keys)) != NULL)
+	{
+		for (const Entry *entry = same->first; entry; entry = entry->next)
+			sorted[nsorted++] = *entry;
+	}
+	return sorted;
 }
 
 /* By statement, and in each of them as they came */
@@ -550,7 +612,7 @@ end_fold(Entry *entry, PpFold *fold)
 }
 
 /*
- * Sort them by their keys, and give each a round, or have it folded into the one before it.  What
+ * They are sorted by their keys: give each a round, or have it folded into the one before it.  What
  * sets nothing can meet its like in a statement.  Returns how many are left.
  */
 static uint64
@@ -563,7 +625,6 @@ find_rounds(const Work *work, Entry *entries)
 
 	if (upsert->table)
 		fold = pp_fold_make(upsert->table, work->map);
-	qsort_arg(entries, work->n, sizeof(Entry), compare_entries, (void *) upsert);
 	for (uint64 i = 0; i < work->n; i++)
 	{
 		Entry *last = n > 0 ? &entries[n - 1] : NULL;
@@ -676,7 +737,7 @@ insert_in_rounds(void *arg)
 		insert_one_by_one(work);
 	else
 	{
-		Entry *entries = make_entries(work, at);
+		Entry *entries = sort_by_key(make_entries(work, at), work->n, work->upsert);
 		uint64 n = find_rounds(work, entries);
 
 		if (work->upsert->keeps_order)
