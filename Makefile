@@ -1,6 +1,7 @@
 # persist_pipeline: asynchronous batched inserts inside PostgreSQL
 #
-#	make && sudo make install	build and install, for the server of PG_CONFIG
+#	make && sudo make install	build and install, for the server of PG_CONFIG; with prefix=DIR into
+#								a place of its own, where 18 and later can find it
 #	make installcheck			test against a running server that preloads it
 #
 # These need nothing but make, and root or sudo; they install what they lack and
@@ -8,11 +9,15 @@
 #
 #	make test					every test, on throw-away servers
 #	make test-clients			unchanged clients: drivers and ORMs in Python, JavaScript and Java,
-#								and through pgbouncer, which it installs
+#								and through pgbouncer, which it installs; clients that enqueue,
+#								in Python, JavaScript and C; and a scraper
 #	make demo					real data through the pipeline, to look at
+#	make test-packages			Debian's packages: built, checked by lintian, installed, upgraded, removed
+#								in a root of their own; and PGXN's archive; 10 minutes
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
-#								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
-#								the decoder, and 10 minutes of sqlsmith; 95 minutes
+#								a mixed load, chaos, 2,000 mutations, 300 random programs beside an
+#								oracle; then an hour of new inputs for the decoder, and 10 minutes of
+#								sqlsmith; 100 minutes
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
 #								with charts, into doc/bench; 30 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out
@@ -26,11 +31,11 @@
 #	make test-timescaledb		hypertables
 #	make bench-citus			calls beside INSERT, into a table on two nodes; 15 minutes
 #
-# For developers: make setup, floors, unit, format.
-
+# For developers: make setup, floors, unit, format.  For those who release: make packages (into
+# packages/, for Debian) and make dist (persist_pipeline-VERSION.zip, for PGXN).
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
-DATA = sql/persist_pipeline--1.0.sql
+DATA = sql/persist_pipeline--1.0.sql sql/persist_pipeline--1.0--1.1.sql sql/persist_pipeline--1.1.sql
 SCRIPTS = persist_healthcheck
 PGFILEDESC = "persist_pipeline - asynchronous batched inserts"
 
@@ -154,7 +159,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-clients test-citus test-timescaledb test-monitoring torture demo bench bench-quick bench-failures bench-citus floors unit format
+TOOLS = setup test test-clients test-packages test-citus test-timescaledb test-monitoring packages dist torture demo bench bench-quick bench-failures bench-citus floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -165,6 +170,14 @@ ifeq ($(PGXS),)
 $(error "$(PG_CONFIG) --pgxs" gives nothing: set PG_CONFIG, or install what is missing with "make setup")
 endif
 include $(PGXS)
+
+# PGXS's own prefix has no effect on what the server was configured with by name: with Debian's
+# that is everything.
+ifeq ($(origin prefix),command line)
+override bindir := $(prefix)/bin
+override datadir := $(prefix)/share
+override pkglibdir := $(prefix)/lib
+endif
 
 # Debian's server is not configured to track these.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)
@@ -188,7 +201,11 @@ test-monitoring:
 
 test-clients:
 	@tools/setup --clients
-	@tools/sandbox tools/with-server -c fsync=off test/clients/check
+	@tools/sandbox tools/with-server -c fsync=off prove --verbose test/clients/check test/clients/scraper
+
+test-packages:
+	@tools/setup --packages
+	@test/packages/check
 
 test-citus:
 	@tools/setup
@@ -227,6 +244,13 @@ bench-failures:
 bench-citus:
 	@tools/setup
 	@tools/sandbox bench/citus
+
+packages:
+	@tools/setup --packages
+	@tools/build-packages packages
+
+dist:
+	@tools/dist
 
 floors:
 	@tools/floors

@@ -77,6 +77,7 @@ FILES = \
 	worker/bad_rows \
 	worker/bad_rows_log \
 	worker/deferred_mark \
+	worker/deferred_settings \
 	worker/try_insert \
 	worker/decide \
 	worker/apply_rows \

@@ -47,3 +47,13 @@ find_pg_config() {
 	done < <(echo pg_config; ls -rv /usr/lib/postgresql/*/bin/pg_config 2>/dev/null)
 	return 1
 }
+
+# The commit to make archives of: the last one, with what the checkout has changed since in
+# files that git knows.
+commit_of_checkout() {
+	local commit
+
+	commit=$(git -c user.name=checkout -c user.email=checkout@localhost stash create) ||
+		die "There is no git repository to make an archive of."
+	echo "${commit:-HEAD}"
+}

@@ -45,7 +45,7 @@
 
 /* 18: a module says its name and version */
 #if PG_VERSION_NUM >= 180000
-#define PP_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "persist_pipeline", .version = "1.0")
+#define PP_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "persist_pipeline", .version = "1.1")
 #else
 #define PP_MODULE_MAGIC PG_MODULE_MAGIC
 #endif

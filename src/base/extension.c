@@ -33,8 +33,8 @@
 
 #define EXTENSION_NAME "persist_pipeline"
 
-/* The versions of the SQL script that this library serves */
-static const char *const served_versions[] = {"1.0"};
+/* The versions of the SQL that this library serves, the newest one last */
+static const char *const served_versions[] = {"1.0", "1.1"};
 
 /* What nothing works without */
 static const char *const needed_relations[] = {
@@ -282,9 +282,23 @@ pp_extension_find(const char **fault)
 	}
 }
 
+/* That the SQL of an installation that works is older than the library, as a sentence; NULL: no. */
+const char *
+pp_extension_outdated(Oid extension)
+{
+	const char *newest = served_versions[lengthof(served_versions) - 1];
+	char *version = installed_version(extension);
+
+	return strcmp(version, newest) == 0
+			   ? NULL
+			   : psprintf("Its SQL has version \"%s\", and the library that the server has loaded "
+						  "serves it, but what is new in version \"%s\" is missing.",
+						  version, newest);
+}
+
 /*
- * The same for a process of ours, in a transaction of its own.  FATAL, and so nothing is lost, if
- * it is not what it should be.
+ * pp_extension_find() for a process of ours, in a transaction of its own.  FATAL, and so nothing is
+ * lost, if it is not what it should be.
  */
 Oid
 pp_extension_find_or_end(void)

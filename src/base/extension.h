@@ -29,6 +29,7 @@
 
 extern Oid pp_extension_oid(void);
 extern Oid pp_extension_find(const char **fault);
+extern const char *pp_extension_outdated(Oid extension);
 extern Oid pp_extension_find_or_end(void);
 extern Oid pp_extension_get(void);
 extern void pp_extension_check_writable(const char *function);

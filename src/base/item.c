@@ -162,8 +162,9 @@ pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *positio
 	return copy;
 }
 
-static bool
-have_same_settings(const PpItem *a, const PpItem *b)
+/* Do both bring the same settings along, or none? */
+bool
+pp_item_same_settings(const PpItem *a, const PpItem *b)
 {
 	uint32 length_a;
 	uint32 length_b;
@@ -180,5 +181,5 @@ pp_item_same_layout(const PpItem *a, const PpItem *b)
 	return a->target == b->target && a->natts == b->natts && a->depth == b->depth &&
 		   pp_row_layout_equal(&a->layout, &b->layout) &&
 		   memcmp(pp_item_carried(a), pp_item_carried(b), PpBitmapBytes(a->natts)) == 0 &&
-		   have_same_settings(a, b);
+		   pp_item_same_settings(a, b);
 }

@@ -137,6 +137,7 @@ extern PpItem *pp_item_form(Oid target, PpItemDurability durability, int natts,
 							const PpItemExtra *extra, const char *settings);
 extern const PpCommitPosition *pp_item_commit_position(const PpItem *item);
 extern PpItem *pp_item_with_commit_position(const PpItem *item, const PpCommitPosition *position);
+extern bool pp_item_same_settings(const PpItem *a, const PpItem *b);
 extern bool pp_item_same_layout(const PpItem *a, const PpItem *b);
 
 #endif /* PP_ITEM_H */

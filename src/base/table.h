@@ -15,7 +15,9 @@
  *		... pp_table_oid(table.rel, tuple, COLUMN_TARGET) ...
  *	pp_table_close(&table);
  *
- * Of a table that isn't there it finds nothing.
+ * Of a table that isn't there it finds nothing.  Columns are only ever added behind the others, so
+ * that the SQL of an older version, whose table lacks the last ones, can be served: these are null,
+ * and what is given for them isn't written.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,13 +47,22 @@ typedef struct PpTable
 	EState *estate;
 } PpTable;
 
+static inline bool
+pp_table_has(Relation rel, int column)
+{
+	return column < RelationGetNumberOfAttributes(rel);
+}
+
 /* What a row has in a column, as an enum counts them, from 0; 0 if it is null. */
 static inline Datum
 pp_table_get(Relation rel, HeapTuple tuple, int column)
 {
 	bool is_null;
-	Datum value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
+	Datum value;
 
+	if (!pp_table_has(rel, column))
+		return (Datum) 0;
+	value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &is_null);
 	return is_null ? (Datum) 0 : value;
 }
 

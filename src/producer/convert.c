@@ -12,6 +12,9 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -39,6 +42,10 @@ typedef struct Row
 	Datum *carried_values; /* without gaps, as in the item: may be the same array */
 	bool *carried_nulls;
 } Row;
+
+/* The transaction whose last WAL came from a default that draws a number, and where that ended */
+static TransactionId drew_xid;
+static XLogRecPtr drew_until;
 
 static void
 name_column(void *arg)
@@ -214,6 +221,32 @@ give_keys(Row *row, Jsonb *object)
 	}
 }
 
+/*
+ * Has this transaction written anything, but for what its items' defaults have?  nextval() logs the
+ * sequence once in 32 calls, and has an xid assigned to its transaction for that.
+ */
+bool
+pp_convert_has_written(void)
+{
+	TransactionId xid = GetTopTransactionIdIfAny();
+
+	return TransactionIdIsValid(xid) && (xid != drew_xid || XactLastRecEnd != drew_until);
+}
+
+static Datum
+draw_number(ExprState *state, ExprContext *econtext, bool *isnull)
+{
+	bool had_written = pp_convert_has_written();
+	Datum number = ExecEvalExpr(state, econtext, isnull);
+
+	if (!had_written)
+	{
+		drew_xid = GetTopTransactionIdIfAny();
+		drew_until = XactLastRecEnd;
+	}
+	return number;
+}
+
 /* Fill in the carried columns that were not given. */
 static void
 evaluate_defaults(Row *row)
@@ -223,13 +256,16 @@ evaluate_defaults(Row *row)
 	for (int i = 0; i < row->target->natts; i++)
 	{
 		PpColumn *column = &row->target->columns[i];
+		ExprState *state;
 
 		if (column->default_node == NULL || !PpBitmapHas(row->carried, column->attnum) ||
 			PpBitmapHas(row->given, column->attnum))
 			continue;
 		row->column = column;
-		row->values[i] =
-			ExecEvalExpr(pp_target_default(row->target, column), econtext, &row->nulls[i]);
+		state = pp_target_default(row->target, column);
+		row->values[i] = column->default_is_nextval
+							 ? draw_number(state, econtext, &row->nulls[i])
+							 : ExecEvalExpr(state, econtext, &row->nulls[i]);
 		row->column = NULL;
 	}
 	ResetExprContext(econtext);

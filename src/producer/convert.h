@@ -20,5 +20,6 @@ extern PpItem *pp_convert_jsonb(PpTarget *target, Jsonb *object);
 extern PpItem *pp_convert_record(PpTarget *target, HeapTupleHeader record);
 extern PpItem *pp_convert_tuple(PpTarget *target, HeapTuple tuple);
 extern PpItem *pp_convert_values(PpTarget *target, Datum *values, bool *nulls);
+extern bool pp_convert_has_written(void);
 
 #endif /* PP_CONVERT_H */

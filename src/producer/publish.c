@@ -21,6 +21,7 @@
 #include "base/config.h"
 #include "base/extension.h"
 #include "base/faults.h"
+#include "producer/convert.h"
 #include "producer/publish.h"
 #include "ring/lease.h"
 #include "ring/window.h"
@@ -228,8 +229,8 @@ is_fleeting(const PpPublish *publish)
 {
 	const PpClaim *claim;
 
-	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF ||
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) || pp_has_replication_origin())
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF || pp_convert_has_written() ||
+		pp_has_replication_origin())
 		return false;
 	claim = pp_slot_claim();
 	return claim && publish->bytes->length <= pp_shmem_item_limit(claim->slot->ring.size) &&

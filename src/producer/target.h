@@ -50,6 +50,7 @@ typedef struct PpColumn
 
 	/* what an INSERT that omits it would put there; NULL: nothing ... */
 	Node *default_node;
+	bool default_is_nextval;
 	CachedExpression *default_expression; /* ... planned: NULL, if nobody has needed it ... */
 	ExprState *default_state;			  /* ... and ready for the role `code_of` */
 } PpColumn;

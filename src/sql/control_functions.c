@@ -28,6 +28,7 @@
 #include "worker/item_settings.h"
 
 PG_FUNCTION_INFO_V1(persist_configure);
+PG_FUNCTION_INFO_V1(persist_configure_1_1);
 PG_FUNCTION_INFO_V1(persist_unconfigure);
 PG_FUNCTION_INFO_V1(persist_pause);
 PG_FUNCTION_INFO_V1(persist_resume);
@@ -59,7 +60,7 @@ check_owns_database(void)
 }
 
 /*
- * Arguments 4 to 6 of persist_configure().  What belongs to another on_conflict goes with that.
+ * Arguments 4 to 6 of persist_configure_1_1().  What belongs to another on_conflict goes with that.
  * Errors: 22023 no such value, or it can't be with the others; and those of
  * pp_settings_parse_names(), pp_conflict_of() and pp_conflict_table().
  */
@@ -89,29 +90,58 @@ configure_conflict(FunctionCallInfo fcinfo, Oid target, PpSettings *settings)
 }
 
 /*
- * persist_configure(target regclass, durability text, bad_items text, unknown_keys text,
- * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval,
- * capture_settings text[]) returns void.
+ * The settings of the target that argument 0 names, with durability and bad_items as arguments 1
+ * and 2 have them.
+ */
+static PpSettings
+begin_configure(FunctionCallInfo fcinfo, Oid extension, Oid *target)
+{
+	PpSettings settings;
+
+	pp_extension_check_writable("persist_configure()");
+	*target = lock_own_target(fcinfo);
+	pp_target_check(*target);
+
+	settings = pp_settings_get(extension, *target);
+	if (!PG_ARGISNULL(1))
+		settings.durability = pp_settings_parse_durability(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (!PG_ARGISNULL(2))
+		settings.bad_to_dead = pp_settings_parse_bad_items(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	return settings;
+}
+
+/*
+ * persist_configure(target regclass, durability text, bad_items text) returns void, of SQL 1.0.
  * NULL: as it is.
  * Errors besides those of lock_own_target(): 42809 rows of it can't be enqueued;
- * 22023 no such value; those of configure_conflict().
+ * 22023 no such value.
  */
 Datum
 persist_configure(PG_FUNCTION_ARGS)
 {
 	Oid extension = pp_extension_get();
-	PpSettings settings;
 	Oid target;
+	PpSettings settings = begin_configure(fcinfo, extension, &target);
 
-	pp_extension_check_writable("persist_configure()");
-	target = lock_own_target(fcinfo);
-	pp_target_check(target);
+	pp_settings_put(extension, target, &settings);
 
-	settings = pp_settings_get(extension, target);
-	if (!PG_ARGISNULL(1))
-		settings.durability = pp_settings_parse_durability(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!PG_ARGISNULL(2))
-		settings.bad_to_dead = pp_settings_parse_bad_items(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * persist_configure(target regclass, durability text, bad_items text, unknown_keys text,
+ * on_conflict text, conflict_columns text[], add_columns text[], flush_interval interval,
+ * capture_settings text[]) returns void, of SQL 1.1.
+ * Errors besides those of persist_configure(): those of configure_conflict(),
+ * pp_settings_parse_flush_interval() and pp_item_settings_check().
+ */
+Datum
+persist_configure_1_1(PG_FUNCTION_ARGS)
+{
+	Oid extension = pp_extension_get();
+	Oid target;
+	PpSettings settings = begin_configure(fcinfo, extension, &target);
+
 	if (!PG_ARGISNULL(3))
 		settings.passes_unknown =
 			pp_settings_parse_unknown_keys(text_to_cstring(PG_GETARG_TEXT_PP(3)));

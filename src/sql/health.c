@@ -42,8 +42,8 @@ ring_room(void)
 
 /*
  * persist_health_facts(): one row: whether the library is preloaded; what keeps the installation
- * from working; whether calls hand items to the worker; whether the database is paused; and the
- * limits.
+ * from working, or that its SQL is older than the library; whether calls hand items to the worker;
+ * whether the database is paused; and the limits.
  */
 Datum
 persist_health_facts(PG_FUNCTION_ARGS)
@@ -57,6 +57,8 @@ persist_health_facts(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (OidIsValid(extension) && fault == NULL)
+		fault = pp_extension_outdated(extension);
 	values[i++] = BoolGetDatum(pp_shmem != NULL);
 	nulls[i] = fault == NULL;
 	values[i++] = fault ? CStringGetTextDatum(fault) : (Datum) 0;

@@ -44,6 +44,7 @@
 PG_FUNCTION_INFO_V1(persist_discard_parked);
 PG_FUNCTION_INFO_V1(persist_parked_to_dead);
 PG_FUNCTION_INFO_V1(persist_parked_why);
+PG_FUNCTION_INFO_V1(persist_update_parked);
 
 /* ---- what the commit tells ---- */
 
@@ -446,4 +447,18 @@ persist_parked_why(PG_FUNCTION_ARGS)
 		values[3] = TimestampTzGetDatum(why.next_try);
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* ---- persist_update_parked ---- */
+
+/*
+ * persist_update_parked() returns void: by the script that updates the extension from 1.0, which
+ * has altered the table, and so locked it.
+ */
+Datum
+persist_update_parked(PG_FUNCTION_ARGS)
+{
+	pp_parked_table_rewrite(pp_extension_oid());
+
+	PG_RETURN_VOID();
 }

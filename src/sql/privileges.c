@@ -42,6 +42,8 @@ PG_FUNCTION_INFO_V1(persist_refuse_write);
 PG_FUNCTION_INFO_V1(persist_restore_setting);
 PG_FUNCTION_INFO_V1(persist_target_in);
 PG_FUNCTION_INFO_V1(persist_close);
+PG_FUNCTION_INFO_V1(persist_update_rights);
+PG_FUNCTION_INFO_V1(persist_update_grants);
 PG_FUNCTION_INFO_V1(persist_grant);
 PG_FUNCTION_INFO_V1(persist_revoke);
 
@@ -129,37 +131,75 @@ persist_target_in(PG_FUNCTION_ARGS)
 	PG_RETURN_OID(relid);
 }
 
-/* ---- at CREATE EXTENSION ---- */
+/* ---- in the scripts of the extension ---- */
 
-/* What is granted to others than their owner, of the members of extension $1, as REVOKEs. */
-static const char *const grants_query =
-	"WITH object AS ("
-	" SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, c.oid,"
-	"  CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,"
-	"  pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relacl AS acl,"
-	"  CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\" AS default_kind,"
-	"  c.relowner AS owner"
-	" FROM pg_catalog.pg_class AS c"
-	" JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
-	" WHERE c.relkind IN ('r', 'v', 'S')"
-	" UNION ALL"
-	" SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 'FUNCTION',"
-	"  p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proacl, 'f', p.proowner"
-	" FROM pg_catalog.pg_proc AS p"
-	" UNION ALL"
-	" SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, 'SCHEMA',"
-	"  pg_catalog.quote_ident(n.nspname), n.nspacl, 'n', n.nspowner"
-	" FROM pg_catalog.pg_namespace AS n)"
+/*
+ * The members of extension $1: what, which, its name, owner, and what is granted.  Where $2 is one
+ * of them, those that have become members with it or later in the same script.
+ */
+#define MEMBERS                                                                                    \
+	"WITH object AS ("                                                                             \
+	" SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, c.oid,"                        \
+	"  CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,"                          \
+	"  pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relacl AS acl,"                 \
+	"  CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\" AS default_kind,"                   \
+	"  c.relowner AS owner"                                                                        \
+	" FROM pg_catalog.pg_class AS c"                                                               \
+	" JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"            \
+	" WHERE c.relkind IN ('r', 'v', 'S')"                                                          \
+	" UNION ALL"                                                                                   \
+	" SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 'FUNCTION',"                        \
+	"  p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proacl, 'f', p.proowner"                 \
+	" FROM pg_catalog.pg_proc AS p"                                                                \
+	" UNION ALL"                                                                                   \
+	" SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, 'SCHEMA',"                     \
+	"  pg_catalog.quote_ident(n.nspname), n.nspacl, 'n', n.nspowner"                               \
+	" FROM pg_catalog.pg_namespace AS n), member AS ("                                             \
+	" SELECT d.classid, d.objid, d.xmin AS made_by, d.cmin::pg_catalog.text::bigint AS made_at"    \
+	" FROM pg_catalog.pg_depend AS d"                                                              \
+	" WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"    \
+	"  AND d.refobjid OPERATOR(pg_catalog.=) $1 AND d.deptype OPERATOR(pg_catalog.=) 'e'"          \
+	"), members AS ("                                                                              \
+	" SELECT o.* FROM member AS m"                                                                 \
+	" JOIN object AS o ON o.classid OPERATOR(pg_catalog.=) m.classid"                              \
+	"  AND o.oid OPERATOR(pg_catalog.=) m.objid"                                                   \
+	" WHERE $2 OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM member AS f"                        \
+	"  WHERE f.objid OPERATOR(pg_catalog.=) $2"                                                    \
+	"   AND f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"            \
+	"   AND f.made_by OPERATOR(pg_catalog.=) m.made_by"                                            \
+	"   AND f.made_at OPERATOR(pg_catalog.<=) m.made_at))"
+
+/* What is granted to others than the owner, as REVOKEs */
+static const char *const grants_query = MEMBERS
 	" SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,"
 	"  CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'"
 	"  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)"
-	" FROM pg_catalog.pg_depend AS d"
-	" JOIN object AS o ON o.classid OPERATOR(pg_catalog.=) d.classid"
-	"  AND o.oid OPERATOR(pg_catalog.=) d.objid,"
-	" pg_catalog.aclexplode(COALESCE(o.acl, pg_catalog.acldefault(o.default_kind, o.owner))) AS a"
-	" WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
-	"  AND d.refobjid OPERATOR(pg_catalog.=) $1 AND d.deptype OPERATOR(pg_catalog.=) 'e'"
-	"  AND a.grantee OPERATOR(pg_catalog.<>) o.owner";
+	" FROM members AS o, pg_catalog.aclexplode("
+	"  COALESCE(o.acl, pg_catalog.acldefault(o.default_kind, o.owner))) AS a"
+	" WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner";
+
+/* What somebody else than the extension's owner has made, as ALTER ... OWNER */
+static const char *const owners_query = MEMBERS
+	" SELECT pg_catalog.format('ALTER %s %s OWNER TO %I', o.kind, o.name,"
+	"  pg_catalog.pg_get_userbyid(e.extowner))"
+	" FROM members AS o JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) $1"
+	" WHERE o.owner OPERATOR(pg_catalog.<>) e.extowner";
+
+/*
+ * What makes the grants of function $2 those of function $1: REVOKEs of what it has, and GRANTs of
+ * what that one has.  The owners need none.
+ */
+static const char *const same_grants_query =
+	"SELECT CASE WHEN p.oid OPERATOR(pg_catalog.=) $2"
+	"  THEN pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', $2::pg_catalog.regprocedure, r.name)"
+	"  ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', $2::pg_catalog.regprocedure,"
+	"   r.name, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END) END"
+	" FROM pg_catalog.pg_proc AS p, pg_catalog.aclexplode("
+	"  COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS a,"
+	" LATERAL (SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'"
+	"  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS name) AS r"
+	" WHERE p.oid IN ($1, $2) AND a.grantee OPERATOR(pg_catalog.<>) p.proowner"
+	" ORDER BY p.oid OPERATOR(pg_catalog.<>) $2";
 
 /*
  * Who, other than superusers, may create objects in schema $1?  PUBLIC, a role, or the
@@ -182,12 +222,12 @@ static const char *const creators_query =
 	" FROM real AS x LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) x.oid"
 	" WHERE r.rolsuper IS NOT TRUE";
 
-/* Run a query with one OID as its parameter; SPI is connected. */
+/* Run a query with two OIDs as its parameters; SPI is connected. */
 static void
-query_with_oid(const char *sql, Oid oid)
+query_with_oids(const char *sql, Oid first, Oid second)
 {
-	Oid types[] = {OIDOID};
-	Datum values[] = {ObjectIdGetDatum(oid)};
+	Oid types[] = {OIDOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(first), ObjectIdGetDatum(second)};
 	int result = SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0);
 
 	if (result != SPI_OK_SELECT)
@@ -206,15 +246,25 @@ execute(const char *sql)
 																SPI_result_code_string(result))));
 }
 
+/* Run the statements that such a query returns; SPI is connected. */
 static void
-revoke_defaults(Oid extension)
+execute_rows(const char *sql, Oid first, Oid second)
 {
 	SPITupleTable *table;
 
-	query_with_oid(grants_query, extension);
+	query_with_oids(sql, first, second);
 	table = SPI_tuptable;
 	for (uint64 i = 0; i < table->numvals; i++)
 		execute(SPI_getvalue(table->vals[i], table->tupdesc, 1));
+}
+
+/* 55000 unless the function is called by a script of the extension. */
+static void
+check_in_script(const char *function, const char *command)
+{
+	if (!creating_extension)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s is for %s alone", function, command)));
 }
 
 /* Who can create a function there can have it called instead of one of ours. */
@@ -223,7 +273,7 @@ warn_of_creators(Oid schema)
 {
 	char *creators;
 
-	query_with_oid(creators_query, schema);
+	query_with_oids(creators_query, schema, InvalidOid);
 	creators = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (creators == NULL)
 		return;
@@ -259,12 +309,10 @@ persist_close(PG_FUNCTION_ARGS)
 {
 	Oid schema;
 
-	if (!creating_extension)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("persist_close() is for CREATE EXTENSION alone")));
+	check_in_script("persist_close()", "CREATE EXTENSION");
 	warn_if_not_preloaded();
 	SPI_connect();
-	revoke_defaults(CurrentExtensionObject);
+	execute_rows(grants_query, CurrentExtensionObject, InvalidOid);
 	schema = pp_extension_schema(CurrentExtensionObject);
 	warn_of_creators(schema);
 	/* who may dump the database reads persist_settings */
@@ -272,6 +320,43 @@ persist_close(PG_FUNCTION_ARGS)
 					 quote_identifier(get_namespace_name(schema))));
 	SPI_finish();
 	pp_state_begin(CurrentExtensionObject);
+
+	PG_RETURN_VOID();
+}
+
+/*
+ * persist_update_rights() returns void: by a script that updates the extension, which has created
+ * the function before anything else.  What it has created since is as if CREATE EXTENSION had: the
+ * extension's owner has it, and nobody else has a right to it by default.  What was there keeps
+ * what has been granted.  55000 elsewhere.
+ */
+Datum
+persist_update_rights(PG_FUNCTION_ARGS)
+{
+	check_in_script("persist_update_rights()", "ALTER EXTENSION ... UPDATE");
+	SPI_connect();
+	execute_rows(owners_query, CurrentExtensionObject, fcinfo->flinfo->fn_oid);
+	execute_rows(grants_query, CurrentExtensionObject, fcinfo->flinfo->fn_oid);
+	SPI_finish();
+
+	PG_RETURN_VOID();
+}
+
+/*
+ * persist_update_grants(old regprocedure, new regprocedure) returns void: by such a script, after
+ * that, and after it has granted what is granted by default.  Who may execute the old function, and
+ * nobody else, may execute the new one, which takes its place.  The difference is the users', as it
+ * was, and not the extension's: else pg_dump would leave it out.
+ */
+Datum
+persist_update_grants(PG_FUNCTION_ARGS)
+{
+	check_in_script("persist_update_grants()", "ALTER EXTENSION ... UPDATE");
+	SPI_connect();
+	creating_extension = false; /* who runs the script sets it back, whatever happens */
+	execute_rows(same_grants_query, PG_GETARG_OID(0), PG_GETARG_OID(1));
+	creating_extension = true;
+	SPI_finish();
 
 	PG_RETURN_VOID();
 }
@@ -371,7 +456,7 @@ persist_revoke(PG_FUNCTION_ARGS)
 	bool is_ours;
 
 	SPI_connect();
-	query_with_oid(strangers_query, schema);
+	query_with_oids(strangers_query, schema, InvalidOid);
 	is_ours = SPI_processed == 0;
 	SPI_finish();
 	change_rights("REVOKE", "FROM", quote_identifier(get_namespace_name(schema)), role, is_ours);

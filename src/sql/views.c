@@ -27,7 +27,10 @@
 #include "store/parked_table.h"
 #include "store/settings.h"
 
+#define QUEUE_COLUMNS_1_0 23
 #define QUEUE_COLUMNS 32
+#define WAITING_COLUMNS_1_0 4
+#define WAITING_COLUMNS 6
 #define FIRST_SLOT_COLUMN 1
 #define STATE_COLUMN 2
 #define PENDING_COLUMN 7 /* items_parked, items_persisted and items_failed follow */
@@ -41,7 +44,21 @@
 #define BOUNDED_COLUMN 31
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
+PG_FUNCTION_INFO_V1(persist_queue_rows_1_1);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
+PG_FUNCTION_INFO_V1(persist_waiting_rows_1_1);
+
+/*
+ * A set of rows with so many columns, which the function's version of the SQL has: the first ones
+ * of what is put into it, since a newer version has its own behind them.
+ */
+static void
+begin_rows(FunctionCallInfo fcinfo, int columns)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	if (((ReturnSetInfo *) fcinfo->resultinfo)->setDesc->natts != columns)
+		elog(ERROR, "incorrect number of output arguments");
+}
 
 static const char *
 state_name(PpWorkerState state)
@@ -253,18 +270,14 @@ put_database(ReturnSetInfo *rsinfo, const PpDatabase *known, PpSlot *slot, uint6
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/*
- * persist_queue_rows(): a row per database that has a slot, or is known otherwise; and one
- * for ours if items wait in it that came with a copy; see the view persist_queue.
- */
-Datum
-persist_queue_rows(PG_FUNCTION_ARGS)
+static Datum
+queue_rows(FunctionCallInfo fcinfo, int columns)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	uint64 copied;
 	List *shown = NIL;
 
-	InitMaterializedSRF(fcinfo, 0);
+	begin_rows(fcinfo, columns);
 	if (pp_shmem == NULL)
 		return (Datum) 0;
 
@@ -294,6 +307,23 @@ persist_queue_rows(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * persist_queue_rows(): a row per database that has a slot, or is known otherwise; and one
+ * for ours if items wait in it that came with a copy; see the view persist_queue.
+ */
+Datum
+persist_queue_rows(PG_FUNCTION_ARGS)
+{
+	return queue_rows(fcinfo, QUEUE_COLUMNS_1_0);
+}
+
+/* The same of SQL 1.1 */
+Datum
+persist_queue_rows_1_1(PG_FUNCTION_ARGS)
+{
+	return queue_rows(fcinfo, QUEUE_COLUMNS);
+}
+
 /* ---- persist_waiting_rows ---- */
 
 static void
@@ -301,11 +331,15 @@ put_waiting(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked, in
 			TimestampTz parked_since, bool paused)
 {
 	const char *message = pp_reason_parked(sqlstate, paused);
-	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
-					  Int64GetDatum(parked),
-					  sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate)) : (Datum) 0,
-					  TimestampTzGetDatum(parked_since), CStringGetTextDatum(message)};
-	bool nulls[] = {false, false, false, sqlstate == 0, parked_since == 0, sqlstate == 0};
+	Datum values[WAITING_COLUMNS] = {ObjectIdGetDatum(target),
+									 Int64GetDatum(pending + parked),
+									 Int64GetDatum(parked),
+									 sqlstate ? CStringGetTextDatum(unpack_sql_state(sqlstate))
+											  : (Datum) 0,
+									 TimestampTzGetDatum(parked_since),
+									 CStringGetTextDatum(message)};
+	bool nulls[WAITING_COLUMNS] = {false,		 false, false, sqlstate == 0, parked_since == 0,
+								   sqlstate == 0};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
@@ -324,12 +358,8 @@ put_parked(const PpParkedRow *row, void *arg)
 	return true;
 }
 
-/*
- * persist_waiting_rows(): what waits for each target, in one row or more.  The slot knows
- * it; but one that no worker has had yet doesn't know what is older.
- */
-Datum
-persist_waiting_rows(PG_FUNCTION_ARGS)
+static Datum
+waiting_rows(FunctionCallInfo fcinfo, int columns)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
@@ -337,7 +367,7 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 	List *paused = pp_settings_paused(extension);
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 
-	InitMaterializedSRF(fcinfo, 0);
+	begin_rows(fcinfo, columns);
 	if (slot == NULL || !pp_counters_are_counted(&slot->counters))
 	{
 		PushActiveSnapshot(pp_table_snapshot());
@@ -357,4 +387,21 @@ persist_waiting_rows(PG_FUNCTION_ARGS)
 						list_member_oid(paused, entries[i].target));
 	}
 	return (Datum) 0;
+}
+
+/*
+ * persist_waiting_rows(): what waits for each target, in one row or more.  The slot knows
+ * it; but one that no worker has had yet doesn't know what is older.
+ */
+Datum
+persist_waiting_rows(PG_FUNCTION_ARGS)
+{
+	return waiting_rows(fcinfo, WAITING_COLUMNS_1_0);
+}
+
+/* The same of SQL 1.1 */
+Datum
+persist_waiting_rows_1_1(PG_FUNCTION_ARGS)
+{
+	return waiting_rows(fcinfo, WAITING_COLUMNS);
 }

@@ -10,10 +10,13 @@
 #include "access/skey.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/array.h"
+#include "base/item_check.h"
 #include "store/parked_table.h"
 #include "store/state.h"
 
@@ -226,4 +229,83 @@ pp_parked_table_has_rows(Oid extension, Oid target)
 
 	pp_parked_table_scan(extension, note_row, &wanted);
 	return wanted.found;
+}
+
+/* The item whose rows are being read, to be written again */
+typedef struct Rewriting
+{
+	Oid extension;
+	PpJournals journals;
+	MemoryContext context; /* of the item */
+	PpRecord record;
+	PpParkedRow *rows;
+	int nrows;
+	int max_rows;
+} Rewriting;
+
+/* All rows of the item have been read.  In its memory context. */
+static void
+rewrite_item(Rewriting *item)
+{
+	const PpParkedRow *first = &item->rows[0];
+	PpTable parked;
+
+	if (!pp_item_check_is_sound((const PpItem *) item->record.bytes, item->record.length))
+		return; /* who tries it says so */
+	for (int i = 0; i < item->nrows; i++)
+		pp_journal_delete(&item->journals, &item->rows[i].ref);
+	parked = pp_parked_table_open(item->extension);
+	pp_parked_table_append(&parked, (const PpItem *) item->record.bytes, first->role, first->pos,
+						   first->part, first->parked_at, first->mismatch_since, first->alone);
+	pp_table_close(&parked);
+}
+
+/* A row that has no place is damaged, or another one lacks. */
+static bool
+rewrite_row(const PpParkedRow *row, void *arg)
+{
+	Rewriting *item = arg;
+	const PpParkedRow *previous = item->nrows > 0 ? &item->rows[item->nrows - 1] : NULL;
+	MemoryContext caller = MemoryContextSwitchTo(item->context);
+	PpRowHeader header = {0};
+
+	if (row->header.items > 0 || row->damaged)
+	{
+		MemoryContextReset(item->context);
+		item->record = (PpRecord){0};
+		item->rows = NULL;
+		item->nrows = item->max_rows = 0;
+	}
+	if (!row->damaged && (row->header.items > 0 || (previous && row->pos == previous->pos &&
+													row->part == previous->part + 1)))
+	{
+		PP_ARRAY_GROW(item->rows, item->nrows, item->max_rows);
+		item->rows[item->nrows++] = *row;
+		if (pp_journals_have(&item->journals, &row->ref) &&
+			pp_journal_read(&item->journals, &row->ref, row->pos, &item->record, &header) ==
+				PP_ROW_FOUND &&
+			!row->header.continues)
+			rewrite_item(item);
+	}
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+/*
+ * Write the items again that 1.0 has parked: its rows have no id, and some no room for one.  The
+ * caller has locked the table, and nobody has read in it where they are.
+ */
+void
+pp_parked_table_rewrite(Oid extension)
+{
+	Rewriting item = {.extension = extension};
+
+	item.context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline parked item",
+										 ALLOCSET_DEFAULT_SIZES);
+	PushActiveSnapshot(GetLatestSnapshot());
+	pp_journals_open_parked(extension, RowExclusiveLock, &item.journals);
+	scan_by_index(extension, NULL, 0, rewrite_row, &item);
+	pp_journals_close(&item.journals, NoLock);
+	PopActiveSnapshot();
+	MemoryContextDelete(item.context);
 }

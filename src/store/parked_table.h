@@ -51,6 +51,7 @@ extern void pp_parked_table_append(PpTable *parked, const PpItem *item, Oid role
 extern PpParkedRow pp_parked_table_row(const PpTable *parked, HeapTuple tuple);
 extern void pp_parked_table_in_order(PpTable *parked);
 extern int64 pp_parked_table_id(const PpTable *parked, HeapTuple tuple);
+extern void pp_parked_table_rewrite(Oid extension);
 extern void pp_parked_table_scan(Oid extension, PpParkedVisitor visit, void *arg);
 extern void pp_parked_table_scan_of(Oid extension, Oid target, Oid role, uint64 from,
 									PpParkedVisitor visit, void *arg);

@@ -35,7 +35,7 @@ enum
 	SETTING_DURABILITY,
 	SETTING_BAD_ITEMS,
 	SETTING_PAUSED,
-	SETTING_UNKNOWN_KEYS,
+	SETTING_UNKNOWN_KEYS, /* from 1.1 on, and those behind it */
 	SETTING_ON_CONFLICT,
 	SETTING_CONFLICT_COLUMNS,
 	SETTING_ADD_COLUMNS,
@@ -183,11 +183,14 @@ find_setting(PpTable *table, Oid target)
 	return pp_table_next(table);
 }
 
+/* absent: what a table says that doesn't have the column yet */
 static const char *
-get_text(Relation rel, HeapTuple tuple, int column)
+get_text(Relation rel, HeapTuple tuple, int column, const char *absent)
 {
 	const char *text = pp_table_text(rel, tuple, column);
 
+	if (!pp_table_has(rel, column))
+		return absent;
 	return text ? text : "";
 }
 
@@ -215,12 +218,15 @@ pp_settings_read(Relation rel, HeapTuple tuple, Oid *target)
 	PpSettings settings;
 
 	*target = pp_table_oid(rel, tuple, SETTING_TARGET);
-	settings.durability = pp_settings_parse_durability(get_text(rel, tuple, SETTING_DURABILITY));
-	settings.bad_to_dead = pp_settings_parse_bad_items(get_text(rel, tuple, SETTING_BAD_ITEMS));
+	settings.durability =
+		pp_settings_parse_durability(get_text(rel, tuple, SETTING_DURABILITY, NULL));
+	settings.bad_to_dead =
+		pp_settings_parse_bad_items(get_text(rel, tuple, SETTING_BAD_ITEMS, NULL));
 	settings.paused = pp_table_bool(rel, tuple, SETTING_PAUSED);
 	settings.passes_unknown =
-		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS));
-	settings.on_conflict = pp_settings_parse_on_conflict(get_text(rel, tuple, SETTING_ON_CONFLICT));
+		pp_settings_parse_unknown_keys(get_text(rel, tuple, SETTING_UNKNOWN_KEYS, "error"));
+	settings.on_conflict =
+		pp_settings_parse_on_conflict(get_text(rel, tuple, SETTING_ON_CONFLICT, "error"));
 	settings.conflict_columns = get_names(rel, tuple, "conflict_columns", SETTING_CONFLICT_COLUMNS);
 	settings.add_columns = get_names(rel, tuple, "add_columns", SETTING_ADD_COLUMNS);
 	settings.flush_interval = get_flush_interval(rel, tuple);

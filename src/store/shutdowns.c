@@ -31,7 +31,7 @@ enum
 	COLUMN_DRAINED,
 	COLUMN_JOURNALLED,
 	COLUMN_FORCED,
-	COLUMN_ALL_STOPS,
+	COLUMN_ALL_STOPS, /* from 1.1 on, and those behind it */
 	COLUMN_ALL_SECONDS,
 	COLUMN_ALL_FORCED,
 	COLUMNS
@@ -54,18 +54,30 @@ count(const PpStops *stops)
 	return n;
 }
 
-/* All stops until the one of this row */
+static void
+add_stop(PpStops *stops, double seconds, bool forced)
+{
+	uint64 us = seconds * 1e6;
+
+	pp_metrics_observe(&stops->seconds, pp_metrics_bucket(pp_metrics_time_bounds, us), us, 1);
+	stops->forced += forced;
+}
+
+/* All stops until the one of this row; none, if 1.0 has written it */
 static PpStops
 get_all(Relation rel, HeapTuple tuple)
 {
-	double seconds = DatumGetFloat8(pp_table_get(rel, tuple, COLUMN_ALL_SECONDS));
-	PpStops all = {.seconds.sum = seconds * 1e6,
-				   .forced = pp_table_int64(rel, tuple, COLUMN_ALL_FORCED)};
+	Datum array = pp_table_get(rel, tuple, COLUMN_ALL_STOPS);
+	PpStops all = {0};
 	Datum *elements;
 	int n;
 
-	deconstruct_array(DatumGetArrayTypeP(pp_table_get(rel, tuple, COLUMN_ALL_STOPS)), INT8OID,
-					  sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, NULL, &n);
+	if (DatumGetPointer(array) == NULL)
+		return all;
+	all.seconds.sum = DatumGetFloat8(pp_table_get(rel, tuple, COLUMN_ALL_SECONDS)) * 1e6;
+	all.forced = pp_table_int64(rel, tuple, COLUMN_ALL_FORCED);
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, NULL, &n);
 	for (int i = 0; i < Min(n, PP_BUCKETS); i++)
 		all.seconds.buckets[i] = DatumGetInt64(elements[i]);
 	return all;
@@ -91,6 +103,27 @@ later(PpStops a, PpStops b)
 	return count(&a) > count(&b) ? a : b;
 }
 
+/* All stops, as rows are read one after the other */
+typedef struct Sum
+{
+	PpStops all;  /* as the latest row has it */
+	PpStops rows; /* where no row has it yet: those that are there */
+} Sum;
+
+static void
+sum_row(Sum *sum, Relation rel, HeapTuple tuple)
+{
+	sum->all = later(sum->all, get_all(rel, tuple));
+	add_stop(&sum->rows, DatumGetFloat8(pp_table_get(rel, tuple, COLUMN_SECONDS)),
+			 pp_table_bool(rel, tuple, COLUMN_FORCED));
+}
+
+static PpStops
+total_of(const Sum *sum)
+{
+	return count(&sum->all) > 0 ? sum->all : sum->rows;
+}
+
 static int
 compare_records(const void *a, const void *b)
 {
@@ -104,7 +137,7 @@ compare_records(const void *a, const void *b)
 static PpStops
 forget_old(PpTable *table)
 {
-	PpStops all = {0};
+	Sum sum = {0};
 	int max = KEPT_STOPS + 16;
 	int n = 0;
 	Record *records = palloc(max * sizeof(Record));
@@ -118,14 +151,14 @@ forget_old(PpTable *table)
 			max *= 2;
 			records = repalloc(records, max * sizeof(Record));
 		}
-		all = later(all, get_all(table->rel, tuple));
+		sum_row(&sum, table->rel, tuple);
 		records[n].stopped_at = pp_table_time(table->rel, tuple, COLUMN_STOPPED_AT);
 		records[n++].tid = tuple->t_self;
 	}
 	qsort(records, n, sizeof(Record), compare_records);
 	for (int i = KEPT_STOPS - 1; i < n; i++)
 		(void) pp_table_delete(table, &records[i].tid, true);
-	return all;
+	return total_of(&sum);
 }
 
 static void
@@ -134,10 +167,7 @@ insert(PpTable *table, const PpStop *stop, PpStops all)
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
 
-	uint64 us = stop->seconds * 1e6;
-
-	pp_metrics_observe(&all.seconds, pp_metrics_bucket(pp_metrics_time_bounds, us), us, 1);
-	all.forced += stop->forced;
+	add_stop(&all, stop->seconds, stop->forced);
 	values[COLUMN_STOPPED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COLUMN_SECONDS] = Float8GetDatum(stop->seconds);
 	values[COLUMN_DRAINED] = Int64GetDatum(stop->drained);
@@ -167,15 +197,15 @@ PpStops
 pp_shutdowns_all(Oid extension)
 {
 	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
-	PpStops all = {0};
+	Sum sum = {0};
 	HeapTuple tuple;
 
 	pp_table_scan(&table, pp_table_snapshot(), 0, NULL);
 	while ((tuple = pp_table_next(&table)) != NULL)
-		all = later(all, get_all(table.rel, tuple));
+		sum_row(&sum, table.rel, tuple);
 	pp_table_close(&table);
 
-	return all;
+	return total_of(&sum);
 }
 
 /*

@@ -14,11 +14,13 @@
 #include "base/errors.h"
 #include "base/faults.h"
 #include "worker/apply_rows.h"
+#include "worker/deferred_settings.h"
 #include "worker/identity.h"
 #include "worker/isolate.h"
 #include "worker/parents.h"
 #include "worker/parking.h"
 #include "worker/timer.h"
+#include "worker/upsert.h"
 
 #define MAX_DANGLING 64 /* rows of a transaction; with more of them all that fail alone are bad */
 
@@ -68,12 +70,6 @@ static PpTry
 try_rows(PpApply *apply, const PpRow **rows, uint64 n, bool deferred)
 {
 	return pp_try_insert(rows, n, deferred, apply->counts);
-}
-
-static PpTry
-try_deferred(PpApply *apply)
-{
-	return pp_try_insert(NULL, 0, true, apply->counts);
 }
 
 /* ---- transactions, and their rows ---- */
@@ -189,7 +185,7 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 {
 	int nclosed = 0;
 	uint64 retried = 0; /* rows up to that one have been tried again for another partition */
-	PpTry told = {0};	 /* how the row that is guilty has failed */
+	PpTry told = {0};	/* how the row that is guilty has failed */
 	PpIsolate iso;
 
 	pp_isolate_begin(&iso, n);
@@ -227,6 +223,8 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 				tried = Min(tried, apply->width);
 			if (pp_timer_is_short())
 				tried = Min(tried, of_one_target(next, left));
+			if (scope == TRANSACTIONS && apply->divided)
+				tried = Min(tried, pp_deferred_settings_same(next, left));
 			if (scope == TRANSACTIONS)
 				tried = whole_transactions(next, left, tried);
 		}
@@ -317,6 +315,7 @@ insert_together(PpApply *apply, PpBadRow *bad, uint64 n, uint64 *nfailed)
 	while (from < n)
 	{
 		uint64 middle = low + (high - low) / 2;
+		PpBadRow failed;
 		PpTry failure;
 
 		CHECK_FOR_INTERRUPTS();
@@ -328,35 +327,44 @@ insert_together(PpApply *apply, PpBadRow *bad, uint64 n, uint64 *nfailed)
 			pp_try_insert_marked(apply->claim->extension, rows, n - from, middle - from, NULL);
 		if (failure.error == NULL) /* the mark is not to stay */
 			return pp_try_insert(rows, n - from, true, apply->counts).error == NULL;
-		if (!failure.deferred || failure.cut != PP_CUT_NONE || *nfailed == MAX_DANGLING)
+		if (failure.cut != PP_CUT_NONE || *nfailed == MAX_DANGLING)
+			return false;
+		if (!failure.deferred && n - from == 1)
+			failure.row = 1;
+		if (!failure.deferred && failure.row == 0)
 			return false;
 
 		/* the first one that fails is one of those from low to high */
-		if (high - low > 1 && failure.past_mark)
-			low = middle;
+		if (!failure.deferred)
+			low = from + failure.row - 1;
 		else if (high - low > 1)
-			high = middle;
-		if (high - low == 1)
 		{
-			PpBadRow dangling = {.row = bad[low].row, .target = bad[low].target, .id = bad[low].id,
-							  .error = failure.error, .deferred = true};
-
-			/* others may need it: so all begins anew */
-			memmove(&bad[from + 1], &bad[from], (low - from) * sizeof(PpBadRow));
-			bad[from++] = dangling;
-			(*nfailed)++;
-			low = from;
-			high = n;
+			if (failure.past_mark)
+				low = middle;
+			else
+				high = middle;
+			continue;
 		}
+		failed = bad[low];
+		if (failure.deferred)
+			failed.error = failure.error;
+
+		/* others may need it: so all begins anew */
+		memmove(&bad[from + 1], &bad[from], (low - from) * sizeof(PpBadRow));
+		bad[from++] = failed;
+		(*nfailed)++;
+		low = from;
+		high = n;
 	}
 	return true;
 }
 
 /*
  * Those of a transaction's rows that have failed by themselves since then in what is deferred:
- * if they need each other, or what has come after them, they are inserted together.
+ * if they need each other, or what has come after them, they are inserted together.  True: some
+ * have been, behind all others.
  */
-static void
+static bool
 reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 {
 	PpBadRow *others = apply->bad + since;
@@ -366,6 +374,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	uint64 nkept = 0;
 	uint64 n = 0;
 	uint64 nfailed;
+	bool together;
 
 	for (uint64 i = 0; i < nothers; i++)
 	{
@@ -375,8 +384,11 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	for (uint64 i = 0; i < n && !needed; i++)
 		needed = may_need(all, nall, bad[i].error);
 	if (!needed)
-		return;
-	if (!insert_together(apply, bad, n, &nfailed))
+		return false;
+	pp_upsert_skips_none = true;
+	together = insert_together(apply, bad, n, &nfailed);
+	pp_upsert_skips_none = false;
+	if (!together)
 	{
 		/* they may be good, but there is no time to find out */
 		for (uint64 i = 0; i < n && is_over(apply); i++)
@@ -384,7 +396,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 			pp_decide_target(apply, bad[i].target)->spares_bad = true;
 			pp_decide_close(apply, bad[i].target, pp_decide_too_late());
 		}
-		return;
+		return false;
 	}
 
 	/*
@@ -395,7 +407,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	{
 		apply->end = PP_APPLY_LATER;
 		apply->error = bad[0].error;
-		return;
+		return false;
 	}
 
 	/* what has landed is not bad any more */
@@ -411,6 +423,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 			others[nkept++] = others[i];
 	}
 	apply->nbad = since + nkept;
+	return nfailed < n;
 }
 
 static const PpRow **
@@ -420,6 +433,66 @@ copy_rows(const PpRow **rows, uint64 n)
 
 	memcpy(copy, rows, n * sizeof(PpRow *));
 	return copy;
+}
+
+/* What is left of a transaction's rows without those that are bad, or parked, since then. */
+static uint64
+leave_good(const PpApply *apply, const PpDecideMark *since, const PpRow **rows, uint64 n)
+{
+	uint64 left = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool good = true;
+
+		for (uint64 k = since->nbad; k < apply->nbad && good; k++)
+			good = apply->bad[k].row != rows[i];
+		for (uint64 k = since->nparked; k < apply->nparked && good; k++)
+			good = apply->parked[k].row != rows[i];
+		if (good)
+			rows[left++] = rows[i];
+	}
+	return left;
+}
+
+static bool
+try_parts(PpApply *apply, const PpRow **rows, uint64 n, bool in_parts)
+{
+	bool through;
+
+	apply->in_parts = in_parts;
+	through = insert_rows(apply, copy_rows(rows, n), n, PARTS, (PpTry){0});
+	apply->in_parts = false;
+	return through;
+}
+
+/*
+ * All rows but the bad ones of a transaction fail together, in what is deferred: try them in
+ * parts.  If more of them pass together, insert those that pass once more, all in their order.
+ */
+static bool
+insert_in_parts(PpApply *apply, const PpRow **rows, uint64 n, bool foreign_key)
+{
+	PpDecideMark before = pp_decide_mark(apply);
+	PpCatcher savepoint = pp_savepoint_begin();
+	bool through = try_parts(apply, rows, n, foreign_key);
+	const PpRow **good;
+
+	if (!through || !reconsider(apply, rows, n, before.nbad))
+	{
+		pp_savepoint_end(&savepoint, through);
+		return through && apply->end == PP_APPLY_COMMIT;
+	}
+	pp_timer_begin_undo();
+	pp_savepoint_end(&savepoint, false);
+	pp_timer_end_undo();
+	good = copy_rows(rows, n);
+	*apply->counts = before.counts;
+	if (try_rows(apply, good, leave_good(apply, &before, good, n), true).error == NULL)
+		return true;
+	/* some pass only behind the others, which is not their place */
+	pp_decide_back_to(apply, &before);
+	return try_parts(apply, rows, n, foreign_key);
 }
 
 /*
@@ -432,7 +505,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	PpCatcher savepoint;
 	PpDecideMark before = pp_decide_mark(apply);
 	PpTry failure = {0};
-	uint64 nbad = apply->nbad;
+	PpDecision decision;
 	bool through;
 
 	if (known.deferred)
@@ -440,7 +513,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	savepoint = pp_savepoint_begin();
 	through = insert_rows(apply, copy_rows(rows, n), n, ALL_BUT_BAD, known);
 	if (through)
-		failure = try_deferred(apply);
+		failure = pp_try_insert_deferred(rows, n, apply->counts);
 	if (through && failure.error == NULL)
 	{
 		pp_savepoint_end(&savepoint, true);
@@ -452,23 +525,18 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	pp_decide_back_to(apply, &before);
 	if (!through)
 		return false;
-	switch (pp_decide(apply, rows, n, &failure))
-	{
-		case PP_DECIDE_END:
-			return false;
-		case PP_DECIDE_GO_ON:
-			n = pp_decide_leave_closed(apply, rows, n);
-			return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
-		default:
-			break;
-	}
-	apply->in_parts = failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION;
-	through = insert_rows(apply, copy_rows(rows, n), n, PARTS, (PpTry){0});
-	apply->in_parts = false;
-	if (!through)
+	decision = pp_decide_lacks_parked(apply, rows, n, &failure)
+				   ? PP_DECIDE_GO_ON
+				   : pp_decide(apply, rows, n, &failure);
+	if (decision == PP_DECIDE_END)
 		return false;
-	reconsider(apply, rows, n, nbad);
-	return apply->end == PP_APPLY_COMMIT;
+	if (decision == PP_DECIDE_GO_ON)
+	{
+		n = pp_decide_leave_closed(apply, rows, n);
+		return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
+	}
+	return insert_in_parts(apply, rows, n,
+						   failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION);
 }
 
 /* ---- what becomes of the others ---- */
@@ -576,10 +644,15 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 {
 	const PpRow **others = palloc_extended(Max(*n, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	uint64 nothers = 0;
+	bool follows = false;
 
 	for (uint64 i = 0; i < *n; i++)
 	{
-		if (!apply->retrying && pp_parking_has_to_follow(rows[i]->item->target, apply->role))
+		Oid target = rows[i]->item->target;
+
+		if (!apply->retrying && (i == 0 || target != rows[i - 1]->item->target))
+			follows = pp_parking_has_to_follow(target, apply->role);
+		if (follows)
 			pp_decide_parked(apply, rows[i], NULL);
 		else
 			others[nothers++] = rows[i];
@@ -602,6 +675,19 @@ count_targets(const PpRow **rows, uint64 n)
 	return Max(list_length(targets), 1);
 }
 
+/* Those of transactions with the same settings together, with what they defer. */
+static void
+insert_divided(PpApply *apply, const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
+{
+	for (uint64 done = 0; done < n; done += apply->nrows)
+	{
+		apply->rows = rows + done;
+		apply->nrows = pp_deferred_settings_same(rows + done, n - done);
+		pp_try_insert_all(apply->rows, apply->nrows, counts);
+		pp_deferred_settings_fire(apply->rows, apply->nrows);
+	}
+}
+
 /*
  * Insert the rows of one role, all or none, in the current transaction, as that role;
  * but those of targets that are parked follow the others there.
@@ -614,11 +700,15 @@ pp_apply_rows_at_once(PpApply *apply, const PpRow **rows, uint64 n)
 	rows = without_parked(apply, rows, &n);
 	apply->rows = rows;
 	apply->nrows = n;
+	apply->divided = pp_deferred_settings_matter(rows, n);
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
 	if (n > 0)
 	{
-		pp_try_insert_all(rows, n, &counts);
+		if (apply->divided)
+			insert_divided(apply, rows, n, &counts);
+		else
+			pp_try_insert_all(rows, n, &counts);
 		pp_outcome_counts_add(apply->counts, &counts);
 		apply->moved = true;
 	}
@@ -640,11 +730,13 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	rows = without_parked(apply, rows, &n);
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;
+	apply->divided = pp_deferred_settings_matter(rows, n);
 	pp_timer_set_targets(count_targets(rows, n));
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
-	/* what has waited for a lock, or was cancelled, may come through now */
-	if (apply->nparked > 0 || (known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
+	/* what has waited for a lock, or was cancelled, may come through now; or other rows failed */
+	if (apply->nparked > 0 || apply->divided ||
+		(known.cut != PP_CUT_NONE && known.cut != PP_CUT_TIMEOUT) ||
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
@@ -657,7 +749,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	write_dead_letters(apply);
 	apply->moved = apply->nbad > 0;
 	for (int i = 0; i < apply->counts->n; i++)
-		apply->moved |= apply->counts->of[i].delta.persisted > 0 ||
-						apply->counts->of[i].delta.skipped > 0;
+		apply->moved |=
+			apply->counts->of[i].delta.persisted > 0 || apply->counts->of[i].delta.skipped > 0;
 	park(apply);
 }

@@ -306,6 +306,15 @@ pp_decide_may_wait(TimestampTz parked_at)
 														  pp_config_mismatch_timeout));
 }
 
+/* May this row lack one that is parked? */
+static bool
+may_need_parked(const PpApply *apply, const PpRow *row, const ErrorData *error)
+{
+	bool itself = apply->nwaiting > 0 || apply->nclosed > 0 || !apply->retrying;
+
+	return pp_parents_may_be_parked(row, apply->role, itself, error);
+}
+
 /* What to do about these rows, which have failed so? */
 PpDecision
 pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
@@ -336,10 +345,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	if (class == PP_CLASS_UNSURE)
 		return alone && ++apply->doubts >= MAX_DOUBTS ? PP_DECIDE_OUT_BAD : PP_DECIDE_FEWER;
 	if (class == PP_CLASS_TARGET_WAITS || class == PP_CLASS_RESOURCES ||
-		(told && pp_parents_may_be_parked(told_row, apply->role,
-										  apply->nwaiting > 0 || apply->nclosed > 0 ||
-											  !apply->retrying,
-										  error)))
+		(told && may_need_parked(apply, told_row, error)))
 	{
 		if (!OidIsValid(target))
 			return PP_DECIDE_FEWER;
@@ -372,6 +378,29 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		return PP_DECIDE_GO_ON;
 	}
 	return PP_DECIDE_OUT_BAD;
+}
+
+/*
+ * What is deferred of these rows of one transaction fails.  Do rows of a target lack one that their
+ * foreign key refers to, which may be parked?  Then they wait, before anybody calls those bad that
+ * need them.
+ */
+bool
+pp_decide_lacks_parked(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
+{
+	Oid table = failure->error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION
+					? pp_parents_failing_table(failure->error)
+					: InvalidOid;
+
+	for (uint64 i = 0; i < n && OidIsValid(table); i++)
+	{
+		if (!pp_parents_covers(rows[i]->item->target, table) ||
+			!may_need_parked(apply, rows[i], failure->error))
+			continue;
+		pp_decide_close(apply, rows[i]->item->target, failure->error);
+		return true;
+	}
+	return false;
 }
 
 /*

@@ -62,6 +62,7 @@ typedef struct PpApply
 	bool retrying;	/* these are parked ones */
 	bool impatient; /* this batch has waited for a lock already: don't wait again */
 	bool apart;		/* some rows of one of these transactions are missing */
+	bool divided;	/* by the settings of their transactions (deferred_settings.h) */
 	/* treat an error of class 40 as any other: it has come again and again for too long */
 	bool disbelieves;
 	PpTry known;	/* how all of them have failed together; no error: not known */
@@ -113,6 +114,8 @@ typedef struct PpDecideMark
 } PpDecideMark;
 
 extern PpDecision pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure);
+extern bool pp_decide_lacks_parked(PpApply *apply, const PpRow **rows, uint64 n,
+								   const PpTry *failure);
 extern bool pp_decide_may_wait(TimestampTz parked_at);
 extern bool pp_decide_is_patient(const PpApply *apply, Oid target);
 extern bool pp_decide_may_have_partition(PpApply *apply, const ErrorData *error);

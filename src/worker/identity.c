@@ -26,43 +26,6 @@
 #include "worker/leftovers.h"
 #include "worker/role_settings.h"
 
-/*
- * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
- * worker.  A setting that this server doesn't have is passed over.
- */
-static const struct
-{
-	const char *name;
-	const char *value;
-} forced_settings[] = {
-	/* a connection to each server, not to each shard: each of them takes part in the commit */
-	{"citus.multi_shard_modify_mode", "sequential"},
-	{"default_transaction_deferrable", "off"},
-	{"default_transaction_isolation", "read committed"},
-	{"default_transaction_read_only", "off"},
-	{"exit_on_error", "off"},
-	{"idle_in_transaction_session_timeout", "0"},
-	{"idle_session_timeout", "0"},
-	{"lock_timeout", "1s"}, /* for what we do ourselves; below for the role */
-	{"jit", "off"},			/* its INSERTs are too simple to gain */
-	{"row_security", "on"},
-	{"session_replication_role", "origin"},
-	{"statement_timeout", "0"},	   /* the worker keeps its own */
-	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
-	{"temp_file_limit", "-1"},	   /* its own files count, and are not the role's */
-	{"transaction_timeout", "0"},
-};
-
-/*
- * Nor what says whom or what it is for, or belongs to a connection that there isn't; nor
- * what raises an error, once a session has begun, where it names what there isn't.
- */
-static const char *const kept_out_settings[] = {
-	"application_name",		 "client_encoding",		   "role",
-	"session_authorization", "temp_tablespaces",	   "transaction_deferrable",
-	"transaction_isolation", "transaction_read_only",
-};
-
 static Oid worker_role;
 static int guc_level;
 static volatile bool committing = false;
@@ -77,12 +40,7 @@ pp_identity_init(void)
 	pp_role_settings_undo_own(worker_role);
 	CommitTransactionCommand();
 	pp_leftovers_init();
-	for (int i = 0; i < lengthof(forced_settings); i++)
-	{
-		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
-			SetConfigOption(forced_settings[i].name, forced_settings[i].value, PGC_SUSET,
-							PGC_S_OVERRIDE);
-	}
+	pp_role_settings_force();
 }
 
 /* Does this process insert as others, and not as its session (mode "direct")? */
@@ -90,23 +48,6 @@ bool
 pp_identity_is_ours(void)
 {
 	return OidIsValid(worker_role);
-}
-
-/* Is it none of the role's, whatever it says? */
-bool
-pp_identity_keeps_out(const char *name)
-{
-	for (int i = 0; i < lengthof(forced_settings); i++)
-	{
-		if (pg_strcasecmp(name, forced_settings[i].name) == 0)
-			return true;
-	}
-	for (int i = 0; i < lengthof(kept_out_settings); i++)
-	{
-		if (pg_strcasecmp(name, kept_out_settings[i]) == 0)
-			return true;
-	}
-	return false;
 }
 
 /* Wait for locks no longer than that, in this transaction. */
@@ -147,7 +88,7 @@ pp_identity_begin(Oid role)
 	(void) set_config_option("session_authorization", name, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
-	pp_role_settings_apply(role, pp_identity_keeps_out); /* some ask for the role's rights */
+	pp_role_settings_apply(role); /* some ask for the role's rights */
 	pp_identity_set_lock_timeout(pp_config_lock_timeout);
 	pp_leftovers_begin(role);
 }

@@ -33,7 +33,6 @@ extern void pp_identity_init(void);
 extern bool pp_identity_is_spent(Oid role);
 extern void pp_identity_begin(Oid role);
 extern bool pp_identity_is_ours(void);
-extern bool pp_identity_keeps_out(const char *setting);
 extern void pp_identity_set_lock_timeout(int ms);
 extern void pp_identity_commit(void);
 extern bool pp_identity_is_committing(void);

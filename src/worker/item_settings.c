@@ -14,6 +14,7 @@
 #include "worker/identity.h"
 #include "worker/item_settings.h"
 #include "worker/leftovers.h"
+#include "worker/role_settings.h"
 
 #define MAX_CAPTURED 16
 #define OURS "persist_pipeline."
@@ -87,7 +88,7 @@ pp_item_settings_check(List *names)
 			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 							errmsg("setting \"%s\" cannot go with items", name),
 							errdetail("Not every role may set it.")));
-		if (pp_identity_keeps_out(name) || pg_strncasecmp(name, OURS, strlen(OURS)) == 0)
+		if (pp_role_settings_keeps_out(name) || pg_strncasecmp(name, OURS, strlen(OURS)) == 0)
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("setting \"%s\" cannot go with items", name),
 							errdetail("It is about the session, or its transaction, and not about "
@@ -119,7 +120,7 @@ pp_item_settings_set(const PpItem *item)
 
 		at = value + strlen(value) + 1;
 		(void) context_of(name, &known);
-		if (pp_identity_keeps_out(name))
+		if (pp_role_settings_keeps_out(name))
 			continue; /* the configuration was restored from who knows where */
 		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 								 ERROR, false);

@@ -1,14 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * item_settings.h
- *	  Settings that go with items (capture_settings): set for their INSERT, and gone after it.
+ *	  Settings that go with items (capture_settings): set for their INSERT and what it defers,
+ *	  and gone after it.
  *
  * The value is that of the session that has enqueued the item; one that wasn't set there is
  * what it is.  It is set as the enqueuer, who could set it in a session of his own: what asks
  * for more is refused when it is configured, and again when it is set.  Nor does it say who he is,
  * or how long his transaction may take (identity.h).
- *
- * What is deferred to the COMMIT comes too late to find them.
  *
  *-------------------------------------------------------------------------
  */

@@ -43,9 +43,9 @@ pp_parents_lock(Oid relid)
 	return locked;
 }
 
-/* May a row that this relation's foreign keys refer to be parked, from before that row? */
+/* May this row of the role need one that is parked, by this relation's foreign keys? */
 static bool
-refers_to_parked(Oid relid, const PpRow *row, const PpParkedKey *but)
+refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
 	Relation rel = try_relation_open(relid, AccessShareLock);
 	bool refers = false;
@@ -63,15 +63,15 @@ refers_to_parked(Oid relid, const PpRow *row, const PpParkedKey *but)
 		if (get_rel_relispartition(fkey->confrelid))
 			parents = list_concat(parents, get_partition_ancestors(fkey->confrelid));
 		foreach (parent, parents)
-			refers |= pp_parking_any_before(lfirst_oid(parent), row->pos, row->part, but);
+			refers |= pp_parking_any_needed(lfirst_oid(parent), row, role, itself);
 	}
 	relation_close(rel, AccessShareLock);
 	return refers;
 }
 
 /* The table whose constraint has failed: a partition, or what a view or a trigger writes. */
-static Oid
-failing_table(const ErrorData *error)
+Oid
+pp_parents_failing_table(const ErrorData *error)
 {
 	Oid schema;
 
@@ -90,25 +90,23 @@ bool
 pp_parents_may_be_parked(const PpRow *row, Oid role, bool itself, const ErrorData *error)
 {
 	Oid target = row->item->target;
-	PpParkedKey own = {.target = target, .role = role};
-	const PpParkedKey *but = itself ? NULL : &own;
 	Oid table;
 
 	if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION)
 		return false;
 	if ((row->parked_at != 0 && pp_intake_owes_earlier()) ||
-		pp_parking_any_before(InvalidOid, row->pos, row->part, &own) ||
-		refers_to_parked(target, row, but))
+		pp_parking_any_needed(InvalidOid, row, role, false) ||
+		refers_to_parked(target, row, role, itself))
 		return true;
-	table = failing_table(error);
-	return OidIsValid(table) && table != target && refers_to_parked(table, row, but);
+	table = pp_parents_failing_table(error);
+	return OidIsValid(table) && table != target && refers_to_parked(table, row, role, itself);
 }
 
 /* What the foreign key refers to that has failed; InvalidOid: that can't be told. */
 Oid
 pp_parents_of_failure(const ErrorData *error)
 {
-	Oid table = failing_table(error);
+	Oid table = pp_parents_failing_table(error);
 	Oid parent = InvalidOid;
 	Relation rel;
 	ListCell *cell;

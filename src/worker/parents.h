@@ -15,6 +15,7 @@
 extern bool pp_parents_lock(Oid relid);
 extern bool pp_parents_may_be_parked(const PpRow *row, Oid role, bool itself,
 									 const ErrorData *error);
+extern Oid pp_parents_failing_table(const ErrorData *error);
 extern Oid pp_parents_of_failure(const ErrorData *error);
 extern bool pp_parents_covers(Oid target, Oid parent);
 

@@ -333,18 +333,26 @@ pp_parking_has_to_follow(Oid target, Oid role)
 }
 
 /*
- * May an item with position (pos, part) need a parked one with its_pos, its_part?  Only one that
- * comes before it counts, or else parked targets could wait for each other for ever.  But within
- * one user transaction (the same pos) a deferred foreign key may also be satisfied by a later row;
- * so that one counts, too, unless it is itself parked for a foreign key (sqlstate), since then the
- * two could wait for each other.
+ * May the row need a parked one with its_pos, its_part?  Only one that comes before it counts, or
+ * else parked targets could wait for each other for ever.  But within one user transaction (the
+ * same pos) a deferred foreign key may also be satisfied by a later row; so that one counts, too.
+ * Where each is parked for a foreign key (sqlstate) the retrier tries them together, and so knows
+ * better; unless it can't do that now, or some of them wait again (`but` is NULL).
  */
 static bool
-may_be_needed(uint64 its_pos, uint32 its_part, int sqlstate, uint64 pos, uint32 part)
+may_be_needed(Oid its_target, uint64 its_pos, uint32 its_part, int sqlstate, const PpRow *row,
+			  const PpParkedKey *but)
 {
-	if (its_pos != pos)
-		return its_pos < pos;
-	return its_part < part || sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION;
+	const PpParked *parked;
+
+	if (its_pos != row->pos)
+		return its_pos < row->pos;
+	if (its_part < row->part || sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION || but == NULL)
+		return true;
+	parked = pp_parking_find(but->target, but->role);
+	return parked == NULL || parked->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION ||
+		   pp_parking_is_paused(its_target) ||
+		   !ConditionalLockRelationOid(its_target, RowExclusiveLock);
 }
 
 /* Is this key one of those that we don't ask for? */
@@ -378,16 +386,18 @@ reason_of(Oid target, Oid role)
 }
 
 /*
- * Is an item of the target parked that comes before this position?  Or one of any view, if
- * the target is InvalidOid.  `but`: whatever is parked there, or is being tried together; or
- * NULL.
+ * Is an item of the target parked that this row of the role may need?  Or one of any view, if the
+ * target is InvalidOid.  What is being tried together doesn't count, nor, but for `itself`, what is
+ * of the row's own target and role.
  */
 bool
-pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but)
+pp_parking_any_needed(Oid target, const PpRow *row, Oid role, bool itself)
 {
+	PpParkedKey own = {.target = row->item->target, .role = role};
+	const PpParkedKey *but = itself ? NULL : &own;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
-	PpParkedRow row;
+	PpParkedRow its;
 	bool any = false;
 	Oid its_target = OidIsValid(target) ? target - 1 : InvalidOid;
 	Oid its_role = PG_UINT32_MAX;
@@ -397,16 +407,18 @@ pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *bu
 	{
 		hash_seq_init(&seq, pp_parking_keys);
 		while ((parked = hash_seq_search(&seq)) != NULL)
-			any |= may_be_needed(parked->from, parked->part, parked->sqlstate, pos, part) &&
-				   !is_excepted(parked->key.target, parked->key.role, but) &&
-				   is_wanted(parked->key.target, target);
+			any |= !is_excepted(parked->key.target, parked->key.role, but) &&
+				   is_wanted(parked->key.target, target) &&
+				   may_be_needed(parked->key.target, parked->from, parked->part, parked->sqlstate,
+								 row, but);
 	}
 	if (any || !push_snapshot())
 		return any;
-	while (!any && pp_parked_table_next_key(claim->extension, &its_target, &its_role, &row) &&
+	while (!any && pp_parked_table_next_key(claim->extension, &its_target, &its_role, &its) &&
 		   (!OidIsValid(target) || its_target == target))
-		any = may_be_needed(row.pos, row.part, reason_of(its_target, its_role), pos, part) &&
-			  !is_excepted(its_target, its_role, but) && is_wanted(its_target, target);
+		any = !is_excepted(its_target, its_role, but) && is_wanted(its_target, target) &&
+			  may_be_needed(its_target, its.pos, its.part, reason_of(its_target, its_role), row,
+							but);
 	PopActiveSnapshot();
 	return any;
 }

@@ -106,7 +106,7 @@ extern PpParked *pp_parking_find(Oid target, Oid role);
 extern PpParked *pp_parking_enter(Oid target, Oid role);
 extern void pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part);
 extern bool pp_parking_has_to_follow(Oid target, Oid role);
-extern bool pp_parking_any_before(Oid target, uint64 pos, uint32 part, const PpParkedKey *but);
+extern bool pp_parking_any_needed(Oid target, const PpRow *row, Oid role, bool itself);
 extern bool pp_parking_waits_for_lock(void);
 extern void pp_parking_park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row);

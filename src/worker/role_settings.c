@@ -26,6 +26,43 @@
 #include "base/compat.h"
 #include "worker/role_settings.h"
 
+/*
+ * What ALTER DATABASE ... SET and ALTER ROLE ... SET must not change for the
+ * worker.  A setting that this server doesn't have is passed over.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+} forced_settings[] = {
+	/* a connection to each server, not to each shard: each of them takes part in the commit */
+	{"citus.multi_shard_modify_mode", "sequential"},
+	{"default_transaction_deferrable", "off"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"exit_on_error", "off"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"lock_timeout", "1s"}, /* for what we do ourselves; below for the role */
+	{"jit", "off"},			/* its INSERTs are too simple to gain */
+	{"row_security", "on"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},	   /* the worker keeps its own */
+	{"synchronous_commit", "off"}, /* persist_flush flushes for those who ask */
+	{"temp_file_limit", "-1"},	   /* its own files count, and are not the role's */
+	{"transaction_timeout", "0"},
+};
+
+/*
+ * Nor what says whom or what it is for, or belongs to a connection that there isn't; nor
+ * what raises an error, once a session has begun, where it names what there isn't.
+ */
+static const char *const kept_out_settings[] = {
+	"application_name",		 "client_encoding",		   "role",
+	"session_authorization", "temp_tablespaces",	   "transaction_deferrable",
+	"transaction_isolation", "transaction_read_only",
+};
+
 /* Called for each setting of an entry */
 typedef void (*SettingVisitor)(const char *name, const char *value, void *arg);
 
@@ -144,15 +181,42 @@ pp_role_settings_undo_own(Oid role)
 	nserver_settings = 0;
 }
 
+/* The worker's own, once those of its role are undone. */
+void
+pp_role_settings_force(void)
+{
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
+			SetConfigOption(forced_settings[i].name, forced_settings[i].value, PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
+}
+
 /* ---- an enqueuer's ---- */
+
+/* Is a setting not for a role to say? */
+bool
+pp_role_settings_keeps_out(const char *name)
+{
+	for (int i = 0; i < lengthof(forced_settings); i++)
+	{
+		if (pg_strcasecmp(name, forced_settings[i].name) == 0)
+			return true;
+	}
+	for (int i = 0; i < lengthof(kept_out_settings); i++)
+	{
+		if (pg_strcasecmp(name, kept_out_settings[i]) == 0)
+			return true;
+	}
+	return false;
+}
 
 static void
 apply(const char *name, const char *value, void *arg)
 {
-	PpSettingFilter keep_out = (PpSettingFilter) arg;
-
 	/* one that can't be set is passed over: a new session would only be warned */
-	if (!keep_out(name))
+	if (!pp_role_settings_keeps_out(name))
 		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 								 DEBUG1, false);
 }
@@ -162,17 +226,17 @@ apply(const char *name, const char *value, void *arg)
  * later.
  */
 void
-pp_role_settings_apply(Oid role, PpSettingFilter keep_out)
+pp_role_settings_apply(Oid role)
 {
 	Relation rel = table_open(DbRoleSettingRelationId, AccessShareLock);
 
 	/* most servers have never had any: a look at the file costs less than four at the index */
 	if (RelationGetNumberOfBlocks(rel) > 0)
 	{
-		visit_entry(rel, InvalidOid, InvalidOid, apply, (void *) keep_out);
-		visit_entry(rel, MyDatabaseId, InvalidOid, apply, (void *) keep_out);
-		visit_entry(rel, InvalidOid, role, apply, (void *) keep_out);
-		visit_entry(rel, MyDatabaseId, role, apply, (void *) keep_out);
+		visit_entry(rel, InvalidOid, InvalidOid, apply, NULL);
+		visit_entry(rel, MyDatabaseId, InvalidOid, apply, NULL);
+		visit_entry(rel, InvalidOid, role, apply, NULL);
+		visit_entry(rel, MyDatabaseId, role, apply, NULL);
 	}
 	table_close(rel, AccessShareLock);
 }

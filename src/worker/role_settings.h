@@ -10,8 +10,7 @@
  * They are read anew for each transaction, by four look-ups in an index: the catalog has
  * no cache, and changes of it invalidate none.
  *
- * Some are passed over: what the worker forces (identity.c), what it is, and what says
- * whom it is for.
+ * Some are passed over: what the worker forces, what it is, and what says whom it is for.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,11 +19,10 @@
 
 #include "postgres.h"
 
-/* Is this one not for a role to say? */
-typedef bool (*PpSettingFilter)(const char *name);
-
 extern void pp_role_settings_note_server(void);
 extern void pp_role_settings_undo_own(Oid role);
-extern void pp_role_settings_apply(Oid role, PpSettingFilter keep_out);
+extern void pp_role_settings_force(void);
+extern bool pp_role_settings_keeps_out(const char *name);
+extern void pp_role_settings_apply(Oid role);
 
 #endif /* PP_ROLE_SETTINGS_H */

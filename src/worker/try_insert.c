@@ -16,6 +16,7 @@
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/deferred_mark.h"
+#include "worker/deferred_settings.h"
 #include "worker/item_settings.h"
 #include "worker/timer.h"
 #include "worker/try_insert.h"
@@ -95,6 +96,7 @@ typedef struct Attempt
 {
 	const PpRow **rows;
 	uint64 n;
+	bool inserted; /* they are there already */
 	uint64 mark;   /* after so many rows ... */
 	Oid extension; /* ... of this installation; InvalidOid: none */
 	bool deferred; /* and check at once what is deferred */
@@ -107,6 +109,7 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 		AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
 	PpCatcher savepoint;
 	volatile bool inserted = false;
+	volatile uint64 first = 0;
 	PpTry failure = {.error = NULL};
 	PpOutcomeCounts own = {0};
 
@@ -120,16 +123,20 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 			pp_try_insert_all(attempt->rows, attempt->mark, &own);
 		if (OidIsValid(attempt->extension))
 			pp_deferred_mark_put(attempt->extension);
-		if (attempt->n > attempt->mark)
+		first = attempt->mark;
+		if (attempt->n > attempt->mark && !attempt->inserted)
 			pp_try_insert_all(attempt->rows + attempt->mark, attempt->n - attempt->mark, &own);
 		inserted = true;
 		if (attempt->deferred)
-			pp_batch_fire_deferred();
+			pp_deferred_settings_fire(attempt->rows, attempt->n);
 		pp_savepoint_end(&savepoint, counts != NULL);
 	}
 	PG_CATCH();
 	{
-		failure = pp_try_insert_failure(attempt->rows, attempt->n, pp_try_insert_catch(&savepoint));
+		failure = pp_try_insert_failure(attempt->rows + first, attempt->n - first,
+										pp_try_insert_catch(&savepoint));
+		if (failure.row > 0)
+			failure.row += first;
 		failure.deferred = inserted;
 		failure.past_mark = OidIsValid(attempt->extension) && pp_deferred_mark_is_passed();
 		pp_timer_begin_undo();
@@ -155,7 +162,14 @@ pp_try_insert(const PpRow **rows, uint64 n, bool deferred, PpOutcomeCounts *coun
 	return try_it(&(Attempt){.rows = rows, .n = n, .deferred = deferred}, counts);
 }
 
-/* The same with what is deferred, and with a mark (deferred_mark.h) after so many rows. */
+/* Check at once what is deferred of these rows, which have been inserted. */
+PpTry
+pp_try_insert_deferred(const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
+{
+	return try_it(&(Attempt){.rows = rows, .n = n, .inserted = true, .deferred = true}, counts);
+}
+
+/* Insert them with what is deferred, and with a mark (deferred_mark.h) after so many rows. */
 PpTry
 pp_try_insert_marked(Oid extension, const PpRow **rows, uint64 n, uint64 mark,
 					 PpOutcomeCounts *counts)

@@ -29,6 +29,7 @@ typedef struct PpTry
 } PpTry;
 
 extern PpTry pp_try_insert(const PpRow **rows, uint64 n, bool deferred, PpOutcomeCounts *counts);
+extern PpTry pp_try_insert_deferred(const PpRow **rows, uint64 n, PpOutcomeCounts *counts);
 extern PpTry pp_try_insert_marked(Oid extension, const PpRow **rows, uint64 n, uint64 mark,
 								  PpOutcomeCounts *counts);
 extern ErrorData *pp_try_insert_catch(const PpCatcher *catcher);

@@ -110,6 +110,71 @@ SHOW app.tenant;
 SELECT persist_flush();
 SELECT n, seen FROM t WHERE n > 6 ORDER BY n;
 
+-- ---- what is deferred finds them, too: those of its transaction, the last of several ----
+
+ALTER TABLE t DISABLE TRIGGER see;
+CREATE TABLE bookings (n int PRIMARY KEY, booking int, amount int CHECK (amount < 100));
+CREATE TABLE uncaptured (n int);
+CREATE TABLE seen (what text, tenant text);
+GRANT INSERT ON bookings, uncaptured TO pp_tenants;
+CREATE FUNCTION see_deferred() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	INSERT INTO capture_settings.seen VALUES (TG_TABLE_NAME || ' ' || NEW.n, nullif(current_setting('app.tenant', true), ''));
+	RETURN NULL;
+END $$;
+CREATE FUNCTION adds_up() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	IF (SELECT sum(amount) FROM capture_settings.bookings WHERE booking = NEW.booking) <> 0 THEN
+		RAISE 'booking % does not add up', NEW.booking;
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER adds_up AFTER INSERT ON bookings DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION adds_up();
+CREATE CONSTRAINT TRIGGER see AFTER INSERT ON bookings DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see_deferred();
+CREATE CONSTRAINT TRIGGER see AFTER INSERT ON uncaptured DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see_deferred();
+SELECT persist_configure('bookings', capture_settings => '{app.tenant}');
+CREATE PROCEDURE book(tenant text, first int, VARIADIC amounts int[]) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('app.tenant', tenant, true);
+	PERFORM public.persist_enqueue('capture_settings.bookings'::regclass, jsonb_build_object('n', first + i - 1, 'booking', first, 'amount', amounts[i])) FROM generate_subscripts(amounts, 1) AS i;
+END $$;
+
+-- one batch, in which all passes
+SELECT persist_pause();
+SET ROLE pp_tenants;
+CALL book('a', 1, 5, -5);
+CALL book('a', 3, 6, -6);
+CALL book('b', 5, 7, -7);
+SELECT count(persist_enqueue('uncaptured'::regclass, '{"n": 1}'));
+BEGIN;
+CALL book('c', 7, 0);
+CALL book('d', 8, 0);
+COMMIT;
+CALL book('a', 9, 8, -8);
+RESET ROLE;
+SELECT persist_resume();
+SELECT persist_flush();
+TABLE seen ORDER BY what;
+TRUNCATE seen, bookings;
+
+-- one in which some fail: in the INSERT, and in what is deferred
+SELECT persist_pause();
+SET ROLE pp_tenants;
+CALL book('a', 1, 5, -5);
+CALL book('b', 3, 7, -7);
+CALL book('c', 5, 0, 100, 0);
+CALL book('d', 8, 1);
+SELECT count(persist_enqueue('uncaptured'::regclass, '{"n": 2}'));
+CALL book('e', 9, 9, -9);
+RESET ROLE;
+SELECT persist_resume();
+SELECT persist_flush();
+TABLE seen ORDER BY what;
+SELECT item -> 'n' AS n, sqlstate FROM persist_dead_letters ORDER BY id;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+
+ALTER TABLE t ENABLE TRIGGER see;
+
 -- ---- gone afterwards, for others and for himself ----
 
 CREATE TABLE others (n int, seen text);

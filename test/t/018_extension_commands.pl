@@ -542,7 +542,7 @@ $states{gathering}->();
 $pid = worker_pid($node);
 is_deeply(
 	[ notices_of($admin, "ALTER EXTENSION persist_pipeline UPDATE") ],
-	['version "1.0" of extension "persist_pipeline" is already installed'],
+	['version "1.1" of extension "persist_pipeline" is already installed'],
 	'UPDATE, with nothing to do');
 is(worker_pid($node), $pid, 'sends nobody away');
 is(try_sql($admin, "ALTER EXTENSION persist_pipeline UPDATE TO '7'"), '22023', 'UPDATE to a version that there is not');
@@ -626,11 +626,11 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 my %faults = (
 	'older SQL' => [
 		"UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'persist_pipeline'",
-		"UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'"
+		"UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'"
 	],
 	'newer SQL' => [
 		"UPDATE pg_extension SET extversion = '99.1-beta' WHERE extname = 'persist_pipeline'",
-		"UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'"
+		"UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'"
 	],
 	'no sequence' => [
 		"ALTER SEQUENCE persist_pipeline_internal.persist_id_seq RENAME TO somewhere",

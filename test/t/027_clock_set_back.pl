@@ -205,7 +205,7 @@ is_soon('stopped', sub { one_value(session('postgres'), "SELECT count(*) = 2 FRO
 	$node->wait_for_log(qr/persist_pipeline (?:worker|retrier) 55000 FATAL/, $from);
 	$other->commit;
 	set_back();
-	session('postgres')->do($version, undef, '1.0');
+	session('postgres')->do($version, undef, '1.1');
 	soon_lands('free', 'a worker that could not start');
 	$other->disconnect;
 }

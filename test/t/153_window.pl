@@ -34,6 +34,10 @@ $node->safe_psql(
 	CREATE TABLE parent (n int PRIMARY KEY);
 	CREATE TABLE child (n int REFERENCES parent);
 	CREATE TABLE locked (n int);
+	CREATE TABLE serials (id serial, n int);
+	CREATE TABLE identities (n int, id bigint GENERATED ALWAYS AS IDENTITY);
+	CREATE TABLE written (n int);
+	CREATE SEQUENCE own;
 } . $slow_target);
 
 my $control;
@@ -87,11 +91,19 @@ settle();
 {
 	my $dbh = connect_to($node);
 	my $big = "SELECT count(persist_enqueue('t', jsonb_build_object('run', repeat('x', 1000)))) FROM generate_series(1, 200)";
+	# nextval() logs its sequence at one call of 32
+	my %logged = map { $_ => "SELECT count(persist_enqueue('$_', '{\"n\": 1}')) FROM generate_series(1, 33)" } qw(serials identities);
 	my @cases = (
 		[ 'off', 'off', 't', 'ring' ],
 		[ 'on', 'on', 't', 'journal' ],
 		[ 'local', 'local', 't', 'journal' ],
 		[ 'off, and it has written', 'off', 't', 'journal', before => 'SELECT pg_current_xact_id()' ],
+		[ 'off, and its default has logged a sequence', 'off', 't', 'ring', before => "$logged{serials}" ],
+		[ 'the same, of an identity column', 'off', 't', 'ring', before => "$logged{identities}" ],
+		[ 'the same, and it has written after that', 'off', 't', 'journal', before => "$logged{serials}; INSERT INTO written VALUES (1)" ],
+		[ 'the same, before that', 'off', 't', 'journal', before => "INSERT INTO written VALUES (1); $logged{serials}" ],
+		[ 'the same, between two', 'off', 't', 'journal', before => "$logged{serials}; INSERT INTO written VALUES (1); $logged{identities}" ],
+		[ 'off, and it has called nextval() itself', 'off', 't', 'journal', before => q{SELECT nextval('own') FROM generate_series(1, 33)} ],
 		[ 'off, and its savepoint has written', 'off', 't', 'journal', before => 'SAVEPOINT s; CREATE TEMPORARY TABLE gone (); ROLLBACK TO s' ],
 		[ 'off by SET LOCAL', 'on', 't', 'ring', before => 'SET LOCAL synchronous_commit = off' ],
 		[ 'off, and more than the memory holds', 'off', 't', 'journal', before => $big ],
@@ -128,6 +140,7 @@ settle();
 		wait_for('items_pending > 0');
 		$found = queue('journal_bytes') > 0 ? 'journal' : queue('at_risk_since IS NULL') ? 'nothing at risk' : 'ring';
 		is($found, $where, "$name: $where");
+		ok(defined $xid, "$name: it had an xid") if $name =~ /logged a sequence|the same/;
 		is(queue('at_risk_since BETWEEN now() - interval \'1 min\' AND clock_timestamp()'), 1, "$name: since just now") if $where eq 'ring';
 		is(queue('at_risk_since'), undef, "$name: so nothing is at risk") if $where eq 'journal';
 		one_value($control, "SELECT persist_flush('300 s')") or die 'not flushed';

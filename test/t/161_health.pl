@@ -288,8 +288,8 @@ foreach my $setting ([ fsync => 'off', 'on' ], [ full_page_writes => 'off', 'on'
 
 $dbh->do("UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'persist_pipeline'");
 wait_for_health('degraded version', 'the SQL is of another version');
-like(message('version'), qr/^Its SQL has version "0\.9", and the library that the server has loaded serves version "1\.0"\.$/, 'it says so');
-$dbh->do("UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'");
+like(message('version'), qr/^Its SQL has version "0\.9", and the library that the server has loaded serves version "1\.1"\.$/, 'it says so');
+$dbh->do("UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'");
 wait_for_health('ok', 'the version is back');
 
 # ---- limits of a role's own

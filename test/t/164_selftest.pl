@@ -96,7 +96,7 @@ $other->disconnect;
 
 $dbh->do(q{UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'persist_pipeline'});
 like(selftest($dbh), qr/^library; session; extension: Its SQL has version "0\.9", and .* ALTER EXTENSION persist_pipeline UPDATE;/, 'another version');
-$dbh->do(q{UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'persist_pipeline'});
+$dbh->do(q{UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'});
 is(selftest($dbh), $well, 'the right one');
 $dbh->disconnect;
 $locker->disconnect;

@@ -23,13 +23,16 @@ create_targets($dbh);
 
 # ---- items in each state
 
-foreach my $version ('1.0served', '1.0')
+foreach my $version ("${version_now}served", $version_now)
 {
 	discard_all($dbh);
 	$dbh->do('TRUNCATE ' . join ', ', map { "life.$_" } @states);
 	items_wait($dbh, "to $version, before");
 	is(try_sql($dbh, "$update '$version'"), '00000', "to $version: updated");
 	is(one_value($dbh, $version_sql), $version, "to $version: it is that one");
+	is(one_value($dbh, q{SELECT r->>'message' FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
+		$version eq $version_now ? undef : qq{Its SQL has version "$version", and the library that the server has loaded serves it, but what is new in version "$version_now" is missing.},
+		"to $version: persist_health() says so, if it isn't the newest");
 	is(resume_parked($dbh), '00000', "to $version: resumed");
 	all_settled($dbh, "to $version");
 	is_deeply(became($dbh), lands(), "to $version: all of it lands, and letters are kept");
@@ -38,10 +41,10 @@ foreach my $version ('1.0served', '1.0')
 # ---- in the middle of a batch
 
 $dbh->do($slow_target);
-foreach my $version ('1.0served', '1.0')
+foreach my $version ("${version_now}served", $version_now)
 {
 	enqueue_rows($dbh, 'slow', 1, 2);
-	enqueue_rows($dbh, 'life.journal', $version eq '1.0' ? 11 : 10);
+	enqueue_rows($dbh, 'life.journal', $version eq $version_now ? 11 : 10);
 	start_sql(my $flushing = connect_to($node), "SELECT persist_flush('300 s')");
 	ok(wait_until_worker_sleeps($node), "to $version, in a batch: the worker is in a trigger");
 	is_quick(seconds_of(sub { is(try_sql($dbh, "$update '$version'"), '00000', "to $version, in a batch: updated") }), 1, "to $version, in a batch: at once");
@@ -61,7 +64,7 @@ my $from = log_position($node);
 my @clients = start_busy_clients($node, $dbh);
 foreach my $round (1 .. 10)
 {
-	foreach my $version ('1.0served', '1.0')
+	foreach my $version ("${version_now}served", $version_now)
 	{
 		my $persisted = "SELECT COALESCE(sum(persisted), 0) FROM persist_stats WHERE target = 'busy'::regclass";
 		my $before = one_value($dbh, $persisted);
@@ -83,7 +86,7 @@ change_setting($dbh, 'flush_interval', '1h');
 discard_all($dbh);
 $dbh->do('TRUNCATE ' . join ', ', map { "life.$_" } @states);
 items_wait($dbh, 'not served, before');
-is(try_sql($dbh, "$update '1.0unserved'"), '00000', 'not served: updated');
+is(try_sql($dbh, "$update '${version_now}unserved'"), '00000', 'not served: updated');
 foreach my $when ('', ', after a restart')
 {
 	if ($when)
@@ -98,7 +101,7 @@ foreach my $when ('', ', after a restart')
 		1, "not served$when: so does persist_health()");
 	is(one_value($dbh, $waits_sql), '9 3 3', "not served$when: all of it waits in tables");
 }
-is(try_sql($dbh, "$update '1.0'"), '00000', 'not served: back');
+is(try_sql($dbh, "$update '$version_now'"), '00000', 'not served: back');
 is(resume_parked($dbh), '00000', 'not served: resumed');
 all_settled($dbh, 'served again');
 is_deeply(became($dbh), lands(), 'served again: all of it lands, and letters are kept');

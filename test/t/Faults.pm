@@ -10,8 +10,8 @@ to all files of that one, but for the library, and for postgres and pg_ctl, whic
 from where they are themselves.  So nothing that is installed changes, and SQL functions and
 processes all have the one library.
 
-It has two more versions of the extension, 1.0served and 1.0unserved, with scripts from 1.0 and
-back, and the library serves the first of them.
+It has two more versions of the extension, that of today (C<$version_now>) with "served" and
+"unserved" behind it, with scripts from today's and back, and the library serves the first of them.
 
 =cut
 
@@ -30,9 +30,10 @@ use PersistPipeline;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(with_faults ask_fault wait_for_fault end_fault);
+our @EXPORT = qw($version_now with_faults ask_fault wait_for_fault end_fault);
 
 my $root;    # of the copy
+our ($version_now) = slurp_file("$FindBin::RealBin/../../persist_pipeline.control") =~ /default_version = '(.+)'/;
 
 # In the directory that has this path in the copy: a link to each of its files.
 sub link_files
@@ -52,10 +53,10 @@ sub put_versions
 
 	unlink "$root$directory" or die "$directory: $!";    # a link
 	link_files($directory);
-	foreach my $version ('1.0served', '1.0unserved')
+	foreach my $version ("${version_now}served", "${version_now}unserved")
 	{
-		append_to_file("$root$directory/persist_pipeline--1.0--$version.sql", "$change EXTERNAL; CREATE FUNCTION persist_new() RETURNS int LANGUAGE sql AS 'SELECT 1';\n");
-		append_to_file("$root$directory/persist_pipeline--$version--1.0.sql", "$change PLAIN; DROP FUNCTION persist_new();\n");
+		append_to_file("$root$directory/persist_pipeline--$version_now--$version.sql", "$change EXTERNAL; CREATE FUNCTION persist_new() RETURNS int LANGUAGE sql AS 'SELECT 1';\n");
+		append_to_file("$root$directory/persist_pipeline--$version--$version_now.sql", "$change PLAIN; DROP FUNCTION persist_new();\n");
 	}
 	return;
 }
@@ -86,7 +87,7 @@ sub build
 		copy($file, $copy) or die "$copy: $!";
 	}
 	my $extension = slurp_file("$root/build/src/base/extension.c");
-	$extension =~ s/(served_versions\[\] = \{)"1\.0"/$1"1.0served", "1.0"/ or die 'the library serves other versions';
+	$extension =~ s/(served_versions\[\] = \{)/$1"${version_now}served", / or die 'the library serves other versions';
 	unlink "$root/build/src/base/extension.c";
 	append_to_file("$root/build/src/base/extension.c", $extension);
 	system_or_bail('make', '-s', '-j2', '-C', "$root/build", 'PG_CONFIG=pg_config',
