@@ -46,6 +46,11 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(oracle_node scenario play differences shrink describe);
 
+use constant {
+	NEVER => 900,      # keys from this number on are in no table
+	ALL_ROLES => 9,    # whose keys any role takes
+};
+
 my @roles = qw(anna ben cleo);
 
 # ---- chance
@@ -291,7 +296,7 @@ sub make_table
 	    one_of('PRIMARY KEY', 'UNIQUE', 'UNIQUE NULLS NOT DISTINCT') . ' ('
 	  . join(', ', @{ $table->{key} }) . ')'
 	  . ($table->{key_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
-	$table->{nulls} = $table->{constraints}[-1] !~ /PRIMARY/ && !$table->{second};
+	$table->{nulls} = !$table->{second} && $table->{constraints}[-1] =~ ($table->{loose} || @{ $s->{roles} } == 1 ? qr/UNIQUE/ : qr/UNIQUE \(/);
 	# with `update`, a key that is deferred could be mended by the next row
 	$table->{policy} = one_of(qw(error error nothing update update));
 	$table->{policy} = 'error' if $table->{policy} eq 'update' && ($table->{key_deferred} || grep { $_->{deferred} } @{ $table->{foreign} });
@@ -388,7 +393,7 @@ sub role_number
 sub new_key
 {
 	my ($s, $table, $role) = @_;
-	my $owner = $table->{loose} && chance(0.5) ? 9 : role_number($role);
+	my $owner = $table->{loose} && chance(0.5) ? ALL_ROLES : role_number($role);
 
 	return [ ++$table->{last_key}, $owner, $table->{second} ? one_of(qw(x y)) : '' ];
 }
@@ -398,8 +403,10 @@ sub name_of_key { return join '-', @{ $_[0] }; }
 sub used_key
 {
 	my ($s, $table, $role) = @_;
-	my @candidates = grep { $s->{exact} ? !$_->{referenced} && $_->{key}[1] == role_number($role) : $_->{key}[1] == 9 || $_->{key}[1] == role_number($role) }
-	  map { $table->{known}{$_} } sort keys %{ $table->{known} };
+	my @candidates = map { $table->{known}{$_} } sort keys %{ $table->{known} };
+
+	@candidates = grep { $_->{key}[1] == role_number($role) || $_->{key}[1] == ALL_ROLES } @candidates;
+	@candidates = grep { !$_->{referenced} } @candidates if $s->{exact};
 
 	@candidates = @candidates[ max(0, @candidates - 8) .. $#candidates ];
 	return @candidates ? one_of(@candidates)->{key} : new_key($s, $table, $role);
@@ -420,9 +427,9 @@ sub pick_key
 # never comes, both of which never comes again.
 sub parent_key
 {
-	my ($s, $table, $parent, $role, $session) = @_;
+	my ($s, $parent, $role, $session) = @_;
 
-	return [ 900 + int rand 50, 8, $parent->{second} ? 'x' : '' ] if chance(0.03);
+	return [ NEVER + int rand 50, 8, $parent->{second} ? 'x' : '' ] if chance(0.03);
 	my @candidates = map { $parent->{known}{$_} } sort keys %{ $parent->{known} };
 
 	@candidates = grep { !grep { $_ != $session } keys %{ $_->{open} } } @candidates if $s->{exact};
@@ -451,72 +458,115 @@ sub json_of_key
 	return $mixes && chance(0.5) ? uc $json : $json;
 }
 
+# Has to be given by the item
+sub is_wanted
+{
+	my ($column) = @_;
+
+	return $column->{not_null} && !defined $column->{default};
+}
+
+sub json_of_word
+{
+	my ($item) = @_;
+
+	return qq("$item->{fault}") if grep { $_ eq $item->{fault} } @refusals;
+	return if !chance(0.8);
+	return $item->{table}{skips} && chance(0.1) ? '"skipped"' : one_of(@{ $values{text} });
+}
+
+sub json_of_value
+{
+	my ($item, $column) = @_;
+	my ($fault, $type) = ($item->{fault}, $column->{type});
+
+	if ($fault eq 'misfit' && $misfits{$type} && !$item->{bad})
+	{
+		$item->{bad} = $fault;
+		return one_of(@{ $misfits{$type} });
+	}
+	return 'null' if $fault eq 'null' && $column->{not_null} && chance(0.7);
+	return is_wanted($column) || chance(0.6) ? one_of(@{ $values{$type} }) : undef;
+}
+
+sub json_of_number
+{
+	my ($item, $column) = @_;
+
+	return if !is_wanted($column) && !chance(0.7);
+	return 'null' if !$column->{not_null} && chance(0.1);
+	return one_of(-3, 1, 1, 2, 50, $column->{type} =~ /numeric/ ? '0.5' : 5);
+}
+
+sub json_of_range
+{
+	my ($item) = @_;
+	my $from = role_number($item->{role}) * 100_000 + int rand 500;
+
+	return chance(0.8) ? sprintf('"[%d,%d)"', $from, $from + one_of(0, 1, 5, 20)) : undef;
+}
+
+# What an item gives for a column that has this to do; nothing: it doesn't.
+my %json_of = (
+	number_of_item => sub { return $_[0]{n}; },
+	group => sub { return int rand 12; },
+	key => sub {
+		my ($item) = @_;
+		my $table = $item->{table};
+
+		return $table->{nulls} && chance(0.04) ? 'null' : json_of_key($table, $item->{key}, $table->{lowers});
+	},
+	second => sub { return $_[0]{fault} eq 'partition' ? '"z"' : qq("$_[0]{key}[2]"); },
+	unique => sub { return chance(0.8) ? role_number($_[0]{role}) * 1000 + 80 + int rand 40 : undef; },
+	word => \&json_of_word,
+	value => \&json_of_value,
+	number => \&json_of_number,
+	range => \&json_of_range);
+
+# What it gives for a foreign key.  Soundness is not known of what comes later, if at all.
+sub refer
+{
+	my ($s, $item, $foreign, $session) = @_;
+	my $table = $foreign->{parent};
+	my ($first, $second) = @{ $foreign->{columns} };
+	my $key = parent_key($s, $table, $item->{role}, $session) or return;
+	my $known = $table->{known}{ name_of_key($key) };
+
+	$item->{fault} ||= 'refers' if !$known || !$known->{sound};
+	push @{ $table->{wanted} }, $key if !$s->{exact} && !$known && $key->[0] < NEVER;
+	$item->{given}{$first} = json_of_key($table, $key);
+	$item->{given}{$second} = qq("$key->[2]") if $second && chance(0.95);
+	return;
+}
+
+# fault: what may be wrong with it; bad: what is wrong with it at its call
 sub make_item
 {
 	my ($s, $table, $role, $session) = @_;
-	my %item = (n => ++$s->{items});
-	my $bad = chance($s->{bad}) ? one_of(@refusals, 'misfit', 'unknown', 'null', 'partition') : '';
-	my $key = (!$s->{exact} && chance(0.3) && wanted_key($s, $table)) || pick_key($s, $table, $role, $session);
-	my %call;
+	my $item = { n => ++$s->{items}, role => $role, table => $table, given => {} };
 
+	$item->{fault} = chance($s->{bad}) ? one_of(@refusals, 'misfit', 'unknown', 'null', 'partition') : '';
+	$item->{key} = (!$s->{exact} && chance(0.3) && wanted_key($s, $table)) || pick_key($s, $table, $role, $session);
 	foreach my $column (@{ $table->{columns} })
 	{
-		my ($name, $type, $kind) = @$column{qw(name type role)};
+		my $make = $json_of{ $column->{role} } or next;
+		my $json = $make->($item, $column);
 
-		if ($kind eq 'key') { $item{$name} = $table->{nulls} && chance(0.04) ? 'null' : json_of_key($table, $key, $table->{lowers}); }
-		elsif ($kind eq 'second') { $item{$name} = $bad eq 'partition' ? '"z"' : qq("$key->[2]"); }
-		elsif ($kind eq 'group') { $item{$name} = int rand 12; }
-		elsif ($kind eq 'word')
-		{
-			$item{$name} = (grep { $_ eq $bad } @refusals) ? qq("$bad") : $table->{skips} && chance(0.1) ? '"skipped"' : one_of(@{ $values{text} })
-			  if $bad || chance(0.8);
-		}
-		elsif ($kind eq 'value')
-		{
-			if ($bad eq 'misfit' && $misfits{$type} && !$call{bad})
-			{
-				$item{$name} = one_of(@{ $misfits{$type} });
-				$call{bad} = 'misfit';
-			}
-			elsif ($bad eq 'null' && $column->{not_null} && chance(0.7)) { $item{$name} = 'null'; }
-			elsif (($column->{not_null} && !defined $column->{default}) || chance(0.6)) { $item{$name} = one_of(@{ $values{$type} }); }
-		}
-		elsif ($kind eq 'number')
-		{
-			$item{$name} = !$column->{not_null} && chance(0.1) ? 'null' : one_of(-3, 1, 1, 2, 50, $type =~ /numeric/ ? '0.5' : 5)
-			  if ($column->{not_null} && !defined $column->{default}) || chance(0.7);
-		}
-		elsif ($kind eq 'range')
-		{
-			my $from = role_number($role) * 100_000 + int rand 500;
-
-			$item{$name} = sprintf '"[%d,%d)"', $from, $from + one_of(0, 1, 5, 20) if chance(0.8);
-		}
-		elsif ($kind eq 'unique')
-		{
-			$item{$name} = role_number($role) * 1000 + 80 + int rand 40 if chance(0.8);
-		}
+		$item->{given}{ $column->{name} } = $json if defined $json;
 	}
 	foreach my $foreign (@{ $table->{foreign} || [] })
 	{
-		my @columns = @{ $foreign->{columns} };
-
-		next if chance(0.15);
-		my $parent = parent_key($s, $table, $foreign->{parent}, $role, $session) or next;
-
-		$bad ||= 'refers' if !($foreign->{parent}{known}{ name_of_key($parent) } || {})->{sound};
-		push @{ $foreign->{parent}{wanted} }, $parent if !$s->{exact} && $parent->[0] < 900 && !$foreign->{parent}{known}{ name_of_key($parent) };
-		$item{ $columns[0] } = json_of_key($foreign->{parent}, $parent);
-		$item{ $columns[1] } = qq("$parent->[2]") if @columns > 1 && chance(0.95);
+		refer($s, $item, $foreign, $session) if chance(0.85);
 	}
-	$bad ||= 'skipped' if ($item{v} // '') eq '"skipped"';
-	if ($bad eq 'unknown')
+	if ($item->{fault} eq 'unknown')
 	{
-		$item{no_column} = 1;
-		$call{bad} = 'unknown';
+		$item->{given}{no_column} = 1;
+		$item->{bad} = 'unknown';
 	}
-	$table->{known}{ name_of_key($key) }{sound} = 1 if !$bad && $table->{known}{ name_of_key($key) };
-	return { n => $item{n}, role => $role, given => \%item, %call };
+	my $known = $table->{known}{ name_of_key($item->{key}) };
+
+	$known->{sound} = 1 if $known && !$item->{fault} && ($item->{given}{v} // '') ne '"skipped"';
+	return $item;
 }
 
 # ---- the program
@@ -587,9 +637,12 @@ sub session_step
 		$tx = $s->{open}{$session} = { role => one_of(@{ $s->{roles} }), savepoints => 0 };
 		step($s, do => 'begin', session => $session, role => $tx->{role});
 		enqueue_step($s, $session);
-		return end_transaction($s, $session, 'commit') if chance($s->{single});
+		end_transaction($s, $session, 'commit') if chance($s->{single});
 	}
-	elsif ($dice < 0.15) { end_transaction($s, $session, chance(0.1) ? 'rollback' : 'commit'); }
+	elsif ($dice < 0.15)
+	{
+		end_transaction($s, $session, chance(0.1) ? 'rollback' : 'commit');
+	}
 	elsif ($dice < 0.2)
 	{
 		$tx->{role} = one_of(@{ $s->{roles} });
@@ -606,7 +659,10 @@ sub session_step
 		step($s, do => one_of('release', 'undo'), session => $session);
 		step($s, do => 'role', session => $session, role => $tx->{role});
 	}
-	else { enqueue_step($s, $session); }
+	else
+	{
+		enqueue_step($s, $session);
+	}
 	return;
 }
 
@@ -630,15 +686,27 @@ sub anything_step
 	return session_step($s, int rand $s->{sessions}) if chance($s->{disturbs} ? 0.9 : 0.96);
 	my $dice = rand;
 
-	if ($dice < 0.4) { step($s, do => 'flush'); }
-	elsif ($dice < 0.6) { step($s, do => 'batch_size', to => one_of(1, 2, 3, 10, 10000)); }
-	elsif ($s->{disturbs} && $dice < 0.9) { disturb($s); }
+	if ($dice < 0.4)
+	{
+		step($s, do => 'flush');
+	}
+	elsif ($dice < 0.6)
+	{
+		step($s, do => 'batch_size', to => one_of(1, 2, 3, 10, 10000));
+	}
+	elsif ($s->{disturbs} && $dice < 0.9)
+	{
+		disturb($s);
+	}
 	elsif ($s->{crash} && $dice > 0.8 && $s->{crash}-- > 0)
 	{
 		step($s, do => 'kill', after => int rand 15_000);
 		end_transaction($s, $_, 'gone') foreach sort keys %{ $s->{open} };
 	}
-	else { step($s, do => 'terminate'); }
+	else
+	{
+		step($s, do => 'terminate');
+	}
 	return;
 }
 
@@ -930,7 +998,7 @@ sub call
 	my ($run, $step) = @_;
 	my $dbh = $run->{sessions}[ $step->{session} ];
 	my $table = $run->{s}{tables}[ $step->{table} ];
-	my @items = map { { %$_, table => $table, how => $step->{how}, session => $step->{session} } } @{ $step->{items} };
+	my @items = map { { %$_, how => $step->{how}, session => $step->{session} } } @{ $step->{items} };
 	my $refused = $items[0]{bad} && !$table->{dies_at_call};
 	my ($sql, @values) = sql_of_call($table, $step);
 
@@ -953,6 +1021,15 @@ sub call
 	return;
 }
 
+# R, S, T(stopped), Z(ended) ...
+sub state_of
+{
+	my ($pid) = @_;
+	my $stat = eval { slurp_file("/proc/$pid/stat") } // ') Z';
+
+	return $stat =~ /\) (\w)/ ? $1 : 'Z';
+}
+
 sub kill_worker
 {
 	my ($run, $after) = @_;
@@ -962,9 +1039,9 @@ sub kill_worker
 	return if !$pid;
 	start_flush($run);
 	usleep($after);
-	# it may have ended by itself
+	# it may have ended by itself, or be about to: what has stopped is ended by us
 	kill 'STOP', $pid;
-	return if (eval { slurp_file("/proc/$pid/stat") } // 'Z') =~ /\) Z|^Z/;
+	return if wait_until('it has stopped, or ended', sub { state_of($pid) =~ /([TZ])/ && $1 }) eq 'Z';
 	kill 'KILL', $pid;
 	$run->{node}->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
 	disconnect_all($run);
