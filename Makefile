@@ -15,8 +15,9 @@
 #	make test-packages			Debian's packages: built, checked by lintian, installed, upgraded, removed
 #								in a root of their own; and PGXN's archive; 10 minutes
 #	make torture				the long runs: 50 kills, 20 stops, 10,000,000 items, the account of
-#								a mixed load, chaos, 2,000 mutations; then an hour of new inputs for
-#								the decoder, and 10 minutes of sqlsmith; 95 minutes
+#								a mixed load, chaos, 2,000 mutations, 300 random programs beside an
+#								oracle; then an hour of new inputs for the decoder, and 10 minutes of
+#								sqlsmith; 100 minutes
 #	make bench					calls and rows per second beside INSERT, COPY and other queues,
 #								with charts, into doc/bench; 30 minutes
 #	make bench-quick			the same in 3 minutes, into bench/out

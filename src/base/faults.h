@@ -23,6 +23,9 @@
  * That allocates nothing and needs no transaction, so a COMMIT callback may have a fault point,
  * too.  No fault point where a spinlock is held: others would spin for as long as it waits.
  *
+ * Mistakes are another thing: what a process does wrong for as long as the file is there, so that
+ * a test can show that other tests would find it.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PP_FAULTS_H
@@ -67,11 +70,24 @@ typedef enum PpFault
 	PP_FAULT_row_is_bad,
 } PpFault;
 
+typedef enum PpMistake
+{
+	/* An INSERT is for one row less than it is thought to be. */
+	PP_MISTAKE_drops_row,
+	/* The first two rows of a target are swapped, if they are of one transaction. */
+	PP_MISTAKE_swaps_rows,
+	/* Of the rows of one key in a batch only the first one updates what is there. */
+	PP_MISTAKE_keeps_first,
+} PpMistake;
+
 #ifdef PP_FAULTS
 #define PP_FAULT(name) ((void) PP_FAULT_##name, pp_fault(#name))
 extern void pp_fault(const char *name);
+#define PP_MISTAKE(name) ((void) PP_MISTAKE_##name, pp_fault_mistake(#name))
+extern bool pp_fault_mistake(const char *name);
 #else
 #define PP_FAULT(name) ((void) PP_FAULT_##name)
+#define PP_MISTAKE(name) ((void) PP_MISTAKE_##name, false)
 #endif
 
 #endif /* PP_FAULTS_H */

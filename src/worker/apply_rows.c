@@ -20,6 +20,7 @@
 #include "worker/parents.h"
 #include "worker/parking.h"
 #include "worker/timer.h"
+#include "worker/upsert.h"
 
 #define MAX_DANGLING 64 /* rows of a transaction; with more of them all that fail alone are bad */
 
@@ -184,7 +185,7 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 {
 	int nclosed = 0;
 	uint64 retried = 0; /* rows up to that one have been tried again for another partition */
-	PpTry told = {0};	 /* how the row that is guilty has failed */
+	PpTry told = {0};	/* how the row that is guilty has failed */
 	PpIsolate iso;
 
 	pp_isolate_begin(&iso, n);
@@ -314,6 +315,7 @@ insert_together(PpApply *apply, PpBadRow *bad, uint64 n, uint64 *nfailed)
 	while (from < n)
 	{
 		uint64 middle = low + (high - low) / 2;
+		PpBadRow failed;
 		PpTry failure;
 
 		CHECK_FOR_INTERRUPTS();
@@ -325,35 +327,44 @@ insert_together(PpApply *apply, PpBadRow *bad, uint64 n, uint64 *nfailed)
 			pp_try_insert_marked(apply->claim->extension, rows, n - from, middle - from, NULL);
 		if (failure.error == NULL) /* the mark is not to stay */
 			return pp_try_insert(rows, n - from, true, apply->counts).error == NULL;
-		if (!failure.deferred || failure.cut != PP_CUT_NONE || *nfailed == MAX_DANGLING)
+		if (failure.cut != PP_CUT_NONE || *nfailed == MAX_DANGLING)
+			return false;
+		if (!failure.deferred && n - from == 1)
+			failure.row = 1;
+		if (!failure.deferred && failure.row == 0)
 			return false;
 
 		/* the first one that fails is one of those from low to high */
-		if (high - low > 1 && failure.past_mark)
-			low = middle;
+		if (!failure.deferred)
+			low = from + failure.row - 1;
 		else if (high - low > 1)
-			high = middle;
-		if (high - low == 1)
 		{
-			PpBadRow dangling = {.row = bad[low].row, .target = bad[low].target, .id = bad[low].id,
-							  .error = failure.error, .deferred = true};
-
-			/* others may need it: so all begins anew */
-			memmove(&bad[from + 1], &bad[from], (low - from) * sizeof(PpBadRow));
-			bad[from++] = dangling;
-			(*nfailed)++;
-			low = from;
-			high = n;
+			if (failure.past_mark)
+				low = middle;
+			else
+				high = middle;
+			continue;
 		}
+		failed = bad[low];
+		if (failure.deferred)
+			failed.error = failure.error;
+
+		/* others may need it: so all begins anew */
+		memmove(&bad[from + 1], &bad[from], (low - from) * sizeof(PpBadRow));
+		bad[from++] = failed;
+		(*nfailed)++;
+		low = from;
+		high = n;
 	}
 	return true;
 }
 
 /*
  * Those of a transaction's rows that have failed by themselves since then in what is deferred:
- * if they need each other, or what has come after them, they are inserted together.
+ * if they need each other, or what has come after them, they are inserted together.  True: some
+ * have been, behind all others.
  */
-static void
+static bool
 reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 {
 	PpBadRow *others = apply->bad + since;
@@ -363,6 +374,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	uint64 nkept = 0;
 	uint64 n = 0;
 	uint64 nfailed;
+	bool together;
 
 	for (uint64 i = 0; i < nothers; i++)
 	{
@@ -372,8 +384,11 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	for (uint64 i = 0; i < n && !needed; i++)
 		needed = may_need(all, nall, bad[i].error);
 	if (!needed)
-		return;
-	if (!insert_together(apply, bad, n, &nfailed))
+		return false;
+	pp_upsert_skips_none = true;
+	together = insert_together(apply, bad, n, &nfailed);
+	pp_upsert_skips_none = false;
+	if (!together)
 	{
 		/* they may be good, but there is no time to find out */
 		for (uint64 i = 0; i < n && is_over(apply); i++)
@@ -381,7 +396,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 			pp_decide_target(apply, bad[i].target)->spares_bad = true;
 			pp_decide_close(apply, bad[i].target, pp_decide_too_late());
 		}
-		return;
+		return false;
 	}
 
 	/*
@@ -392,7 +407,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	{
 		apply->end = PP_APPLY_LATER;
 		apply->error = bad[0].error;
-		return;
+		return false;
 	}
 
 	/* what has landed is not bad any more */
@@ -408,6 +423,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 			others[nkept++] = others[i];
 	}
 	apply->nbad = since + nkept;
+	return nfailed < n;
 }
 
 static const PpRow **
@@ -417,6 +433,66 @@ copy_rows(const PpRow **rows, uint64 n)
 
 	memcpy(copy, rows, n * sizeof(PpRow *));
 	return copy;
+}
+
+/* What is left of a transaction's rows without those that are bad, or parked, since then. */
+static uint64
+leave_good(const PpApply *apply, const PpDecideMark *since, const PpRow **rows, uint64 n)
+{
+	uint64 left = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool good = true;
+
+		for (uint64 k = since->nbad; k < apply->nbad && good; k++)
+			good = apply->bad[k].row != rows[i];
+		for (uint64 k = since->nparked; k < apply->nparked && good; k++)
+			good = apply->parked[k].row != rows[i];
+		if (good)
+			rows[left++] = rows[i];
+	}
+	return left;
+}
+
+static bool
+try_parts(PpApply *apply, const PpRow **rows, uint64 n, bool in_parts)
+{
+	bool through;
+
+	apply->in_parts = in_parts;
+	through = insert_rows(apply, copy_rows(rows, n), n, PARTS, (PpTry){0});
+	apply->in_parts = false;
+	return through;
+}
+
+/*
+ * All rows but the bad ones of a transaction fail together, in what is deferred: try them in
+ * parts.  If more of them pass together, insert those that pass once more, all in their order.
+ */
+static bool
+insert_in_parts(PpApply *apply, const PpRow **rows, uint64 n, bool foreign_key)
+{
+	PpDecideMark before = pp_decide_mark(apply);
+	PpCatcher savepoint = pp_savepoint_begin();
+	bool through = try_parts(apply, rows, n, foreign_key);
+	const PpRow **good;
+
+	if (!through || !reconsider(apply, rows, n, before.nbad))
+	{
+		pp_savepoint_end(&savepoint, through);
+		return through && apply->end == PP_APPLY_COMMIT;
+	}
+	pp_timer_begin_undo();
+	pp_savepoint_end(&savepoint, false);
+	pp_timer_end_undo();
+	good = copy_rows(rows, n);
+	*apply->counts = before.counts;
+	if (try_rows(apply, good, leave_good(apply, &before, good, n), true).error == NULL)
+		return true;
+	/* some pass only behind the others, which is not their place */
+	pp_decide_back_to(apply, &before);
+	return try_parts(apply, rows, n, foreign_key);
 }
 
 /*
@@ -430,7 +506,6 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 	PpDecideMark before = pp_decide_mark(apply);
 	PpTry failure = {0};
 	PpDecision decision;
-	uint64 nbad = apply->nbad;
 	bool through;
 
 	if (known.deferred)
@@ -460,13 +535,8 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 		n = pp_decide_leave_closed(apply, rows, n);
 		return n == 0 || insert_transaction(apply, rows, n, (PpTry){0});
 	}
-	apply->in_parts = failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION;
-	through = insert_rows(apply, copy_rows(rows, n), n, PARTS, (PpTry){0});
-	apply->in_parts = false;
-	if (!through)
-		return false;
-	reconsider(apply, rows, n, nbad);
-	return apply->end == PP_APPLY_COMMIT;
+	return insert_in_parts(apply, rows, n,
+						   failure.error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION);
 }
 
 /* ---- what becomes of the others ---- */
@@ -679,7 +749,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	write_dead_letters(apply);
 	apply->moved = apply->nbad > 0;
 	for (int i = 0; i < apply->counts->n; i++)
-		apply->moved |= apply->counts->of[i].delta.persisted > 0 ||
-						apply->counts->of[i].delta.skipped > 0;
+		apply->moved |=
+			apply->counts->of[i].delta.persisted > 0 || apply->counts->of[i].delta.skipped > 0;
 	park(apply);
 }

@@ -11,7 +11,8 @@
  * are first tried together.  If that fails, those that fail in their INSERT are left out, and the
  * rest is tried together again; if deferred constraints fail, the rest is tried in parts.  Rows
  * that fail alone may still need each other: of those only a row is bad whose own constraint
- * fails while all the others are there.
+ * fails while all the others are there.  Then all good rows are inserted once more, together and
+ * in their order.
  *
  *-------------------------------------------------------------------------
  */

@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/faults.h"
 #include "base/savepoint.h"
 #include "worker/batch.h"
 #include "worker/item_settings.h"
@@ -112,6 +113,7 @@ pp_batch_begin_transaction(void)
 	elsewhere.target = InvalidOid;
 	elsewhere.several = false;
 	checks_in_vain = false;
+	pp_upsert_skips_none = false;
 	pp_statement_begin_transaction();
 }
 
@@ -270,6 +272,11 @@ divide(const PpRow **rows, uint64 n, int *ngroups)
 		PpTargetRows *group = &groups[group_of[i]];
 
 		group->rows[group->n++] = rows[i];
+		if (group->n == 2 && group->rows[0]->unit == rows[i]->unit && PP_MISTAKE(swaps_rows))
+		{
+			group->rows[1] = group->rows[0];
+			group->rows[0] = rows[i];
+		}
 	}
 	hash_destroy(by_target);
 
@@ -343,6 +350,7 @@ pp_batch_insert(const PpTargetRows *group)
 		const PpRow *first = group->rows[start];
 		bool alone = is_candidate(first);
 		uint64 end = start + 1;
+		uint64 dropped;
 		int level;
 
 		while (!alone && end < group->n &&
@@ -356,7 +364,8 @@ pp_batch_insert(const PpTargetRows *group)
 		pp_statement_state.in_rows = false;
 		pp_statement_state.row = start + 1;
 		level = pp_item_settings_set(first->item);
-		inserted += insert_run(group->rows + start, end - start);
+		dropped = end - start > 1 && PP_MISTAKE(drops_row) ? 1 : 0;
+		inserted += insert_run(group->rows + start, end - start - dropped) + dropped;
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)

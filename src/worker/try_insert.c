@@ -109,6 +109,7 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 		AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline try", ALLOCSET_DEFAULT_SIZES);
 	PpCatcher savepoint;
 	volatile bool inserted = false;
+	volatile uint64 first = 0;
 	PpTry failure = {.error = NULL};
 	PpOutcomeCounts own = {0};
 
@@ -122,6 +123,7 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 			pp_try_insert_all(attempt->rows, attempt->mark, &own);
 		if (OidIsValid(attempt->extension))
 			pp_deferred_mark_put(attempt->extension);
+		first = attempt->mark;
 		if (attempt->n > attempt->mark && !attempt->inserted)
 			pp_try_insert_all(attempt->rows + attempt->mark, attempt->n - attempt->mark, &own);
 		inserted = true;
@@ -131,7 +133,10 @@ try_it(const Attempt *attempt, PpOutcomeCounts *counts)
 	}
 	PG_CATCH();
 	{
-		failure = pp_try_insert_failure(attempt->rows, attempt->n, pp_try_insert_catch(&savepoint));
+		failure = pp_try_insert_failure(attempt->rows + first, attempt->n - first,
+										pp_try_insert_catch(&savepoint));
+		if (failure.row > 0)
+			failure.row += first;
 		failure.deferred = inserted;
 		failure.past_mark = OidIsValid(attempt->extension) && pp_deferred_mark_is_passed();
 		pp_timer_begin_undo();

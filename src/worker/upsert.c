@@ -11,6 +11,7 @@
 #include "access/nbtree.h"
 #include "access/relation.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "lib/rbtree.h"
@@ -23,6 +24,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "base/faults.h"
 #include "base/savepoint.h"
 #include "producer/conflict.h"
 #include "store/settings.h"
@@ -44,6 +46,7 @@ struct PpUpsert
 	Key *keys;
 	bool nulls_differ; /* two NULLs are not the same key */
 	bool may_surprise; /* the INSERT may find other keys than we do */
+	bool keeps_order;  /* rows of different keys may see each other */
 	bool may_skip;	   /* a trigger may take the update away */
 	PpFoldable *table; /* NULL: items of one key don't become one */
 };
@@ -58,6 +61,8 @@ typedef struct KnownUpsert
 } KnownUpsert;
 
 #define MAX_KNOWN 1024 /* targets; then all are forgotten */
+
+bool pp_upsert_skips_none = false;
 
 static HTAB *known = NULL;
 static uint64 invalidations = 0;
@@ -163,6 +168,39 @@ may_change_keys(Relation rel)
 			(rel->trigdesc->trig_insert_before_row || rel->trigdesc->trig_update_before_row));
 }
 
+/* Is there code that sees each row?  Foreign keys' own doesn't mind the order. */
+static bool
+has_row_triggers(Relation rel)
+{
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (!trigger->tgisinternal && TRIGGER_FOR_ROW(trigger->tgtype))
+			return true;
+	}
+	return false;
+}
+
+/* Can a row be in another one's way though their keys differ? */
+static bool
+has_other_keys(Relation rel, const PpConflictTable *table)
+{
+	ListCell *cell;
+
+	foreach (cell, RelationGetIndexList(rel))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		bool other = (index->rd_index->indisunique || index->rd_index->indisexclusion) &&
+					 !list_member_oid(table->indexes, lfirst_oid(cell));
+
+		index_close(index, AccessShareLock);
+		if (other)
+			return true;
+	}
+	return false;
+}
+
 /* In the current memory context.  NULL: nothing is configured. */
 static PpUpsert *
 make_upsert(Relation rel)
@@ -180,6 +218,8 @@ make_upsert(Relation rel)
 		return upsert;
 	read_index(upsert, &table);
 	upsert->may_surprise = may_change_keys(rel) || list_length(table.indexes) > 1;
+	upsert->keeps_order =
+		upsert->may_surprise || has_row_triggers(rel) || has_other_keys(rel, &table);
 	upsert->may_skip = rel->trigdesc && rel->trigdesc->trig_update_before_row;
 	if (!upsert->may_surprise)
 		upsert->table = pp_fold_table(rel, &upsert->conflict);
@@ -323,7 +363,8 @@ typedef struct Entry
 	uint64 number;		/* among the rows */
 	uint64 n;			/* of so many of them */
 	const uint8 *set;
-	uint64 round; /* how many statements come before it for its key */
+	uint64 key;	  /* the number of its key */
+	uint64 round; /* how many statements come before its own, for its key or for all */
 	Datum *keys;
 	bool *nulls;
 } Entry;
@@ -595,10 +636,18 @@ find_rounds(const Work *work, Entry *entries)
 			bool alike = memcmp(last->set, entry.set, PpBitmapBytes(natts)) == 0;
 			bool empty = alike && is_empty(entry.set, natts);
 
+			if (PP_MISTAKE(keeps_first))
+			{
+				last->n++;
+				continue;
+			}
 			if (alike && !empty && upsert->table && pp_fold_add(&fold, entry.row->item))
 				continue;
 			entry.round = last->round + (empty ? 0 : 1);
+			entry.key = last->key;
 		}
+		else if (last)
+			entry.key = last->key + 1;
 		if (upsert->table)
 		{
 			if (last)
@@ -610,6 +659,36 @@ find_rounds(const Work *work, Entry *entries)
 	if (upsert->table)
 		end_fold(&entries[n - 1], &fold);
 	return n;
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	return ((const Entry *) a)->number < ((const Entry *) b)->number ? -1 : 1;
+}
+
+/*
+ * Rows of different keys may see each other: so all are to keep their order.  A statement ends
+ * where the next row sets other columns, or has a key that it has had.
+ */
+static void
+keep_order(const Work *work, Entry *entries, uint64 n)
+{
+	int nbytes = PpBitmapBytes(RelationGetNumberOfAttributes(work->rel));
+	uint64 *last = palloc_extended(n * sizeof(uint64), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	uint64 round = 1; /* 0: a key has had none */
+
+	qsort(entries, n, sizeof(Entry), compare_numbers);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Entry *entry = &entries[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (last[entry->key] == round ||
+			(i > 0 && memcmp(entry->set, entries[i - 1].set, nbytes) != 0))
+			round++;
+		entry->round = last[entry->key] = round;
+	}
 }
 
 static void
@@ -659,9 +738,12 @@ insert_in_rounds(void *arg)
 	else
 	{
 		Entry *entries = sort_by_key(make_entries(work, at), work->n, work->upsert);
+		uint64 n = find_rounds(work, entries);
 
+		if (work->upsert->keeps_order)
+			keep_order(work, entries, n);
 		pp_statement_state.row = 0;
-		insert_entries(work, entries, find_rounds(work, entries), first_row);
+		insert_entries(work, entries, n, first_row);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
@@ -682,7 +764,7 @@ pp_upsert(Relation rel, const PpRowMap *map, const PpUpsert *upsert, const PpRow
 	{
 		PpOnConflict clause = make_clause(rel, upsert, NULL);
 
-		return pp_statement_insert(rel, map, &clause, rows, n);
+		return pp_statement_insert(rel, map, pp_upsert_skips_none ? NULL : &clause, rows, n);
 	}
 	if (n == 1)
 		insert_one_by_one(&work);

@@ -14,10 +14,10 @@
  * the items of one key, as its index compares it, each one goes into a statement of its own: the
  * n-th into the n-th; or several of them become one, where that makes no difference (fold.h).
  * Keys don't change their order; nor do items of different keys that go into
- * the same statement.  So what comes of it is what one by one would have given, unless rows of
- * different keys see each other (by another unique index, or a trigger): then the statement fails,
- * or has its rows in another order, as with different targets of a batch.  A statement that fails
- * doesn't tell its row if rows have changed their order, so that those before it are tried first.
+ * the same statement.  Where rows of different keys may see each other (by another unique index,
+ * or a trigger), all keep their order: then a statement ends where the next item has given other
+ * columns, or has a key that the statement has had.  A statement that fails doesn't tell its row if
+ * rows have changed their order, so that those before it are tried first.
  *
  * Where nobody knows the keys before the INSERT, its rows go one by one: one that is not in the
  * item, or not of its type any more.  Where code may change them (row triggers), that is found out:
@@ -34,6 +34,9 @@
 #include "worker/statement.h"
 
 typedef struct PpUpsert PpUpsert;
+
+/* Now a row is to fail that DO NOTHING would skip: it is asked whether it can be inserted. */
+extern bool pp_upsert_skips_none;
 
 extern const PpUpsert *pp_upsert_of(Relation rel);
 extern bool pp_upsert_keeps_order(Oid target);

@@ -77,4 +77,51 @@ SELECT (SELECT count(*) FROM l WHERE n > 2000) AS l, (SELECT count(*) FROM r WHE
 SELECT count(*), count(DISTINCT id) FROM persist_dead_letters;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 
+-- what passes only together comes in its place, before what was enqueued after it
+CREATE SEQUENCE ins;
+CREATE TABLE chain (n int PRIMARY KEY, parent int REFERENCES chain DEFERRABLE INITIALLY DEFERRED, ins int);
+CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.ins := nextval('failing_together.ins'); RETURN NEW; END $$;
+CREATE TRIGGER number BEFORE INSERT ON chain FOR EACH ROW EXECUTE FUNCTION number();
+BEGIN;
+SELECT count(persist_enqueue('chain', '{"n": 1, "parent": 3}'));
+SELECT count(persist_enqueue('chain', '{"n": 2, "parent": 99}'));
+SELECT count(persist_enqueue('chain', '{"n": 3}'));
+SELECT count(persist_enqueue('chain', '{"n": 4, "parent": 1}'));
+COMMIT;
+SELECT persist_flush();
+SELECT n, parent FROM chain ORDER BY ins;
+SELECT letters();
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
+-- so with on_conflict: "later" is later
+CREATE TABLE latest (k int PRIMARY KEY, v text, parent int REFERENCES latest DEFERRABLE INITIALLY DEFERRED);
+SELECT persist_configure('latest', on_conflict => 'update', conflict_columns => '{k}');
+BEGIN;
+SELECT count(persist_enqueue('latest', '{"k": 1, "v": "earlier", "parent": 2}'));
+SELECT count(persist_enqueue('latest', '{"k": 1, "v": "later"}'));
+SELECT count(persist_enqueue('latest', '{"k": 2}'));
+SELECT count(persist_enqueue('latest', '{"k": 3, "parent": 99}'));
+COMMIT;
+SELECT persist_flush();
+SELECT * FROM latest ORDER BY k;
+SELECT letters();
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
+-- and a row that fails isn't passed over since a later one has its key
+CREATE TABLE once (k int PRIMARY KEY, v text, parent int REFERENCES once DEFERRABLE INITIALLY DEFERRED);
+SELECT persist_configure('once', on_conflict => 'nothing', conflict_columns => '{k}');
+BEGIN;
+SELECT count(persist_enqueue('once', '{"k": 1, "v": "needs 4", "parent": 4}'));
+SELECT count(persist_enqueue('once', '{"k": 2, "v": "fails", "parent": 99}'));
+SELECT count(persist_enqueue('once', '{"k": 2, "v": "first"}'));
+SELECT count(persist_enqueue('once', '{"k": 2, "v": "second"}'));
+SELECT count(persist_enqueue('once', '{"k": 3, "v": "fails", "parent": 99}'));
+SELECT count(persist_enqueue('once', '{"k": 4}'));
+COMMIT;
+SELECT persist_flush();
+SELECT * FROM once ORDER BY k;
+SELECT letters();
+SELECT persisted, skipped, dead FROM public.persist_stats WHERE target = 'once'::regclass;
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
+
 DROP SCHEMA failing_together CASCADE;

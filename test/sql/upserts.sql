@@ -381,6 +381,9 @@ TABLE guarded;
 TABLE letters;
 -- row security: the row that is there has to be one that he may update
 GRANT SELECT ON guarded TO pp_upserts;
+SET ROLE pp_upserts;
+SELECT persist_enqueue('guarded'::regclass, '{"k": 1, "w": "x"}');
+RESET ROLE;
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON guarded TO pp_upserts USING (k > 10);
 INSERT INTO guarded VALUES (2, 'there');
@@ -432,6 +435,52 @@ CREATE OR REPLACE VIEW over AS SELECT key, n FROM over_that;
 COMMIT;
 SELECT persist_flush();
 SELECT item, sqlstate, message FROM letters;
+
+SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
+
+-- ---- rows of different keys that see each other keep their order, whatever they set ----
+
+-- by a trigger that makes one key of two
+CREATE TABLE spelled (k text PRIMARY KEY, v text, n int);
+CREATE FUNCTION lowers() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.k := lower(NEW.k); RETURN NEW; END';
+CREATE TRIGGER lowers BEFORE INSERT ON spelled FOR EACH ROW EXECUTE FUNCTION lowers();
+SELECT persist_configure('spelled', on_conflict => 'update', conflict_columns => '{k}');
+BEGIN;
+SELECT count(persist_enqueue('spelled', '{"k": "A", "v": "first", "n": 1}'));
+SELECT count(persist_enqueue('spelled', '{"k": "a", "v": "second"}'));
+COMMIT;
+SELECT persist_flush();
+TABLE spelled;
+
+-- by another unique index
+CREATE TABLE two_keys (k int PRIMARY KEY, u int UNIQUE, n int);
+INSERT INTO two_keys VALUES (1, 1, 0);
+SELECT persist_configure('two_keys', on_conflict => 'update', conflict_columns => '{k}');
+BEGIN;
+SELECT count(persist_enqueue('two_keys', '{"k": 2, "u": 1, "n": 1}'));
+SELECT count(persist_enqueue('two_keys', '{"k": 1, "u": 2}'));
+COMMIT;
+SELECT persist_flush();
+TABLE two_keys;
+SELECT item, sqlstate, message FROM letters;
+
+-- by a trigger that notes them: the second one of a key comes before what is behind it
+CREATE TABLE noted (k int PRIMARY KEY, v text, n int);
+CREATE TABLE notes (number serial, op text, v text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN INSERT INTO upserts.notes (op, v) VALUES (TG_OP, NEW.v); RETURN NULL; END';
+CREATE TRIGGER note AFTER INSERT OR UPDATE ON noted FOR EACH ROW EXECUTE FUNCTION note();
+SELECT persist_configure('noted', on_conflict => 'update', conflict_columns => '{k}');
+BEGIN;
+SELECT count(persist_enqueue('noted', '{"k": 1, "v": "1", "n": 1}'));
+SELECT count(persist_enqueue('noted', '{"k": 2, "v": "2"}'));
+SELECT count(persist_enqueue('noted', '{"k": 2, "v": "3"}'));
+SELECT count(persist_enqueue('noted', '{"k": 3, "v": "4"}'));
+SELECT count(persist_enqueue('noted', '{"k": 1, "v": "5"}'));
+COMMIT;
+SELECT persist_flush();
+SELECT op, v FROM notes ORDER BY number;
+SELECT * FROM noted ORDER BY k;
 
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters));
 SELECT target_name FROM public.persist_stats WHERE enqueued <> persisted + skipped + dead + discarded AND target IN (SELECT oid FROM pg_class WHERE relnamespace = 'upserts'::regnamespace);
