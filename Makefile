@@ -25,9 +25,14 @@
 #								the dashboard into doc/monitoring; 4 minutes
 #	make bench-failures			what bad rows, locked tables, attacks and crashes cost
 #
+# These are for a server that has the other extension, too (PG_CONFIG):
+#
+#	make test-citus				tables that are spread over several servers, kills of each of them
+#	make test-timescaledb		hypertables
+#	make bench-citus			calls beside INSERT, into a table on two nodes; 15 minutes
+#
 # For developers: make setup, floors, unit, format.  For those who release: make packages (into
 # packages/, for Debian) and make dist (persist_pipeline-VERSION.zip, for PGXN).
-
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql sql/persist_pipeline--1.0--1.1.sql sql/persist_pipeline--1.1.sql
@@ -154,7 +159,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-clients test-packages test-monitoring packages dist torture demo bench bench-quick bench-failures floors unit format
+TOOLS = setup test test-clients test-packages test-citus test-timescaledb test-monitoring packages dist torture demo bench bench-quick bench-failures bench-citus floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -202,6 +207,14 @@ test-packages:
 	@tools/setup --packages
 	@test/packages/check
 
+test-citus:
+	@tools/setup
+	@tools/sandbox test/citus/check
+
+test-timescaledb:
+	@tools/setup
+	@tools/sandbox test/timescaledb/check
+
 torture:
 	@tools/setup
 	@tools/sandbox tools/torture
@@ -227,6 +240,10 @@ bench-failures:
 	@tools/sandbox bench/poison
 	@tools/sandbox bench/roles
 	@tools/sandbox bench/counters
+
+bench-citus:
+	@tools/setup
+	@tools/sandbox bench/citus
 
 packages:
 	@tools/setup --packages

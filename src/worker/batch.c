@@ -308,14 +308,26 @@ fire_deferred(void *arg)
 	pp_batch_fire_deferred();
 }
 
+/* May a row of the target, which is locked, have deferred something? */
+static bool
+may_defer(Oid target)
+{
+	Relation rel = relation_open(target, NoLock);
+	bool may = rel->rd_rel->relkind != RELKIND_RELATION || rel->trigdesc || rel->rd_rules;
+
+	relation_close(rel, NoLock);
+	return may;
+}
+
 /*
  * A candidate (poison.h) has been inserted by itself: what is deferred may end this process,
  * too.  What rows to come may still mend is checked with all the others, in the end.
  */
 static void
-check_candidate(void)
+check_candidate(Oid target)
 {
-	ErrorData *error = checks_in_vain ? NULL : pp_savepoint_run(fire_deferred, NULL);
+	ErrorData *error =
+		checks_in_vain || !may_defer(target) ? NULL : pp_savepoint_run(fire_deferred, NULL);
 
 	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error);
@@ -369,7 +381,7 @@ pp_batch_insert(const PpTargetRows *group)
 		pp_statement_state.row = 0; /* triggers may be to blame that fire after it */
 		CommandCounterIncrement();
 		if (alone)
-			check_candidate();
+			check_candidate(group->target);
 		pp_item_settings_reset(level);
 		start = end;
 	}

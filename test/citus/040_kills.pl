@@ -102,4 +102,20 @@ finds_nothing($dbh, 'each counter is the number of the rows',
 	  WHERE hits IS DISTINCT FROM nullif(rows, 0)});
 is(one_value($dbh, 'SELECT sum(dead) FROM persist_stats'), '0', 'no row has died');
 
+# ---- a crash right after the worker's commit, which nobody else has flushed
+
+my $rounds = 3;
+distribute($coordinator, 'once', 'n int, v text');
+foreach my $round (1 .. $rounds)
+{
+	$dbh = connect_to($coordinator);
+	$dbh->do('CHECKPOINT');
+	enqueue_numbers($dbh, 'once', $round * 10 + 1, $round * 10 + 5);
+	wait_for_sql($dbh, "SELECT count(*) >= $round * 5 FROM once");
+	$dbh->disconnect;
+	kill_server($coordinator, 1);
+}
+ok(wait_until_drained($coordinator), 'right after: nothing is left');
+is($coordinator->safe_psql('postgres', "SELECT count(*) || ' ' || count(DISTINCT n) FROM once"), join(' ', (5 * $rounds) x 2), 'right after: each is there once');
+
 done_testing();

@@ -381,6 +381,9 @@ TABLE guarded;
 TABLE letters;
 -- row security: the row that is there has to be one that he may update
 GRANT SELECT ON guarded TO pp_upserts;
+SET ROLE pp_upserts;
+SELECT persist_enqueue('guarded'::regclass, '{"k": 1, "w": "x"}');
+RESET ROLE;
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 CREATE POLICY mine ON guarded TO pp_upserts USING (k > 10);
 INSERT INTO guarded VALUES (2, 'there');

@@ -1,7 +1,7 @@
 
 # README.md and doc/: all their examples run, in the order of the page, and print what is said there;
 # each page has a database of its own, which begins as doc/README.md says, or as the page itself does.
-# What links point to is there.
+# What links point to is there.  Pages that are named as arguments are run alone.
 
 use strict;
 use warnings;
@@ -60,15 +60,6 @@ foreach my $page (@pages)
 cmp_ok($not_run, '<', $run / 10, 'nearly all of them run') if !@ARGV;
 diag("$run examples of $with pages run, $not_run not run");
 
-# ---- the reasons that persist_health() may give
-
-my $operating = slurp_file('doc/operating.md');
-$node->safe_psql('postgres', 'CREATE EXTENSION persist_pipeline');
-my $view = $node->safe_psql('postgres', "SELECT pg_get_viewdef('persist_pipeline_internal.persist_health_reasons'::regclass)");
-my %codes = map { $_ => 1 } grep { !/^(?:fsync|full_page_writes|data_sync_retry|zero_damaged_pages)$/ } $view =~ /\('([a-z_]+)'::text,/g;
-my %named = map { $_ => 1 } map { /`(\w+)`/g } $operating =~ /^\*\*(`.*?`)\*\*:/mg;
-cmp_ok(scalar keys %codes, '>', 10, 'there are reasons');
-is_deeply([ sort keys %named ], [ sort keys %codes ], 'doc/operating.md names each of them');
 $node->stop;
 
 # ---- links
@@ -82,7 +73,7 @@ sub anchors_of
 	return map { (lc $_) =~ s/[^\w\- ]//gr =~ s/ /-/gr } $text =~ /^#+ +(.*?)\s*$/mg;
 }
 
-foreach my $page (pages_of('.'))
+foreach my $page (pages_of('.'), 'SECURITY.md')
 {
 	my ($folder) = $page =~ m{^(.*/|)};
 	my @missing;

@@ -1,7 +1,7 @@
 
 # doc/reference: it names each function with its arguments, each view and column, each setting with its
-# default, limits and when it takes effect, each option of persist_configure, and each error and message
-# of src/; and nothing that isn't there.
+# default, limits and when it takes effect, each option of persist_configure, each reason of
+# persist_health(), and each error and message of src/; and nothing that isn't there.
 
 use strict;
 use warnings;
@@ -182,6 +182,15 @@ same(
 			@found;
 		} ],
 	[ map { s/` \|| \|//gr } $views =~ /^\| `(persist_pipeline_\w+` \| \w+ \| \w* \| .*) \|$/mg ], 'metrics');
+
+# ---- the reasons that persist_health() may give
+
+my $reasons = $node->safe_psql('postgres', "SELECT pg_get_viewdef('persist_pipeline_internal.persist_health_reasons'::regclass)");
+my @codes = grep { !/^(?:fsync|full_page_writes|data_sync_retry|zero_damaged_pages)$/ } $reasons =~ /\('([a-z_]+)'::text,/g;
+my ($health) = $views =~ /^## Health\n(.*?)^## /ms;
+
+same(\@codes, [ $health =~ /^\| `(\w+)` \|/mg ], 'reasons');
+same(\@codes, [ map { /`(\w+)`/g } slurp_file("$tree/doc/operating.md") =~ /^\*\*(`.*?`)\*\*:/mg ], 'reasons in doc/operating.md');
 
 # ---- settings
 

@@ -175,6 +175,21 @@ foreach my $version (@versions)
 	is(say_and_drop(dump_and_restore($session, "$version, revoked"), sub { one_value($_[0], $who_sql) }), 'one postgres', "$version, revoked: nor where a dump was restored");
 	say_and_drop($session, sub { });
 
+	# what has been made of a function that goes is in the way, and is named
+	$session = new_session(
+		'in_the_way', "CREATE EXTENSION persist_pipeline VERSION '$version'",
+		'CREATE TABLE t (n int)',
+		'CREATE VIEW of_rows AS SELECT * FROM persist_pipeline_internal.persist_queue_rows()',
+		"CREATE FUNCTION configures() RETURNS void BEGIN ATOMIC SELECT persist_configure('t', 'ring'); END");
+	foreach my $what ('function configures()', 'view of_rows')
+	{
+		is(try_sql($session, $update), '2BP01', "$version: the $what is in the way");
+		like($session->errstr, qr/^DETAIL:  \Q$what\E depends on /m, "$version: as the error says");
+		$session->do("DROP $what");
+	}
+	is(try_sql($session, $update), '00000', "$version: they are no more");
+	say_and_drop($session, sub { });
+
 	# a dump of the old version
 	$session = new_session(
 		'dumped', "CREATE EXTENSION persist_pipeline VERSION '$version'",

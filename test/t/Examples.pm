@@ -143,18 +143,25 @@ sub start_page
 sub output_of
 {
 	my ($node, $example) = @_;
-	my $user = $example->{as} || 'postgres';
-	my ($dir, $output) = ($node->{examples}, '');
-	my @command = $example->{language} eq 'sh' ? ('bash', '-e', '-o', 'pipefail', '-c', $example->{text})
-	  : ('psql', '-X', '-U', $user, '-d', $example->{in} || 'app');
-	my ($host, $port) = ($node->host, $node->port);
-	my $input = $example->{language} eq 'sh' ? '' : $example->{text};
+	my ($dir, $text, $output) = ($node->{examples}, $example->{text}, '');
+	my @command = ('psql', '-X', '-U', $example->{as} || 'postgres', '-d', $example->{in} || 'app');
+	my $host = $example->{as} ? 'localhost' : $node->host;
 
+	if ($example->{language} eq 'sh')
+	{
+		# what it writes is not for the source tree, where only make has to be
+		my $where = $text =~ /\bmake\b/ ? '' : "cd '$dir'\n";
+
+		@command = ('bash', '-e', '-o', 'pipefail', '-c', "$where$text");
+		$text = '';
+	}
+
+	# without bitcode, where the tree isn't built yet: that takes twice as long
 	local %ENV = %ENV;
 	delete @ENV{qw(MFLAGS MAKELEVEL PGUSER PGDATABASE)};
 	@ENV{qw(PATH PGHOST PGPORT PGPASSFILE PGAPPNAME DESTDIR MAKEFLAGS)} =
-	  ("$dir:$ENV{PATH}", $example->{as} ? 'localhost' : $host, $port, "$dir/pgpass", 'example', "$dir/installed", '-sj2');
-	my $succeeded = IPC::Run::run(\@command, '<', \$input, '>&', \$output);
+	  ("$dir:$ENV{PATH}", $host, $node->port, "$dir/pgpass", 'example', "$dir/installed", '-sj2 with_llvm=no');
+	my $succeeded = IPC::Run::run(\@command, '<', \$text, '>&', \$output);
 	return ($succeeded, $output);
 }
 
@@ -186,7 +193,7 @@ sub comparable
 }
 
 # The tags that psql prints after commands that return no rows.
-our $tag = qr/^(?:(?:ALTER|CREATE|DROP)[ ][A-Z ]+|INSERT[ ]0[ ]\d+|(?:COPY|DELETE|MERGE|SELECT|UPDATE)[ ]\d+
+my $tag = qr/^(?:(?:ALTER|CREATE|DROP)[ ][A-Z ]+|INSERT[ ]0[ ]\d+|(?:COPY|DELETE|MERGE|SELECT|UPDATE)[ ]\d+
 	|BEGIN|COMMENT|COMMIT|DEALLOCATE|DO|GRANT|GRANT[ ]ROLE|LOCK[ ]TABLE|PREPARE|RELEASE|RESET|REVOKE
 	|ROLLBACK|SAVEPOINT|SET|TRUNCATE[ ]TABLE)\n/mx;
 
