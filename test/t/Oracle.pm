@@ -12,8 +12,8 @@ names, constraints, triggers and policies, so that errors read alike.  The oracl
 as its role, in a transaction of its own, with ON CONFLICT where the target has C<on_conflict>,
 and with what the call has decided: the number that it took from a sequence, its time.
 
-Where promise is that more may be accepted than one by one, or something else, a program with an
-even seed avoids it (it is I<exact>):
+More may be accepted than one by one, or something else, in some ways that are documented.  A
+program with an even seed avoids them (it is I<exact>):
 
 =over
 
@@ -27,8 +27,9 @@ even seed avoids it (it is I<exact>):
 
 =back
 
-With an odd seed there are all of these, and rows that others have locked, and nothing that could be refused because more than the
-oracle's rows have been accepted: as many have to be accepted, of each table.
+With an odd seed there are all of these, and rows that others have locked; but nothing that could
+be refused because more than the oracle's rows have been accepted.  So of each table at least as
+many have to be accepted.
 
 =cut
 
@@ -220,7 +221,7 @@ sub refuse
 
 sub add_triggers
 {
-	my ($s, $table, $keys_meet) = @_;
+	my ($s, $table) = @_;
 
 	trigger($table, 'a_changes', 'BEFORE INSERT ON TABLE FOR EACH ROW', q{NEW.v := NEW.v || '!'; }, 'RETURN NEW') if chance(0.15);
 	trigger($table, 'b_refuses', 'BEFORE INSERT ON TABLE FOR EACH ROW', refuse('refused'), 'RETURN NEW') if chance(0.25);
@@ -229,7 +230,7 @@ sub add_triggers
 		$table->{skips} = 1;
 		trigger($table, 'c_skips', 'BEFORE INSERT ON TABLE FOR EACH ROW', q{IF NEW.v = 'skipped' THEN RETURN NULL; END IF;}, 'RETURN NEW');
 	}
-	if ($keys_meet && chance(0.15))
+	if (!$table->{loose} && chance(0.15))
 	{
 		trigger($table, 'd_counts', 'BEFORE INSERT ON TABLE FOR EACH ROW',
 			qq{IF (SELECT count(*) FROM \@.$table->{name} AS t WHERE t.g = NEW.g AND t.who = NEW.who) >= 4 THEN RAISE 'group % is full', NEW.g; END IF;},
@@ -273,6 +274,59 @@ sub add_policy
 	return;
 }
 
+# What refers to the key needs it at once.  With `update`, a key that is deferred could be mended
+# by the next row.
+sub constrain_key
+{
+	my ($s, $table) = @_;
+	my $kind = one_of('PRIMARY KEY', 'UNIQUE', 'UNIQUE NULLS NOT DISTINCT');
+	my $one_role = $table->{loose} || @{ $s->{roles} } == 1;    # or nobody minds
+
+	$table->{lowers} = !$table->{is_parent} && $table->{key_type} =~ /^(?:text|varchar)/ && chance(0.3) && !$table->{partitions};
+	$table->{key_deferred} = !$table->{is_parent} && chance(0.15);
+	$table->{nulls} = !$table->{second} && ($kind eq 'UNIQUE' || ($kind =~ /NULLS/ && $one_role));
+	push @{ $table->{constraints} },
+	  "$kind (" . join(', ', @{ $table->{key} }) . ')' . ($table->{key_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
+
+	my $deferred = grep { $_->{deferred} } @{ $table->{foreign} || [] };
+
+	$table->{policy} = one_of(qw(error error nothing update update));
+	$table->{policy} = 'error' if $table->{key_deferred} || ($table->{policy} eq 'update' && $deferred);
+	return;
+}
+
+# By which rows of different keys are in each other's way
+sub add_other_keys
+{
+	my ($table) = @_;
+
+	if (chance(0.2))
+	{
+		my $deferred = $table->{policy} eq 'error' && chance(0.3);
+
+		column($table, name => 'during', type => 'int4range', role => 'range');
+		push @{ $table->{constraints} }, 'EXCLUDE USING gist (during WITH &&)' . ($deferred ? ' DEFERRABLE INITIALLY DEFERRED' : '');
+	}
+	if (chance(0.25))
+	{
+		column($table, name => 'u', type => 'int', role => 'unique');
+		push @{ $table->{after} }, "CREATE UNIQUE INDEX ON \@.$table->{name} " . one_of('(u)', '(u) WHERE u > 100', '((u / 2))');
+	}
+	return;
+}
+
+sub add_row_security
+{
+	my ($table) = @_;
+
+	push @{ $table->{after} },
+	  "ALTER TABLE \@.$table->{name} ENABLE ROW LEVEL SECURITY",
+	  "CREATE POLICY sees ON \@.$table->{name} FOR SELECT USING (true)",
+	  "CREATE POLICY takes ON \@.$table->{name} FOR INSERT WITH CHECK (v IS DISTINCT FROM 'secret')",
+	  "CREATE POLICY changes ON \@.$table->{name} FOR UPDATE USING (true) WITH CHECK (v IS DISTINCT FROM 'secret')";
+	return;
+}
+
 sub make_table
 {
 	my ($s, $number, @tables) = @_;
@@ -288,43 +342,11 @@ sub make_table
 	delete $table->{foreign} if !@{ $table->{foreign} };
 	add_values($s, $table);
 
-	my $parent = $table->{is_parent};
-
-	$table->{lowers} = !$parent && $table->{key_type} =~ /^(?:text|varchar)/ && chance(0.3) && !$table->{partitions};
-	$table->{key_deferred} = !$parent && chance(0.15);
-	push @{ $table->{constraints} },
-	    one_of('PRIMARY KEY', 'UNIQUE', 'UNIQUE NULLS NOT DISTINCT') . ' ('
-	  . join(', ', @{ $table->{key} }) . ')'
-	  . ($table->{key_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
-	$table->{nulls} = !$table->{second} && $table->{constraints}[-1] =~ ($table->{loose} || @{ $s->{roles} } == 1 ? qr/UNIQUE/ : qr/UNIQUE \(/);
-	# with `update`, a key that is deferred could be mended by the next row
-	$table->{policy} = one_of(qw(error error nothing update update));
-	$table->{policy} = 'error' if $table->{policy} eq 'update' && ($table->{key_deferred} || grep { $_->{deferred} } @{ $table->{foreign} });
-	$table->{policy} = 'error' if $table->{policy} eq 'nothing' && $table->{key_deferred};
-	my $keys_meet = !$table->{loose};
-
-	if ($keys_meet && !$table->{partitions} && chance(0.2))
-	{
-		$table->{ranges_deferred} = $table->{policy} eq 'error' && chance(0.3);
-		column($table, name => 'during', type => 'int4range', role => 'range');
-		push @{ $table->{constraints} }, 'EXCLUDE USING gist (during WITH &&)' . ($table->{ranges_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
-	}
-	if ($keys_meet && !$table->{partitions} && chance(0.25))
-	{
-		column($table, name => 'u', type => 'int', role => 'unique');
-		push @{ $table->{after} }, "CREATE UNIQUE INDEX ON \@.$table->{name} " . one_of('(u)', '(u) WHERE u > 100', '((u / 2))');
-	}
+	constrain_key($s, $table);
+	add_other_keys($table) if !$table->{loose} && !$table->{partitions};
 	push @{ $table->{constraints} }, "CONSTRAINT word CHECK (v <> 'checked')" if chance(0.5);
-	add_triggers($s, $table, $keys_meet);
-	if (chance(0.15))
-	{
-		$table->{policies} = 1;
-		push @{ $table->{after} },
-		  "ALTER TABLE \@.$table->{name} ENABLE ROW LEVEL SECURITY",
-		  "CREATE POLICY sees ON \@.$table->{name} FOR SELECT USING (true)",
-		  "CREATE POLICY takes ON \@.$table->{name} FOR INSERT WITH CHECK (v IS DISTINCT FROM 'secret')",
-		  "CREATE POLICY changes ON \@.$table->{name} FOR UPDATE USING (true) WITH CHECK (v IS DISTINCT FROM 'secret')";
-	}
+	add_triggers($s, $table);
+	add_row_security($table) if chance(0.15);
 	add_policy($s, $table);
 	push @{ $table->{settings} }, "durability => '" . one_of($s->{crash} ? 'journal' : qw(journal ring)) . "'" if chance(0.3);
 	if (chance(0.2))
