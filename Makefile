@@ -36,6 +36,7 @@
 #
 # For developers: make setup, floors, unit, format.  For those who release: make packages (into
 # packages/, for Debian) and make dist (persist_pipeline-VERSION.zip, for PGXN).
+
 MODULE_big = persist_pipeline
 EXTENSION = persist_pipeline
 DATA = sql/persist_pipeline--1.0.sql sql/persist_pipeline--1.0--1.1.sql sql/persist_pipeline--1.1.sql
