@@ -7,7 +7,10 @@
 # These need nothing but make, and root or sudo; they install what they lack and
 # leave nothing running:
 #
-#	make test					every test, on throw-away servers
+#	make test					every test, on throw-away servers; JOBS=3: so many files at once of those
+#								that restart servers, which halves the time
+#	make test-matrix			the same on PostgreSQL 15 to 19, each in a Debian of its own, with warnings
+#								as errors; MAJORS="15 18": on these alone; two hours, and see tools/matrix
 #	make test-clients			unchanged clients: drivers and ORMs in Python, JavaScript and Java,
 #								and through pgbouncer, which it installs; clients that enqueue,
 #								in Python, JavaScript and C; and a scraper
@@ -160,7 +163,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = test/unit/build
 
 # What works before there is a PostgreSQL.
-TOOLS = setup test test-clients test-packages test-citus test-timescaledb test-monitoring packages dist torture demo bench bench-quick bench-failures bench-citus floors unit format
+TOOLS = setup test test-matrix test-clients test-packages test-citus test-timescaledb test-monitoring packages dist torture demo bench bench-quick bench-failures bench-citus floors unit format
 .PHONY: $(TOOLS)
 .DEFAULT_GOAL = all
 
@@ -194,7 +197,10 @@ setup:
 
 test:
 	@tools/setup
-	@tools/sandbox tools/run-tests
+	@tools/sandbox tools/run-tests $(if $(JOBS),--jobs $(JOBS))
+
+test-matrix:
+	@tools/matrix $(if $(JOBS),--jobs $(JOBS)) $(MAJORS)
 
 test-monitoring:
 	@tools/setup --monitoring

@@ -10,6 +10,10 @@ die() {
 	exit 1
 }
 
+may_become_root() {
+	[ "$(id -u)" -eq 0 ] || { command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; }
+}
+
 # Run a command as root: as we are, or through sudo.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then

@@ -134,6 +134,22 @@ pp_config_records_free(struct config_generic **records)
 #endif
 }
 
+/*
+ * The value of a setting that anybody may see; NULL if there is none of that name.  17: one that
+ * has no value, as after SET LOCAL of a name that nobody has defined, is empty, as SQL sees it.
+ */
+static inline const char *
+pp_config_option(const char *name)
+{
+	const char *value = GetConfigOption(name, true, true);
+
+#if PG_VERSION_NUM < 170000
+	if (value == NULL && GetConfigOptionFlags(name, true) != 0)
+		value = "";
+#endif
+	return value;
+}
+
 /* 17: or a stronger lock, if that will do, too */
 static inline bool
 pp_relation_lock_held(Oid relid, LOCKMODE mode)

@@ -20,8 +20,11 @@
  * The process renames the file to NAME.PID, which tells the test that it is there; for the next
  * one the test asks anew.
  *
- * That allocates nothing and needs no transaction, so a COMMIT callback may have a fault point,
- * too.  No fault point where a spinlock is held: others would spin for as long as it waits.
+ * They serve all majors alike.  The server's own injection points are there from 17 on, and only
+ * in a server that is built with them, which Debian's is not.
+ *
+ * A fault point allocates nothing and needs no transaction, so a COMMIT callback may have one, too.
+ * No fault point where a spinlock is held: others would spin for as long as it waits.
  *
  * Mistakes are another thing: what a process does wrong for as long as the file is there, so that
  * a test can show that other tests would find it.
@@ -57,6 +60,8 @@ typedef enum PpFault
 	PP_FAULT_settles,
 	/* A worker is about to commit what settles items.  Nobody takes its place now. */
 	PP_FAULT_commits,
+	/* A worker's batch has committed, and its end is near.  Meanwhile a flush sees what is parked. */
+	PP_FAULT_ends_batch,
 	/* A worker leaves, with its ring empty.  Meanwhile another database wants the ring. */
 	PP_FAULT_leaves_turn,
 	/* A worker removes the file that notes what it tries.  Meanwhile the next one opens it. */

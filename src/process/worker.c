@@ -361,6 +361,7 @@ write_batch(PpRingView view)
 	pgstat_report_stat(false);
 
 	pp_intake_note_settled(&pp_process.claim, outcome == PP_SETTLED);
+	PP_FAULT(ends_batch);
 	pp_parking_end_batch(pp_intake_owes_earlier());
 	if (!ShutdownRequestPending)
 		let_land();

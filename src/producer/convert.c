@@ -26,6 +26,8 @@
 
 #include "producer/convert.h"
 
+#include "base/compat.h"
+
 #define MAX_SETTINGS 8192 /* bytes of an item: names, and values */
 
 /* A row being decided.  Arrays are by attnum - 1. */
@@ -330,7 +332,7 @@ capture_settings(List *names, StringInfo settings)
 	initStringInfo(settings);
 	foreach (cell, names)
 	{
-		const char *value = GetConfigOption(lfirst(cell), true, true);
+		const char *value = pp_config_option(lfirst(cell));
 
 		if (value == NULL)
 			continue;

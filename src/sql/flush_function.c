@@ -189,6 +189,34 @@ is_left_alone(PpSlot *slot)
 }
 
 /*
+ * Has the batch at work committed, and has something parked?  The retrier hears of that, and why, at
+ * its end.
+ */
+static bool
+batch_parks(PpSlot *slot)
+{
+	bool parks;
+
+	SpinLockAcquire(&slot->mutex);
+	parks = slot->has_batch && slot->batch_parked_at != 0;
+	SpinLockRelease(&slot->mutex);
+	return parks;
+}
+
+/* Sleep until something of the slot may have changed.  False: there is no time left. */
+static bool
+sleep_for_settled(PpSlot *slot, PpSteady deadline)
+{
+	long ms = pp_steady_ms_until(deadline);
+
+	if (ms <= 0)
+		return false;
+	(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS),
+									   pp_wait_event("PersistPipelineFlush"));
+	return true;
+}
+
+/*
  * Is something still parked, after the retrier has tried what is due, or waits for a lock, that
  * may be gone?  What is paused is not for it to try.
  */
@@ -210,21 +238,19 @@ stays_parked(Oid target, PpSteady deadline)
 	}
 	if (slot == NULL || !is_parked(slot, target) || only_paused(slot, target))
 		return is_parked(slot, target);
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	while (batch_parks(slot) && sleep_for_settled(slot, deadline))
+		;
 	SpinLockAcquire(&slot->mutex);
 	asked = ++slot->retries_asked;
 	slot->retry_at = pp_steady_now();
 	SpinLockRelease(&slot->mutex);
-
-	ConditionVariablePrepareToSleep(&slot->settled);
 	while (done < asked && is_parked(slot, target) && !is_left_alone(slot))
 	{
-		long ms = pp_steady_ms_until(deadline);
-
-		if (ms <= 0)
-			break;
 		pp_shmem_wake_retrier(slot);
-		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS),
-										   pp_wait_event("PersistPipelineFlush"));
+		if (!sleep_for_settled(slot, deadline))
+			break;
 		SpinLockAcquire(&slot->mutex);
 		done = slot->retries_done;
 		SpinLockRelease(&slot->mutex);

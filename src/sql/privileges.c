@@ -284,6 +284,7 @@ warn_of_creators(Oid schema)
 			 errdetail("These can: %s. A function of theirs may be called instead of one of the "
 					   "extension's.",
 					   creators),
+			 errhidecontext(true),
 			 errhint("CREATE SCHEMA persist; CREATE EXTENSION persist_pipeline SCHEMA persist;")));
 }
 
@@ -297,6 +298,7 @@ warn_if_not_preloaded(void)
 				 errmsg("persist_pipeline was not loaded when the server started"),
 				 errdetail("Nothing can be handed over until it is; but where "
 						   "\"persist_pipeline.mode\" is \"direct\", each call is an INSERT."),
+				 errhidecontext(true),
 				 errhint("Add persist_pipeline to \"shared_preload_libraries\" and restart the "
 						 "server.")));
 }

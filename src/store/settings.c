@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/skey.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"

@@ -668,6 +668,8 @@ pp_parking_end_batch(bool owes_earlier)
 	else if (nothing && slot->retrier.pid == 0)
 		slot->waits_for_lock = false;
 	SpinLockRelease(&slot->mutex);
+	if (has_parked)
+		ConditionVariableBroadcast(&slot->settled); /* a flush has them tried now */
 	has_parked = has_to_call = has_to_hurry = has_met_lock = false;
 	lowest_parked = PG_UINT64_MAX;
 	if (has_called)

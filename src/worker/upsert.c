@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
 #include "common/hashfn.h"

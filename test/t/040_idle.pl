@@ -73,6 +73,9 @@ $node->safe_psql('postgres', "SELECT persist_enqueue('t', jsonb_build_object('n'
 ok(flush($node), 'flushed');
 ok(wait_for_queue($node, "worker_state = 'idle'"), 'the worker is idle');
 watch('launcher and worker', $launcher, worker_pid($node));
+is($node->safe_psql('postgres', "SELECT string_agg(wait_event, ' ' ORDER BY wait_event) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type LIKE 'persist%'"),
+	$node->safe_psql('postgres', 'SHOW server_version_num') >= 170000 ? 'PersistPipelineLauncher PersistPipelineWorker' : 'Extension Extension',
+	'what each of them waits for has a name, where extensions can give one');
 
 # and items that wait don't make it tick
 $node->append_conf('postgresql.conf', "persist_pipeline.adaptive_flush = off\npersist_pipeline.flush_interval = '1h'");

@@ -261,7 +261,7 @@ my $node = parking_node('parking');
 	$pid = worker_pid($node);
 	$dbh->do("SELECT persist_pause('vain')");
 	open_gate('postgres');
-	$lock = lock_tables('persist_parked');
+	$lock = lock_tables('persist_pipeline_internal.persist_parked');
 	$dbh->do("SELECT persist_resume('vain')");
 	ok(eval { wait_for_sql($dbh, "SELECT pg_sleep(4) IS NOT NULL") }, 'the table of parked items is locked');
 	unlock($lock);
@@ -276,7 +276,7 @@ my $node = parking_node('parking');
 	my ($lock, $pid);
 
 	restart_with(dead_letter_retention => "'1h'");
-	$lock = lock_tables('persist_dead_letters');
+	$lock = lock_tables('persist_pipeline_internal.persist_dead_letters');
 	enqueue('postgres', 'free', 106, 110);
 	lands('postgres', 'free', 'the table of letters is locked, a new worker');
 	wait_for_sql(session('postgres'), "SELECT pg_sleep(1.5) IS NOT NULL");    # longer than it waits for a lock

@@ -167,7 +167,7 @@ foreach my $sqlstate ('40001', '40P01', '08006', '57P03', '58030')
 	add_trigger('drowsy', "PERFORM pg_sleep(60)");
 	enqueue('postgres', 'drowsy', $n + 1, $n + 1);
 	is_parked('postgres', 'drowsy', 1, '57014', 'a row hangs: parked');
-	my $lock = lock_tables('persist_dead_letters');
+	my $lock = lock_tables('persist_pipeline_internal.persist_dead_letters');
 	$began = time;
 	ok(eval { wait_for_sql($dbh, "SELECT parked_reason = '55P03' FROM persist_stats WHERE target_name = 'public.drowsy'") }, 'a row hangs: its letter has to wait');
 	others_land('a row hangs, no letter');

@@ -108,6 +108,27 @@ lands($database, 'other', 'resumed while it falls asleep');
 open_gate($database);
 adds_up($database, 'resumed while it falls asleep');
 
+# ---- a flush looks, while a batch that has parked something hasn't ended: it has that tried, too,
+# although the retrier, which is there for something else, doesn't know of it yet
+
+my $flusher = connect_to($node);
+create_target($database, 'late');
+shut_gate($database);
+enqueue($database, 't', $committed{$database}{t} + 1, $committed{$database}{t} + 1);
+is_parked($database, 't', 1, '55006', 'flushed before the end: something else is parked');
+ask_fault($node, 'ends_batch');
+enqueue($database, 'late', 1, 1);
+wait_for_fault($node, 'ends_batch');
+my $tries = "SELECT max(tries) FROM persist_parked WHERE target = 't'::regclass";
+my $tries_before = one_value($dbh, $tries);
+start_sql($flusher, "SELECT 1 / persist_flush('300 s', 'late')::int");
+# long enough for the retrier to have answered, if it had been asked
+ok(eval { wait_for_sql($dbh, "SELECT ($tries) >= $tries_before + 2") }, 'flushed before the end: the retrier tries what it knows of');
+open_gate($database);
+end_fault($node, 'ends_batch');
+is(finish_sql($flusher), '00000', 'flushed before the end: it returns true');
+lands($database, $_, "flushed before the end: $_") foreach 't', 'late';
+
 # ---- mended, while rows of a transaction that fail in what is deferred are tried: those that
 # have been tried before don't land behind the others
 

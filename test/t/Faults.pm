@@ -21,6 +21,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use Fcntl ':flock';
 use File::Basename qw(basename dirname);
 use File::Copy 'copy';
 use File::Glob ':bsd_glob';
@@ -101,6 +102,9 @@ sub with_faults
 	$root = "$PostgreSQL::Test::Utils::tmp_check/faults";    # which is known by now
 	my ($bin, $lib, $share) = map { `pg_config --$_` =~ /(.*)/ } qw(bindir pkglibdir sharedir);
 
+	# of tests that run at once, one makes it, and the others wait for that
+	open my $lock, '>', "$root.lock" or die "$root.lock: $!";
+	flock $lock, LOCK_EX or die "$root.lock: $!";
 	if (!-e "$root/done")
 	{
 		link_files($_) foreach $bin, $lib, $share;

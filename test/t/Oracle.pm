@@ -12,8 +12,8 @@ names, constraints, triggers and policies, so that errors read alike.  The oracl
 as its role, in a transaction of its own, with ON CONFLICT where the target has C<on_conflict>,
 and with what the call has decided: the number that it took from a sequence, its time.
 
-Where promise is that more may be accepted than one by one, or something else, a program with an
-even seed avoids it (it is I<exact>):
+More may be accepted than one by one, or something else, in some ways that are documented.  A
+program with an even seed avoids them (it is I<exact>):
 
 =over
 
@@ -27,8 +27,9 @@ even seed avoids it (it is I<exact>):
 
 =back
 
-With an odd seed there are all of these, and rows that others have locked, and nothing that could be refused because more than the
-oracle's rows have been accepted: as many have to be accepted, of each table.
+With an odd seed there are all of these, and rows that others have locked; but nothing that could
+be refused because more than the oracle's rows have been accepted.  So of each table at least as
+many have to be accepted.
 
 =cut
 
@@ -45,6 +46,11 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(oracle_node scenario play differences shrink describe);
+
+use constant {
+	NEVER => 900,      # keys from this number on are in no table
+	ALL_ROLES => 9,    # whose keys any role takes
+};
 
 my @roles = qw(anna ben cleo);
 
@@ -215,7 +221,7 @@ sub refuse
 
 sub add_triggers
 {
-	my ($s, $table, $keys_meet) = @_;
+	my ($s, $table) = @_;
 
 	trigger($table, 'a_changes', 'BEFORE INSERT ON TABLE FOR EACH ROW', q{NEW.v := NEW.v || '!'; }, 'RETURN NEW') if chance(0.15);
 	trigger($table, 'b_refuses', 'BEFORE INSERT ON TABLE FOR EACH ROW', refuse('refused'), 'RETURN NEW') if chance(0.25);
@@ -224,7 +230,7 @@ sub add_triggers
 		$table->{skips} = 1;
 		trigger($table, 'c_skips', 'BEFORE INSERT ON TABLE FOR EACH ROW', q{IF NEW.v = 'skipped' THEN RETURN NULL; END IF;}, 'RETURN NEW');
 	}
-	if ($keys_meet && chance(0.15))
+	if (!$table->{loose} && chance(0.15))
 	{
 		trigger($table, 'd_counts', 'BEFORE INSERT ON TABLE FOR EACH ROW',
 			qq{IF (SELECT count(*) FROM \@.$table->{name} AS t WHERE t.g = NEW.g AND t.who = NEW.who) >= 4 THEN RAISE 'group % is full', NEW.g; END IF;},
@@ -268,6 +274,59 @@ sub add_policy
 	return;
 }
 
+# What refers to the key needs it at once.  With `update`, a key that is deferred could be mended
+# by the next row.
+sub constrain_key
+{
+	my ($s, $table) = @_;
+	my $kind = one_of('PRIMARY KEY', 'UNIQUE', 'UNIQUE NULLS NOT DISTINCT');
+	my $one_role = $table->{loose} || @{ $s->{roles} } == 1;    # or nobody minds
+
+	$table->{lowers} = !$table->{is_parent} && $table->{key_type} =~ /^(?:text|varchar)/ && chance(0.3) && !$table->{partitions};
+	$table->{key_deferred} = !$table->{is_parent} && chance(0.15);
+	$table->{nulls} = !$table->{second} && ($kind eq 'UNIQUE' || ($kind =~ /NULLS/ && $one_role));
+	push @{ $table->{constraints} },
+	  "$kind (" . join(', ', @{ $table->{key} }) . ')' . ($table->{key_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
+
+	my $deferred = grep { $_->{deferred} } @{ $table->{foreign} || [] };
+
+	$table->{policy} = one_of(qw(error error nothing update update));
+	$table->{policy} = 'error' if $table->{key_deferred} || ($table->{policy} eq 'update' && $deferred);
+	return;
+}
+
+# By which rows of different keys are in each other's way
+sub add_other_keys
+{
+	my ($table) = @_;
+
+	if (chance(0.2))
+	{
+		my $deferred = $table->{policy} eq 'error' && chance(0.3);
+
+		column($table, name => 'during', type => 'int4range', role => 'range');
+		push @{ $table->{constraints} }, 'EXCLUDE USING gist (during WITH &&)' . ($deferred ? ' DEFERRABLE INITIALLY DEFERRED' : '');
+	}
+	if (chance(0.25))
+	{
+		column($table, name => 'u', type => 'int', role => 'unique');
+		push @{ $table->{after} }, "CREATE UNIQUE INDEX ON \@.$table->{name} " . one_of('(u)', '(u) WHERE u > 100', '((u / 2))');
+	}
+	return;
+}
+
+sub add_row_security
+{
+	my ($table) = @_;
+
+	push @{ $table->{after} },
+	  "ALTER TABLE \@.$table->{name} ENABLE ROW LEVEL SECURITY",
+	  "CREATE POLICY sees ON \@.$table->{name} FOR SELECT USING (true)",
+	  "CREATE POLICY takes ON \@.$table->{name} FOR INSERT WITH CHECK (v IS DISTINCT FROM 'secret')",
+	  "CREATE POLICY changes ON \@.$table->{name} FOR UPDATE USING (true) WITH CHECK (v IS DISTINCT FROM 'secret')";
+	return;
+}
+
 sub make_table
 {
 	my ($s, $number, @tables) = @_;
@@ -283,43 +342,11 @@ sub make_table
 	delete $table->{foreign} if !@{ $table->{foreign} };
 	add_values($s, $table);
 
-	my $parent = $table->{is_parent};
-
-	$table->{lowers} = !$parent && $table->{key_type} =~ /^(?:text|varchar)/ && chance(0.3) && !$table->{partitions};
-	$table->{key_deferred} = !$parent && chance(0.15);
-	push @{ $table->{constraints} },
-	    one_of('PRIMARY KEY', 'UNIQUE', 'UNIQUE NULLS NOT DISTINCT') . ' ('
-	  . join(', ', @{ $table->{key} }) . ')'
-	  . ($table->{key_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
-	$table->{nulls} = $table->{constraints}[-1] !~ /PRIMARY/ && !$table->{second};
-	# with `update`, a key that is deferred could be mended by the next row
-	$table->{policy} = one_of(qw(error error nothing update update));
-	$table->{policy} = 'error' if $table->{policy} eq 'update' && ($table->{key_deferred} || grep { $_->{deferred} } @{ $table->{foreign} });
-	$table->{policy} = 'error' if $table->{policy} eq 'nothing' && $table->{key_deferred};
-	my $keys_meet = !$table->{loose};
-
-	if ($keys_meet && !$table->{partitions} && chance(0.2))
-	{
-		$table->{ranges_deferred} = $table->{policy} eq 'error' && chance(0.3);
-		column($table, name => 'during', type => 'int4range', role => 'range');
-		push @{ $table->{constraints} }, 'EXCLUDE USING gist (during WITH &&)' . ($table->{ranges_deferred} ? ' DEFERRABLE INITIALLY DEFERRED' : '');
-	}
-	if ($keys_meet && !$table->{partitions} && chance(0.25))
-	{
-		column($table, name => 'u', type => 'int', role => 'unique');
-		push @{ $table->{after} }, "CREATE UNIQUE INDEX ON \@.$table->{name} " . one_of('(u)', '(u) WHERE u > 100', '((u / 2))');
-	}
+	constrain_key($s, $table);
+	add_other_keys($table) if !$table->{loose} && !$table->{partitions};
 	push @{ $table->{constraints} }, "CONSTRAINT word CHECK (v <> 'checked')" if chance(0.5);
-	add_triggers($s, $table, $keys_meet);
-	if (chance(0.15))
-	{
-		$table->{policies} = 1;
-		push @{ $table->{after} },
-		  "ALTER TABLE \@.$table->{name} ENABLE ROW LEVEL SECURITY",
-		  "CREATE POLICY sees ON \@.$table->{name} FOR SELECT USING (true)",
-		  "CREATE POLICY takes ON \@.$table->{name} FOR INSERT WITH CHECK (v IS DISTINCT FROM 'secret')",
-		  "CREATE POLICY changes ON \@.$table->{name} FOR UPDATE USING (true) WITH CHECK (v IS DISTINCT FROM 'secret')";
-	}
+	add_triggers($s, $table);
+	add_row_security($table) if chance(0.15);
 	add_policy($s, $table);
 	push @{ $table->{settings} }, "durability => '" . one_of($s->{crash} ? 'journal' : qw(journal ring)) . "'" if chance(0.3);
 	if (chance(0.2))
@@ -388,7 +415,7 @@ sub role_number
 sub new_key
 {
 	my ($s, $table, $role) = @_;
-	my $owner = $table->{loose} && chance(0.5) ? 9 : role_number($role);
+	my $owner = $table->{loose} && chance(0.5) ? ALL_ROLES : role_number($role);
 
 	return [ ++$table->{last_key}, $owner, $table->{second} ? one_of(qw(x y)) : '' ];
 }
@@ -398,8 +425,10 @@ sub name_of_key { return join '-', @{ $_[0] }; }
 sub used_key
 {
 	my ($s, $table, $role) = @_;
-	my @candidates = grep { $s->{exact} ? !$_->{referenced} && $_->{key}[1] == role_number($role) : $_->{key}[1] == 9 || $_->{key}[1] == role_number($role) }
-	  map { $table->{known}{$_} } sort keys %{ $table->{known} };
+	my @candidates = map { $table->{known}{$_} } sort keys %{ $table->{known} };
+
+	@candidates = grep { $_->{key}[1] == role_number($role) || $_->{key}[1] == ALL_ROLES } @candidates;
+	@candidates = grep { !$_->{referenced} } @candidates if $s->{exact};
 
 	@candidates = @candidates[ max(0, @candidates - 8) .. $#candidates ];
 	return @candidates ? one_of(@candidates)->{key} : new_key($s, $table, $role);
@@ -420,9 +449,9 @@ sub pick_key
 # never comes, both of which never comes again.
 sub parent_key
 {
-	my ($s, $table, $parent, $role, $session) = @_;
+	my ($s, $parent, $role, $session) = @_;
 
-	return [ 900 + int rand 50, 8, $parent->{second} ? 'x' : '' ] if chance(0.03);
+	return [ NEVER + int rand 50, 8, $parent->{second} ? 'x' : '' ] if chance(0.03);
 	my @candidates = map { $parent->{known}{$_} } sort keys %{ $parent->{known} };
 
 	@candidates = grep { !grep { $_ != $session } keys %{ $_->{open} } } @candidates if $s->{exact};
@@ -451,72 +480,115 @@ sub json_of_key
 	return $mixes && chance(0.5) ? uc $json : $json;
 }
 
+# Has to be given by the item
+sub is_wanted
+{
+	my ($column) = @_;
+
+	return $column->{not_null} && !defined $column->{default};
+}
+
+sub json_of_word
+{
+	my ($item) = @_;
+
+	return qq("$item->{fault}") if grep { $_ eq $item->{fault} } @refusals;
+	return if !chance(0.8);
+	return $item->{table}{skips} && chance(0.1) ? '"skipped"' : one_of(@{ $values{text} });
+}
+
+sub json_of_value
+{
+	my ($item, $column) = @_;
+	my ($fault, $type) = ($item->{fault}, $column->{type});
+
+	if ($fault eq 'misfit' && $misfits{$type} && !$item->{bad})
+	{
+		$item->{bad} = $fault;
+		return one_of(@{ $misfits{$type} });
+	}
+	return 'null' if $fault eq 'null' && $column->{not_null} && chance(0.7);
+	return is_wanted($column) || chance(0.6) ? one_of(@{ $values{$type} }) : undef;
+}
+
+sub json_of_number
+{
+	my ($item, $column) = @_;
+
+	return if !is_wanted($column) && !chance(0.7);
+	return 'null' if !$column->{not_null} && chance(0.1);
+	return one_of(-3, 1, 1, 2, 50, $column->{type} =~ /numeric/ ? '0.5' : 5);
+}
+
+sub json_of_range
+{
+	my ($item) = @_;
+	my $from = role_number($item->{role}) * 100_000 + int rand 500;
+
+	return chance(0.8) ? sprintf('"[%d,%d)"', $from, $from + one_of(0, 1, 5, 20)) : undef;
+}
+
+# What an item gives for a column that has this to do; nothing: it doesn't.
+my %json_of = (
+	number_of_item => sub { return $_[0]{n}; },
+	group => sub { return int rand 12; },
+	key => sub {
+		my ($item) = @_;
+		my $table = $item->{table};
+
+		return $table->{nulls} && chance(0.04) ? 'null' : json_of_key($table, $item->{key}, $table->{lowers});
+	},
+	second => sub { return $_[0]{fault} eq 'partition' ? '"z"' : qq("$_[0]{key}[2]"); },
+	unique => sub { return chance(0.8) ? role_number($_[0]{role}) * 1000 + 80 + int rand 40 : undef; },
+	word => \&json_of_word,
+	value => \&json_of_value,
+	number => \&json_of_number,
+	range => \&json_of_range);
+
+# What it gives for a foreign key.  Soundness is not known of what comes later, if at all.
+sub refer
+{
+	my ($s, $item, $foreign, $session) = @_;
+	my $table = $foreign->{parent};
+	my ($first, $second) = @{ $foreign->{columns} };
+	my $key = parent_key($s, $table, $item->{role}, $session) or return;
+	my $known = $table->{known}{ name_of_key($key) };
+
+	$item->{fault} ||= 'refers' if !$known || !$known->{sound};
+	push @{ $table->{wanted} }, $key if !$s->{exact} && !$known && $key->[0] < NEVER;
+	$item->{given}{$first} = json_of_key($table, $key);
+	$item->{given}{$second} = qq("$key->[2]") if $second && chance(0.95);
+	return;
+}
+
+# fault: what may be wrong with it; bad: what is wrong with it at its call
 sub make_item
 {
 	my ($s, $table, $role, $session) = @_;
-	my %item = (n => ++$s->{items});
-	my $bad = chance($s->{bad}) ? one_of(@refusals, 'misfit', 'unknown', 'null', 'partition') : '';
-	my $key = (!$s->{exact} && chance(0.3) && wanted_key($s, $table)) || pick_key($s, $table, $role, $session);
-	my %call;
+	my $item = { n => ++$s->{items}, role => $role, table => $table, given => {} };
 
+	$item->{fault} = chance($s->{bad}) ? one_of(@refusals, 'misfit', 'unknown', 'null', 'partition') : '';
+	$item->{key} = (!$s->{exact} && chance(0.3) && wanted_key($s, $table)) || pick_key($s, $table, $role, $session);
 	foreach my $column (@{ $table->{columns} })
 	{
-		my ($name, $type, $kind) = @$column{qw(name type role)};
+		my $make = $json_of{ $column->{role} } or next;
+		my $json = $make->($item, $column);
 
-		if ($kind eq 'key') { $item{$name} = $table->{nulls} && chance(0.04) ? 'null' : json_of_key($table, $key, $table->{lowers}); }
-		elsif ($kind eq 'second') { $item{$name} = $bad eq 'partition' ? '"z"' : qq("$key->[2]"); }
-		elsif ($kind eq 'group') { $item{$name} = int rand 12; }
-		elsif ($kind eq 'word')
-		{
-			$item{$name} = (grep { $_ eq $bad } @refusals) ? qq("$bad") : $table->{skips} && chance(0.1) ? '"skipped"' : one_of(@{ $values{text} })
-			  if $bad || chance(0.8);
-		}
-		elsif ($kind eq 'value')
-		{
-			if ($bad eq 'misfit' && $misfits{$type} && !$call{bad})
-			{
-				$item{$name} = one_of(@{ $misfits{$type} });
-				$call{bad} = 'misfit';
-			}
-			elsif ($bad eq 'null' && $column->{not_null} && chance(0.7)) { $item{$name} = 'null'; }
-			elsif (($column->{not_null} && !defined $column->{default}) || chance(0.6)) { $item{$name} = one_of(@{ $values{$type} }); }
-		}
-		elsif ($kind eq 'number')
-		{
-			$item{$name} = !$column->{not_null} && chance(0.1) ? 'null' : one_of(-3, 1, 1, 2, 50, $type =~ /numeric/ ? '0.5' : 5)
-			  if ($column->{not_null} && !defined $column->{default}) || chance(0.7);
-		}
-		elsif ($kind eq 'range')
-		{
-			my $from = role_number($role) * 100_000 + int rand 500;
-
-			$item{$name} = sprintf '"[%d,%d)"', $from, $from + one_of(0, 1, 5, 20) if chance(0.8);
-		}
-		elsif ($kind eq 'unique')
-		{
-			$item{$name} = role_number($role) * 1000 + 80 + int rand 40 if chance(0.8);
-		}
+		$item->{given}{ $column->{name} } = $json if defined $json;
 	}
 	foreach my $foreign (@{ $table->{foreign} || [] })
 	{
-		my @columns = @{ $foreign->{columns} };
-
-		next if chance(0.15);
-		my $parent = parent_key($s, $table, $foreign->{parent}, $role, $session) or next;
-
-		$bad ||= 'refers' if !($foreign->{parent}{known}{ name_of_key($parent) } || {})->{sound};
-		push @{ $foreign->{parent}{wanted} }, $parent if !$s->{exact} && $parent->[0] < 900 && !$foreign->{parent}{known}{ name_of_key($parent) };
-		$item{ $columns[0] } = json_of_key($foreign->{parent}, $parent);
-		$item{ $columns[1] } = qq("$parent->[2]") if @columns > 1 && chance(0.95);
+		refer($s, $item, $foreign, $session) if chance(0.85);
 	}
-	$bad ||= 'skipped' if ($item{v} // '') eq '"skipped"';
-	if ($bad eq 'unknown')
+	if ($item->{fault} eq 'unknown')
 	{
-		$item{no_column} = 1;
-		$call{bad} = 'unknown';
+		$item->{given}{no_column} = 1;
+		$item->{bad} = 'unknown';
 	}
-	$table->{known}{ name_of_key($key) }{sound} = 1 if !$bad && $table->{known}{ name_of_key($key) };
-	return { n => $item{n}, role => $role, given => \%item, %call };
+	my $known = $table->{known}{ name_of_key($item->{key}) };
+
+	$known->{sound} = 1 if $known && !$item->{fault} && ($item->{given}{v} // '') ne '"skipped"';
+	return $item;
 }
 
 # ---- the program
@@ -587,9 +659,12 @@ sub session_step
 		$tx = $s->{open}{$session} = { role => one_of(@{ $s->{roles} }), savepoints => 0 };
 		step($s, do => 'begin', session => $session, role => $tx->{role});
 		enqueue_step($s, $session);
-		return end_transaction($s, $session, 'commit') if chance($s->{single});
+		end_transaction($s, $session, 'commit') if chance($s->{single});
 	}
-	elsif ($dice < 0.15) { end_transaction($s, $session, chance(0.1) ? 'rollback' : 'commit'); }
+	elsif ($dice < 0.15)
+	{
+		end_transaction($s, $session, chance(0.1) ? 'rollback' : 'commit');
+	}
 	elsif ($dice < 0.2)
 	{
 		$tx->{role} = one_of(@{ $s->{roles} });
@@ -606,7 +681,10 @@ sub session_step
 		step($s, do => one_of('release', 'undo'), session => $session);
 		step($s, do => 'role', session => $session, role => $tx->{role});
 	}
-	else { enqueue_step($s, $session); }
+	else
+	{
+		enqueue_step($s, $session);
+	}
 	return;
 }
 
@@ -630,15 +708,27 @@ sub anything_step
 	return session_step($s, int rand $s->{sessions}) if chance($s->{disturbs} ? 0.9 : 0.96);
 	my $dice = rand;
 
-	if ($dice < 0.4) { step($s, do => 'flush'); }
-	elsif ($dice < 0.6) { step($s, do => 'batch_size', to => one_of(1, 2, 3, 10, 10000)); }
-	elsif ($s->{disturbs} && $dice < 0.9) { disturb($s); }
+	if ($dice < 0.4)
+	{
+		step($s, do => 'flush');
+	}
+	elsif ($dice < 0.6)
+	{
+		step($s, do => 'batch_size', to => one_of(1, 2, 3, 10, 10000));
+	}
+	elsif ($s->{disturbs} && $dice < 0.9)
+	{
+		disturb($s);
+	}
 	elsif ($s->{crash} && $dice > 0.8 && $s->{crash}-- > 0)
 	{
 		step($s, do => 'kill', after => int rand 15_000);
 		end_transaction($s, $_, 'gone') foreach sort keys %{ $s->{open} };
 	}
-	else { step($s, do => 'terminate'); }
+	else
+	{
+		step($s, do => 'terminate');
+	}
 	return;
 }
 
@@ -930,7 +1020,7 @@ sub call
 	my ($run, $step) = @_;
 	my $dbh = $run->{sessions}[ $step->{session} ];
 	my $table = $run->{s}{tables}[ $step->{table} ];
-	my @items = map { { %$_, table => $table, how => $step->{how}, session => $step->{session} } } @{ $step->{items} };
+	my @items = map { { %$_, how => $step->{how}, session => $step->{session} } } @{ $step->{items} };
 	my $refused = $items[0]{bad} && !$table->{dies_at_call};
 	my ($sql, @values) = sql_of_call($table, $step);
 
@@ -953,6 +1043,15 @@ sub call
 	return;
 }
 
+# R, S, T(stopped), Z(ended) ...
+sub state_of
+{
+	my ($pid) = @_;
+	my $stat = eval { slurp_file("/proc/$pid/stat") } // ') Z';
+
+	return $stat =~ /\) (\w)/ ? $1 : 'Z';
+}
+
 sub kill_worker
 {
 	my ($run, $after) = @_;
@@ -962,9 +1061,9 @@ sub kill_worker
 	return if !$pid;
 	start_flush($run);
 	usleep($after);
-	# it may have ended by itself
+	# it may have ended by itself, or be about to: what has stopped is ended by us
 	kill 'STOP', $pid;
-	return if (eval { slurp_file("/proc/$pid/stat") } // 'Z') =~ /\) Z|^Z/;
+	return if wait_until('it has stopped, or ended', sub { state_of($pid) =~ /([TZ])/ && $1 }) eq 'Z';
 	kill 'KILL', $pid;
 	$run->{node}->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
 	disconnect_all($run);
