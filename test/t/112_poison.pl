@@ -522,6 +522,20 @@ $node->reload;
 	check_run('flushed division', $from, 10, 0);
 }
 
+# a retrier that was ended with the server has left its note: the next one takes that over
+{
+	my $dbh = connect_to($node);
+
+	$dbh->do("SELECT persist_pause('o')");
+	$dbh->do(q{SELECT persist_enqueue('o'::regclass, '{"run": "parked at last"}')});
+	ok(eval { wait_for_sql($dbh, "SELECT parked = 1 FROM persist_stats WHERE target = 'o'::regclass") }, 'parked at last');
+	$dbh->do("SELECT persist_resume('o')");
+	ok(eval { wait_for_sql($dbh, "SELECT retrier_pid IS NULL AND NOT EXISTS (SELECT FROM persist_parked) FROM persist_queue WHERE datname = current_database()") },
+		'parked at last: a retrier has come and gone');
+	is(one_value($dbh, "SELECT count(*) FROM o WHERE run = 'parked at last'"), 1, 'parked at last: it is there');
+	$dbh->disconnect;
+}
+
 is_deeply(
 	[
 		complaints(
