@@ -129,6 +129,23 @@ come_back(void)
 }
 
 /*
+ * The settings go back, and the transaction stays the role's.  With session_authorization goes
+ * "role", which makes the session's user the current one, and must not do so where that is
+ * restricted.
+ */
+static void
+take_settings_back(void)
+{
+	Oid role;
+	int context;
+
+	GetUserIdAndSecContext(&role, &context);
+	SetUserIdAndSecContext(worker_role, 0);
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(role, context);
+}
+
+/*
  * Check what was deferred, and commit.  On error the transaction is still open:
  * pp_identity_abort() is due.
  */
@@ -141,7 +158,7 @@ pp_identity_commit(void)
 	AfterTriggerSetState(all_immediate);
 
 	Async_UnlistenAll();
-	AtEOXact_GUC(false, guc_level);
+	take_settings_back();
 	committing = true;
 	/* what a tick has left before that would hit another server's COMMIT */
 	CHECK_FOR_INTERRUPTS();
