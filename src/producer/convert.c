@@ -24,9 +24,8 @@
 #include "utils/numeric.h"
 #include "utils/typcache.h"
 
-#include "producer/convert.h"
-
 #include "base/compat.h"
+#include "producer/convert.h"
 
 #define MAX_SETTINGS 8192 /* bytes of an item: names, and values */
 

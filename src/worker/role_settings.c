@@ -64,7 +64,7 @@ static const char *const kept_out_settings[] = {
 };
 
 /* Called for each setting of an entry */
-typedef void (*SettingVisitor)(const char *name, const char *value, void *arg);
+typedef void (*SettingVisitor)(const char *name, const char *value);
 
 /* A setting as the server has it, before a database or a role has had a say */
 typedef struct ServerSetting
@@ -78,7 +78,7 @@ static ServerSetting *server_settings;
 static int nserver_settings;
 
 static void
-visit_array(ArrayType *array, SettingVisitor visit, void *arg)
+visit_array(ArrayType *array, SettingVisitor visit)
 {
 	Datum *elements;
 	bool *nulls;
@@ -94,13 +94,13 @@ visit_array(ArrayType *array, SettingVisitor visit, void *arg)
 			continue;
 		ParseLongOption(TextDatumGetCString(elements[i]), &name, &value);
 		if (value)
-			visit(name, value, arg);
+			visit(name, value);
 	}
 }
 
 /* The settings of one role in one database; either may be InvalidOid: of all. */
 static void
-visit_entry(Relation rel, Oid database, Oid role, SettingVisitor visit, void *arg)
+visit_entry(Relation rel, Oid database, Oid role, SettingVisitor visit)
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan;
@@ -119,7 +119,7 @@ visit_entry(Relation rel, Oid database, Oid role, SettingVisitor visit, void *ar
 								   &is_null);
 
 		if (!is_null)
-			visit_array(DatumGetArrayTypeP(value), visit, arg);
+			visit_array(DatumGetArrayTypeP(value), visit);
 	}
 	systable_endscan(scan);
 }
@@ -158,7 +158,7 @@ pp_role_settings_note_server(void)
 }
 
 static void
-set_back(const char *name, const char *value, void *arg)
+set_back(const char *name, const char *value)
 {
 	for (int i = 0; i < nserver_settings; i++)
 	{
@@ -173,8 +173,8 @@ pp_role_settings_undo_own(Oid role)
 {
 	Relation rel = table_open(DbRoleSettingRelationId, AccessShareLock);
 
-	visit_entry(rel, InvalidOid, role, set_back, NULL);
-	visit_entry(rel, MyDatabaseId, role, set_back, NULL);
+	visit_entry(rel, InvalidOid, role, set_back);
+	visit_entry(rel, MyDatabaseId, role, set_back);
 	table_close(rel, AccessShareLock);
 	MemoryContextDelete(server_context);
 	server_context = NULL;
@@ -213,7 +213,7 @@ pp_role_settings_keeps_out(const char *name)
 }
 
 static void
-apply(const char *name, const char *value, void *arg)
+apply(const char *name, const char *value)
 {
 	/* one that can't be set is passed over: a new session would only be warned */
 	if (!pp_role_settings_keeps_out(name))
@@ -233,10 +233,10 @@ pp_role_settings_apply(Oid role)
 	/* most servers have never had any: a look at the file costs less than four at the index */
 	if (RelationGetNumberOfBlocks(rel) > 0)
 	{
-		visit_entry(rel, InvalidOid, InvalidOid, apply, NULL);
-		visit_entry(rel, MyDatabaseId, InvalidOid, apply, NULL);
-		visit_entry(rel, InvalidOid, role, apply, NULL);
-		visit_entry(rel, MyDatabaseId, role, apply, NULL);
+		visit_entry(rel, InvalidOid, InvalidOid, apply);
+		visit_entry(rel, MyDatabaseId, InvalidOid, apply);
+		visit_entry(rel, InvalidOid, role, apply);
+		visit_entry(rel, MyDatabaseId, role, apply);
 	}
 	table_close(rel, AccessShareLock);
 }
