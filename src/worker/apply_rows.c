@@ -726,7 +726,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	uint64 given = n;
 
 	if (!apply->retrying)
-		pp_parking_park_locked(rows, n, apply->role);
+		pp_parking_park_locked(apply->counts, apply->role, rows, n);
 	rows = without_parked(apply, rows, &n);
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/config.h"
+#include "base/errors.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
 #include "worker/batch.h"
@@ -541,7 +542,7 @@ pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
 
 /* Park what is locked of the targets of these rows, before anybody waits for it. */
 void
-pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
+pp_parking_park_locked(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n)
 {
 	List *seen = NIL;
 
@@ -552,9 +553,12 @@ pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
 		if ((i > 0 && target == rows[i - 1]->item->target) || list_member_oid(seen, target))
 			continue;
 		seen = lappend_oid(seen, target);
-		if (!pp_parking_has_to_follow(target, role) &&
-			!ConditionalLockRelationOid(target, RowExclusiveLock))
-			pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
+		if (pp_parking_has_to_follow(target, role) ||
+			ConditionalLockRelationOid(target, RowExclusiveLock))
+			continue;
+		pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
+		pp_outcome_counts_error(counts, target,
+								pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "the target is locked"));
 	}
 }
 

@@ -111,7 +111,7 @@ extern bool pp_parking_waits_for_lock(void);
 extern void pp_parking_park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row);
 extern void pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole);
-extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
+extern void pp_parking_park_locked(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_begin_grace_period(Oid target, Oid role);
 extern bool pp_parking_grace_period_is_over(Oid target, Oid role);

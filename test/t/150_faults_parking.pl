@@ -147,6 +147,26 @@ end_fault($node, 'row_is_bad');
 lands($database, 'shaky', 'mended in the middle');
 adds_up($database, 'mended in the middle');
 
+# ---- a locked target that nobody has tried: it was parked for an error, which is seen at once
+
+my $locker = connect_to($node);
+create_target($database, 'locked');
+shut_gate($database);
+enqueue($database, 't', $committed{$database}{t} + 1, $committed{$database}{t} + 1);
+is_parked($database, 't', 1, '55006', 'locked: something else is parked');
+ask_fault($node, 'retrier_naps');
+wait_for_fault($node, 'retrier_naps');
+begin_with_lock($locker, 'locked', 'SHARE');
+enqueue($database, 'locked', 1, 2);
+is_parked($database, 'locked', 2, '55P03', 'locked: it is parked');
+is(one_value($dbh, "SELECT errors || ' ' || last_error FROM persist_stats WHERE target_name = 'public.locked'"), '1 55P03', 'locked: the error is counted');
+$locker->rollback;
+end_fault($node, 'retrier_naps');
+open_gate($database);
+lands($database, $_, "locked: $_") foreach 't', 'locked';
+adds_up($database, 'locked');
+
+$locker->disconnect;
 is_clean_log();
 forget_sessions();
 $node->stop;
