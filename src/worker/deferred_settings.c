@@ -29,7 +29,7 @@ has_settings(const PpRow *row)
  * and whatever is behind a view or a partition.
  */
 static bool
-may_defer(Oid target)
+may_run_deferred_code(Oid target)
 {
 	Relation rel;
 	bool may;
@@ -58,7 +58,7 @@ pp_deferred_settings_matter(const PpRow **rows, uint64 n)
 
 		if (!has_settings(rows[i]) || list_member_oid(seen, target))
 			continue;
-		if (may_defer(target))
+		if (may_run_deferred_code(target))
 			return true;
 		seen = lappend_oid(seen, target);
 	}

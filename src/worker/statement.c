@@ -17,6 +17,8 @@
 #include "nodes/execnodes.h"
 #include "nodes/supportnodes.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
+#include "optimizer/planner.h"
 #include "parser/parsetree.h"
 #include "port/pg_bitutils.h"
 #include "rewrite/rewriteHandler.h"
@@ -559,9 +561,9 @@ is_servers(const Plan *plan)
 }
 
 /*
- * Plan the statement, if it isn't.  Is its plan one of another engine's, which writes the rows
- * in its own way?  Then it may need to know the parameter (Citus does), and each execution gets a
- * plan of its own.
+ * Is the statement's plan one of another engine's, which writes the rows in its own way?  Then it
+ * may need to know the parameter (Citus does), and each execution gets a plan of its own.  Where
+ * nobody else has a part in planning, that isn't asked: it takes the plan's locks once more.
  */
 static bool
 is_engines(SPIPlanPtr plan)
@@ -570,6 +572,8 @@ is_engines(SPIPlanPtr plan)
 	CachedPlan *cached;
 	PlannedStmt *first = NULL;
 
+	if (planner_hook == NULL && set_rel_pathlist_hook == NULL && create_upper_paths_hook == NULL)
+		return false;
 	if (planned->cursor_options & CURSOR_OPT_CUSTOM_PLAN)
 		return true;
 	cached = SPI_plan_get_cached_plan(plan);
