@@ -374,6 +374,7 @@ write_batch(PpRingView view)
 	else
 	{
 		pp_process.failures = 0;
+		pp_timer_end_batch();
 		note_backing_off(0);
 		if (pp_ring_is_late(&slot->ring) && pp_window_is_kept(began))
 			pp_ring_set_late(&slot->ring, false);

@@ -101,7 +101,7 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 		uint64 nrows;
 		Snapshot snapshot;
 
-		pp_identity_begin(apply->role);
+		pp_identity_begin(apply->role, pp_timer_lock_timeout());
 		MemoryContextSwitchTo(context);
 		/* what has been read stays in its place until it is taken, whoever else deletes it */
 		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
