@@ -26,7 +26,8 @@ has_settings(const PpRow *row)
 
 /*
  * May a row of the target defer code that a user has written?  So may a trigger's own statements,
- * and whatever is behind a view or a partition.
+ * and whatever is behind a view or a partition.  The lock is the INSERT's own, so that nobody
+ * creates a trigger before that.
  */
 static bool
 may_run_deferred_code(Oid target)
@@ -34,7 +35,7 @@ may_run_deferred_code(Oid target)
 	Relation rel;
 	bool may;
 
-	if (!ConditionalLockRelationOid(target, AccessShareLock))
+	if (!ConditionalLockRelationOid(target, RowExclusiveLock))
 		return true; /* nobody knows */
 	rel = try_relation_open(target, NoLock);
 	if (rel == NULL)

@@ -20,39 +20,53 @@
 #include "worker/parking.h"
 
 /*
+ * Open a relation of whose foreign keys something is asked.  Code that has raised the error may
+ * have named any: so nobody waits for its lock.  NULL: it is gone, or *locked.
+ */
+static Relation
+open_unless_locked(Oid relid, bool *locked)
+{
+	*locked = !ConditionalLockRelationOid(relid, AccessShareLock);
+	return *locked ? NULL : try_relation_open(relid, NoLock);
+}
+
+/*
  * Lock the tables that this relation's foreign keys refer to, without waiting for them, until the
  * transaction ends: whatever else rows wait for then concerns single ones.  False: somebody has
- * locked one of them.  55P03 if the relation itself is locked.
+ * locked one of them, or the relation itself.
  */
 bool
 pp_parents_lock(Oid relid)
 {
-	Relation rel = try_relation_open(relid, AccessShareLock);
-	bool locked = true;
+	bool locked; /* by somebody else */
+	Relation rel = open_unless_locked(relid, &locked);
 	ListCell *cell;
 
 	if (rel == NULL)
-		return true;
+		return !locked;
 	foreach (cell, RelationGetFKeyList(rel))
 	{
 		ForeignKeyCacheInfo *fkey = lfirst(cell);
 
-		locked = locked && ConditionalLockRelationOid(fkey->confrelid, RowShareLock);
+		locked = locked || !ConditionalLockRelationOid(fkey->confrelid, RowShareLock);
 	}
 	relation_close(rel, AccessShareLock);
-	return locked;
+	return !locked;
 }
 
-/* May this row of the role need one that is parked, by this relation's foreign keys? */
+/*
+ * May this row of the role need one that is parked, by this relation's foreign keys?  If that is
+ * locked nobody knows.
+ */
 static bool
 refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
-	Relation rel = try_relation_open(relid, AccessShareLock);
-	bool refers = false;
+	bool refers;
+	Relation rel = open_unless_locked(relid, &refers);
 	ListCell *cell;
 
 	if (rel == NULL)
-		return false;
+		return refers;
 	foreach (cell, RelationGetFKeyList(rel))
 	{
 		ForeignKeyCacheInfo *fkey = lfirst(cell);
@@ -109,11 +123,12 @@ pp_parents_of_failure(const ErrorData *error)
 	Oid table = pp_parents_failing_table(error);
 	Oid parent = InvalidOid;
 	Relation rel;
+	bool locked;
 	ListCell *cell;
 
 	if (!OidIsValid(table) || error->constraint_name == NULL)
 		return InvalidOid;
-	rel = try_relation_open(table, AccessShareLock);
+	rel = open_unless_locked(table, &locked);
 	if (rel == NULL)
 		return InvalidOid;
 	foreach (cell, RelationGetFKeyList(rel))

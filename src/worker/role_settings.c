@@ -92,9 +92,13 @@ visit_array(ArrayType *array, SettingVisitor visit)
 
 		if (nulls[i])
 			continue;
-		ParseLongOption(TextDatumGetCString(elements[i]), &name, &value);
-		if (value)
-			visit(name, value);
+		/* not with ParseLongOption(), whose memory stays before 16 */
+		name = TextDatumGetCString(elements[i]);
+		value = strchr(name, '=');
+		if (value == NULL)
+			continue;
+		*value = '\0';
+		visit(name, value + 1);
 	}
 }
 

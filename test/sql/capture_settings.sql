@@ -173,6 +173,42 @@ TABLE seen ORDER BY what;
 SELECT item -> 'n' AS n, sqlstate FROM persist_dead_letters ORDER BY id;
 SELECT persist_discard(ARRAY(SELECT id FROM public.persist_dead_letters)) > 0 AS discarded;
 
+-- nobody makes the rows of a batch defer something that wasn't there when it began
+CREATE TABLE plain (n int);
+CREATE TABLE slow (n int);
+CREATE TABLE released ();
+CREATE SEQUENCE reached;
+GRANT INSERT ON plain, slow TO pp_tenants;
+CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	PERFORM nextval('capture_settings.reached');
+	WHILE NOT EXISTS (SELECT FROM capture_settings.released) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER sleep BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION sleep();
+SELECT persist_configure('plain', capture_settings => '{app.tenant}');
+SET ROLE pp_tenants;
+BEGIN;
+SELECT count(persist_enqueue('slow'::regclass, '{"n": 1}'));
+SELECT count(persist_enqueue('plain'::regclass, '{"n": 1}'));
+COMMIT;
+RESET ROLE;
+DO $$
+BEGIN
+	WHILE NOT (SELECT is_called FROM reached) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+SET lock_timeout = '100ms';
+CREATE CONSTRAINT TRIGGER see AFTER INSERT ON plain DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see_deferred();
+RESET lock_timeout;
+INSERT INTO released DEFAULT VALUES;
+SELECT persist_flush();
+TABLE plain;
+SELECT * FROM seen WHERE what = 'plain 1';
+
 ALTER TABLE t ENABLE TRIGGER see;
 
 -- ---- gone afterwards, for others and for himself ----

@@ -169,6 +169,31 @@ $administrator->do("ALTER ROLE alice RESET ALL");
 $administrator->disconnect;
 $node->restart;
 
+# ---- what is read of a role's settings for each batch takes no memory that stays
+
+{
+	my $dbh = connect_to($node);
+	my $pid;
+	my $before;
+
+	$dbh->do("ALTER ROLE alice SET app.large = '" . 'x' x 100_000 . "'");
+	foreach my $batch (1 .. 220)
+	{
+		$dbh->begin_work;
+		$dbh->do('SET LOCAL ROLE alice');
+		$dbh->do(q{SELECT persist_enqueue('t'::regclass, '{"n": 0}')});
+		$dbh->commit;
+		one_value($dbh, "SELECT persist_flush('300 s')") or die 'not flushed';
+		next if $batch != 20;
+		$pid = worker_pid($node);
+		($before) = own_memory($pid);
+	}
+	is(worker_pid($node), $pid, 'many batches: the same worker');
+	cmp_ok((own_memory($pid))[0] - $before, '<', 5 * 1024, 'many batches: it has not grown');
+	$dbh->do('ALTER ROLE alice RESET ALL');
+	$dbh->disconnect;
+}
+
 # ---- what a trigger leaves behind in the session isn't there for the next role
 
 $node->safe_psql(

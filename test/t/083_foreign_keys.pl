@@ -267,6 +267,26 @@ foreach my $locked ('rock', 'paper', 'scissors')
 	is(dead(), "rock 1$id 23503", "a circle of three, $locked locked: the one without the others is bad");
 }
 
+# ---- code that says that a table has failed which its owner has locked: nobody waits for that lock
+
+create_tables(
+	'CREATE TABLE accused (id int PRIMARY KEY)',
+	'CREATE TABLE accuser (id int)',
+	'CREATE TABLE bystander (id int)',
+	q{CREATE FUNCTION accuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE foreign_key_violation USING SCHEMA = 'public', TABLE = 'accused'; END $$},
+	'CREATE TRIGGER accuse BEFORE INSERT ON accuser FOR EACH ROW EXECUTE FUNCTION accuse()');
+{
+	my $lock = lock_tables('accused', 'ACCESS EXCLUSIVE');
+
+	enqueue_as(alice => accuser => '{"id": 1}', bystander => '{"id": 1}');
+	is(one_value($dbh, 'SELECT persist_flush()'), 0, 'accused: flushed, but for the one');
+	is_parked('postgres', 'accuser', 1, '23503', 'accused: whose row may need it waits');
+	is(one_value($dbh, "SELECT persisted || ' ' || errors FROM persist_stats WHERE target_name = 'public.bystander'"), '1 0', 'accused: the others have not waited');
+	unlock($lock);
+	ok(eval { wait_for_sql($dbh, 'SELECT bool_and(pending = 0) FROM persist_stats') }, 'accused: nothing waits');
+	is(dead(), 'accuser 1 23503', 'accused: it is bad');
+}
+
 is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'nothing is left');
 $_->disconnect foreach values %session_of;
 is_clean_log(qr/persist_pipeline (?:worker|retrier) 23\d\d\d WARNING/);
