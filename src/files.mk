@@ -17,6 +17,7 @@ FILES = \
 	base/item_check \
 	base/ids.h \
 	ring/ring \
+	ring/ring_worker \
 	ring/ring_owner \
 	ring/ring_find \
 	ring/quota \
@@ -27,6 +28,7 @@ FILES = \
 	ring/block_database \
 	ring/known_databases \
 	ring/slots \
+	ring/slots_claim \
 	ring/slots_attach \
 	ring/slots_commands \
 	ring/lease \
@@ -34,6 +36,7 @@ FILES = \
 	store/state \
 	store/account \
 	store/settings \
+	store/settings_values \
 	store/row_check \
 	store/layouts \
 	store/dead_letters \
@@ -51,6 +54,7 @@ FILES = \
 	producer/spill \
 	producer/admission \
 	producer/publish \
+	producer/publish_now \
 	producer/enqueue \
 	worker/classify \
 	worker/isolate \
@@ -63,6 +67,7 @@ FILES = \
 	worker/row_map \
 	worker/statement \
 	worker/fold \
+	worker/upsert_cache \
 	worker/upsert \
 	worker/poison \
 	worker/batch \
@@ -71,6 +76,7 @@ FILES = \
 	worker/outcome_counts \
 	worker/work_item \
 	worker/commit \
+	worker/save_to_journal \
 	worker/timer \
 	worker/parking \
 	worker/parents \
@@ -83,6 +89,7 @@ FILES = \
 	worker/apply_rows \
 	worker/work_rows \
 	worker/role_transaction \
+	worker/settle_untried \
 	worker/settle \
 	worker/retry \
 	worker/upkeep \
@@ -108,7 +115,7 @@ FILES = \
 	sql/where_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
-	sql/views \
+	sql/queue_functions \
 	sql/health \
 	sql/metrics_functions \
 	sql/selftest_function \

@@ -45,6 +45,7 @@
 #include "worker/linger.h"
 #include "worker/parking.h"
 #include "worker/progress.h"
+#include "worker/save_to_journal.h"
 #include "worker/settle.h"
 #include "worker/timer.h"
 #include "worker/upkeep.h"
@@ -224,7 +225,7 @@ back_off(const ErrorData *error)
 	if (pp_timer_cut == PP_CUT_BLOCKED)
 		return;
 	if (!ShutdownRequestPending)
-		pp_commit_save_at_risk();
+		pp_save_to_journal_at_risk(&pp_process.claim);
 	note_backing_off(error->sqlerrcode);
 	if (pp_process.failures++ == 0 && pp_timer_cut != PP_CUT_STOP)
 		ereport(LOG,
@@ -240,7 +241,7 @@ back_off(const ErrorData *error)
 			left = Min(left, PP_TIMER_MS);
 		/* so may what has come while the rest was saved */
 		else if (pp_window_is_over(&slot->ring))
-			pp_commit_save_at_risk();
+			pp_save_to_journal_at_risk(&pp_process.claim);
 		else if (pp_ring_bounded_since(&slot->ring) > 0)
 			left = Min(left, PP_TIMER_MS);
 		pp_worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
@@ -373,6 +374,7 @@ write_batch(PpRingView view)
 	else
 	{
 		pp_process.failures = 0;
+		pp_timer_end_batch();
 		note_backing_off(0);
 		if (pp_ring_is_late(&slot->ring) && pp_window_is_kept(began))
 			pp_ring_set_late(&slot->ring, false);
@@ -469,7 +471,9 @@ save_volatile_items(void)
 	MemoryContextReset(pp_process.batch_context);
 	MemoryContextSwitchTo(pp_process.batch_context);
 	pp_intake_volatile(&pp_process.claim, &work_items, &nwork_items);
-	error = nwork_items > 0 ? pp_commit_to_journal(work_items, nwork_items, may_wait) : NULL;
+	error = nwork_items > 0
+				? pp_save_to_journal(&pp_process.claim, work_items, nwork_items, may_wait)
+				: NULL;
 	if (error)
 		ereport(WARNING, (errcode(error->sqlerrcode),
 						  errmsg("%llu items of database \"%s\" could not be saved: SQLSTATE %s",
@@ -599,7 +603,7 @@ pp_worker_main(Datum slot_number)
 		recover();
 		pp_worker_top_up_ids();
 		if (pp_window_is_over(&slot->ring))
-			pp_commit_save_at_risk();
+			pp_save_to_journal_at_risk(&pp_process.claim);
 		take_turn();
 	}
 

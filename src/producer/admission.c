@@ -55,6 +55,60 @@ pp_admission_backlog_reason(PpSlot *slot)
 	return psprintf("The worker (PID %d) writes, but more slowly than items come.", (int) pid);
 }
 
+/* Is too much of the target parked? */
+bool
+pp_admission_is_full(PpSlot *slot, Oid target, PpCounter *entry)
+{
+	if (!pp_counters_any_parked(&slot->counters))
+		return false;
+	*entry = pp_counters_get(&slot->counters, target);
+	return entry->parked_bytes >= (uint64) pp_config_parked_limit * UINT64CONST(1024);
+}
+
+/* 53400: so much of the target is. */
+void
+pp_admission_refuse(Oid target, const PpCounter *entry)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many items for relation \"%s\" wait already", get_rel_name(target)),
+			 errdetail("%llu items are parked, %llu kB: SQLSTATE %s. "
+					   "\"persist_pipeline.parked_limit\" is %d kB.",
+					   (unsigned long long) entry->parked,
+					   (unsigned long long) entry->parked_bytes / 1024,
+					   unpack_sql_state(entry->sqlstate), pp_config_parked_limit),
+			 errhint("Remove what keeps rows from being inserted into it: a lock, a missing column "
+					 "or right, a full disk, a pause.")));
+}
+
+/*
+ * Is so much in the journal's file?  Without a slot nobody counts; but nobody applies anything
+ * either, so that the size on disk tells how much waits, at the most.
+ */
+bool
+pp_admission_is_full_on_disk(uint64 size)
+{
+	return size >= (uint64) pp_config_journal_limit * UINT64CONST(1024);
+}
+
+/* 53400 if so much is. */
+void
+pp_admission_check_disk(Oid extension)
+{
+	uint64 size = pp_journal_size(extension);
+
+	if (!pp_admission_is_full_on_disk(size))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
+			 errdetail("It has %llu kB; \"persist_pipeline.journal_limit\" is %d kB.",
+					   (unsigned long long) size / 1024, pp_config_journal_limit),
+			 errhint("All %d rings hold items of other databases: increase "
+					 "\"persist_pipeline.max_databases\".",
+					 pp_config_max_databases)));
+}
+
 static void
 refuse_quota(PpSlot *slot, PpStore store, Oid role, PpQuotaResult result)
 {

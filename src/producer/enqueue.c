@@ -197,40 +197,19 @@ check_quota(PpSlot *slot, Oid role, const PpItem *item)
 		pp_admission_check_quota(slot, role, list.bytes.length + item->size, list.items + 1);
 }
 
-/* Is too much of the target parked? */
-static bool
-is_full(PpSlot *slot, Oid target, PpCounter *entry)
-{
-	if (!pp_counters_any_parked(&slot->counters))
-		return false;
-	*entry = pp_counters_get(&slot->counters, target);
-	return entry->parked_bytes >= (uint64) pp_config_parked_limit * UINT64CONST(1024);
-}
-
-/* 53400 if it is: then its callers are told, and nobody else. */
+/* 53400 if too much of it is parked: then its callers are told, and nobody else. */
 static void
 check_parked(PpSlot *slot, Oid target)
 {
 	PpCounter entry;
 
-	if (!is_full(slot, target, &entry))
+	if (!pp_admission_is_full(slot, target, &entry))
 		return;
 	/* an item for one that comes out is no more than there was */
 	if (pp_shmem_am_worker && target == within.target && within.rows > 0)
-	{
 		within.rows--;
-		return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("too many items for relation \"%s\" wait already", get_rel_name(target)),
-			 errdetail("%llu items are parked, %llu kB: SQLSTATE %s. "
-					   "\"persist_pipeline.parked_limit\" is %d kB.",
-					   (unsigned long long) entry.parked,
-					   (unsigned long long) entry.parked_bytes / 1024,
-					   unpack_sql_state(entry.sqlstate), pp_config_parked_limit),
-			 errhint("Remove what keeps rows from being inserted into it: a lock, a missing column "
-					 "or right, a full disk, a pause.")));
+	else
+		pp_admission_refuse(target, &entry);
 }
 
 /* In a transaction that has items; what is rolled back of it does no harm. */
@@ -304,7 +283,7 @@ pp_enqueue_is_full(Oid target)
 	const PpClaim *claim = pp_slot_claim();
 	PpCounter entry;
 
-	return claim && is_full(claim->slot, target, &entry);
+	return claim && pp_admission_is_full(claim->slot, target, &entry);
 }
 
 /* Does the current transaction hold items that wait for its commit? */

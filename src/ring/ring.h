@@ -255,6 +255,20 @@ pp_ring_is_late(PpRing *ring)
 	return *(volatile bool *) &ring->late;
 }
 
+/* The header at a position */
+static inline PpEntry *
+pp_ring_entry(PpRing *ring, uint64 at)
+{
+	return (PpEntry *) (ring->data + at % ring->size);
+}
+
+/* The earlier of two times, of which 0 is none */
+static inline int64
+pp_ring_earlier(int64 a, int64 b)
+{
+	return a == 0 ? b : b == 0 ? a : Min(a, b);
+}
+
 /* What a transaction is told when it asks for room */
 typedef struct PpAdmission
 {
@@ -289,8 +303,7 @@ extern void pp_ring_write(PpRing *ring, uint64 at, uint64 offset, const void *sr
 extern bool pp_ring_publish(PpRing *ring, uint64 at);
 extern bool pp_ring_put(PpRing *ring, const PpEntry *header, const void *payload);
 
-/* The worker */
-extern PpEntry *pp_ring_entry(PpRing *ring, uint64 at);
+/* The worker (ring_worker.c) */
 extern PpEntry *pp_ring_take(PpRing *ring, uint64 at, uint64 end);
 extern const char *pp_ring_contiguous(PpRing *ring, uint64 at);
 extern void pp_ring_read(PpRing *ring, uint64 at, void *dst);

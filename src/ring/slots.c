@@ -1,18 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * slots.c
- *	  Claims slots, and gives them back; see slots.h.
+ *	  Which database has which slot, and when it gives it back; see slots.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/timestamp.h"
 
-#include "base/compat.h"
 #include "base/config.h"
-#include "base/extension.h"
 #include "ring/block_database.h"
 #include "ring/known_databases.h"
 #include "ring/slots.h"
@@ -20,17 +17,14 @@
 /* until a database that has given its slot up may have one for what is parked */
 #define RETURN_MS 1000
 
-static PpClaim mine = {NULL, 0, InvalidOid};
-static bool mine_is_new = false; /* of an installation that hasn't been committed */
-
 /* ---- under PpShmem.lock ---- */
 
 /*
  * Is nothing in the slot, and does nobody wait for its worker?  Or its database is paused, so that
  * all it has is in the journal, and gets a slot again when it is resumed.
  */
-static bool
-is_empty(PpSlot *slot)
+bool
+pp_slot_is_empty_locked(PpSlot *slot)
 {
 	PpRingView view = pp_ring_view(&slot->ring);
 	bool attended;
@@ -103,7 +97,7 @@ find_idlest(void)
 		PpSlot *slot = pp_shmem_slot(i);
 		PpSteady since;
 
-		if (!is_empty(slot))
+		if (!pp_slot_is_empty_locked(slot))
 			continue;
 		if (is_retried(slot))
 		{
@@ -217,8 +211,8 @@ leave_ranges(PpSlot *slot)
  * Give a free slot to a database.  The ring's generation has been increased before.  What its
  * database is known to have, in the journal or parked, is due.
  */
-static void
-assign(PpSlot *slot, Oid database)
+void
+pp_slot_assign_locked(PpSlot *slot, Oid database)
 {
 	PpDatabase *known = pp_known_databases_find(database, false);
 	bool owes = known && (known->waits || known->parked > 0);
@@ -279,7 +273,7 @@ pp_slots_serve_locked(void)
 	while ((known = pp_known_databases_first()) != NULL &&
 		   (slot = pp_shmem_slot_of(InvalidOid)) != NULL)
 	{
-		assign(slot, known->database);
+		pp_slot_assign_locked(slot, known->database);
 		served = true;
 	}
 	pp_shmem->slots_wanted = known != NULL;
@@ -298,7 +292,7 @@ give_back(PpSlot *slot, bool to_others)
 	kept = (slot->worker_pid != 0 && !ours) ||
 		   (!to_others && (slot->retrier.pid != 0 || slot->retry_at != PP_NEVER));
 	SpinLockRelease(&slot->mutex);
-	if (kept || (to_others && (!is_empty(slot) || is_retried(slot))))
+	if (kept || (to_others && (!pp_slot_is_empty_locked(slot) || is_retried(slot))))
 		return false;
 	if (!pp_ring_disown(&slot->ring) &&
 		!(to_others && pp_slot_is_paused(slot) && pp_ring_disown_journalled(&slot->ring)))
@@ -319,7 +313,7 @@ give_back(PpSlot *slot, bool to_others)
 	return true;
 }
 
-/* ---- claims ---- */
+/* ---- under it for a moment ---- */
 
 /* Release the lock; `served`: then there is somebody to tell. */
 void
@@ -425,127 +419,6 @@ pp_slot_known(int number, PpDatabase *known, PpSlot **slot)
 	LWLockRelease(pp_shmem->lock);
 
 	return OidIsValid(known->database);
-}
-
-static bool
-is_good(const PpClaim *claim)
-{
-	return claim->slot != NULL && !pp_ring_is_stale(&claim->slot->ring, claim->generation);
-}
-
-/* The current database's slot; `create`: a free one, if it has none, or else it waits for one. */
-static PpClaim
-look(bool create)
-{
-	PpClaim claim = {NULL, 0, InvalidOid};
-
-	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	claim.slot = pp_shmem_slot_of(MyDatabaseId);
-	if (claim.slot && create)
-		pp_known_databases_enter(MyDatabaseId);
-	else if (create)
-	{
-		claim.slot = pp_shmem_slot_of(InvalidOid);
-		if (claim.slot)
-			assign(claim.slot, MyDatabaseId);
-		else
-			(void) pp_known_databases_want_slot(MyDatabaseId, pp_steady_now());
-	}
-	if (claim.slot)
-		claim.generation = pp_ring_view(&claim.slot->ring).generation;
-	LWLockRelease(pp_shmem->lock);
-
-	return claim;
-}
-
-/*
- * The claim to the current database's slot.  NULL: all slots have items of other
- * databases.  The errors of pp_extension_get().
- */
-const PpClaim *
-pp_slot_claim(void)
-{
-	while (!is_good(&mine))
-	{
-		PpClaim claim;
-
-		/* if the extension can't be used here, another database should have the slot */
-		(void) pp_extension_get();
-
-		claim = look(true);
-		if (claim.slot == NULL)
-			return NULL;
-
-		/* after the generation: if it changes from now on, so does that */
-		claim.extension = pp_extension_oid();
-		mine = claim;
-		mine_is_new = pp_extension_is_uncommitted(claim.extension);
-	}
-	return &mine;
-}
-
-/* The same, but NULL if the database has no slot. */
-const PpClaim *
-pp_slot_claimed(void)
-{
-	if (!is_good(&mine) && look(false).slot == NULL)
-		return NULL;
-	return pp_slot_claim();
-}
-
-/* This transaction changes the extension: the claim has to be looked up again. */
-void
-pp_slot_forget_claim(void)
-{
-	mine.slot = NULL;
-}
-
-/* Could a database do without its slot, now or after a try? */
-static bool
-any_is_empty(void)
-{
-	bool any = false;
-
-	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	for (int i = 0; i < pp_config_max_databases && !any; i++)
-		any = is_empty(pp_shmem_slot(i));
-	LWLockRelease(pp_shmem->lock);
-
-	return any;
-}
-
-/*
- * The same, but wait for one.  NULL: there was none up to the deadline, or, unless
- * `patient`, all have items of other databases.
- */
-const PpClaim *
-pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event)
-{
-	const PpClaim *claim;
-	long ms;
-
-	if ((claim = pp_slot_claim()) != NULL)
-		return claim;
-	ConditionVariablePrepareToSleep(&pp_shmem->served);
-	while ((claim = pp_slot_claim()) == NULL && (patient || any_is_empty()) &&
-		   (ms = pp_steady_ms_until(deadline)) > 0)
-		(void) ConditionVariableTimedSleep(&pp_shmem->served, Min(ms, PP_SLOT_LOOK_MS), wait_event);
-	ConditionVariableCancelSleep();
-	return claim;
-}
-
-/*
- * A transaction, or a subtransaction that didn't commit, has ended.  Forget a claim that names an
- * installation which was created in it.  Other claims are kept, since looking one up costs more
- * than a savepoint.
- */
-void
-pp_slot_end_transaction(bool committed)
-{
-	if (!committed && mine_is_new)
-		pp_slot_forget_claim();
-	if (committed || mine.slot == NULL)
-		mine_is_new = false;
 }
 
 /*

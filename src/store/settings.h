@@ -47,12 +47,17 @@ typedef struct PpSettings
 	List *capture_settings; /* of char *: names */
 } PpSettings;
 
+/* Values, by their names */
+extern const char *pp_settings_durability_name(PpDurability durability);
+extern const char *pp_settings_on_conflict_name(PpConflictAction action);
 extern PpDurability pp_settings_parse_durability(const char *name);
 extern bool pp_settings_parse_bad_items(const char *name);
 extern bool pp_settings_parse_unknown_keys(const char *name);
 extern PpConflictAction pp_settings_parse_on_conflict(const char *name);
 extern List *pp_settings_parse_names(const char *argument, Datum array);
 extern int pp_settings_parse_flush_interval(const Interval *interval);
+
+/* The table */
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);

@@ -17,7 +17,6 @@
 #include "store/copied.h"
 #include "worker/commit.h"
 #include "worker/leftovers.h"
-#include "worker/work_item.h"
 
 static const PpClaim *claim;
 static PpSlot *slot;
@@ -308,29 +307,6 @@ pp_commit_is_done(void)
 	return done;
 }
 
-/* Put the items of a work item into the journal, each in a record of its own. */
-static void
-append_items(const PpWorkItem *work, int number)
-{
-	for (uint64 k = 0; k < work->nitems; k++)
-	{
-		const PpItem *item = work->items[k];
-		int nrows = pp_journal_plan((const char *) item, item->size, NULL);
-		PpRowPlan *rows = palloc(nrows * sizeof(PpRowPlan));
-		PpJournalRef *refs = palloc(nrows * sizeof(PpJournalRef));
-
-		(void) pp_journal_plan((const char *) item, item->size, rows);
-		for (int r = 0; r < nrows; r++)
-		{
-			rows[r].part = work->parts[k] + r;
-			rows[r].header.follows = work->others; /* or a batch could end between its pieces */
-		}
-		pp_journal_append(claim->extension, number, work->pos, work->role, rows, nrows, refs);
-		pfree(rows);
-		pfree(refs);
-	}
-}
-
 /*
  * Settle something in a transaction of our own.  `uncancelled`: nobody cancels it.  NULL, or what
  * has kept us from it.
@@ -351,82 +327,6 @@ pp_commit_by_ourselves(void (*deed)(void *arg), void *arg, bool uncancelled)
 		RESUME_CANCEL_INTERRUPTS();
 
 	return error;
-}
-
-typedef struct WorkItems
-{
-	PpWorkItem *work_items;
-	int n;
-	bool may_wait; /* for a lock on the journal */
-} WorkItems;
-
-static void
-move_to_journal(void *arg)
-{
-	PpWorkItem *work_items = ((WorkItems *) arg)->work_items;
-	int n = ((WorkItems *) arg)->n;
-	PpJournals journals = {0};
-	bool has_rows = false;
-	int number = pp_journal_unlocked(claim->extension, pp_ring_view(&slot->ring).journal);
-
-	if (number < 0)
-	{
-		if (!((WorkItems *) arg)->may_wait)
-			return;
-		number = pp_ring_view(&slot->ring).journal;
-	}
-	for (int i = 0; i < n && !has_rows; i++)
-		has_rows = work_items[i].nrows > 0;
-	if (has_rows)
-		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
-	pp_commit_settles(work_items, n, NULL);
-	for (int i = 0; i < n; i++)
-	{
-		pp_work_item_open(claim, &journals, &work_items[i]);
-		append_items(&work_items[i], number);
-		pp_work_item_take(claim, &journals, &work_items[i]);
-	}
-	pp_journals_close(&journals, NoLock);
-	ForceSyncCommit(); /* the server may be about to end, or to crash */
-}
-
-/*
- * Write the items of these work items to the journal, each as a record of its own, with the
- * commit position of its work item.  Rows that they have there are deleted.  NULL, or the error
- * that has prevented it.  Nothing happens if the journal is locked and this process may not wait
- * for that.
- */
-ErrorData *
-pp_commit_to_journal(PpWorkItem *work_items, int n, bool may_wait)
-{
-	return pp_commit_by_ourselves(move_to_journal, &(WorkItems){work_items, n, may_wait}, false);
-}
-
-/*
- * What is at bounded risk goes to the journal, since this worker can't say when it will write it;
- * and so does all that comes, until it has caught up.  Of what can't be saved the next call tries
- * it again.
- */
-void
-pp_commit_save_at_risk(void)
-{
-	PpWorkItem *work_items;
-	int n;
-	int nbounded = 0;
-
-	pp_ring_set_late(&slot->ring, true);
-	if (pp_ring_bounded_since(&slot->ring) == 0)
-		return;
-	pp_intake_volatile(claim, &work_items, &n);
-	for (int i = 0; i < n; i++)
-	{
-		if (pp_ring_entry(&slot->ring, work_items[i].at)->risk == PP_RISK_BOUNDED)
-			work_items[nbounded++] = work_items[i];
-	}
-	if (nbounded == 0)
-		return;
-	(void) pp_commit_to_journal(work_items, nbounded, false);
-	pp_intake_forget(); /* a pass has to find them there */
 }
 
 /* A work item that can't be read */

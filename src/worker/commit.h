@@ -26,8 +26,6 @@ extern void pp_commit_forget(void);
 extern void pp_commit_settles(PpWorkItem *work_items, int n, const PpOutcomeCounts *counts);
 extern bool pp_commit_is_done(void);
 extern ErrorData *pp_commit_by_ourselves(void (*deed)(void *arg), void *arg, bool uncancelled);
-extern ErrorData *pp_commit_to_journal(PpWorkItem *work_items, int n, bool may_wait);
-extern void pp_commit_save_at_risk(void);
 extern PpOutcome pp_commit_damaged(PpWorkItem *work, const ErrorData *damaged, ErrorData **error);
 
 #endif /* PP_COMMIT_H */

@@ -68,9 +68,9 @@ pp_identity_is_spent(Oid role)
 	return !pp_leftovers_may_serve(role);
 }
 
-/* Start a transaction as this role.  42704 if the role is gone. */
+/* Start a transaction as this role, with this lock_timeout, in ms.  42704 if the role is gone. */
 void
-pp_identity_begin(Oid role)
+pp_identity_begin(Oid role, int lock_timeout)
 {
 	char *name;
 
@@ -89,7 +89,7 @@ pp_identity_begin(Oid role)
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
 	pp_role_settings_apply(role); /* some ask for the role's rights */
-	pp_identity_set_lock_timeout(pp_config_lock_timeout);
+	pp_identity_set_lock_timeout(lock_timeout);
 	pp_leftovers_begin(role);
 }
 

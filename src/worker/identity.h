@@ -31,7 +31,7 @@
 
 extern void pp_identity_init(void);
 extern bool pp_identity_is_spent(Oid role);
-extern void pp_identity_begin(Oid role);
+extern void pp_identity_begin(Oid role, int lock_timeout);
 extern bool pp_identity_is_ours(void);
 extern void pp_identity_set_lock_timeout(int ms);
 extern void pp_identity_commit(void);

@@ -11,7 +11,7 @@
  *				been inserted by a transaction that a worker did not live to settle: it is only
  *				settled.
  * divided		A record of the journal holds the items of one piece of a user transaction.  Where
- *				they have to be tried by themselves (pp_commit_to_journal) each gets a record of
+ *				they have to be tried by themselves (pp_save_to_journal) each gets a record of
  *				its own, with the same position.  pp_intake_divide() says that those come as work
  *				items of their own.
  * volatile		Items that are in the ring alone: a worker that leaves moves them to the journal.

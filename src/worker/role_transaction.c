@@ -16,7 +16,6 @@
 #include "base/errors.h"
 #include "worker/batch.h"
 #include "worker/identity.h"
-#include "worker/parking.h"
 #include "worker/role_transaction.h"
 #include "worker/timer.h"
 #include "worker/work_rows.h"
@@ -102,7 +101,7 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 		uint64 nrows;
 		Snapshot snapshot;
 
-		pp_identity_begin(apply->role);
+		pp_identity_begin(apply->role, pp_timer_lock_timeout());
 		MemoryContextSwitchTo(context);
 		/* what has been read stays in its place until it is taken, whoever else deletes it */
 		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
@@ -164,110 +163,4 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&claim->slot->settled);
 	return committed;
-}
-
-/* ---- by ourselves ---- */
-
-/* Work items that are settled without their role */
-typedef struct Deed
-{
-	PpWorkItem *work_items;
-	int n;
-	bool dies; /* they become dead letters; or else they are parked */
-	ErrorData *why;
-	PpApply apply;
-} Deed;
-
-static void
-write_dead_letters(Deed *deed, const PpRow **rows, uint64 n)
-{
-	PpApply *apply = &deed->apply;
-
-	apply->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
-	for (uint64 i = 0; i < n; i++)
-	{
-		apply->bad[apply->nbad++] = pp_bad_row(rows[i], deed->why);
-		pp_bad_rows_write_dead_letter(claim->extension, apply->counts, rows[i], apply->role,
-									  deed->why);
-	}
-}
-
-static void
-park(Deed *deed, const PpRow **rows, uint64 n)
-{
-	PpOutcomeCounts *counts = deed->apply.counts;
-	Oid role = deed->apply.role;
-
-	pp_parking_park_rows(counts, role, rows, n);
-	for (uint64 i = 0; i < n; i++)
-	{
-		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
-
-		if (result->delta.errors > 0)
-		{
-			pp_parking_follow(rows[i], role);
-			continue;
-		}
-		pp_parking_note(rows[i], role, deed->why->sqlerrcode, true);
-		pp_outcome_counts_error(counts, result->delta.target, deed->why);
-	}
-}
-
-static void
-do_to_all(void *arg)
-{
-	Deed *deed = arg;
-	PpOutcomeCounts *counts = deed->apply.counts;
-	const PpRow **rows;
-	uint64 nrows;
-	int opened;
-
-	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
-	if (deed->dies && !pp_dead_letters_try_lock(claim->extension))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						errmsg("the table of dead letters is locked")));
-	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
-	rows = pp_work_rows_open(claim, deed->work_items, deed->n, &opened, &nrows);
-	if (deed->dies)
-		write_dead_letters(deed, rows, nrows);
-	else
-		park(deed, rows, nrows);
-	pp_work_rows_count_taken(counts, rows, nrows, deed->work_items[0].parked);
-	pp_commit_settles(deed->work_items, deed->n, counts);
-	pp_work_rows_take(claim, deed->work_items, deed->n);
-	pp_outcome_counts_write(counts, claim->extension);
-}
-
-/*
- * In a transaction of our own: `dies`: make dead letters of all their items; or else park them,
- * without a try, so that each target is tried by itself.
- */
-static PpOutcome
-settle_all(PpWorkItem *work_items, int n, bool dies, ErrorData *why, ErrorData **error)
-{
-	Deed deed = {.work_items = work_items,
-				 .n = n,
-				 .dies = dies,
-				 .why = why,
-				 .apply = {.role = work_items[0].role, .counts = palloc0(sizeof(PpOutcomeCounts))}};
-
-	if (dies)
-		pp_work_rows_note(work_items, n);
-	*error = pp_commit_by_ourselves(do_to_all, &deed, dies);
-	if (*error)
-		return PP_TRANSIENT;
-	pp_bad_rows_report(deed.apply.bad, deed.apply.nbad);
-	return PP_SETTLED;
-}
-
-PpOutcome
-pp_role_transaction_give_up(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
-{
-	return settle_all(work_items, n, true, why, error);
-}
-
-PpOutcome
-pp_role_transaction_park(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
-{
-	return settle_all(work_items, n, false, why, error);
 }

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * role_transaction.h
- *	  One transaction that settles work items of one role: as that role, which inserts their
- *	  items; or by ourselves, without a try: all their items become dead letters, or are parked.
+ *	  One transaction that settles work items of one role, as that role, which inserts their items.
  *
  * The steps are the same each time: the work items are opened, something is done with their rows,
  * commit.h is told what the COMMIT settles, and the rows of the journal or of the parked table are
@@ -46,9 +45,5 @@ extern bool pp_role_transaction_is_spent(void);
 extern bool pp_role_transaction_is_unsafe(void);
 extern bool pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient,
 									const PpTry *known);
-extern PpOutcome pp_role_transaction_give_up(PpWorkItem *work_items, int n, ErrorData *why,
-											 ErrorData **error);
-extern PpOutcome pp_role_transaction_park(PpWorkItem *work_items, int n, ErrorData *why,
-										  ErrorData **error);
 
 #endif /* PP_ROLE_TRANSACTION_H */

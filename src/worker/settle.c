@@ -20,12 +20,16 @@
 #include "worker/commit.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
+#include "worker/save_to_journal.h"
 #include "worker/settle.h"
+#include "worker/settle_untried.h"
 #include "worker/timer.h"
 
 #define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
 #define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
 #define FITTING 64	  /* batches of a size, before larger ones are tried again */
+
+static const PpClaim *claim;
 
 /* What this process has found out of how large a batch may be */
 static struct
@@ -39,10 +43,11 @@ static struct
  * the middle of a transaction, the items of that are candidates (poison.h).
  */
 void
-pp_settle_init(const PpClaim *claim)
+pp_settle_init(const PpClaim *process_claim)
 {
 	uint64 items;
 
+	claim = process_claim;
 	pp_role_transaction_init(claim);
 	items = pp_poison_open(pp_shmem_am_retrier ? PP_POISON_RETRIER : PP_POISON_WORKER, MyDatabaseId,
 						   claim->extension);
@@ -96,13 +101,13 @@ settle_fewer(PpRoleTransaction *run, ErrorData **error)
 		return PP_TRANSIENT;
 	}
 	if (items == 1 || learned.width == 1)
-		return pp_role_transaction_park(run->work_items, run->n, run->error, error);
+		return pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
 	/* those of a transaction come together, up to several times as many */
 	learned.width = Max(Min(items, pp_settle_width()) / 2, 1);
 	learned.fitting = 0;
 	if (run->n == 1)
 	{
-		*error = pp_commit_to_journal(run->work_items, 1, true);
+		*error = pp_save_to_journal(claim, run->work_items, 1, true);
 		if (*error)
 			return PP_TRANSIENT;
 	}
@@ -127,7 +132,7 @@ settle_slow(PpRoleTransaction *run, ErrorData **error)
 	if (run->n == 1 && pp_decide_is_patient(&run->apply, run->work_items[0].target))
 		return PP_TRANSIENT;
 	if (run->n == 1)
-		return pp_role_transaction_give_up(run->work_items, 1, run->error, error);
+		return pp_settle_untried_as_dead(claim, run->work_items, 1, run->error, error);
 	run->apply.width = Max(run->n / NARROWER, 1);
 	return PP_TRANSIENT;
 }
@@ -147,7 +152,7 @@ static ErrorData *
 divide_work(PpWorkItem *work)
 {
 	pp_intake_divide(work->pos);
-	return pp_commit_to_journal(work, 1, true);
+	return pp_save_to_journal(claim, work, 1, true);
 }
 
 /* A single work item fails in the commit.  If it has several items, they come next, one by one. */
@@ -158,9 +163,10 @@ settle_deadly(PpRoleTransaction *run, ErrorData **error)
 
 	if (work->there == 1 && pp_classify(run->error, true, pp_timer_cut) == PP_CLASS_UNPROVEN &&
 		pp_decide_may_wait(work->parked ? work->parked_at : 0))
-		return work->parked ? PP_TRANSIENT : pp_role_transaction_park(work, 1, run->error, error);
+		return work->parked ? PP_TRANSIENT
+							: pp_settle_untried_as_parked(claim, work, 1, run->error, error);
 	if (work->there == 1)
-		return pp_role_transaction_give_up(work, 1, run->error, error);
+		return pp_settle_untried_as_dead(claim, work, 1, run->error, error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
@@ -190,14 +196,14 @@ settle_failed(PpRoleTransaction *run, bool *halve, ErrorData **error)
 		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
 	}
 	if (run->stage == PP_STAGE_BEGINNING && !role_exists(run->work_items[0].role))
-		return pp_role_transaction_give_up(run->work_items, run->n, run->error, error);
+		return pp_settle_untried_as_dead(claim, run->work_items, run->n, run->error, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT || is_transient(run) ||
 		pp_role_transaction_is_unsafe())
 		return parked
 				   ? PP_TRANSIENT
-				   : pp_role_transaction_park(run->work_items, run->n, run->error, error);
+				   : pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
 	*halve = run->n > 1;
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
@@ -331,7 +337,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 
 		if (pp_timer_is_over())
 		{
-			outcome = pp_role_transaction_park(selected, nselected, pp_decide_too_late(), error);
+			outcome = pp_settle_untried_as_parked(claim, selected, nselected, pp_decide_too_late(), error);
 			if (outcome != PP_SETTLED)
 				return outcome;
 			continue;
@@ -395,7 +401,7 @@ save_candidates(PpWorkItem *work_items, int n, ErrorData **error)
 	}
 	if (nfleeting == 0)
 		return PP_SETTLED;
-	*error = pp_commit_to_journal(fleeting, nfleeting, true);
+	*error = pp_save_to_journal(claim, fleeting, nfleeting, true);
 	if (*error == NULL)
 		return PP_DIVIDED;
 	return (*error)->sqlerrcode == ERRCODE_DATA_CORRUPTED ? PP_SETTLED : PP_TRANSIENT;
@@ -406,7 +412,7 @@ static PpOutcome
 write_dead_letter_of(PpWorkItem *work, ErrorData **error)
 {
 	if (work->there == 1)
-		return pp_role_transaction_give_up(work, 1, pp_poison_error(work->pos, work->part), error);
+		return pp_settle_untried_as_dead(claim, work, 1, pp_poison_error(work->pos, work->part), error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
@@ -457,7 +463,7 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
 		while (end < *n && work_items[end].role == work_items[i].role &&
 			   is_candidate(&work_items[end]))
 			end++;
-		if (pp_role_transaction_park(work_items + i, end - i,
+		if (pp_settle_untried_as_parked(claim, work_items + i, end - i,
 									 pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
 									 error) != PP_SETTLED)
 			return PP_TRANSIENT;

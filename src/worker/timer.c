@@ -46,6 +46,7 @@ static int nroles = 1;				/* that its items are of ... */
 static int ntargets = 1;			/* ... and targets of one of them, for which a short try is */
 static volatile int attempt_ms = 0; /* what the attempt may take */
 static int tick_ms = 0;				/* of the timer */
+static volatile int waited_ms = 0;	/* for a lock, by what was ended to save what is at risk */
 
 static PpSlot *timer_slot;
 static timer_t timer;
@@ -160,6 +161,16 @@ has_to_save(void)
 		   pp_window_is_over(&timer_slot->ring);
 }
 
+/* Those whose rows are to follow wait for lock_timeout, and not for that and this. */
+static void
+note_lock_wait(void)
+{
+	TimestampTz began = pg_atomic_read_u64(&MyProc->waitStart);
+
+	if (MyProc->waitLock != NULL && began != 0)
+		waited_ms = Max((GetCurrentTimestamp() - began) / 1000, 0);
+}
+
 /*
  * SIGTERM alone doesn't end a statement (it should finish); this does, when the time is up.
  * And it keeps statement_timeout, which code must not be able to change.  Who waits for a
@@ -182,8 +193,13 @@ look_at_clock(void)
 		note_overdue();
 	if (deadline_has_passed(0))
 		cut_off(PP_CUT_STOP, deadline_has_passed(GRACE_MS));
-	else if ((set_back && MyProc->waitLock != NULL) || has_to_save())
+	else if (set_back && MyProc->waitLock != NULL)
 		cut_off(PP_CUT_BLOCKED, false);
+	else if (has_to_save())
+	{
+		note_lock_wait();
+		cut_off(PP_CUT_BLOCKED, false);
+	}
 	else if (pp_timer_is_blocked(timer_slot))
 	{
 		if (block_seen_at == 0)
@@ -270,6 +286,23 @@ pp_timer_begin_batch(int roles)
 	batch_began = pp_steady_now();
 	batch_is_cut = false;
 	ntargets = 1;
+}
+
+/* A batch has come through. */
+void
+pp_timer_end_batch(void)
+{
+	waited_ms = 0;
+}
+
+/*
+ * How many ms may a transaction wait for a lock?  What the batch has waited for one already, before
+ * it was ended to save what is at risk, is a part of lock_timeout.  0: as long as it takes.
+ */
+int
+pp_timer_lock_timeout(void)
+{
+	return pp_config_lock_timeout == 0 ? 0 : Max(pp_config_lock_timeout - waited_ms, 1);
 }
 
 static bool

@@ -11,7 +11,7 @@
  * launcher is told.
  *
  * It also ends a transaction during which what is in the ring alone has waited too long (window.h):
- * the worker saves that, and begins anew.
+ * the worker saves that, and begins anew, with what is left of lock_timeout.
  *
  * All tries of a worker's batch have statement_timeout together, since all targets wait for the
  * batch.  When that is over, each target whose rows are still to be tried gets one short try: its
@@ -40,6 +40,8 @@ extern void pp_timer_init(PpSlot *slot);
 extern void pp_timer_start(void);
 extern void pp_timer_stop(void);
 extern void pp_timer_begin_batch(int roles);
+extern void pp_timer_end_batch(void);
+extern int pp_timer_lock_timeout(void);
 extern bool pp_timer_is_short(void);
 extern bool pp_timer_is_over(void);
 extern bool pp_timer_was_short(void);

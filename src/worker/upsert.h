@@ -32,14 +32,11 @@
 
 #include "worker/row_map.h"
 #include "worker/statement.h"
-
-typedef struct PpUpsert PpUpsert;
+#include "worker/upsert_cache.h"
 
 /* Now a row is to fail that DO NOTHING would skip: it is asked whether it can be inserted. */
 extern bool pp_upsert_skips_none;
 
-extern const PpUpsert *pp_upsert_of(Relation rel);
-extern bool pp_upsert_keeps_order(Oid target);
 extern uint64 pp_upsert(Relation rel, const PpRowMap *map, const PpUpsert *upsert,
 						const PpRow **rows, uint64 n);
 

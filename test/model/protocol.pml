@@ -17,19 +17,19 @@
  *	divert				enqueue.c at_commit: pp_ring_divert
  *	look				worker.c take_turn, intake.c pp_intake_next: pp_ring_view
  *	take_entries		intake.c take_entries, and the batch up to its COMMIT
- *	begin_pass			ring.c pp_ring_begin_pass
+ *	begin_pass			ring_worker.c pp_ring_begin_pass
  *	collect				intake.c begin_pass: collect_entries, then a snapshot and the scan
  *	take_from_pass		intake.c take_from_pass, and the batch up to its COMMIT
  *	settle				failure.c at_commit: pp_ring_settle, pp_ring_free
  *	end_pass			intake.c pp_intake_next: pp_ring_end_pass, pp_ring_free
- *	save, move			worker.c save_volatile_items, save_at_exit: failure.c pp_commit_to_journal,
+ *	save, move			worker.c save_volatile_items, save_at_exit: save_to_journal.c pp_save_to_journal,
  *						at_commit; then pp_ring_move
  *	start				worker.c start: pp_ring_open, pp_ring_attend
  *	recover				worker.c recover: pp_ring_recover
  *	lease				worker.c top_up_ids, enqueue.c admit: pp_ring_add_positions
  *	stop				worker.c stop: pp_ring_close, and the view from which last_pass is
- *	arm, nap			ring.c pp_ring_arm; worker.c nap without a limit
- *	save_at_risk		commit.c pp_commit_save_at_risk
+ *	arm, nap			ring_worker.c pp_ring_arm; worker.c nap without a limit
+ *	save_at_risk		save_to_journal.c pp_save_to_journal_at_risk
  *	launcher			launcher.c needs_worker
  *	probe				probe.c look_around
  *	crash				all that is shared is as in ring.c pp_ring_init; the journal stays

@@ -19,7 +19,7 @@
  *	serve				slots.c serve: a free slot goes to a database that waits
  *	give_back			slots.c give_back: is_free, pp_ring_disown
  *	look, take, pass	worker.c take_turn, intake.c
- *	arm, nap			ring.c pp_ring_arm; worker.c sleep_idle
+ *	arm, nap			ring_worker.c pp_ring_arm; worker.c sleep_idle
  *	launcher			launcher.c start_workers: pp_slots_serve, then workers for slots with work
  *
  * A step is what is done under one lock, or what one COMMIT makes visible.  Of those that wait

@@ -34,6 +34,9 @@ $node->safe_psql(
 	CREATE TABLE parent (n int PRIMARY KEY);
 	CREATE TABLE child (n int REFERENCES parent);
 	CREATE TABLE locked (n int);
+	CREATE TABLE patient (n int, patience interval);
+	CREATE FUNCTION be_patient() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.patience = current_setting('lock_timeout'); RETURN NEW; END $$;
+	CREATE TRIGGER patience BEFORE INSERT ON patient FOR EACH ROW EXECUTE FUNCTION be_patient();
 	CREATE TABLE serials (id serial, n int);
 	CREATE TABLE identities (n int, id bigint GENERATED ALWAYS AS IDENTITY);
 	CREATE TABLE written (n int);
@@ -376,6 +379,28 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM slow'), '1', 'the row with
 	change_setting($control, 'flush_interval', '1h');
 	enqueue($dbh, 't', 'caught up', 2);
 	isnt(queue('at_risk_since'), undef, 'caught up: the ring alone');
+
+	# what was waited for a lock, before what is at risk was saved, is a part of lock_timeout
+	my $locker = connect_to($node);
+	my $waits = "EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = worker_pid)";
+	my $patience = 'SELECT bool_and(CASE WHEN n = 1 THEN patience BETWEEN interval \'1 min\' AND interval \'59:59.9\' ELSE patience = interval \'1 h\' END), count(*) FROM patient';
+
+	change_setting($control, 'lock_timeout', '1h');
+	change_setting($control, 'flush_interval', '10ms');
+	settle();
+	begin_with_lock($locker, 'locked', 'SHARE');
+	$dbh->begin_work;
+	$dbh->do("SELECT persist_enqueue('$_', '{\"n\": 1}') FROM generate_series(1, 2)") foreach 'patient', 'locked';
+	$dbh->commit;
+	wait_for("at_risk_since IS NULL AND journal_bytes > 0 AND items_pending = 4 AND $waits");
+	$locker->rollback;
+	settle();
+	$dbh->do("SELECT persist_enqueue('patient', '{\"n\": 2}')");
+	settle();
+	is(join(' ', $control->selectrow_array($patience)), '1 3', 'a lock: the second try has what was left, the next batch all of it');
+	change_setting($control, 'flush_interval', '1h');
+	enqueue($dbh, 't', 'caught up', 3);
+	$locker->disconnect;
 	$dbh->disconnect;
 
 	# a clean stop loses nothing of it
@@ -384,7 +409,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM slow'), '1', 'the row with
 	$node->start;
 	begin();
 	ok(flush($node), 'a clean stop: flushed');
-	is($node->safe_psql('postgres', "SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE run = 'caught up'"), '1 2', 'a clean stop loses nothing');
+	is($node->safe_psql('postgres', "SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE run = 'caught up'"), '1 2 3', 'a clean stop loses nothing');
 }
 
 # ---- a transaction of several pieces that is saved becomes visible at once

@@ -133,6 +133,14 @@ check('no such database', 2, qr/database "nowhere" does not exist/, '-d', 'nowhe
 check('no such database, alive', 0, qr/OK - the server answers, though not to us: .*"nowhere"/, '-dnowhere', '--liveness');
 check('no extension', 2, qr/extension persist_pipeline does not exist in database bare/, '--dbname=bare');
 check('no extension, alive', 0, qr/launcher is there/, '--dbname=bare', '--liveness');
+
+# a new library serves what an older version has created, so nobody restarts its container
+$node->safe_psql('bare', q{CREATE EXTENSION persist_pipeline VERSION '1.0'});
+check('not updated', 1, qr/ 1\.0 in database bare, and can't be asked before ALTER EXTENSION persist_pipeline UPDATE/, '--dbname=bare');
+check('not updated, ready', 0, qr/ 1\.0 in database bare/, '--dbname=bare', '--readiness');
+$node->safe_psql('bare', 'ALTER EXTENSION persist_pipeline UPDATE');
+check('updated', 0, qr/ waiting /, '--dbname=bare');
+$node->safe_psql('bare', 'DROP EXTENSION persist_pipeline');
 check('a connection string', 0, qr/OK - 0/, '-d', 'dbname=postgres application_name=x');
 check('no such role', 2, qr/role "nobody" does not exist/, '-U', 'nobody');
 check('a role of pg_monitor', 0, qr/OK - 0/, '-U', 'looker');

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ring_test.c
- *	  What src/ring/ring.c does, one step after the other.  ring_threads_test.c has
+ *	  What src/ring/ring*.c do, one step after the other.  ring_threads_test.c has
  *	  the tests in which threads run against each other; where the exact point
  *	  at which another party gets in between matters, the test is here, and
  *	  places that party with shim_spin_hook.

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ring_threads_test.c
- *	  src/ring/ring.c with many producers and one worker, as threads.
+ *	  src/ring/ring*.c with many producers and one worker, as threads.
  *
  * The worker sleeps as the real one does: on a latch, only after pp_ring_arm has
  * said that there is nothing to do, and until a producer sets the latch because

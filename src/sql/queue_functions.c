@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * views.c
- *	  The functions behind the views: rows from shared memory.
+ * queue_functions.c
+ *	  The functions behind persist_queue, persist_stats and their like: rows from shared memory.
  *
  *-------------------------------------------------------------------------
  */
