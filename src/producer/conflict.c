@@ -178,6 +178,30 @@ find_indexes(Relation rel, const AttrNumber *columns, int n, char **unfit, const
 	return found;
 }
 
+/* 42P10: without columns it is about each key, also one that is checked later, which can't be. */
+static void
+refuse_deferrable(Relation rel)
+{
+	ListCell *cell;
+
+	foreach (cell, RelationGetIndexList(rel))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if ((form->indisunique || form->indisexclusion) && !form->indimmediate)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+					 errmsg("\"on_conflict\" without \"conflict_columns\" can't be for relation "
+							"\"%s\"",
+							RelationGetRelationName(rel)),
+					 errdetail("Index \"%s\" is of a deferrable constraint.",
+							   RelationGetRelationName(index)),
+					 errhint("Name the columns of another key with \"conflict_columns\".")));
+		index_close(index, AccessShareLock);
+	}
+}
+
 static char *
 list_columns(Relation rel, const AttrNumber *columns, int n)
 {
@@ -232,6 +256,8 @@ find_table(Relation rel, const PpConflict *conflict, List *above)
 		refuse(base, "is a foreign table: its keys are another server's");
 	if (n > 0)
 		table.indexes = find_indexes(base, table.keys, n, &unfit, &why);
+	else
+		refuse_deferrable(base);
 	if (n > 0 && table.indexes == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
@@ -251,7 +277,7 @@ find_table(Relation rel, const PpConflict *conflict, List *above)
 
 /*
  * The table that has the key of a target, which is open and locked; in the current memory context.
- * Errors: 42P10 there is no index on its columns; 0A000 INSERT can't come to it with ON CONFLICT;
+ * Errors: 42P10 no index on its columns will do; 0A000 INSERT can't come to it with ON CONFLICT;
  * 42P17 its views have become a circle.
  */
 PpConflictTable

@@ -278,18 +278,33 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 
 /* ---- rows that need each other ---- */
 
-/* May a row that fails so need one of these?  Is one of them what its foreign key refers to? */
+/* The targets of the rows.  Rows of one often follow each other. */
+static List *
+targets_of(const PpRow **rows, uint64 n)
+{
+	List *targets = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (i == 0 || rows[i]->item->target != rows[i - 1]->item->target)
+			targets = list_append_unique_oid(targets, rows[i]->item->target);
+	}
+	return targets;
+}
+
+/* May a row that fails so need one of these targets'?  Does its foreign key refer to one of them? */
 static bool
-may_need(const PpRow **rows, uint64 n, const ErrorData *error)
+may_need(const List *targets, const ErrorData *error)
 {
 	Oid parent = error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION ? pp_parents_of_failure(error)
 																	: InvalidOid;
+	ListCell *cell;
 
 	if (!OidIsValid(parent))
 		return true; /* nobody knows what it needs */
-	for (uint64 i = 0; i < n; i++)
+	foreach (cell, targets)
 	{
-		if (pp_parents_covers(rows[i]->item->target, parent))
+		if (pp_parents_covers(lfirst_oid(cell), parent))
 			return true;
 	}
 	return false;
@@ -370,6 +385,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	PpBadRow *others = apply->bad + since;
 	uint64 nothers = apply->nbad - since;
 	PpBadRow *bad = palloc_extended(Max(nothers, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
+	List *targets = targets_of(all, nall);
 	bool needed = false;
 	uint64 nkept = 0;
 	uint64 n = 0;
@@ -382,7 +398,10 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 			bad[n++] = others[i];
 	}
 	for (uint64 i = 0; i < n && !needed; i++)
-		needed = may_need(all, nall, bad[i].error);
+	{
+		CHECK_FOR_INTERRUPTS();
+		needed = may_need(targets, bad[i].error);
+	}
 	if (!needed)
 		return false;
 	pp_upsert_skips_none = true;
@@ -661,20 +680,6 @@ without_parked(PpApply *apply, const PpRow **rows, uint64 *n)
 	return others;
 }
 
-/* How many targets have they?  Rows of one often follow each other. */
-static int
-count_targets(const PpRow **rows, uint64 n)
-{
-	List *targets = NIL;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		if (i == 0 || rows[i]->item->target != rows[i - 1]->item->target)
-			targets = list_append_unique_oid(targets, rows[i]->item->target);
-	}
-	return Max(list_length(targets), 1);
-}
-
 /* Those of transactions with the same settings together, with what they defer. */
 static void
 insert_divided(PpApply *apply, const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
@@ -731,7 +736,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;
 	apply->divided = pp_deferred_settings_matter(rows, n);
-	pp_timer_set_targets(count_targets(rows, n));
+	pp_timer_set_targets(Max(list_length(targets_of(rows, n)), 1));
 	if (apply->impatient)
 		pp_identity_set_lock_timeout(PP_DECIDE_IMPATIENT_MS);
 	/* what has waited for a lock, or was cancelled, may come through now; or other rows failed */

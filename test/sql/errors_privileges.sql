@@ -113,6 +113,27 @@ SELECT persist_flush();
 SELECT items_failed - :failed AS failed FROM persist_queue WHERE datname = current_database();
 SELECT * FROM based ORDER BY a;
 
+-- the right to the schema, which only one of two roles loses: one has no use of the other's plan
+CREATE SCHEMA errors_privileges_closed;
+CREATE TABLE errors_privileges_closed.t (a int);
+GRANT USAGE ON SCHEMA errors_privileges_closed TO pp_writer, pp_owner;
+GRANT INSERT ON errors_privileges_closed.t TO pp_writer, pp_owner;
+GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO pp_owner;
+SELECT persist_pause();
+BEGIN;
+SET LOCAL ROLE pp_owner;
+SELECT count(persist_enqueue('errors_privileges_closed.t'::regclass, '{"a": 1}'::jsonb));
+SET LOCAL ROLE pp_writer;
+SELECT count(persist_enqueue('errors_privileges_closed.t'::regclass, '{"a": 2}'::jsonb));
+RESET ROLE;
+REVOKE USAGE ON SCHEMA errors_privileges_closed FROM pp_writer;
+COMMIT;
+SELECT persist_resume();
+SELECT persist_flush();
+SELECT * FROM errors_privileges_closed.t ORDER BY a;
+SELECT item, sqlstate, message FROM persist_dead_letters WHERE target = 'errors_privileges_closed.t'::regclass;
+DROP SCHEMA errors_privileges_closed CASCADE;
+
 DROP OWNED BY pp_writer, pp_owner;
 DROP ROLE pp_writer, pp_owner;
 

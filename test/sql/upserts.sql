@@ -32,6 +32,7 @@ SELECT persist_configure('t', on_conflict => 'nothing', conflict_columns => '{A}
 SELECT persist_configure('t', on_conflict => 'nothing', conflict_columns => '{a,b,a}');
 SELECT persist_configure('t', on_conflict => 'nothing', conflict_columns => '{a,NULL}');
 SELECT persist_configure('put_off', on_conflict => 'nothing', conflict_columns => '{a}');
+SELECT persist_configure('put_off', on_conflict => 'nothing');
 SELECT persist_configure('put_off', on_conflict => 'update', conflict_columns => '{b}');
 SELECT persist_configure('t', on_conflict => 'update', conflict_columns => '{b,a}', add_columns => '{c}');
 SELECT persist_configure('t', on_conflict => 'update', conflict_columns => '{b,a}', add_columns => '{a}');
@@ -190,6 +191,15 @@ SELECT count(persist_enqueue('keys', item)) FROM unnest(ARRAY['{"name": "a", "nu
 COMMIT;
 SELECT persist_flush();
 TABLE keys ORDER BY name, num;
+-- of several indexes, which don't agree: two of one are one of the other, and the last item is the last
+CREATE TABLE disagreeing (name text PRIMARY KEY, v text, n int);
+CREATE UNIQUE INDEX ON disagreeing (name COLLATE no_case);
+SELECT persist_configure('disagreeing', on_conflict => 'update', conflict_columns => '{name}');
+BEGIN;
+SELECT count(persist_enqueue('disagreeing', item)) FROM unnest(ARRAY['{"name": "a", "v": "first"}', '{"name": "A", "v": "second", "n": 2}', '{"name": "a", "v": "last"}']::jsonb[]) AS item;
+COMMIT;
+SELECT persist_flush();
+TABLE disagreeing;
 CREATE TABLE same_nulls (a int, n int, UNIQUE NULLS NOT DISTINCT (a));
 SELECT persist_configure('same_nulls', on_conflict => 'update', conflict_columns => '{a}', add_columns => '{n}');
 SELECT count(persist_enqueue('same_nulls', '{"n": 1}')) FROM generate_series(1, 5);

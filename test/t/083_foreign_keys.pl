@@ -287,6 +287,15 @@ create_tables(
 	is(dead(), 'accuser 1 23503', 'accused: it is bad');
 }
 
+# ---- a large transaction, none of whose rows has what it refers to
+
+create_tables(
+	'CREATE TABLE absent (id int PRIMARY KEY)',
+	'CREATE TABLE of_absent (id int PRIMARY KEY, up int REFERENCES absent DEFERRABLE INITIALLY DEFERRED)');
+$dbh->do("SELECT count(persist_enqueue('of_absent', jsonb_build_object('id', i, 'up', i))) FROM generate_series(1, 10000) AS i");
+is_quick(seconds_of(sub { is_settled('a large transaction') }), 4, 'a large transaction: the time is in proportion');
+is(discard_all($dbh), 10_000, 'a large transaction: all are bad');
+
 is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'nothing is left');
 $_->disconnect foreach values %session_of;
 is_clean_log(qr/persist_pipeline (?:worker|retrier) 23\d\d\d WARNING/);

@@ -41,6 +41,27 @@ my $node = parking_node('parking');
 	adds_up('postgres', 'unlocked');
 }
 
+# ---- a bad row behind some of a target that is locked: the first try has told where it is among
+# all of them, and the next one is without those
+
+{
+	my $dbh = session('postgres');
+	my $lock;
+
+	create_target('postgres', 'barred');
+	create_target('postgres', 'keyed', 'UNIQUE (n)');
+	$lock = lock_tables('barred', 'SHARE');
+	$dbh->begin_work;
+	enqueue('postgres', @$_) foreach [ 'keyed', 1, 1 ], [ 'barred', 1, 3 ], [ 'keyed', 1, 1 ], [ 'keyed', 2, 2 ];
+	$dbh->commit;
+	is_parked('postgres', 'barred', 3, '55P03', 'behind: those are parked');
+	ok(eval { wait_for_sql($dbh, "SELECT persisted = 2 AND dead = 1 FROM persist_stats WHERE target_name = 'public.keyed'") }, 'behind: it alone is bad');
+	unlock($lock);
+	lands('postgres', 'barred', 'behind');
+	is(one_value($dbh, "SELECT item ->> 'n' FROM persist_dead_letters"), '1', 'behind: the letter is its own');
+	discard_all($dbh);
+}
+
 # ---- the pauses between the tries grow
 
 {
@@ -541,6 +562,7 @@ my $node = parking_node('parking');
 is_clean_log(
 	qr/client backend 53400 ERROR/,
 	qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  item \d+ for relation "public\.(brimful|roomy|in_groups)"/,
+	qr/persist_pipeline worker 23505 WARNING:  item \d+ for relation "public\.keyed"/,
 	qr/persist_pipeline (?:worker|retrier) 23503 WARNING:  .* "public.orphan"/);
 forget_sessions();
 $node->stop;

@@ -41,6 +41,8 @@ $node->safe_psql(
 	CREATE TABLE identities (n int, id bigint GENERATED ALWAYS AS IDENTITY);
 	CREATE TABLE written (n int);
 	CREATE SEQUENCE own;
+	CREATE FUNCTION choose() RETURNS regclass LANGUAGE plpgsql AS 'BEGIN INSERT INTO written VALUES (1); RETURN ''own''; END';
+	CREATE TABLE chosen (id bigint DEFAULT nextval(choose()), n int);
 } . $slow_target);
 
 my $control;
@@ -106,6 +108,7 @@ settle();
 		[ 'the same, and it has written after that', 'off', 't', 'journal', before => "$logged{serials}; INSERT INTO written VALUES (1)" ],
 		[ 'the same, before that', 'off', 't', 'journal', before => "INSERT INTO written VALUES (1); $logged{serials}" ],
 		[ 'the same, between two', 'off', 't', 'journal', before => "$logged{serials}; INSERT INTO written VALUES (1); $logged{identities}" ],
+		[ 'off, and its default has written, to choose a sequence', 'off', 't', 'journal', before => "SELECT persist_enqueue('chosen', '{\"n\": 1}')" ],
 		[ 'off, and it has called nextval() itself', 'off', 't', 'journal', before => q{SELECT nextval('own') FROM generate_series(1, 33)} ],
 		[ 'off, and its savepoint has written', 'off', 't', 'journal', before => 'SAVEPOINT s; CREATE TEMPORARY TABLE gone (); ROLLBACK TO s' ],
 		[ 'off by SET LOCAL', 'on', 't', 'ring', before => 'SET LOCAL synchronous_commit = off' ],
