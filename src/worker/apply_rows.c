@@ -292,7 +292,7 @@ targets_of(const PpRow **rows, uint64 n)
 	return targets;
 }
 
-/* May a row that fails so need one of these targets'?  Does its foreign key refer to one of them? */
+/* May a row that fails so need one of these targets'?  Does its foreign key refer to one? */
 static bool
 may_need(const List *targets, const ErrorData *error)
 {
