@@ -191,8 +191,7 @@ LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.target
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE (d.role_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(d.role)
 	   AND pg_catalog.pg_has_role(d.role, 'USAGE'))
-   OR (d.target_name OPERATOR(pg_catalog.=) (pg_catalog.quote_ident(n.nspname)
-		OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname))
+   OR (pg_catalog.parse_ident(d.target_name) OPERATOR(pg_catalog.=) ARRAY[n.nspname::text, c.relname::text]
 	   AND pg_catalog.pg_has_role(c.relowner, 'USAGE'));
 COMMENT ON VIEW persist_my_dead_letters IS
 'The dead letters whose items the current user has enqueued, or that were for a relation of his; of roles whose rights he has, too. Not after the role or the relation was renamed: those are in persist_dead_letters.';
