@@ -515,7 +515,9 @@ would_lock(Node *stmt)
 		case T_TruncateStmt:
 			return lists_own_table(((TruncateStmt *) stmt)->relations);
 		case T_LockStmt:
-			return lists_own_table(((LockStmt *) stmt)->relations);
+			/* as a parallel pg_dump has it, nobody who enqueues waits for it */
+			return ((LockStmt *) stmt)->mode > AccessShareLock &&
+				   lists_own_table(((LockStmt *) stmt)->relations);
 		default:
 			return false;
 	}
