@@ -92,7 +92,9 @@ COMMENT ON FUNCTION persist_pipeline_internal.persist_refuse_write() IS
 COMMENT ON FUNCTION persist_pipeline_internal.persist_restore_setting() IS
 'Internal: a row of a dump becomes what persist_configure() would have written; of a relation that isn''t there, nothing. Errors: 42501 the target is not the current user''s; 42P01 no such relation; 22023 no such value; and those of persist_configure() for capture_settings.';
 COMMENT ON FUNCTION persist_flush(interval, regclass) IS
-'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again; and says in a NOTICE why. Where the library is not preloaded, false means that items wait which nobody writes. Errors: 22004 timeout is null; 25001 the transaction has written or enqueued something.';
+'Waits until all that was handed over in this database before the call (for this target, if given) is settled and flushed to disk. Returns false at the timeout, and without waiting for it if the database is paused, or what is left is parked for a reason that stays when it is tried again; and says in a NOTICE why. Where the library is not preloaded, false means that items wait which nobody writes. Errors: 22004 timeout is null; 22008 timeout is too long; 25001 the transaction has written or enqueued something; 25006 recovery; 42P01 no such relation; 42809 not a relation that takes rows.';
+COMMENT ON FUNCTION persist_resume(regclass) IS
+'Ends what persist_pause() or the setting start_paused began, for the database or for a target; for the database it also has items written that came with a copy of another database (CREATE DATABASE with a TEMPLATE). For the owner of the database, or of the target. Errors: 42501 not the caller''s; 42P01 no such relation; 42809 one that isn''t paused, and takes no rows.';
 COMMENT ON FUNCTION persist_pipeline_internal.persist_close() IS
 'Internal: for CREATE EXTENSION. Gives the installation its number; takes back what default privileges have given to anybody but the owner, EXECUTE for PUBLIC included; and warns if others may create objects in the extension''s schema, or the library is not preloaded. Errors: 55000 it isn''t called by CREATE EXTENSION.';
 
@@ -189,8 +191,7 @@ LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.target
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE (d.role_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(d.role)
 	   AND pg_catalog.pg_has_role(d.role, 'USAGE'))
-   OR (d.target_name OPERATOR(pg_catalog.=) (pg_catalog.quote_ident(n.nspname)
-		OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname))
+   OR (pg_catalog.parse_ident(d.target_name) OPERATOR(pg_catalog.=) ARRAY[n.nspname::text, c.relname::text]
 	   AND pg_catalog.pg_has_role(c.relowner, 'USAGE'));
 COMMENT ON VIEW persist_my_dead_letters IS
 'The dead letters whose items the current user has enqueued, or that were for a relation of his; of roles whose rights he has, too. Not after the role or the relation was renamed: those are in persist_dead_letters.';

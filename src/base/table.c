@@ -224,5 +224,7 @@ pp_table_delete(PpTable *table, ItemPointer tid, bool wait)
 {
 	TM_FailureData failure;
 
+	/* heap_delete() can't be told: with REPLICA IDENTITY FULL the row would be decoded */
+	table->rel->rd_rel->relreplident = REPLICA_IDENTITY_NOTHING;
 	return pp_heap_delete(table->rel, tid, GetCurrentCommandId(true), wait, &failure) == TM_Ok;
 }

@@ -178,8 +178,9 @@ set_target_paused(FunctionCallInfo fcinfo, Oid extension, bool paused)
 	Oid target = lock_own_target(fcinfo);
 	PpSettings settings;
 
-	pp_target_check(target);
 	settings = pp_settings_get(extension, target);
+	if (paused || !settings.paused)
+		pp_target_check(target); /* one that takes rows no longer can be resumed */
 	settings.paused = paused;
 	pp_settings_put(extension, target, &settings);
 	pp_pause_target_changed();

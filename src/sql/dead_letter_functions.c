@@ -44,10 +44,10 @@ typedef struct Deed
 {
 	PpOutcomeCounts counts; /* first, for pp_bad_rows_discard() */
 	Oid extension;
-	bool named;		 /* the caller has named them: what isn't his is an error */
-	Oid target;		 /* another one; InvalidOid: its own */
-	Jsonb *repaired; /* other values; NULL: as it is */
-	uint64 kept;	 /* they have failed again, and stay letters */
+	bool named;		   /* the caller has named them: what isn't his is an error */
+	const Oid *target; /* another one; NULL: its own */
+	Jsonb *repaired;   /* other values; NULL: as it is */
+	uint64 kept;	   /* they have failed again, and stay letters */
 } Deed;
 
 /*
@@ -224,7 +224,7 @@ send_again(const PpDeadLetter *letter, void *arg)
 
 	/* who hasn't named it can't leave it out */
 	if (object == NULL || deed->named)
-		item = make_item(letter, OidIsValid(deed->target) ? deed->target : letter->target, object);
+		item = make_item(letter, deed->target ? *deed->target : letter->target, object);
 	else
 		item = try_to_make_item(letter, object, &fault);
 	if (item == NULL)
@@ -293,7 +293,7 @@ persist_requeue(PG_FUNCTION_ARGS)
 
 /* Send a letter with other values.  True: there is such a letter. */
 static bool
-send_repaired(int64 id, Oid target, Jsonb *item)
+send_repaired(int64 id, const Oid *target, Jsonb *item)
 {
 	Deed deed = {.target = target, .repaired = item};
 
@@ -308,17 +308,19 @@ persist_requeue_repaired(PG_FUNCTION_ARGS)
 {
 	pp_error_if_null(fcinfo, 0, "id");
 	pp_error_if_null(fcinfo, 1, "item");
-	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), InvalidOid, PG_GETARG_JSONB_P(1)));
+	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), NULL, PG_GETARG_JSONB_P(1)));
 }
 
 /* persist_requeue(id bigint, target regclass, item jsonb) returns boolean: the same. */
 Datum
 persist_requeue_elsewhere(PG_FUNCTION_ARGS)
 {
+	Oid target = PG_GETARG_OID(1);
+
 	pp_error_if_null(fcinfo, 0, "id");
 	pp_error_if_null(fcinfo, 1, "target");
 	pp_error_if_null(fcinfo, 2, "item");
-	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), PG_GETARG_OID(1), PG_GETARG_JSONB_P(2)));
+	PG_RETURN_BOOL(send_repaired(PG_GETARG_INT64(0), &target, PG_GETARG_JSONB_P(2)));
 }
 
 /* persist_discard(ids bigint[]) returns bigint: how many are gone at the commit. */

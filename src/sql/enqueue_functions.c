@@ -90,6 +90,16 @@ show(const Conversion *conversion)
 	return JsonbValueToJsonb(&string);
 }
 
+/* What doesn't fit is found out before who sends it is asked for his rights.  42501. */
+static void
+check_may_insert(Oid relid)
+{
+	PpTarget *target = pp_target_get(relid);
+	Size bytes = PpBitmapBytes(target->natts);
+
+	pp_target_check_privileges(target, palloc0(bytes + 1), palloc0(bytes + 1));
+}
+
 /* Convert the object and hand it over; or make a dead letter of it, where that is wanted. */
 static int64
 convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
@@ -108,6 +118,7 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 	fault = try_to_convert(&conversion);
 	if (fault == NULL)
 		return pp_hand_over(conversion.item, true, flush_interval);
+	check_may_insert(relid);
 	claim = pp_slot_claim();
 	letter = (PpDeadLetter){.target = relid,
 						.role = GetUserId(),

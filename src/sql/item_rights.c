@@ -10,8 +10,10 @@
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "base/compat.h"
 #include "base/extension.h"
@@ -28,9 +30,17 @@ owns_target(Oid target)
 }
 
 static bool
-is_still_named(const char *name_then, const char *name)
+is_role_still_named(const char *name_then, const char *name)
 {
 	return name_then == NULL || (name && strcmp(name_then, name) == 0);
+}
+
+/* Which names are quoted says quote_all_identifiers, of the session that has written it down. */
+static bool
+is_target_still_named(const char *name_then, const char *name)
+{
+	return name_then == NULL || (name && equal(textToQualifiedNameList(cstring_to_text(name_then)),
+											   textToQualifiedNameList(cstring_to_text(name))));
 }
 
 /* Has the caller the rights of who has enqueued it, or of who owns its target? */
@@ -42,10 +52,10 @@ pp_item_rights_to_know(Oid target, const char *target_name, Oid role, const char
 	if (superuser() || GetUserId() == pp_extension_owner(extension))
 		return true;
 	if (has_privs_of_role(GetUserId(), role) &&
-		is_still_named(role_name, GetUserNameFromId(role, true)))
+		is_role_still_named(role_name, GetUserNameFromId(role, true)))
 		return true;
 	return owns_target(target) &&
-		   is_still_named(target_name, pp_layouts_target_name(extension, target));
+		   is_target_still_named(target_name, pp_layouts_target_name(extension, target));
 }
 
 /* 42501 unless the target is the caller's. */

@@ -100,16 +100,17 @@ forget_gone(void)
 	ngone = max_gone = 0;
 }
 
+/* The array goes with the transaction, also where a rollback to a savepoint has emptied it. */
 static void
 xact_event(XactEvent event, void *arg)
 {
-	if (ngone == 0)
+	if (gone == NULL)
 		return;
 	if (event == XACT_EVENT_COMMIT)
 		tell_slot();
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		forget_gone();
-	else if (event == XACT_EVENT_PRE_PREPARE)
+	else if (event == XACT_EVENT_PRE_PREPARE && ngone > 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -12,8 +12,8 @@
  * until the end of their transaction: what they change must not be in use, and what
  * is dropped has to be counted.
  *
- * Nobody indexes the extension's own tables, only superusers lock them, by whatever
- * statement, and their guards, once enabled, always fire.
+ * Nobody indexes the extension's own tables, or changes their columns, only superusers lock
+ * them, by whatever statement, and their guards, once enabled, always fire.
  *
  *-------------------------------------------------------------------------
  */
@@ -515,7 +515,9 @@ would_lock(Node *stmt)
 		case T_TruncateStmt:
 			return lists_own_table(((TruncateStmt *) stmt)->relations);
 		case T_LockStmt:
-			return lists_own_table(((LockStmt *) stmt)->relations);
+			/* as a parallel pg_dump has it, nobody who enqueues waits for it */
+			return ((LockStmt *) stmt)->mode > AccessShareLock &&
+				   lists_own_table(((LockStmt *) stmt)->relations);
 		default:
 			return false;
 	}
@@ -558,6 +560,41 @@ check_index(const RangeVar *relation)
 	if (!creating_extension && relation && is_own_table(relation))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
+							   relation->relname),
+						errdetail("Only the extension itself uses it.")));
+}
+
+/* Does it change which columns a table has, or how its rows are kept? */
+static bool
+changes_rows(const AlterTableStmt *stmt)
+{
+	ListCell *cell;
+
+	foreach (cell, stmt->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, cell)->subtype)
+		{
+			case AT_AddColumn:
+			case AT_DropColumn:
+			case AT_AlterColumnType:
+			case AT_AddInherit:
+			case AT_SetAccessMethod:
+			case AT_SetUnLogged:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+/* The library reads and writes rows as its scripts have made them, and not by SQL.  42501. */
+static void
+check_change(const RangeVar *relation)
+{
+	if (!creating_extension && relation && is_own_table(relation))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("cannot change table \"%s\" of extension \"persist_pipeline\"",
 							   relation->relname),
 						errdetail("Only the extension itself uses it.")));
 }
@@ -623,6 +660,8 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		check_index(((IndexStmt *) stmt)->relation);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && adds_index((AlterTableStmt *) stmt))
 		check_index(((AlterTableStmt *) stmt)->relation);
+	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && changes_rows((AlterTableStmt *) stmt))
+		check_change(((AlterTableStmt *) stmt)->relation);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) &&
 		enables_guards((AlterTableStmt *) stmt))
 	{

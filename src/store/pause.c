@@ -80,11 +80,12 @@ pp_pause_end(Oid extension)
 	uint64 items;
 
 	pp_state_set_paused(extension, false);
-	ncounts = 0;
+	if (adopted == 0)
+		ncounts = 0; /* or else this transaction has called us before */
 	items = pp_copied_adopt(extension, slot ? pp_ring_view(&slot->ring).journal : 0, count_target,
 							NULL);
 	changed = true;
-	if (items > 0)
+	if (items > 0 && pp_shmem) /* or else nobody is to be told, and xact_event() not called */
 	{
 		adopted = items; /* at once all there are */
 		adopted_in = GetCurrentSubTransactionId();

@@ -11,6 +11,7 @@
 #include <limits.h>
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -129,6 +130,7 @@ pp_settings_parse_names(const char *argument, Datum array)
 		ListCell *cell;
 		char *name;
 
+		CHECK_FOR_INTERRUPTS(); /* there may be many */
 		if (nulls[i])
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("argument \"%s\" must not have NULLs", argument)));

@@ -212,10 +212,13 @@ SELECT count(*) FROM persist_dead_letters;
 
 CREATE ROLE pp_bad_items;
 GRANT USAGE ON SCHEMA bad_items TO pp_bad_items;
-GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean) TO pp_bad_items;
+GRANT EXECUTE ON FUNCTION persist_enqueue(regclass, jsonb, boolean), persist_enqueue(text, text, boolean) TO pp_bad_items;
 SET ROLE pp_bad_items;
 SELECT persist_enqueue('t'::regclass, '{"n": 41}');
 SELECT persist_enqueue('t'::regclass, '{"n": "x"}');
+SELECT persist_enqueue('t'::regclass, '{"no": 1}');
+SELECT persist_enqueue('t'::regclass, '[1]');
+SELECT persist_enqueue('t'::text, '{"n": '::text);
 SELECT persist_configure('t', bad_items => 'error');
 RESET ROLE;
 GRANT INSERT (n) ON t TO pp_bad_items;

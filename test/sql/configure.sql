@@ -300,6 +300,12 @@ COMMIT;
 TABLE named;
 DROP SCHEMA configure_moved CASCADE;
 TABLE named;
+-- many names can be interrupted
+CREATE TABLE many (a int);
+SELECT array_agg('c' || i) AS names FROM generate_series(1, 30000) AS i \gset
+SET statement_timeout = 50;
+SELECT persist_configure('many', on_conflict => 'update', conflict_columns => :'names');
+RESET statement_timeout;
 -- the column says what it holds
 SELECT atttypid::regtype FROM pg_attribute WHERE attrelid = 'persist_settings'::regclass AND attname = 'target';
 

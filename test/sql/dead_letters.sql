@@ -228,6 +228,7 @@ SELECT persist_requeue(:id, '{"id": "one"}');
 SELECT persist_requeue(:id, '[1]');
 SELECT persist_requeue(:id, 'null');
 SELECT persist_requeue(:id, NULL);
+SELECT persist_requeue(:id, 0::regclass, '{"id": 1}');
 SELECT persist_requeue(NULL, '{"id": 1}');
 SELECT persist_requeue(0, '{"id": 1}');
 SELECT id = :id AS same, item ->> 'v' AS v, attempts FROM persist_dead_letters;

@@ -24,12 +24,22 @@ RESET ROLE;
 CREATE TABLE u (n int CHECK (n > 0));
 GRANT INSERT ON u TO my_a, my_b;
 
+-- how a role has names written down doesn't hide its letters from who owns the table
+ALTER ROLE my_b SET quote_all_identifiers = on;
 SET ROLE my_a;
 SELECT count(persist_enqueue('"T"', '{"n": -1}')), count(persist_enqueue('u', '{"n": -2}'));
 SET ROLE my_b;
 SELECT count(persist_enqueue('"T"', '{"n": -3}')), count(persist_enqueue('u', '{"n": -4}'));
 RESET ROLE;
 SELECT persist_flush();
+SELECT id AS of_b, target_name FROM persist_dead_letters WHERE item ->> 'n' = '-3' \gset
+\echo :target_name
+SET ROLE my_owner;
+SELECT state FROM persist_where(:of_b);
+SET quote_all_identifiers = on;
+SELECT count(*) FROM persist_my_dead_letters;
+RESET quote_all_identifiers;
+RESET ROLE;
 
 CREATE FUNCTION sees(who text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -87,6 +87,24 @@ RELEASE s;
 COMMIT;
 SELECT enqueued, persisted, discarded, pending, parked FROM persist_stats WHERE target = '"T"'::regclass;
 SELECT state FROM persist_where(:a1) UNION ALL SELECT state FROM persist_where(:a2) UNION ALL SELECT state FROM persist_where(:b4);
+-- a rollback to a savepoint, that the transaction ends after, leaves nothing to the next one
+CREATE TABLE many (n int);
+SELECT persist_pause('many');
+SELECT count(persist_enqueue('many', jsonb_build_object('n', i))) FROM generate_series(1, 30) AS i;
+SELECT persist_flush();
+SELECT array_agg(id) AS many FROM persist_parked WHERE target = 'many'::regclass \gset
+BEGIN;
+SAVEPOINT s;
+SELECT persist_discard_parked((:'many'::bigint[])[1:1]);
+ROLLBACK TO s;
+COMMIT;
+BEGIN;
+SAVEPOINT s;
+SAVEPOINT t;
+SELECT sum(persist_discard_parked(ARRAY[id])) FROM unnest(:'many'::bigint[]) AS id;
+COMMIT;
+SELECT enqueued, discarded, pending FROM persist_stats WHERE target = 'many'::regclass;
+DROP TABLE many;
 -- not in a transaction that is prepared
 BEGIN;
 SELECT persist_discard_parked(ARRAY[:b4]::bigint[]);

@@ -258,6 +258,17 @@ SELECT count(*) FROM t WHERE a = 200;
 ALTER DATABASE :"database" OWNER TO :"old_owner";
 DROP ROLE pp_database_owner, pp_member, pp_other;
 
+-- a target that doesn't take rows any more can be resumed, and then isn't one
+CREATE FUNCTION insert_nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE VIEW w AS SELECT count(*) FROM t;
+CREATE TRIGGER takes INSTEAD OF INSERT ON w FOR EACH ROW EXECUTE FUNCTION insert_nothing();
+SELECT persist_pause('w');
+DROP TRIGGER takes ON w;
+SELECT persist_resume('w');
+SELECT paused FROM persist_settings WHERE target = 'w'::regclass;
+SELECT persist_resume('w');
+DROP VIEW w;
+
 -- more than the ring has room for is accepted, and arrives in order
 TRUNCATE t;
 SELECT persist_pause();

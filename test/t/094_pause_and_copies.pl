@@ -419,6 +419,21 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	is_deeply([ complaints($node, $from, @of_clients) ], [], 'paused source: a clean log');
 }
 
+# ---- a copy that is resumed twice in a transaction, where items have been counted before
+
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE source');
+	$node->safe_psql('source', "CREATE EXTENSION persist_pipeline; $tables SELECT persist_pause('t')");
+	enqueue('source', 't', 1, $items);
+	ok(!flush($node, 'source'), 'twice: the items are parked');
+	create_database($control, 'copy', 'source');
+	enqueue('copy', 'u', 1, 1);
+	ok(flush($node, 'copy'), 'twice: the copy counts');
+	$node->safe_psql('copy', 'BEGIN; SELECT persist_resume(); SELECT persist_resume(); SELECT persist_pause(); COMMIT');
+	is($node->safe_psql('copy', "SELECT pending FROM persist_stats WHERE target = 't'::regclass"), $items, 'twice: they are counted, once');
+	is(try_sql($control, "DROP DATABASE $_"), '00000', "$_: dropped") foreach 'copy', 'source';
+}
+
 # ---- copies that nobody has had the time to look into
 #
 # The only worker is in the middle of a batch, elsewhere.

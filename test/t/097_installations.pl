@@ -71,6 +71,17 @@ is(one_value($decoding, "SELECT string_agg(data, ' ') FROM pg_logical_slot_get_c
 	undef, 'CREATE EXTENSION: nothing of it is decoded');
 $decoding->do("SELECT pg_drop_replication_slot('text')");
 $decoding->disconnect;
+# as many do with all tables that have no primary key
+$publisher->safe_psql('postgres', q{
+	DO $$
+	DECLARE
+		t regclass;
+	BEGIN
+		FOR t IN SELECT objid FROM pg_depend JOIN pg_class AS c ON c.oid = objid
+			WHERE deptype = 'e' AND classid = 'pg_class'::regclass AND relkind = 'r' AND relpersistence = 'p' LOOP
+			EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', t);
+		END LOOP;
+	END $$});
 enqueue($publisher, 1, 10);
 ok(flush($publisher), 'CREATE EXTENSION: items are written');
 $publisher->safe_psql('postgres', $_)

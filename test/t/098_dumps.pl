@@ -105,6 +105,14 @@ append_to_file("$dir/list", $list);
 $node->command_ok([ 'pg_restore', '-e', '-L', "$dir/list", '-d', $node->connstr('custom'), "$dir/custom" ], 'custom: pg_restore without one of them');
 settings_are('custom', $all =~ s/gone ring error f, //r, 'custom');
 
+# ---- by several processes, for a role that is no superuser
+
+$node->safe_psql('source', 'CREATE ROLE dumper LOGIN IN ROLE pg_read_all_data');
+dump_ok('parallel', '-Fd', '-j', 2, '-U', 'dumper');
+make_database('parallel');
+$node->command_ok([ 'pg_restore', '-e', '-j', 2, '-d', $node->connstr('parallel'), "$dir/parallel" ], 'parallel: restored');
+settings_are('parallel', $all, 'parallel');
+
 # ---- data alone
 
 make_database('twice', $tables);

@@ -272,7 +272,10 @@ foreach my $table (@tables)
 {
 	my ($column) = (valid_row($node, $table))[0] =~ /^([^,]+)/;
 
-	foreach my $sql ("ALTER TABLE $table->{name} ADD UNIQUE ($column)", "ALTER TABLE $table->{name} ADD more int PRIMARY KEY", "CREATE INDEX ON $table->{name} ($column)")
+	my @changes = ("ADD UNIQUE ($column)", 'ADD more int PRIMARY KEY', 'ADD more int', "DROP $column", "ALTER $column TYPE text", 'INHERIT mallory.target',
+		'SET UNLOGGED', 'SET ACCESS METHOD heap');
+
+	foreach my $sql ((map { "ALTER TABLE $table->{name} $_" } @changes), "CREATE INDEX ON $table->{name} ($column)")
 	{
 		$admin->begin_work;
 		is(try_sql($admin, $sql), '42501', "$table->{relname}: not by a superuser: $sql");
