@@ -59,6 +59,7 @@ typedef struct PpPublish
 	int ncharged;	 /* what so many shares are charged with, */
 	int ntold;		 /* and so many of the counts */
 	bool without_slot;
+	bool anew; /* its installation comes with it, instead of the one that the ring is of */
 	PpShare first_share;
 	PpShare *more_shares; /* the others */
 	int nshares;
