@@ -35,9 +35,9 @@
 #include "store/parked_table.h"
 #include "store/pause.h"
 
-#define READ_AGAIN_MS 60000 /* when pg_database couldn't be read */
-#define LOCKED_MS 1000		/* when it was locked */
-#define FAILED_MIN_MS 1000	/* from a round in which a process has failed to the next ... */
+#define READ_AGAIN_MS 60000	 /* when pg_database couldn't be read */
+#define LOCKED_MS 1000		 /* when it was locked */
+#define FAILED_MIN_MS 1000	 /* from a round in which a process has failed to the next ... */
 #define FAILED_MAX_MS 600000 /* ... and from one to the next, if that goes on */
 
 static Oid task = InvalidOid; /* that isn't done */
@@ -55,8 +55,8 @@ end_task(int code, Datum arg)
 	probe->pid = 0;
 	if (OidIsValid(task))
 	{
-		probe->again_at = pp_steady_in(
-			Min(FAILED_MAX_MS, FAILED_MIN_MS << Min(2 * probe->failures, 12)));
+		probe->again_at =
+			pp_steady_in(Min(FAILED_MAX_MS, FAILED_MIN_MS << Min(2 * probe->failures, 12)));
 		probe->again = true;
 		probe->failures++;
 	}
@@ -277,8 +277,7 @@ find_next(void *arg)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->oid > look->after &&
-			(database->datallowconn || !database->datistemplate) &&
+		if (database->oid > look->after && (database->datallowconn || !database->datistemplate) &&
 			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
 			(!OidIsValid(look->next) || database->oid < look->next))
 			look->next = database->oid;

@@ -79,9 +79,8 @@ read_file(PpSpill *spill, uint64 start, uint64 length, char *to)
 					(errcode_for_file_access(),
 					 errmsg("could not read from the temporary file of enqueued items: %m")));
 		if (n == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("the temporary file of enqueued items has ended too early")));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("the temporary file of enqueued items has ended too early")));
 		done += n;
 	}
 }

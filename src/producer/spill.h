@@ -23,7 +23,7 @@ typedef struct PpSpill
 {
 	char *buffer;
 	uint64 room; /* of the buffer */
-	File file; /* 0: there is none */
+	File file;	 /* 0: there is none */
 	uint64 spilled;
 	uint64 length;
 } PpSpill;
