@@ -23,7 +23,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
-#include "storage/buffile.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
@@ -172,19 +171,6 @@ pp_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
 	return heap_form_minimal_tuple(desc, values, nulls, 0);
 #else
 	return heap_form_minimal_tuple(desc, values, nulls);
-#endif
-}
-
-/* 16: a read of a temporary file that comes to less than that is an error by itself */
-static inline void
-pp_buffile_read(BufFile *file, void *bytes, size_t length)
-{
-#if PG_VERSION_NUM >= 160000
-	BufFileReadExact(file, bytes, length);
-#else
-	if (BufFileRead(file, bytes, length) != length)
-		ereport(ERROR,
-				(errcode_for_file_access(), errmsg("could not read from a temporary file: %m")));
 #endif
 }
 

@@ -62,4 +62,6 @@ pp_database_init(Oid database)
 	/* a serializable transaction that is read-only and deferrable waits for others to end */
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET,
 					PGC_S_OVERRIDE);
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 }

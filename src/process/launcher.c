@@ -699,8 +699,6 @@ pp_launcher_main(Datum unused)
 	before_shmem_exit(forget_latch, (Datum) 0);
 	pp_sleeper_attach(&pp_shmem->launcher);
 	pp_database_init(InvalidOid);
-	if (GetConfigOption("transaction_timeout", true, false) != NULL)
-		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	pp_probe_all();
 
 	while (!ShutdownRequestPending)

@@ -35,14 +35,31 @@
 #include "store/parked_table.h"
 #include "store/pause.h"
 
-#define READ_AGAIN_MS 60000 /* when pg_database couldn't be read */
-#define LOCKED_MS 1000		/* when it was locked */
+#define READ_AGAIN_MS 60000	 /* when pg_database couldn't be read */
+#define LOCKED_MS 1000		 /* when it was locked */
+#define FAILED_MIN_MS 1000	 /* from a round in which a process has failed to the next ... */
+#define FAILED_MAX_MS 600000 /* ... and from one to the next, if that goes on */
 
+static Oid task = InvalidOid; /* that isn't done */
+
+/*
+ * An error, or somebody, may have ended this process before its task was done.  That is no reason
+ * to keep others waiting; and it may pass, so that all databases are looked into once more.
+ */
 static void
-forget_pid(int code, Datum arg)
+end_task(int code, Datum arg)
 {
+	PpProbe *probe = &pp_shmem->probe;
+
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	pp_shmem->probe.pid = 0;
+	probe->pid = 0;
+	if (OidIsValid(task))
+	{
+		probe->again_at =
+			pp_steady_in(Min(FAILED_MAX_MS, FAILED_MIN_MS << Min(2 * probe->failures, 12)));
+		probe->again = true;
+		probe->failures++;
+	}
 	LWLockRelease(pp_shmem->lock);
 	pp_shmem_wake_launcher();
 }
@@ -61,6 +78,7 @@ take_task(void)
 	probe->pid = MyProcPid;
 	LWLockRelease(pp_shmem->lock);
 
+	task = database;
 	return database;
 }
 
@@ -72,10 +90,14 @@ put_back(Oid database)
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	if (OidIsValid(probe->database) && probe->database != database)
+	{
 		probe->again = true;
+		probe->again_at = 0;
+	}
 	else
 		probe->database = database;
 	LWLockRelease(pp_shmem->lock);
+	task = InvalidOid;
 }
 
 static volatile bool looking = false; /* to be interrupted */
@@ -166,7 +188,7 @@ pp_probe_main(Datum unused)
 	pqsignal(SIGTERM, request_stop);
 	BackgroundWorkerUnblockSignals();
 
-	before_shmem_exit(forget_pid, (Datum) 0);
+	before_shmem_exit(end_task, (Datum) 0);
 	database = take_task();
 	if (!OidIsValid(database))
 		proc_exit(0);
@@ -195,6 +217,7 @@ pp_probe_main(Datum unused)
 		looking = false;
 		if (!looked)
 			put_back(database);
+		task = InvalidOid;
 	}
 	PG_CATCH();
 	{
@@ -254,8 +277,7 @@ find_next(void *arg)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->oid > look->after &&
-			(database->datallowconn || !database->datistemplate) &&
+		if (database->oid > look->after && (database->datallowconn || !database->datistemplate) &&
 			database->datconnlimit != DATCONNLIMIT_INVALID_DB &&
 			(!OidIsValid(look->next) || database->oid < look->next))
 			look->next = database->oid;
@@ -303,7 +325,8 @@ pp_probe_next(long *ms)
 		Oid next;
 
 		LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-		if (!probe->round && !OidIsValid(probe->database) && probe->again)
+		if (!probe->round && !OidIsValid(probe->database) && probe->again &&
+			probe->again_at <= pp_steady_now())
 		{
 			probe->round = true;
 			probe->after = InvalidOid;
@@ -315,8 +338,12 @@ pp_probe_next(long *ms)
 		*ms = -1;
 		if (seen.pid != 0)
 			return InvalidOid; /* who looks now wakes us when it ends */
-		if (OidIsValid(seen.database) || !seen.round)
+		if (OidIsValid(seen.database))
 			return seen.database;
+		if (!seen.round && seen.again)
+			*ms = Max(pp_steady_ms_until(seen.again_at), 1);
+		if (!seen.round)
+			return InvalidOid;
 		*ms = pp_steady_ms_until(read_at);
 		if (*ms > 0)
 			return InvalidOid;
@@ -327,6 +354,8 @@ pp_probe_next(long *ms)
 		probe->round = OidIsValid(next);
 		probe->after = next;
 		probe->database = next;
+		if (!probe->round && !probe->again)
+			probe->failures = 0;
 		LWLockRelease(pp_shmem->lock);
 	}
 }

@@ -59,6 +59,7 @@ typedef struct PpPublish
 	int ncharged;	 /* what so many shares are charged with, */
 	int ntold;		 /* and so many of the counts */
 	bool without_slot;
+	bool anew; /* its installation comes with it, instead of the one that the ring is of */
 	PpShare first_share;
 	PpShare *more_shares; /* the others */
 	int nshares;
@@ -70,7 +71,7 @@ typedef struct PpPublish
 
 extern char *pp_admission_backlog_reason(PpSlot *slot);
 extern bool pp_admission_is_full(PpSlot *slot, Oid target, PpCounter *entry);
-extern void pp_admission_refuse(Oid target, const PpCounter *entry) pg_attribute_noreturn();
+extern void pp_admission_refuse(Oid target, const PpCounter *entry);
 extern bool pp_admission_is_full_on_disk(uint64 size);
 extern void pp_admission_check_disk(Oid extension);
 extern void pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items);

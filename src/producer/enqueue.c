@@ -67,8 +67,8 @@ static struct
 	bool hurries;		/* they have to be written within ... */
 	int flush_interval; /* ... so many ms, the shortest of their targets */
 
-	bool sealed;  /* PRE_COMMIT is over: no more items */
-	bool dropped; /* this transaction has dropped an installation */
+	bool sealed; /* PRE_COMMIT is over: no more items */
+	Oid dropped; /* the installation that this transaction has dropped, the first one */
 
 	PpPublish publish;   /* from PRE_COMMIT on */
 } list;
@@ -325,7 +325,8 @@ pp_enqueue_drop(Oid extension)
 {
 	uint64 items = 0;
 
-	list.dropped = true;
+	if (!OidIsValid(list.dropped))
+		list.dropped = extension;
 	for (int i = 0; i < list.npieces; i++)
 	{
 		if (list.pieces[i].extension == extension)
@@ -354,8 +355,13 @@ static void
 before_commit(void)
 {
 	list.sealed = true;
-	if (list.dropped)
-		keep_pieces_of(pp_extension_oid());
+	if (OidIsValid(list.dropped))
+	{
+		Oid extension = pp_extension_oid();
+
+		keep_pieces_of(extension);
+		list.publish.anew = extension != list.dropped; /* or back to a savepoint */
+	}
 	if (list.npieces > 0)
 		pp_publish_prepare(&list.publish, &list.bytes, list.pieces, list.npieces);
 	pp_spill_close(&list.bytes);

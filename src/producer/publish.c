@@ -80,6 +80,20 @@ pp_publish_await_slot(PpSteady deadline)
 	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineSlot"));
 }
 
+/*
+ * Positions in the journal of an installation that this transaction has created, after it has
+ * dropped another one: those of the ring are that one's, and may be higher than any to come.
+ */
+static void
+begin_anew(PpPublish *publish)
+{
+	Oid extension = pp_extension_get();
+
+	check_installation(publish, extension);
+	publish->pos = pp_lease_position(extension);
+	publish->without_slot = true;
+}
+
 /* Positions, without a slot; false: there is one by now. */
 static bool
 do_without_slot(PpPublish *publish, PpSteady deadline)
@@ -108,6 +122,11 @@ admit(PpPublish *publish, uint64 bytes)
 {
 	PpSteady deadline = 0; /* with a slot nobody waits */
 
+	if (publish->anew)
+	{
+		begin_anew(publish);
+		return 0;
+	}
 	for (;;)
 	{
 		const PpClaim *claim = pp_slot_claim();

@@ -7,52 +7,82 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
+#include "commands/tablespace.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/wait_event.h"
 
-#include "base/compat.h"
 #include "producer/spill.h"
 
 #define FIRST_ROOM 1024
+#define AT_ONCE (1 << 30) /* bytes: the server counts them in an int */
 
-/*
- * The parts of a temporary file are of this size; a position in it is a part and an
- * offset.
- */
-#define FILE_BYTES (UINT64CONST(1) << 30)
-
-static void
-seek(PpSpill *spill, uint64 at)
+/* It has to outlive the subtransaction that fills it. */
+static File
+open_file(void)
 {
-	if (BufFileSeek(spill->file, at / FILE_BYTES, at % FILE_BYTES, SEEK_SET) != 0)
-		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not seek in the temporary file of enqueued items: %m")));
-}
-
-/* Move what is in the buffer to the file. */
-static void
-spill_buffer(PpSpill *spill)
-{
-	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
 	ResourceOwner owner = CurrentResourceOwner;
+	File file;
 
-	/* it has to outlive the subtransaction that fills it */
 	CurrentResourceOwner = TopTransactionResourceOwner;
 	PG_TRY();
 	{
-		if (spill->file == NULL)
-			spill->file = BufFileCreateTemp(false);
-		seek(spill, spill->spilled);
-		BufFileWrite(spill->file, spill->buffer, spill->length - spill->spilled);
+		PrepareTempTablespaces();
+		file = OpenTemporaryFile(false);
 	}
 	PG_FINALLY();
 	{
 		CurrentResourceOwner = owner;
-		MemoryContextSwitchTo(caller);
 	}
 	PG_END_TRY();
+	return file;
+}
+
+/*
+ * Move what is in the buffer to the file.  An error leaves both as they were, but for bytes behind
+ * `spilled`: the transaction may go back to a savepoint, and go on.  (A BufFile would keep what it
+ * could not write, and write it later, where it may not belong.)
+ */
+static void
+spill_buffer(PpSpill *spill)
+{
+	uint64 length = spill->length - spill->spilled;
+	uint64 written = 0;
+
+	if (spill->file == 0)
+		spill->file = open_file();
+	while (written < length)
+	{
+		int n = FileWrite(spill->file, spill->buffer + written, Min(length - written, AT_ONCE),
+						  spill->spilled + written, WAIT_EVENT_BUFFILE_WRITE);
+
+		if (n <= 0)
+			ereport(ERROR, (errcode_for_file_access(),
+							errmsg("could not write to the temporary file of enqueued items: %m")));
+		written += n;
+	}
 	spill->spilled = spill->length;
+}
+
+static void
+read_file(PpSpill *spill, uint64 start, uint64 length, char *to)
+{
+	uint64 done = 0;
+
+	while (done < length)
+	{
+		int n = FileRead(spill->file, to + done, Min(length - done, AT_ONCE), start + done,
+						 WAIT_EVENT_BUFFILE_READ);
+
+		if (n < 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not read from the temporary file of enqueued items: %m")));
+		if (n == 0)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("the temporary file of enqueued items has ended too early")));
+		done += n;
+	}
 }
 
 /* Make room for so many bytes; the limit is of the buffer. */
@@ -120,10 +150,7 @@ pp_spill_copy(PpSpill *spill, uint64 start, uint64 length, void *to)
 	uint64 in_file = start < spill->spilled ? Min(length, spill->spilled - start) : 0;
 
 	if (in_file > 0)
-	{
-		seek(spill, start);
-		pp_buffile_read(spill->file, to, in_file);
-	}
+		read_file(spill, start, in_file, to);
 	if (in_file < length) /* or else there may be no buffer */
 		memcpy((char *) to + in_file, pp_spill_in_memory(spill, start + in_file), length - in_file);
 }
@@ -145,7 +172,7 @@ pp_spill_read(PpSpill *spill, uint64 start, uint64 length)
 void
 pp_spill_close(PpSpill *spill)
 {
-	if (spill->file)
-		BufFileClose(spill->file);
-	spill->file = NULL;
+	if (spill->file != 0)
+		FileClose(spill->file);
+	spill->file = 0;
 }

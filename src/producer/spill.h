@@ -17,13 +17,13 @@
 
 #include "postgres.h"
 
-#include "storage/buffile.h"
+#include "storage/fd.h"
 
 typedef struct PpSpill
 {
 	char *buffer;
 	uint64 room; /* of the buffer */
-	BufFile *file;
+	File file;	 /* 0: there is none */
 	uint64 spilled;
 	uint64 length;
 } PpSpill;

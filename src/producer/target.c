@@ -129,6 +129,23 @@ forget(KnownTarget *entry)
 		MemoryContextDelete(target->context);
 }
 
+/* What has changed, or gone, is made anew if it is asked for: many relations never are. */
+static void
+forget_changed(void)
+{
+	HASH_SEQ_STATUS scan;
+	KnownTarget *entry;
+
+	hash_seq_init(&scan, targets);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->target && entry->target->valid)
+			continue;
+		forget(entry);
+		(void) hash_search(targets, &entry->relid, HASH_REMOVE, NULL);
+	}
+}
+
 /*
  * Can the entry be used?  Not while a conversion is using it, that is, where a
  * default enqueues into the same target: expressions can't be evaluated twice at
@@ -479,8 +496,8 @@ open_target(Oid relid)
  * The target with this OID, ready to take rows, whoever calls.  Errors: 42P01 if
  * there is no such relation, 42809 if rows of it can't be enqueued.
  *
- * The result may be used until the next call, or as long as it is held by
- * pp_target_use.
+ * The result may be used until the next call, for whatever relation, or as long as it is held
+ * by pp_target_use.
  */
 PpTarget *
 pp_target_get(Oid relid)
@@ -497,6 +514,7 @@ pp_target_get(Oid relid)
 	if (is_current(entry->target))
 		return entry->target;
 	forget(entry);
+	forget_changed();
 
 	rel = open_target(relid);
 	check_kind(rel);

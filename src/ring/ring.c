@@ -288,7 +288,8 @@ pp_ring_move(PpRing *ring, uint64 items, int64 since)
 {
 	SpinLockAcquire(&ring->mutex);
 	divert(ring, items, since);
-	ring->moved = ring->passes + ring->pass + 1; /* one that has begun hasn't seen them */
+	/* one that has begun hasn't seen them, and a worker's first one is over what is older */
+	ring->moved = ring->passes + ring->pass + ring->recovering + 1;
 	SpinLockRelease(&ring->mutex);
 }
 

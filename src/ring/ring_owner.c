@@ -25,6 +25,7 @@ forget_journal(PpRing *ring)
 	ring->diverted_since = 0;
 	ring->pass = false;
 	ring->pass_at = 0;
+	ring->moved = 0;
 	ring->diverted_items = 0;
 	ring->pass_items = 0;
 }

@@ -294,7 +294,9 @@ typedef struct PpProbe
 {
 	bool round;		  /* all are, in the order of their OIDs ... */
 	Oid after;		  /* ... those behind this one are left ... */
-	bool again;		  /* ... and when they are through, all once more */
+	bool again;		  /* ... and when they are through, all once more, ... */
+	PpSteady again_at; /* ... not before that: a process has failed; 0: at once */
+	int failures;	  /* of processes, since all databases were looked into */
 	Oid database;	  /* the next one, of a round or by itself; InvalidOid: none, so far */
 	pid_t pid;		  /* of the process that looks; 0: none */
 	Oid connected_to; /* that it is connected to */

@@ -125,7 +125,10 @@ pp_slot_want_probe_locked(Oid database)
 	if (!probe->round && !OidIsValid(probe->database))
 		probe->database = database;
 	else if (probe->database != database)
+	{
 		probe->again = true;
+		probe->again_at = 0;
+	}
 	pp_shmem_wake_launcher();
 }
 

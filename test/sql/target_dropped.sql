@@ -66,6 +66,18 @@ SELECT persist_flush();
 SELECT sqlstate, count(*) FROM persist_dead_letters GROUP BY 1;
 -- nothing is left behind
 SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters)) + persist_discard_parked(ARRAY(SELECT id FROM persist_parked)) AS discarded;
+-- a session that goes on doesn't keep what it knew of tables that are gone
+CREATE VIEW known AS SELECT count(*) AS targets FROM pg_backend_memory_contexts WHERE name = 'persist_pipeline target';
+SELECT targets AS before FROM known \gset
+BEGIN;
+DO $$ BEGIN FOR i IN 1 .. 20 LOOP
+	EXECUTE 'CREATE TABLE dropped.passing (n int)';
+	EXECUTE 'SELECT persist_enqueue(''dropped.passing'', ''{"n": 1}'')';
+	EXECUTE 'DROP TABLE dropped.passing';
+END LOOP; END $$;
+SELECT targets - :before <= 1 AS forgotten FROM known;
+ROLLBACK;
+DROP VIEW known;
 RESET client_min_messages;
 DROP SCHEMA dropped CASCADE;
 DROP ROLE dropped_owner;

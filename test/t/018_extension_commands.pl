@@ -346,6 +346,24 @@ is(try_sql($admin, "COMMIT"), '00000', 'dropped and created again, with items be
 ok(flush($node), 'flushed');
 is(rows('t'), '{1,2,3}', 'those after it arrive');
 
+# more than fit into the ring, after an installation that has lived for long: their positions
+# are in the order of the new one
+anew();
+$admin->do("SELECT setval('persist_pipeline_internal.persist_id_seq', 50000001)");
+enqueue_rows($admin, 't', 301, 302);
+ok(flush($node), 'flushed');
+$admin->do("TRUNCATE t");
+$admin->do("BEGIN");
+$admin->do($drop);
+$admin->do($create);
+$admin->do("SELECT count(persist_enqueue('t', jsonb_build_object('n', i))) FROM generate_series(1, 100000) AS i");
+is(try_sql($admin, "COMMIT"), '00000', 'dropped and created again, with many items after it');
+enqueue_rows($admin, 't', 100001);
+ok(flush($node), 'flushed');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n), max(n) FROM t'), '100001|100001|100001', 'all arrive');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY ctid) AS before FROM t) AS q WHERE n <= before'), '0', 'in their order');
+
+
 anew();
 $states{gathering}->();
 $admin->do("BEGIN");

@@ -150,6 +150,43 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 	delete $committed{postgres}{cramped};
 }
 
+# ---- the disk of the temporary file of a large transaction, which goes back to a savepoint
+
+{
+	my $dbh = connect_to($node);
+	my $enqueue = sub {
+		my ($from, $to) = @_;
+
+		return try_sql($dbh,
+			"SELECT persist_enqueue('large', jsonb_build_object('n', i, 'filler', repeat(chr(65 + abs(i) % 26), 1000))) FROM generate_series($from, $to) AS i");
+	};
+
+	set_and_reload('transaction_buffer', "'64kB'");
+	$dbh->do("CREATE TABLE large (n int, filler text)");
+	$dbh->do("SET temp_tablespaces = small");
+	is($enqueue->(1, 200), '00000', 'temporary file: room for it');
+	foreach my $left (0, 4096, 8192, 12288)
+	{
+		$dbh->do("SELECT persist_flush()");
+		$dbh->do("TRUNCATE large");
+		$dbh->begin_work;
+		$enqueue->(1, 70);
+		fill_disk($left);
+		$dbh->do("SAVEPOINT s");
+		is($enqueue->(-600, -1), '53100', "temporary file, $left bytes left: it is full");
+		$dbh->do("ROLLBACK TO SAVEPOINT s");
+		make_room();
+		is($enqueue->(71, 200), '00000', "temporary file, $left bytes left: room again");
+		is(try_sql($dbh, 'COMMIT'), '00000', "temporary file, $left bytes left: it can be committed");
+		is(one_value($dbh, 'SELECT persist_flush()'), 1, "temporary file, $left bytes left: flushed");
+		is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ctid) FROM large WHERE filler = repeat(chr(65 + n % 26), 1000)"),
+			join(' ', 1 .. 200), "temporary file, $left bytes left: what was not taken back is there, in order");
+	}
+	set_and_reload('transaction_buffer', "'4MB'");
+	$dbh->do("DROP TABLE large");
+	$dbh->disconnect;
+}
+
 # ---- the disk of the database: of its journal, too, and of what is parked
 
 {
@@ -236,7 +273,7 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 }
 
 is_clean_log(
-	qr/client backend 53100 ERROR:  could not extend file/,
+	qr/client backend 53100 ERROR:  could not (?:extend file|write to the temporary file of enqueued items)/,
 	qr/persist_pipeline (?:worker|retrier) 01000 WARNING:  .* database "small" was forced to stop/);
 $node->stop;
 done_testing();

@@ -81,6 +81,27 @@ $control->commit;
 $node->wait_for_log(qr/looked into database "$names[-1]"/, $from);
 pass('then it reads it');
 
+# ---- a process that fails is followed by another one, once the other databases have been seen
+
+{
+	my $locker = connect_to($node, 'a');
+
+	$control->do("ALTER DATABASE a SET lock_timeout = '50ms'");
+	$locker->begin_work;
+	$locker->do('LOCK TABLE persist_pipeline_internal.persist_state IN ACCESS EXCLUSIVE MODE');
+	$from = log_position($node);
+	$control->do("SELECT pg_terminate_backend(pid) $listed");
+	$node->wait_for_log(qr/persist_pipeline probe 55P03 ERROR/, $from);
+	$node->wait_for_log(qr/looked into database "$_"/, $from) foreach 'b', $names[-1];
+	is(scalar(log_since($node, $from, qr/looked into database "a"/)), 0, 'one could not be looked into, others have been');
+	$from = log_position($node);
+	$locker->commit;
+	$node->wait_for_log(qr/looked into database "a"/, $from);
+	pass('then it is');
+	$control->do('ALTER DATABASE a RESET lock_timeout');
+	$locker->disconnect;
+}
+
 # ---- an item that is not transactional has a worker started, and waits for that
 
 my $at_once = "SELECT persist_enqueue(?::regclass, jsonb_build_object('n', ?::int), false)";
@@ -160,7 +181,7 @@ foreach my $client (1 .. @databases)
 	note "$name: ", 1 + ($accepted =~ tr/,//), ' items';
 	$dbh->disconnect;
 }
-is_deeply([ complaints($node, 0, qr/client backend (?:53000|57P01) (?:ERROR|FATAL)/) ], [], 'the log holds no WARNING or ERROR that was not provoked');
+is_deeply([ complaints($node, 0, qr/client backend (?:53000|57P01) (?:ERROR|FATAL)|persist_pipeline probe 55P03 ERROR/) ], [], 'the log holds no WARNING or ERROR that was not provoked');
 $node->stop;
 # ---- to look into a database whose items wait doesn't have them written
 

@@ -1486,6 +1486,50 @@ test_owner(void)
 	free(ring);
 }
 
+static bool
+owes_pass(PpRing *ring)
+{
+	PpRingView view = pp_ring_view(ring);
+
+	return view.passes < view.moved;
+}
+
+/* What the worker has moved to the journal is settled by the first pass that sees it. */
+static void
+test_moved(void)
+{
+	PpRing *ring = ring_new(4 * UNIT);
+
+	/* the first one is over what is older */
+	pp_ring_move(ring, 1, 5);
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_end_pass(ring);
+	CHECK(owes_pass(ring));
+	(void) pp_ring_begin_pass(ring);
+	pp_ring_end_pass(ring);
+	CHECK(!owes_pass(ring));
+
+	/* nor has one seen it that had begun; with the journal, or the database, that goes, too */
+	for (int i = 0; i < 2; i++)
+	{
+		pp_ring_move(ring, 1, 5);
+		(void) pp_ring_begin_pass(ring);
+		pp_ring_move(ring, 1, 5);
+		pp_ring_end_pass(ring);
+		CHECK(owes_pass(ring));
+		(void) pp_ring_begin_pass(ring);
+		pp_ring_move(ring, 1, 5);
+		if (i == 0)
+			pp_ring_restart(ring);
+		else
+			(void) pp_ring_clear(ring);
+		(void) pp_ring_begin_pass(ring); /* of whoever comes next */
+		pp_ring_end_pass(ring);
+		CHECK(!owes_pass(ring));
+	}
+	free(ring);
+}
+
 static void
 put_at(PpRing *ring, int64 now)
 {
@@ -1648,6 +1692,7 @@ main(void)
 	TEST(test_put, "an entry is put at once, with a payload of any length");
 	TEST(test_risk, "since when the oldest entry is at risk");
 	TEST(test_oldest, "since when the oldest item has waited, and the ring has been diverted");
+	TEST(test_moved, "what is moved to the journal is settled by the first pass that sees it");
 	TEST(test_owner, "a ring changes hands when nothing is in it or about to be");
 	TEST(test_model, "random calls do what a simple model does");
 	return tap_finish();
