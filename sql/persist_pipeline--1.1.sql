@@ -922,7 +922,7 @@ CROSS JOIN LATERAL (VALUES
 	 'Nothing is lost. See what took so long, or increase persist_pipeline.shutdown_timeout. The next stop that is not forced ends this.'),
 	('paused', CASE WHEN f.paused OR t.names IS NOT NULL THEN 1 END, 0, NULL,
 	 CASE WHEN f.paused THEN 'The database is paused: its items wait.' ELSE pg_catalog.format('Targets are paused, whose items wait: %s.', t.names) END,
-	 'Call persist_resume().'),
+	 CASE WHEN f.paused THEN 'Call persist_resume().' ELSE 'Call persist_resume(target) for each of them.' END),
 	('weak_setting', w.settings, 0, NULL,
 	 pg_catalog.format('Settings take back what is promised: %s.', w.names),
 	 'Set them to what they are by default.')
