@@ -1035,7 +1035,7 @@ WITH described (name, type, label, help) AS (
 	('items_persisted_total', 'counter', 'target',
 	 'Items of a target that were inserted, since the extension was created or persist_stats_reset()'),
 	('items_skipped_total', 'counter', 'target',
-	 'Items of a target that a trigger or a rule has passed over'),
+	 'Items of a target that a trigger, a rule or on_conflict has passed over'),
 	('items_discarded_total', 'counter', 'target',
 	 'Dead letters of a target that are gone, by persist_discard() or dead_letter_retention'),
 	('items_lost_total', 'counter', 'target',

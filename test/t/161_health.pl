@@ -54,6 +54,7 @@ sub message
 	return one_value($session // $dbh, q{SELECT r ->> 'message' FROM persist_health() AS h, jsonb_array_elements(h.reasons) AS r WHERE r ->> 'code' = ?}, $code);
 }
 
+# What it says is to be done.
 sub action
 {
 	my ($code) = @_;
