@@ -26,42 +26,29 @@
 
 /* ---- what a command does in the middle ---- */
 
-/* Relations whose definition has changed since the transaction began */
+/* The target whose parked rows are tried: has its definition changed since that began? */
 static struct
 {
-	Oid relations[16];
-	int n; /* that there have been */
-	bool all;
-} changed;
+	Oid target;
+	bool has_changed;
+} retried;
 
 static void
 relation_changed(Datum arg, Oid relation)
 {
-	changed.all |= !OidIsValid(relation);
-	changed.relations[changed.n++ % lengthof(changed.relations)] = relation;
+	retried.has_changed |= !OidIsValid(relation) || relation == retried.target;
 }
 
 static void
-watch_relations(void)
+watch_retried(Oid target)
 {
-	static bool watched = false;
+	static bool watching = false;
 
-	if (!watched)
+	if (!watching)
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	watched = true;
-	changed.n = 0;
-	changed.all = false;
-}
-
-static bool
-has_changed(Oid relation)
-{
-	for (int i = 0; i < Min(changed.n, lengthof(changed.relations)); i++)
-	{
-		if (changed.relations[i] == relation)
-			return true;
-	}
-	return changed.all;
+	watching = true;
+	retried.target = target;
+	retried.has_changed = false;
 }
 
 /* ---- tries ---- */
@@ -292,7 +279,7 @@ targets_of(const PpRow **rows, uint64 n)
 	return targets;
 }
 
-/* May a row that fails so need one of these targets'?  Does its foreign key refer to one of them? */
+/* May a row that fails so need one of these targets'?  Does its foreign key refer to one? */
 static bool
 may_need(const List *targets, const ErrorData *error)
 {
@@ -422,7 +409,7 @@ reconsider(PpApply *apply, const PpRow **all, uint64 nall, uint64 since)
 	 * They don't fail any more since the target has been mended, perhaps: then they don't belong
 	 * behind the others.  The retrier can try all once more.
 	 */
-	if (apply->retrying && has_changed(bad[0].target))
+	if (apply->retrying && retried.has_changed)
 	{
 		apply->end = PP_APPLY_LATER;
 		apply->error = bad[0].error;
@@ -454,23 +441,35 @@ copy_rows(const PpRow **rows, uint64 n)
 	return copy;
 }
 
+static int
+compare_addresses(const void *a, const void *b)
+{
+	const PpRow *one = *(const PpRow *const *) a;
+	const PpRow *other = *(const PpRow *const *) b;
+
+	return (one > other) - (one < other);
+}
+
 /* What is left of a transaction's rows without those that are bad, or parked, since then. */
 static uint64
 leave_good(const PpApply *apply, const PpDecideMark *since, const PpRow **rows, uint64 n)
 {
+	uint64 max = apply->nbad - since->nbad + apply->nparked - since->nparked;
+	const PpRow **others = palloc_extended(Max(max, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	uint64 nothers = 0;
 	uint64 left = 0;
 
+	for (uint64 k = since->nbad; k < apply->nbad; k++)
+		others[nothers++] = apply->bad[k].row;
+	for (uint64 k = since->nparked; k < apply->nparked; k++)
+		others[nothers++] = apply->parked[k].row;
+	qsort(others, nothers, sizeof(PpRow *), compare_addresses);
 	for (uint64 i = 0; i < n; i++)
 	{
-		bool good = true;
-
-		for (uint64 k = since->nbad; k < apply->nbad && good; k++)
-			good = apply->bad[k].row != rows[i];
-		for (uint64 k = since->nparked; k < apply->nparked && good; k++)
-			good = apply->parked[k].row != rows[i];
-		if (good)
+		if (bsearch(&rows[i], others, nothers, sizeof(PpRow *), compare_addresses) == NULL)
 			rows[left++] = rows[i];
 	}
+	pfree(others);
 	return left;
 }
 
@@ -567,6 +566,7 @@ park(PpApply *apply)
 	Oid role = apply->role;
 	const PpRow **rows = palloc_extended(Max(apply->nparked, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
 	uint64 n = 0;
+	int sqlstate;
 
 	for (uint64 i = 0; i < apply->nparked; i++)
 	{
@@ -577,7 +577,10 @@ park(PpApply *apply)
 		if (error == NULL)
 			rows[n++] = row;
 		if (error)
+		{
 			pp_outcome_counts_error(apply->counts, state->target, error);
+			state->counted = true;
+		}
 		else if (state->error)
 		{
 			if (state->mismatch)
@@ -586,6 +589,14 @@ park(PpApply *apply)
 				pp_parking_note_hang(state->target);
 			pp_outcome_counts_error(apply->counts, state->target, state->error);
 			state->error = NULL; /* once */
+			state->counted = true;
+		}
+		/* without a try; or a transaction that was rolled back has counted it */
+		else if (!state->counted && (sqlstate = pp_parking_uncounted_error(state->target, role)) != 0)
+		{
+			pp_outcome_counts_error(apply->counts, state->target,
+									&(ErrorData){.sqlerrcode = sqlstate});
+			state->counted = true;
 		}
 	}
 	/* what would be rolled back is not worth a row */
@@ -731,7 +742,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	uint64 given = n;
 
 	if (!apply->retrying)
-		pp_parking_park_locked(apply->counts, apply->role, rows, n);
+		pp_parking_park_locked(rows, n, apply->role);
 	rows = without_parked(apply, rows, &n);
 	apply->rows = copy_rows(rows, n);
 	apply->nrows = n;
@@ -745,7 +756,8 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 		(known.error && (known.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
-	watch_relations();
+	if (apply->retrying && n > 0)
+		watch_retried(rows[0]->item->target); /* all are its own */
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
 	pp_timer_end_attempt(); /* the rest is no part of what the rows do */

@@ -37,6 +37,7 @@ typedef struct PpApplyTarget
 	Oid target;
 	bool closed;		/* the rest of its rows is parked ... */
 	ErrorData *error;	/* ... for this reason */
+	bool counted;		/* an error, for what is parked */
 	bool mismatch;		/* it takes none of them ... */
 	bool spares_bad;	/* ... and rows that were found bad before are parked, too */
 	bool slow;			/* that takes too long */

@@ -18,7 +18,6 @@
 #include "utils/timestamp.h"
 
 #include "base/config.h"
-#include "base/errors.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
 #include "worker/batch.h"
@@ -521,13 +520,8 @@ pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row)
 	park_rows(counts, role, &row, 1, true);
 }
 
-/*
- * Note that an item of this target and role is going to be parked, its commit position and the
- * reason; pp_parking_park_rows() does it.  `whole`: the others of its batch follow, also those
- * with lower positions: the ring is in the order in which commits ended.
- */
-void
-pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
+static PpParked *
+note(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
 	Oid target = first->item->target;
 	PpParked *parked = pp_parking_enter(target, role);
@@ -538,11 +532,48 @@ pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
 	if (pp_shmem_am_retrier)
 		pp_counters_set_reason(&claim->slot->counters, target, sqlstate);
 	has_met_lock |= sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	return parked;
+}
+
+/*
+ * Note that an item of this target and role is going to be parked for an error, its commit position
+ * and the SQLSTATE; pp_parking_park_rows() does it.  `whole`: the others of its batch follow, also
+ * those with lower positions: the ring is in the order in which commits ended.
+ */
+void
+pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
+{
+	note(first, role, sqlstate, whole)->uncounted = !pp_shmem_am_retrier;
+}
+
+/*
+ * For which error has the worker's batch parked items of this target, which no transaction that
+ * has committed has counted?  0: none.
+ */
+int
+pp_parking_uncounted_error(Oid target, Oid role)
+{
+	PpParked *parked = pp_parking_find(target, role);
+
+	return parked && parked->uncounted ? parked->sqlstate : 0;
+}
+
+/* A transaction has committed that has counted errors. */
+void
+pp_parking_errors_are_counted(const PpOutcomeCounts *counts, Oid role)
+{
+	for (int i = 0; i < counts->n; i++)
+	{
+		PpParked *parked = pp_parking_find(counts->of[i].delta.target, role);
+
+		if (parked && counts->of[i].delta.errors > 0)
+			parked->uncounted = false;
+	}
 }
 
 /* Park what is locked of the targets of these rows, before anybody waits for it. */
 void
-pp_parking_park_locked(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n)
+pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
 {
 	List *seen = NIL;
 
@@ -553,12 +584,9 @@ pp_parking_park_locked(PpOutcomeCounts *counts, Oid role, const PpRow **rows, ui
 		if ((i > 0 && target == rows[i - 1]->item->target) || list_member_oid(seen, target))
 			continue;
 		seen = lappend_oid(seen, target);
-		if (pp_parking_has_to_follow(target, role) ||
-			ConditionalLockRelationOid(target, RowExclusiveLock))
-			continue;
-		pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
-		pp_outcome_counts_error(counts, target,
-								pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "the target is locked"));
+		if (!pp_parking_has_to_follow(target, role) &&
+			!ConditionalLockRelationOid(target, RowExclusiveLock))
+			pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
 	}
 }
 
@@ -570,9 +598,9 @@ pp_parking_follow(const PpRow *row, Oid role)
 	PpParked *parked = pp_parking_enter(target, role);
 
 	if (parked->sqlstate == 0 && pp_parking_is_paused(target))
-		pp_parking_note(row, role, PAUSED, true);
+		note(row, role, PAUSED, true);
 	else if (parked->sqlstate == 0 && pp_parking_has_hung(target))
-		pp_parking_note(row, role, ERRCODE_QUERY_CANCELED, true);
+		note(row, role, ERRCODE_QUERY_CANCELED, true);
 	else if (parked->sqlstate == 0)
 		has_followed = true;
 	parked->whole = true; /* it may be paused, and until then single rows were parked */

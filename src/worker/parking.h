@@ -80,6 +80,7 @@ typedef struct PpParked
 	/* of the worker */
 	uint64 asked; /* the transaction that has asked the table last ... */
 	bool found;	  /* ... and this was the answer */
+	bool uncounted; /* the error that it was parked for, if no commit has counted that */
 	uint64 noted_in; /* the transaction that has parked an item with mismatch_since */
 	uint64 lowest;	 /* where a scan of the table's index may begin; kept over batches */
 
@@ -111,7 +112,9 @@ extern bool pp_parking_waits_for_lock(void);
 extern void pp_parking_park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
 extern void pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row);
 extern void pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole);
-extern void pp_parking_park_locked(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n);
+extern int pp_parking_uncounted_error(Oid target, Oid role);
+extern void pp_parking_errors_are_counted(const PpOutcomeCounts *counts, Oid role);
+extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_begin_grace_period(Oid target, Oid role);
 extern bool pp_parking_grace_period_is_over(Oid target, Oid role);

@@ -16,6 +16,7 @@
 #include "base/errors.h"
 #include "worker/batch.h"
 #include "worker/identity.h"
+#include "worker/parking.h"
 #include "worker/role_transaction.h"
 #include "worker/timer.h"
 #include "worker/work_rows.h"
@@ -159,7 +160,10 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 	pp_timer_attempt_began = PP_NEVER;
 	MemoryContextSwitchTo(caller);
 	if (committed)
+	{
 		pp_bad_rows_report(apply->bad, apply->nbad);
+		pp_parking_errors_are_counted(apply->counts, apply->role);
+	}
 	MemoryContextDelete(context);
 	ConditionVariableBroadcast(&claim->slot->settled);
 	return committed;

@@ -97,6 +97,7 @@ settle(Deed *deed, ErrorData **error)
 	if (*error)
 		return PP_TRANSIENT;
 	pp_bad_rows_report(deed->apply.bad, deed->apply.nbad);
+	pp_parking_errors_are_counted(deed->apply.counts, deed->apply.role);
 	return PP_SETTLED;
 }
 

@@ -33,7 +33,7 @@ sub works_again
 	my $id;
 
 	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
-	ok($node->poll_query_until('postgres', "SELECT true"), "$name: the server is back");
+	ok(eval { connect_when_up($node)->disconnect }, "$name: the server is back");
 	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT n) FROM t WHERE run = '$name before'"),
 		"$flushed|$flushed", "$name: what was flushed is there, once");
 	is($node->safe_psql('postgres', "SELECT count(*) - count(DISTINCT (run, n)) FROM t"),

@@ -190,7 +190,7 @@ my $node = parking_node('parking');
 {
 	my $dbh = session('postgres');
 	my $enqueue = "SELECT persist_enqueue('%s'::regclass, '{\"id\": %d}'::jsonb)";
-	my ($lock, $pid, $other);
+	my ($lock, $pid);
 
 	$dbh->do("CREATE ROLE $_") foreach 'of_child', 'of_parent';
 	$dbh->do("CREATE TABLE early_parent (id int PRIMARY KEY); CREATE TABLE early_child (id int REFERENCES early_parent); CREATE TABLE late_gate ()");
@@ -212,13 +212,14 @@ my $node = parking_node('parking');
 		'between roles: the parent is being inserted');
 	is_parked('postgres', 'early_child', 3, '55P03', 'between roles: its child is parked');
 	$dbh->do("DELETE FROM late_gate");
-	$other = one_value($dbh, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	my $from = log_position($node);
 	$pid = worker_pid($node);
 	forget_sessions();
 	$lock->{InactiveDestroy} = 1;
 	undef $lock;
 	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $other)");    # all start anew
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	connect_when_up($node)->disconnect;
 	$committed{postgres}{early_child} = 3;
 	$committed{postgres}{early_parent} = 1;
 	adds_up('postgres', 'between roles');
@@ -320,10 +321,12 @@ my $node = parking_node('parking');
 		'immediate stop' => sub { forget_sessions(); $node->stop('immediate'); $node->start },
 		'crash' => sub {
 			my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+			my $from = log_position($node);
 
 			forget_sessions();
 			kill 'KILL', $pid;
-			$node->poll_query_until('postgres', "SELECT pg_postmaster_start_time() IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
+			$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+			connect_when_up($node)->disconnect;
 		},
 		'worker terminated' => sub {
 			my $pid = worker_pid($node);

@@ -110,7 +110,7 @@ session('postgres')->do("CREATE TABLESPACE small LOCATION '$disk/tablespace'");
 			forget_sessions();
 			kill 'KILL', worker_pid($node);
 			$node->wait_for_log(qr/reinitializing/, $from);
-			$node->poll_query_until('postgres', "SELECT true");
+			connect_when_up($node)->disconnect;
 		});
 
 	create_target('postgres', 'free');

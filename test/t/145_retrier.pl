@@ -130,7 +130,7 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 # ---- it sleeps, and whatever ends it leaves its items parked
 
 {
-	my ($pid, $other, $from);
+	my ($pid, $from);
 	my $dbh = session('postgres');
 
 	create_watched('postgres', 'sleepy');
@@ -183,11 +183,12 @@ is(retrier_pid(), undef, 'nothing is parked: no retrier');
 	is_parked('postgres', 'sleepy', 10, '', 'a stop: all are still parked');
 
 	# a crash of the server
-	$other = one_value(session('postgres'), "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	$from = log_position($node);
 	$pid = retrier_pid();
 	forget_sessions();
 	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $other)");
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
+	connect_when_up($node)->disconnect;
 	session('postgres')->do("INSERT INTO awake DEFAULT VALUES");
 	lands('postgres', 'sleepy', 'killed');
 	adds_up('postgres', 'killed');

@@ -166,8 +166,38 @@ open_gate($database);
 lands($database, $_, "locked: $_") foreach 't', 'locked';
 adds_up($database, 'locked');
 
+# the same, where a row beside it fails at the COMMIT, so that the transaction that has parked it is
+# rolled back
+$dbh->do(q{
+	CREATE TABLE deeper (n int);
+	CREATE TABLE at_commit (n int);
+	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'at COMMIT'; END $$;
+	CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; INSERT INTO public.deeper VALUES (1); RETURN NEW; END $$;
+	CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON deeper DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail();
+	CREATE CONSTRAINT TRIGGER defer AFTER INSERT ON at_commit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION defer();
+});
+shut_gate($database);
+enqueue($database, 't', $committed{$database}{t} + 1, $committed{$database}{t} + 1);
+is_parked($database, 't', 1, '55006', 'rolled back: something else is parked');
+ask_fault($node, 'retrier_naps');
+wait_for_fault($node, 'retrier_naps');
+begin_with_lock($locker, 'locked', 'SHARE');
+$dbh->begin_work;
+enqueue($database, 'locked', 3, 3);
+enqueue($database, 'at_commit', 1, 1);
+$dbh->commit;
+wait_for_sql($dbh, 'SELECT count(*) = 1 FROM persist_dead_letters');
+is_parked($database, 'locked', 1, '55P03', 'rolled back: it is parked');
+is(one_value($dbh, "SELECT errors FROM persist_stats WHERE target_name = 'public.locked'"), 2, 'rolled back: the error is counted, and once');
+$locker->rollback;
+end_fault($node, 'retrier_naps');
+open_gate($database);
+lands($database, $_, "rolled back: $_") foreach 't', 'locked';
+adds_up($database, 'rolled back');
+$dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
+
 $locker->disconnect;
-is_clean_log();
+is_clean_log(qr/persist_pipeline worker P0001 WARNING/);
 forget_sessions();
 $node->stop;
 done_testing();

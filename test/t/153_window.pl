@@ -83,8 +83,7 @@ sub kill_worker
 	$control->{RaiseError} = 0;
 	$control->disconnect;
 	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server is not back';
-	begin();
+	$control = connect_when_up($node);
 	return $at;
 }
 
