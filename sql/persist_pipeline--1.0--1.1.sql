@@ -446,7 +446,7 @@ CROSS JOIN LATERAL (VALUES
 	 'Nothing is lost. See what took so long, or increase persist_pipeline.shutdown_timeout. The next stop that is not forced ends this.'),
 	('paused', CASE WHEN f.paused OR t.names IS NOT NULL THEN 1 END, 0, NULL,
 	 CASE WHEN f.paused THEN 'The database is paused: its items wait.' ELSE pg_catalog.format('Targets are paused, whose items wait: %s.', t.names) END,
-	 'Call persist_resume().'),
+	 CASE WHEN f.paused THEN 'Call persist_resume().' ELSE 'Call persist_resume(target) for each of them.' END),
 	('weak_setting', w.settings, 0, NULL,
 	 pg_catalog.format('Settings take back what is promised: %s.', w.names),
 	 'Set them to what they are by default.')
@@ -559,7 +559,7 @@ WITH described (name, type, label, help) AS (
 	('items_persisted_total', 'counter', 'target',
 	 'Items of a target that were inserted, since the extension was created or persist_stats_reset()'),
 	('items_skipped_total', 'counter', 'target',
-	 'Items of a target that a trigger or a rule has passed over'),
+	 'Items of a target that a trigger, a rule or on_conflict has passed over'),
 	('items_discarded_total', 'counter', 'target',
 	 'Dead letters of a target that are gone, by persist_discard() or dead_letter_retention'),
 	('items_lost_total', 'counter', 'target',

@@ -54,6 +54,14 @@ sub message
 	return one_value($session // $dbh, q{SELECT r ->> 'message' FROM persist_health() AS h, jsonb_array_elements(h.reasons) AS r WHERE r ->> 'code' = ?}, $code);
 }
 
+# What it says is to be done.
+sub action
+{
+	my ($code) = @_;
+
+	return one_value($dbh, q{SELECT r ->> 'action' FROM persist_health() AS h, jsonb_array_elements(h.reasons) AS r WHERE r ->> 'code' = ?}, $code);
+}
+
 sub wait_for_health
 {
 	my ($expected, $name, $session) = @_;
@@ -188,6 +196,7 @@ pass('after a restart it is still the time at which it was parked');
 with_limit('degraded_age', '1ms', sub {
 	wait_for_health('degraded paused', 'by start_paused');
 	is(message('paused'), 'The database is paused: its items wait.', 'it says so');
+	is(action('paused'), 'Call persist_resume().', 'and what to do');
 });
 $node->append_conf('postgresql.conf', "persist_pipeline.start_paused = 'off'");
 $node->reload;
@@ -209,6 +218,9 @@ enqueue_rows($dbh, 'other', 4);
 wait_for_sql($dbh, "SELECT parked_since < now() - interval '0.1 s' FROM persist_queue WHERE datname = 'postgres'");
 with_limit('stall_time', '100ms', sub { is(health(), 'degraded paused', 'a target: what is parked by that is no news'); });
 is(message('paused'), 'Targets are paused, whose items wait: public.other.', 'it says which');
+is(action('paused'), 'Call persist_resume(target) for each of them.', 'and what to do: persist_resume() alone is for the database');
+$dbh->do('SELECT persist_resume()');
+is(message('paused'), 'Targets are paused, whose items wait: public.other.', 'that leaves a target paused');
 $dbh->do("SELECT persist_resume('other')");
 ok(drain($node), 'flushed');
 is(health(), 'ok', 'resumed');

@@ -180,7 +180,7 @@ $owner->disconnect;
 my @maps = YAML::XS::LoadFile("$tree/monitoring/cloudnative-pg.yaml");
 my ($map) = grep { $_->{kind} eq 'ConfigMap' } @maps;
 is_deeply($cluster->{monitoring}{customQueriesConfigMap}, [ { name => $map->{metadata}{name}, key => (keys %{ $map->{data} })[0] } ], 'cluster: its queries are those of monitoring/');
-like($cluster->{postgresql}{extensions}[0]{image}{reference}, qr/:1\.0-18-trixie$/, 'cluster: the extension\'s image is for the major and the distribution ...');
+like($cluster->{postgresql}{extensions}[0]{image}{reference}, qr/:1\.1-18-trixie$/, 'cluster: the extension\'s image is for the major and the distribution ...');
 like($cluster->{imageName}, qr/:18-\w+-trixie$/, '... of the server\'s');
 
 # ---- health checks, exactly as they are written
