@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -36,12 +37,17 @@
 /* The versions of the SQL that this library serves, the newest one last */
 static const char *const served_versions[] = {"1.0", "1.1"};
 
-/* What nothing works without */
-static const char *const needed_relations[] = {
-	"persist_account",	 "persist_copied",	  "persist_dead_letters", "persist_id_seq",
-	"persist_journal_1", "persist_journal_2", "persist_journal_3",	  "persist_layouts",
-	"persist_leases",	 "persist_mark",	  "persist_parked",		  "persist_settings",
-	"persist_shutdowns", "persist_state",
+/* What nothing works without, with as many columns as the library knows */
+static const struct
+{
+	const char *name;
+	int columns;
+} needed_relations[] = {
+	{"persist_account", 13},  {"persist_copied", 5},	{"persist_dead_letters", 22},
+	{"persist_id_seq", 3},	  {"persist_journal_1", 5}, {"persist_journal_2", 5},
+	{"persist_journal_3", 5}, {"persist_layouts", 3},	{"persist_leases", 1},
+	{"persist_mark", 1},	  {"persist_parked", 10},	{"persist_settings", 10},
+	{"persist_shutdowns", 8}, {"persist_state", 6},
 };
 
 /*
@@ -200,8 +206,7 @@ static const struct
 static Oid
 find_function(Oid extension, int which)
 {
-	oidvector *arguments =
-		buildoidvector(functions[which].arguments, functions[which].narguments);
+	oidvector *arguments = buildoidvector(functions[which].arguments, functions[which].narguments);
 
 	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 						   CStringGetDatum(functions[which].name), PointerGetDatum(arguments),
@@ -215,9 +220,8 @@ find_function(Oid extension, int which)
 Oid
 pp_extension_refused_to(Oid extension, Oid role)
 {
-	bool may_look =
-		pp_namespace_aclcheck(find_schema(&batch_schema, extension), role, ACL_USAGE) ==
-		ACLCHECK_OK;
+	bool may_look = pp_namespace_aclcheck(find_schema(&batch_schema, extension), role, ACL_USAGE) ==
+					ACLCHECK_OK;
 
 	for (int i = 0; i < FUNCTIONS; i++)
 	{
@@ -242,6 +246,20 @@ is_served(const char *version)
 	return false;
 }
 
+/* With those that were dropped; 0 if it has just gone. */
+static int
+count_columns(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int n;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	n = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+	ReleaseSysCache(tuple);
+	return n;
+}
+
 /* What keeps the installation from working, as a sentence; NULL: nothing. */
 static const char *
 find_fault(Oid extension)
@@ -254,8 +272,13 @@ find_fault(Oid extension)
 						version, served_versions[lengthof(served_versions) - 1]);
 	for (int i = 0; i < lengthof(needed_relations); i++)
 	{
-		if (!OidIsValid(pp_extension_relation(extension, needed_relations[i])))
-			return psprintf("Its relation \"%s\" does not exist.", needed_relations[i]);
+		const char *name = needed_relations[i].name;
+		Oid relid = pp_extension_relation(extension, name);
+
+		if (!OidIsValid(relid))
+			return psprintf("Its relation \"%s\" does not exist.", name);
+		if (count_columns(relid) > needed_relations[i].columns)
+			return psprintf("Its relation \"%s\" has been given columns.", name);
 	}
 	for (int i = 0; i < FUNCTIONS; i++)
 	{

@@ -122,5 +122,10 @@ is("$status " . ($dropped // '') =~ tr/\n/ /r, '0 1 1 1 1', 'parked items are dr
 is($node->safe_psql('postgres', 'SELECT count(*) FROM persist_parked'), '2', 'and those of a savepoint that was left are there');
 is($node->safe_psql('postgres', 'SELECT persist_parked_to_dead(ARRAY(SELECT id FROM persist_parked))'), '2', 'they become dead letters');
 
+# a column that the tables are given where nothing refuses it: each row that is written would be read from behind its values
+my ($given, undef, $fault) = $node->psql('postgres', 'BEGIN; ALTER TABLE persist_pipeline_internal.persist_account ADD more text; SELECT persist_stats_reset()');
+isnt($given, 0, 'a table that has more columns is not written to');
+like($fault, qr/cannot be used as it is\n.*DETAIL:  Its relation "persist_account" has been given columns\.\n/, 'and it says why');
+
 $node->stop;
 done_testing();
