@@ -217,6 +217,8 @@ SELECT q.datid, d.datname, q.worker_pid, q.worker_state,
 FROM persist_pipeline_internal.persist_queue_rows() AS q
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) q.datid;
 COMMENT ON COLUMN persist_queue.state_since IS 'since when it has been that';
+COMMENT ON COLUMN persist_queue.items_copied IS
+'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database, or after the transaction that has called one of these';
 COMMENT ON COLUMN persist_queue.oldest_at IS
 'when the oldest item that waits was committed, or found after the server''s start; of items that are in the journal alone, when the first of those was that are written now; of parked ones, since when their target has been parked; NULL: none waits, or, without a ring, nobody knows';
 COMMENT ON COLUMN persist_queue.parked_since IS

@@ -644,7 +644,7 @@ COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for 
 COMMENT ON COLUMN persist_queue.at_risk_since IS
 'since when the oldest item waits that a crash or an immediate shutdown would take, since it is in the ring alone, and its table would be there after it; NULL: there is none';
 COMMENT ON COLUMN persist_queue.items_copied IS
-'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database';
+'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database, or after the transaction that has called one of these';
 COMMENT ON COLUMN persist_queue.retrier_pid IS 'the process that tries what is parked; NULL: none runs';
 COMMENT ON COLUMN persist_queue.retrier_state IS
 '"not running", "waiting" (for the time of the next try), "writing", "stuck" (in code that can''t be interrupted, past statement_timeout: nobody but parked items waits for it)';

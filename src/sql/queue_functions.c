@@ -265,7 +265,7 @@ put_database(ReturnSetInfo *rsinfo, const PpDatabase *known, PpSlot *slot, uint6
 		fill_slot(known, slot, values, nulls);
 	else
 		fill_known(known, values, nulls);
-	nulls[COPIED_COLUMN] = database != MyDatabaseId;
+	nulls[COPIED_COLUMN] = database != MyDatabaseId || copied == PP_COPIED_UNKNOWN;
 	values[COPIED_COLUMN] = Int64GetDatum(copied);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

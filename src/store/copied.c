@@ -245,15 +245,25 @@ count_items(Relation rel, uint64 without)
 	return items;
 }
 
-/* How many items are put aside, or will be? */
+/*
+ * How many items are put aside, or will be?  PP_COPIED_UNKNOWN where a transaction adopts or drops
+ * them: who asks whether all is well doesn't wait for its end.
+ */
 uint64
 pp_copied_count(Oid extension)
 {
-	Relation copied = pp_extension_open(extension, "persist_copied", AccessShareLock);
+	Oid relid =
+		OidIsValid(extension) ? pp_extension_relation(extension, "persist_copied") : InvalidOid;
+	Relation copied;
 	PpJournals journals;
 	PpState state;
 	uint64 items = 0;
 
+	if (!OidIsValid(relid))
+		return 0;
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return PP_COPIED_UNKNOWN;
+	copied = try_relation_open(relid, NoLock);
 	if (copied == NULL)
 		return 0;
 	items = count_items(copied, 0);

@@ -40,6 +40,8 @@ typedef struct PpDamaged
 /* Called now and then during a long scan: shall it stop? */
 typedef bool (*PpWantsStop)(void);
 
+#define PP_COPIED_UNKNOWN PG_UINT64_MAX /* how many there are */
+
 extern bool pp_copied_find(Oid extension, PpWantsStop wants_stop, uint64 *items);
 extern void pp_copied_put_aside(Oid extension, const PpJournalRef *refs, uint32 nrefs);
 extern void pp_copied_note_damaged(PpDamaged *damaged, const PpJournalRef *ref, uint64 pos,

@@ -429,6 +429,13 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	create_database($control, 'copy', 'source');
 	enqueue('copy', 'u', 1, 1);
 	ok(flush($node, 'copy'), 'twice: the copy counts');
+	my $resuming = connect_to($node, 'copy');
+	$resuming->begin_work;
+	$resuming->do('SELECT persist_resume()');
+	is($node->safe_psql('copy', "SET statement_timeout = '10s'; SELECT items_copied IS NULL, status <> '' FROM persist_queue, persist_health() WHERE datname = 'copy'"),
+		't|t', 'open: nobody who looks waits for a transaction that resumes');
+	$resuming->rollback;
+	$resuming->disconnect;
 	$node->safe_psql('copy', 'BEGIN; SELECT persist_resume(); SELECT persist_resume(); SELECT persist_pause(); COMMIT');
 	is($node->safe_psql('copy', "SELECT pending FROM persist_stats WHERE target = 't'::regclass"), $items, 'twice: they are counted, once');
 	is(try_sql($control, "DROP DATABASE $_"), '00000', "$_: dropped") foreach 'copy', 'source';
