@@ -202,7 +202,10 @@ BEGIN
 	END LOOP;
 END $$;
 SET lock_timeout = '100ms';
+-- 19 says on what it has waited
+\set SHOW_CONTEXT never
 CREATE CONSTRAINT TRIGGER see AFTER INSERT ON plain DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION see_deferred();
+\unset SHOW_CONTEXT
 RESET lock_timeout;
 INSERT INTO released DEFAULT VALUES;
 SELECT persist_flush();
