@@ -10,7 +10,7 @@
 #include "access/xact.h"
 
 #include "store/dead_letters.h"
-#include "worker/apply_rows.h"
+#include "worker/bad_rows.h"
 #include "worker/parking.h"
 #include "worker/settle_untried.h"
 #include "worker/work_rows.h"
@@ -23,19 +23,20 @@ typedef struct Deed
 	int n;
 	bool dies; /* they become dead letters; or else they are parked */
 	ErrorData *why;
-	PpApply apply;
+	Oid role;
+	PpOutcomeCounts *counts;
+	PpBadRow *bad; /* what has become dead letters, to be reported */
+	uint64 nbad;
 } Deed;
 
 static void
 write_dead_letters(Deed *deed, const PpRow **rows, uint64 n)
 {
-	PpApply *apply = &deed->apply;
-
-	apply->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
+	deed->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < n; i++)
 	{
-		apply->bad[apply->nbad++] = pp_bad_row(rows[i], deed->why);
-		pp_bad_rows_write_dead_letter(deed->claim->extension, apply->counts, rows[i], apply->role,
+		deed->bad[deed->nbad++] = pp_bad_row(rows[i], deed->why);
+		pp_bad_rows_write_dead_letter(deed->claim->extension, deed->counts, rows[i], deed->role,
 									  deed->why);
 	}
 }
@@ -43,8 +44,8 @@ write_dead_letters(Deed *deed, const PpRow **rows, uint64 n)
 static void
 park(Deed *deed, const PpRow **rows, uint64 n)
 {
-	PpOutcomeCounts *counts = deed->apply.counts;
-	Oid role = deed->apply.role;
+	PpOutcomeCounts *counts = deed->counts;
+	Oid role = deed->role;
 
 	pp_parking_park_rows(counts, role, rows, n);
 	for (uint64 i = 0; i < n; i++)
@@ -65,7 +66,7 @@ static void
 do_to_all(void *arg)
 {
 	Deed *deed = arg;
-	PpOutcomeCounts *counts = deed->apply.counts;
+	PpOutcomeCounts *counts = deed->counts;
 	const PpRow **rows;
 	uint64 nrows;
 	int opened;
@@ -91,13 +92,13 @@ settle(Deed *deed, ErrorData **error)
 {
 	if (deed->dies)
 		pp_work_rows_note(deed->work_items, deed->n);
-	deed->apply.role = deed->work_items[0].role;
-	deed->apply.counts = palloc0(sizeof(PpOutcomeCounts));
+	deed->role = deed->work_items[0].role;
+	deed->counts = palloc0(sizeof(PpOutcomeCounts));
 	*error = pp_commit_by_ourselves(do_to_all, deed, deed->dies);
 	if (*error)
 		return PP_TRANSIENT;
-	pp_bad_rows_report(deed->apply.bad, deed->apply.nbad);
-	pp_parking_errors_are_counted(deed->apply.counts, deed->apply.role);
+	pp_bad_rows_report(deed->bad, deed->nbad);
+	pp_parking_errors_are_counted(deed->counts, deed->role);
 	return PP_SETTLED;
 }
 
