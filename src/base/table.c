@@ -15,6 +15,7 @@
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -227,4 +228,15 @@ pp_table_delete(PpTable *table, ItemPointer tid, bool wait)
 	/* heap_delete() can't be told: with REPLICA IDENTITY FULL the row would be decoded */
 	table->rel->rd_rel->relreplident = REPLICA_IDENTITY_NOTHING;
 	return pp_heap_delete(table->rel, tid, GetCurrentCommandId(true), wait, &failure) == TM_Ok;
+}
+
+/*
+ * Open a relation, whose lock nobody waits for.  NULL: somebody has locked it in a mode that
+ * conflicts, as *locked says, or it is gone.
+ */
+Relation
+pp_table_open_unless_locked(Oid relid, LOCKMODE mode, bool *locked)
+{
+	*locked = !ConditionalLockRelationOid(relid, mode);
+	return *locked ? NULL : try_relation_open(relid, NoLock);
 }

@@ -95,4 +95,7 @@ extern void pp_table_release(PpTable *table, LOCKMODE mode);
 extern void pp_table_insert(PpTable *table, Datum *values, bool *nulls);
 extern bool pp_table_delete(PpTable *table, ItemPointer tid, bool wait);
 
+/* Any relation */
+extern Relation pp_table_open_unless_locked(Oid relid, LOCKMODE mode, bool *locked);
+
 #endif /* PP_TABLE_H */

@@ -258,14 +258,13 @@ pp_copied_count(Oid extension)
 	PpJournals journals;
 	PpState state;
 	uint64 items = 0;
+	bool locked;
 
 	if (!OidIsValid(relid))
 		return 0;
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return PP_COPIED_UNKNOWN;
-	copied = try_relation_open(relid, NoLock);
+	copied = pp_table_open_unless_locked(relid, AccessShareLock, &locked);
 	if (copied == NULL)
-		return 0;
+		return locked ? PP_COPIED_UNKNOWN : 0;
 	items = count_items(copied, 0);
 	relation_close(copied, AccessShareLock);
 

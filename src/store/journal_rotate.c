@@ -137,10 +137,11 @@ count_blocks(Oid extension, int number)
 	Oid relid = pp_journal_oid(extension, number);
 	Relation rel;
 	BlockNumber blocks;
+	bool locked;
 
-	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+	if (!OidIsValid(relid))
 		return InvalidBlockNumber;
-	rel = try_relation_open(relid, NoLock);
+	rel = pp_table_open_unless_locked(relid, AccessShareLock, &locked);
 	if (rel == NULL)
 		return InvalidBlockNumber;
 	blocks = RelationGetNumberOfBlocks(rel);

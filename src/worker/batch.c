@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "partitioning/partdesc.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -23,6 +22,7 @@
 
 #include "base/faults.h"
 #include "base/savepoint.h"
+#include "base/table.h"
 #include "worker/batch.h"
 #include "worker/item_settings.h"
 #include "worker/poison.h"
@@ -87,13 +87,10 @@ goes_elsewhere(Relation rel)
 bool
 pp_batch_goes_elsewhere(Oid target)
 {
-	Relation rel;
-	bool elsewhere;
+	bool locked;
+	Relation rel = pp_table_open_unless_locked(target, AccessShareLock, &locked);
+	bool elsewhere = rel && goes_elsewhere(rel);
 
-	if (!ConditionalLockRelationOid(target, AccessShareLock))
-		return false;
-	rel = try_relation_open(target, NoLock);
-	elsewhere = rel && goes_elsewhere(rel);
 	if (rel)
 		relation_close(rel, NoLock);
 	return elsewhere;
@@ -162,15 +159,13 @@ insert_run(const PpRow **rows, uint64 n)
 void
 pp_batch_find_relatives(PpTargetRows *group)
 {
-	Relation rel;
+	bool locked;
+	Relation rel = pp_table_open_unless_locked(group->target, AccessShareLock, &locked);
 	ListCell *cell;
 
 	group->covers = list_make1_oid(group->target);
-	if (!ConditionalLockRelationOid(group->target, AccessShareLock))
-		return; /* whoever inserts into it has to wait, but not we */
-	rel = try_relation_open(group->target, NoLock);
 	if (rel == NULL)
-		return; /* insert_run says so */
+		return; /* whoever inserts into it has to wait, but not we; or insert_run says so */
 	foreach (cell, RelationGetFKeyList(rel))
 	{
 		ForeignKeyCacheInfo *fkey = lfirst(cell);

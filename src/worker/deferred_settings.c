@@ -9,8 +9,8 @@
 
 #include "access/relation.h"
 #include "nodes/pg_list.h"
-#include "storage/lmgr.h"
 
+#include "base/table.h"
 #include "worker/batch.h"
 #include "worker/deferred_settings.h"
 #include "worker/item_settings.h"
@@ -32,14 +32,12 @@ has_settings(const PpRow *row)
 static bool
 may_run_deferred_code(Oid target)
 {
-	Relation rel;
+	bool locked;
+	Relation rel = pp_table_open_unless_locked(target, RowExclusiveLock, &locked);
 	bool may;
 
-	if (!ConditionalLockRelationOid(target, RowExclusiveLock))
-		return true; /* nobody knows */
-	rel = try_relation_open(target, NoLock);
 	if (rel == NULL)
-		return false; /* insert_run says so */
+		return locked; /* nobody knows; if it is gone, insert_run says so */
 	may = rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rules != NULL;
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 		may |= !rel->trigdesc->triggers[i].tgisinternal;

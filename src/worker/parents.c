@@ -15,20 +15,15 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "base/table.h"
 #include "worker/intake.h"
 #include "worker/parents.h"
 #include "worker/parking.h"
 
 /*
- * Open a relation of whose foreign keys something is asked.  Code that has raised the error may
- * have named any: so nobody waits for its lock.  NULL: it is gone, or *locked.
+ * Whose foreign keys are looked at may have been named by a user's code, in the error that it has
+ * raised.  That can be any relation, so nobody waits for its lock.
  */
-static Relation
-open_unless_locked(Oid relid, bool *locked)
-{
-	*locked = !ConditionalLockRelationOid(relid, AccessShareLock);
-	return *locked ? NULL : try_relation_open(relid, NoLock);
-}
 
 /*
  * Lock the tables that this relation's foreign keys refer to, without waiting for them, until the
@@ -39,7 +34,7 @@ bool
 pp_parents_lock(Oid relid)
 {
 	bool locked; /* by somebody else */
-	Relation rel = open_unless_locked(relid, &locked);
+	Relation rel = pp_table_open_unless_locked(relid, AccessShareLock, &locked);
 	ListCell *cell;
 
 	if (rel == NULL)
@@ -62,7 +57,7 @@ static bool
 refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
 	bool refers;
-	Relation rel = open_unless_locked(relid, &refers);
+	Relation rel = pp_table_open_unless_locked(relid, AccessShareLock, &refers);
 	ListCell *cell;
 
 	if (rel == NULL)
@@ -128,7 +123,7 @@ pp_parents_of_failure(const ErrorData *error)
 
 	if (!OidIsValid(table) || error->constraint_name == NULL)
 		return InvalidOid;
-	rel = open_unless_locked(table, &locked);
+	rel = pp_table_open_unless_locked(table, AccessShareLock, &locked);
 	if (rel == NULL)
 		return InvalidOid;
 	foreach (cell, RelationGetFKeyList(rel))
