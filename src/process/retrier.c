@@ -148,7 +148,10 @@ typedef struct Together
 	PpParkedWorkItems work_items;
 } Together;
 
-/* Is the relation locked, so that nothing can be inserted?  In a transaction of its own. */
+/*
+ * Is the relation locked, so that nothing can be inserted?  In a transaction of its own, after
+ * which it is known whether the target is paused.
+ */
 static bool
 is_target_locked(Oid target)
 {
@@ -156,6 +159,7 @@ is_target_locked(Oid target)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	pp_parking_refresh();
 	locked = !ConditionalLockRelationOid(pp_layouts_current(target), RowExclusiveLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_process.batch_context);
@@ -396,6 +400,8 @@ try_parked(PpParked *first)
 		pp_retry_back_off(first, ERRCODE_LOCK_NOT_AVAILABLE, 0);
 		return;
 	}
+	if (pp_parking_is_paused(first->key.target))
+		return;
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		add_relatives(&together);
 	error = take_work_items(&together, max);

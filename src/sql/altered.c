@@ -227,10 +227,36 @@ replace_dropped(Oid extension, Oid relid)
 		pp_layouts_replace(extension, entry->target, relid);
 		if (entry->configured && !pp_settings_has(extension, relid))
 			pp_settings_write(extension, relid, &entry->settings);
-		pp_pause_target_changed();
+		pp_settings_announce(extension);
+		pp_pause_target_altered();
 	}
 	if (HeapTupleIsValid(before))
 		ReleaseSysCache(before);
+}
+
+/*
+ * Whose items are paused, and lose their target, become dead letters at the commit.  The retrier
+ * has to be told: nobody is there to do that when a prepared transaction commits.
+ */
+void
+pp_altered_check_prepare(void)
+{
+	Oid extension = has_dropped() ? pp_extension_oid() : InvalidOid;
+	ListCell *cell;
+
+	foreach (cell, OidIsValid(extension) ? dropped : NIL)
+	{
+		const Dropped *entry = lfirst(cell);
+
+		if (entry->settings.paused &&
+			!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(entry->target)) &&
+			pp_layouts_current(entry->target) == entry->target)
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("cannot PREPARE a transaction that has dropped relation \"%s\", "
+								   "which is paused",
+								   NameStr(entry->name)),
+							errhint("Call persist_resume() for it before.")));
+	}
 }
 
 /* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
@@ -243,7 +269,7 @@ drop_target(Oid extension, Oid relid, bool transient)
 	if (has_items || configured)
 		remember_dropped(extension, relid, configured);
 	if (configured && pp_settings_remove(extension, relid))
-		pp_pause_target_changed(); /* it may have been paused */
+		pp_pause_target_altered(); /* it may have been paused */
 	if (has_items)
 		note_columns(extension, relid, true);
 	if (OidIsValid(extension) && !transient)

@@ -23,6 +23,7 @@
 #include "access/attnum.h"
 #include "catalog/objectaccess.h"
 
+extern void pp_altered_check_prepare(void);
 extern void pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg);
 
 #endif /* PP_ALTERED_H */

@@ -366,6 +366,8 @@ xact_event(XactEvent event, void *arg)
 			pp_block_database_end_all();
 		database_blocked = false;
 	}
+	if (event == XACT_EVENT_PRE_PREPARE)
+		pp_altered_check_prepare();
 	if (!extension_blocked)
 		return;
 

@@ -23,6 +23,7 @@
 
 /* The current transaction has changed it, or tried to; its worker is to be told */
 static bool changed = false;
+static bool altered = false;		/* a target; whoever isn't told finds out by himself */
 static uint64 adopted = 0;			/* so many items came into the journal by that ... */
 static SubTransactionId adopted_in; /* ... in this subtransaction ... */
 static PpTargetCount *counts;		/* ... by target; in the transaction's memory */
@@ -49,6 +50,13 @@ void
 pp_pause_target_changed(void)
 {
 	changed = true;
+}
+
+/* A target was dropped, or replaced: the same, but for a transaction that is prepared. */
+void
+pp_pause_target_altered(void)
+{
+	altered = true;
 }
 
 static void
@@ -117,7 +125,7 @@ xact_event(XactEvent event, void *arg)
 {
 	bool known;
 
-	if (!changed)
+	if (!changed && !altered)
 		return;
 	switch (event)
 	{
@@ -133,10 +141,13 @@ xact_event(XactEvent event, void *arg)
 				pp_slot_probe_database(MyDatabaseId);
 			pg_fallthrough;
 		case XACT_EVENT_ABORT:
-			changed = false;
+		case XACT_EVENT_PREPARE:
+			changed = altered = false;
 			adopted = 0;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
+			if (!changed)
+				break;
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("cannot PREPARE a transaction that has paused or resumed "
 								   "persist_pipeline, or discarded items")));

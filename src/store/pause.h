@@ -21,6 +21,7 @@ extern void pp_pause_init(void);
 extern bool pp_pause_is_on(Oid extension);
 extern void pp_pause(Oid extension);
 extern void pp_pause_target_changed(void);
+extern void pp_pause_target_altered(void);
 extern uint64 pp_pause_end(Oid extension);
 extern uint64 pp_pause_discard(Oid extension);
 

@@ -143,6 +143,22 @@ pp_settings_has(Oid extension, Oid target)
 	return found;
 }
 
+Oid
+pp_settings_relation(Oid extension)
+{
+	return pp_extension_relation(extension, TABLE);
+}
+
+/* Whoever knows which targets are paused has to look again, once this transaction has committed. */
+void
+pp_settings_announce(Oid extension)
+{
+	Oid relid = pp_settings_relation(extension);
+
+	if (OidIsValid(relid))
+		CacheInvalidateRelcacheByRelid(relid);
+}
+
 /*
  * From the next command on.  The caller holds a lock on the target that keeps others from its row:
  * so none on the table does.  With one, those who change several targets would wait for each other.

@@ -5,7 +5,8 @@
  *	  each that has been configured.
  *
  * A change of a target's settings invalidates the target, so that whoever knows it
- * looks again; a pause is told at the commit (pause.h).
+ * looks again; a pause is told at the commit (pause.h).  Where a target is replaced (altered.h)
+ * the table is invalidated, too: that reaches the worker from a prepared transaction as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,6 +62,8 @@ extern int pp_settings_parse_flush_interval(const Interval *interval);
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
 extern bool pp_settings_has(Oid extension, Oid target);
+extern Oid pp_settings_relation(Oid extension);
+extern void pp_settings_announce(Oid extension);
 extern void pp_settings_write(Oid extension, Oid target, const PpSettings *settings);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
 extern bool pp_settings_remove(Oid extension, Oid target);

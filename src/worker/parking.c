@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "base/config.h"
@@ -36,6 +37,8 @@ static const PpClaim *claim;
 static List *paused_targets = NIL; /* by persist_pause() */
 static PpReplaced *replaced = NULL;
 static int nreplaced = 0;
+static Oid settings_relation = InvalidOid;
+static bool is_stale = false; /* what is known of those may not hold any more */
 
 /* The worker's transaction: counts them; what was parked when it began */
 static uint64 transaction = 1;
@@ -76,10 +79,17 @@ xact_event(XactEvent event, void *arg)
 	}
 }
 
+static void
+relation_changed(Datum arg, Oid relation)
+{
+	is_stale |= !OidIsValid(relation) || relation == settings_relation;
+}
+
 /* Called once, by a process that has attached to its slot. */
 void
 pp_parking_init(const PpClaim *process_claim)
 {
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	claim = process_claim;
 	make_keys();
 	RegisterXactCallback(xact_event, NULL);
@@ -148,6 +158,8 @@ pp_parking_look_for_pauses(void)
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
+	is_stale = false;
+	settings_relation = pp_settings_relation(claim->extension);
 	if (replaced)
 		pfree(replaced);
 	replaced = pp_layouts_replaced(claim->extension, &nreplaced);
@@ -166,6 +178,14 @@ pp_parking_look_for_pauses(void)
 			parked->retry_at = pp_steady_now();
 	}
 	list_free(before);
+}
+
+/* The same, if that may have changed. */
+void
+pp_parking_refresh(void)
+{
+	if (is_stale)
+		pp_parking_look_for_pauses();
 }
 
 /* ---- what hangs ---- */
@@ -278,6 +298,7 @@ look(void)
 	if (looked)
 		return;
 	looked = true;
+	pp_parking_refresh();
 	SpinLockAcquire(&claim->slot->mutex);
 	attached = claim->slot->retrier.pid != 0;
 	SpinLockRelease(&claim->slot->mutex);

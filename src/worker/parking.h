@@ -29,7 +29,7 @@
  *
  * A target that is paused (persist_pause) is parked without a try, and the retrier leaves it
  * alone; each process reads again which targets those are when PpSlot.pause_changed or
- * PpRetrier.pause_changed says so.  The same is done with a target whose code has hung (PpHanger),
+ * PpRetrier.pause_changed says so, or an invalidation of their table does.  The same is done with a target whose code has hung (PpHanger),
  * but that one the retrier tries, and after some tries that come through the worker does, too.
  *
  * Locks.  Once a batch has waited for a lock in vain, or as long as something that is parked waits
@@ -102,6 +102,7 @@ extern HTAB *pp_parking_keys; /* of PpParkedKey to PpParked */
 /* Both */
 extern void pp_parking_init(const PpClaim *claim);
 extern void pp_parking_look_for_pauses(void);
+extern void pp_parking_refresh(void);
 extern bool pp_parking_is_paused(Oid target);
 extern List *pp_parking_add_replaced(List *targets);
 extern PpParked *pp_parking_find(Oid target, Oid role);
