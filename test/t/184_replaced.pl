@@ -13,7 +13,7 @@ use Test::More;
 
 use PersistPipeline;
 
-my $node = pp_node('replaced', 'persist_pipeline.misfit_timeout' => "'1h'");
+my $node = pp_node('replaced', 'persist_pipeline.misfit_timeout' => "'1h'", max_prepared_transactions => 2);
 my $dbh = connect_to($node);
 
 sub enqueue
@@ -215,6 +215,25 @@ $dbh->do('DELETE FROM gate');
 drain($node);
 is(rows(), '1new', 'order: the last value');
 
+# ---- by a transaction that is prepared: nobody tells the worker at its commit
+
+anew();
+$dbh->do(q{SELECT persist_pause('t')});
+enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+wait_for_sql($dbh, 'SELECT count(*) = 1 FROM persist_parked');
+$dbh->do(q{BEGIN; DROP TABLE t});
+is(try_sql($dbh, q{PREPARE TRANSACTION 'gone'}), '0A000', 'prepared: not where a paused one is dropped');
+$dbh->do(q{BEGIN; CREATE TABLE t_new (v text, k int); DROP TABLE t; ALTER TABLE t_new RENAME TO t; PREPARE TRANSACTION 'replaced'});
+is(one_value($dbh, 'SELECT count(*) FROM persist_settings'), 1, 'prepared: nothing has changed yet');
+$dbh->do(q{COMMIT PREPARED 'replaced'});
+enqueue($dbh, 't', '{"k": 2, "v": "b"}');
+wait_for_sql($dbh, 'SELECT count(*) = 2 FROM persist_parked');
+is(one_value($dbh, q{SELECT persist_flush('1s', 't')}), 0, 'prepared: paused');
+is(rows(), '', 'prepared: nothing is written');
+$dbh->do(q{SELECT persist_resume('t')});
+drain($node);
+is(rows(), '1a 2b', 'prepared: all is written, once it is resumed');
+
 # ---- rights: of the enqueuer, at the insert
 
 anew();
@@ -271,6 +290,6 @@ ok(flush($node), 'flushed, in the end');
 is(letters(), '', 'and no letter');
 $dbh->disconnect;
 
-is_deeply([ complaints($node, 0, qr/42501 ERROR/, qr/persist_pipeline (?:worker|retrier) \w{5} WARNING/) ], [], 'a clean log');
+is_deeply([ complaints($node, 0, qr{42501 ERROR}, qr{0A000 ERROR}, qr/persist_pipeline (?:worker|retrier) \w{5} WARNING/) ], [], 'a clean log');
 $node->stop;
 done_testing();
