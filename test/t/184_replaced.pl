@@ -174,6 +174,8 @@ is(letters(), '', 'again: no letter');
 
 # ---- while it is locked: it is parked for that, or, where the table of that is locked, too, the worker waits
 
+# what finds no table is not to be taken for a mistake that somebody may mend
+change_setting($dbh, 'misfit_timeout', 0);
 foreach my $tables ('t', 't, persist_pipeline_internal.persist_parked')
 {
 	anew();
@@ -195,6 +197,7 @@ foreach my $tables ('t', 't, persist_pipeline_internal.persist_parked')
 	is(letters(), '', "locked: $tables: no letter");
 	$_->disconnect foreach $locker, $producer;
 }
+change_setting($dbh, 'misfit_timeout', '1h');
 
 # ---- what is parked for the old one comes before what comes for the new one
 
