@@ -172,29 +172,30 @@ ok(flush($node), 'again: flushed');
 is(rows(), '1late 2c 3d', 'again: the last value of each key');
 is(letters(), '', 'again: no letter');
 
-# ---- while it is locked: it is parked for that, or, where the table of that is locked, too, the worker waits
+# ---- while it is locked: the worker waits for it, and then parks it
 
 # what finds no table is not to be taken for a mistake that somebody may mend
 change_setting($dbh, 'misfit_timeout', 0);
-foreach my $tables ('t', 't, persist_pipeline_internal.persist_parked')
+foreach my $case ([ '1h', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted} ], [ '10ms', 'SELECT sum(parked) = 1 FROM persist_stats' ])
 {
-	anew();
+	my ($timeout, $until) = @$case;
 	my $locker = connect_to($node);
+
+	anew();
+	change_setting($dbh, 'lock_timeout', $timeout);
 	$producer = connect_to($node);
 	$producer->begin_work;
 	enqueue($producer, 't', '{"k": 1, "v": "a"}');
-	begin_with_lock($locker, $tables, 'ACCESS EXCLUSIVE');
+	begin_with_lock($locker, 't', 'ACCESS EXCLUSIVE');
 	$producer->commit;
-	wait_for_sql($dbh, $tables eq 't'
-		? 'SELECT sum(parked) = 1 FROM persist_stats'
-		: q{SELECT count(*) > 0 FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid) WHERE backend_type LIKE 'persist_pipeline%' AND NOT granted});
+	wait_for_sql($dbh, $until);
 	$locker->do('CREATE TABLE t_new (v text, k int)');
 	$locker->do('DROP TABLE t');
 	$locker->do('ALTER TABLE t_new RENAME TO t');
 	$locker->commit;
 	drain($node);
-	is(rows(), '1a', "locked: $tables: the row is in the new table");
-	is(letters(), '', "locked: $tables: no letter");
+	is(rows(), '1a', "locked, lock_timeout $timeout: the row is in the new table");
+	is(letters(), '', "locked, lock_timeout $timeout: no letter");
 	$_->disconnect foreach $locker, $producer;
 }
 change_setting($dbh, 'misfit_timeout', '1h');
