@@ -333,12 +333,13 @@ COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its trans
 -- Health ----------------------------------------------------------------
 
 CREATE FUNCTION persist_pipeline_internal.persist_health_facts(
-	OUT preloaded boolean, OUT fault text, OUT async boolean, OUT paused boolean,
+	OUT preloaded boolean, OUT fault text, OUT works boolean, OUT async boolean, OUT paused boolean,
 	OUT ring_room bigint, OUT journal_limit bigint, OUT risk_window double precision,
 	OUT degraded_age double precision, OUT unhealthy_age double precision,
 	OUT degraded_fill double precision, OUT unhealthy_fill double precision,
 	OUT stall_time double precision, OUT dead_letter_window double precision,
-	OUT failure_window double precision)
+	OUT failure_window double precision,
+	OUT role_fill double precision, OUT role_store text, OUT role_name text)
 RETURNS record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_health_facts';
@@ -411,7 +412,7 @@ CROSS JOIN LATERAL (VALUES
 	('not_preloaded', CASE WHEN f.async AND NOT f.preloaded THEN 1 END, NULL::double precision, 0::double precision,
 	 'The library isn''t preloaded, so that calls fail.',
 	 'Add persist_pipeline to shared_preload_libraries, and restart the server; or set persist_pipeline.mode to "direct".'),
-	('version', CASE WHEN f.fault IS NOT NULL THEN 1 END, 0, NULL, f.fault,
+	('version', CASE WHEN f.fault IS NOT NULL THEN 1 END, 0, CASE WHEN NOT f.works THEN 0 END, f.fault,
 	 'Run ALTER EXTENSION persist_pipeline UPDATE; or restart the server, if it has not been restarted since the library was replaced.'),
 	('no_worker', CASE WHEN q.worker_pid IS NULL AND NOT f.paused THEN LEAST(q.oldest, q.state) END, NULL, f.degraded_age,
 	 pg_catalog.format('Items have waited for %s s, and no worker runs.', pg_catalog.round(q.oldest)),
@@ -428,6 +429,11 @@ CROSS JOIN LATERAL (VALUES
 	('ring_full', 100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room, f.degraded_fill, NULL,
 	 pg_catalog.format('%s %% of what callers may use of the ring is in use; past it items go to the journal.', pg_catalog.round(100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room)),
 	 'If it stays so, see what keeps the worker from writing, or increase persist_pipeline.ring_size.'),
+	('role_full', f.role_fill, f.degraded_fill, NULL,
+	 pg_catalog.format('%s %s %% of what a role may hold of the %s (persist_pipeline.role_quota); past it %s.',
+		CASE WHEN f.role_name IS NULL THEN 'Roles that are counted as one hold' ELSE pg_catalog.format('Role "%s" holds', f.role_name) END, pg_catalog.round(f.role_fill), f.role_store,
+		CASE f.role_store WHEN 'ring' THEN 'items go to the journal, and calls with transactional => false fail' ELSE 'calls fail' END),
+	 'See what keeps the worker from writing: persist_queue, persist_stats. If one role enqueues everything, set persist_pipeline.role_quota to 100.'),
 	('diverted', CASE WHEN NOT f.paused THEN q.diverted END, f.stall_time, NULL,
 	 pg_catalog.format('Items have gone to the journal alone for %s s.', pg_catalog.round(q.diverted)),
 	 'The worker is behind: see what keeps it from writing, or increase persist_pipeline.ring_size.'),
