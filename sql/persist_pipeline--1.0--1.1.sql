@@ -22,6 +22,8 @@ AS 'MODULE_PATHNAME', 'persist_update_parked';
 -- A default is for the rows that are there.
 
 ALTER TABLE persist_pipeline_internal.persist_parked ADD COLUMN id bigint;
+ALTER TABLE persist_pipeline_internal.persist_layouts ADD COLUMN replaced_by oid;
+COMMENT ON COLUMN persist_pipeline_internal.persist_layouts.replaced_by IS 'what was renamed to the target''s name in the transaction that dropped the target; NULL: nothing';
 SELECT persist_pipeline_internal.persist_update_parked();
 
 ALTER TABLE persist_pipeline_internal.persist_account

@@ -111,10 +111,12 @@ COMMENT ON COLUMN persist_pipeline_internal.persist_dead_letters.data IS 'intern
 CREATE TABLE persist_pipeline_internal.persist_layouts (
 	target oid NOT NULL,
 	target_name text NOT NULL,
-	columns bytea NOT NULL
+	columns bytea NOT NULL,
+	replaced_by oid
 ) USING heap;
 COMMENT ON TABLE persist_pipeline_internal.persist_layouts IS
 'Internal: the columns of targets that have been dropped or changed, as they were. Items may have been made for them.';
+COMMENT ON COLUMN persist_pipeline_internal.persist_layouts.replaced_by IS 'what was renamed to the target''s name in the transaction that dropped the target; NULL: nothing';
 
 -- What has become of all the others (src/store/account.h).
 CREATE TABLE persist_pipeline_internal.persist_account (

@@ -45,7 +45,7 @@ static const struct
 } needed_relations[] = {
 	{"persist_account", 13},  {"persist_copied", 5},	{"persist_dead_letters", 22},
 	{"persist_id_seq", 3},	  {"persist_journal_1", 5}, {"persist_journal_2", 5},
-	{"persist_journal_3", 5}, {"persist_layouts", 3},	{"persist_leases", 1},
+	{"persist_journal_3", 5}, {"persist_layouts", 4},	{"persist_leases", 1},
 	{"persist_mark", 1},	  {"persist_parked", 10},	{"persist_settings", 10},
 	{"persist_shutdowns", 8}, {"persist_state", 6},
 };

@@ -24,6 +24,7 @@
 #include "base/savepoint.h"
 #include "process/process.h"
 #include "process/retrier.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
@@ -36,10 +37,10 @@
 #include "worker/timer.h"
 #include "worker/work_rows.h"
 
-#define MAX_TOGETHER 64	   /* targets */
-#define TABLE_WAIT_MS 200  /* for whoever has locked the table of what is parked */
-#define ABSENT_MS 2000	   /* for another database to take the slot */
-#define BATCH_LOOK_MS 200  /* for the end of a batch that may be stuck */
+#define MAX_TOGETHER 64	  /* targets */
+#define TABLE_WAIT_MS 200 /* for whoever has locked the table of what is parked */
+#define ABSENT_MS 2000	  /* for another database to take the slot */
+#define BATCH_LOOK_MS 200 /* for the end of a batch that may be stuck */
 
 static PpSlot *slot;
 static bool paused = false;
@@ -155,7 +156,7 @@ is_target_locked(Oid target)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	locked = !ConditionalLockRelationOid(target, RowExclusiveLock);
+	locked = !ConditionalLockRelationOid(pp_layouts_current(target), RowExclusiveLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_process.batch_context);
 
@@ -170,7 +171,7 @@ may_join(const PpParked *parked, const PpParked *first)
 		   !pp_parking_is_paused(parked->key.target) &&
 		   (parked->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
 			parked->retry_at <= pp_steady_now()) &&
-		   ConditionalLockRelationOid(parked->key.target, RowExclusiveLock);
+		   ConditionalLockRelationOid(pp_layouts_current(parked->key.target), RowExclusiveLock);
 }
 
 /* Where rows wait for parents: those that its target refers to, or is referred to by, and so on. */
@@ -422,7 +423,7 @@ try_parked(PpParked *first)
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = true;
 	outcome = pp_settle_parked(together.work_items.work_items, together.work_items.n, disbelieved,
-							 together.work_items.apart, &apply, &error);
+							   together.work_items.apart, &apply, &error);
 	for (int i = 0; i < together.n; i++)
 		together.parked[i]->trying = false;
 

@@ -49,8 +49,7 @@ static uint64 invalidations = 0; /* so far ... */
 static uint64 rights = 0;		 /* ... and those of roles and functions */
 
 /*
- * Invalidation of a relation: a target, what views that are targets are over, or a composite type
- * inside targets.
+ * Invalidation of a relation: a target, a base of views, or a composite type inside targets.
  * Only flags are set, since conversions may be running up the stack.
  */
 static void
@@ -249,18 +248,14 @@ has_instead(Relation view)
 	return false;
 }
 
-/*
- * Is the column generated or identity-always, in the end, if it is a view's?  What is asked for
- * that, and changes, changes the target.
- */
+/* Is the column generated or identity-always, in the end, if it is a view's? */
 static void
 find_generated(PpTarget *target, Oid relid, AttrNumber attnum, PpColumn *column)
 {
 	Relation rel;
 
 	check_stack_depth();
-	if (relid != target->relid)
-		target->bases = list_append_unique_oid(target->bases, relid);
+	target->bases = list_append_unique_oid(target->bases, relid);
 	rel = relation_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 	{

@@ -130,26 +130,125 @@ say_waiting(Oid relid)
 		ereport(NOTICE, (errmsg("items wait to be written to other relations that are dropped")));
 	if (items == 0 || said > MAX_SAID)
 		return;
-	ereport(NOTICE,
-			(errmsg_plural("%llu item waits to be written to relation \"%s\"",
-						   "%llu items wait to be written to relation \"%s\"",
-						   (unsigned long) items, items, get_rel_name(relid)),
-			 errdetail("Once the relation is gone, what waits becomes dead letters."),
-			 errhint("Call persist_flush() before, to have it written; or send the letters elsewhere "
-					 "then, with persist_requeue(id, target, item), or discard them.")));
+	ereport(
+		NOTICE,
+		(errmsg_plural("%llu item waits to be written to relation \"%s\"",
+					   "%llu items wait to be written to relation \"%s\"", (unsigned long) items,
+					   items, get_rel_name(relid)),
+		 errdetail("Once the relation is gone, what waits becomes dead letters, unless this "
+				   "transaction renames another one to its name."),
+		 errhint("Call persist_flush() before, to have it written; or send the letters elsewhere "
+				 "then, with persist_requeue(id, target, item), or discard them.")));
+}
+
+/* ---- targets that are replaced ---- */
+
+/* What the current transaction has dropped, in its memory */
+typedef struct Dropped
+{
+	Oid target;
+	Oid schema;
+	NameData name;
+	bool configured;
+	PpSettings settings; /* if it is */
+} Dropped;
+
+static List *dropped = NIL;
+static TransactionId dropped_by = InvalidTransactionId; /* the list is of that transaction */
+
+static bool
+has_dropped(void)
+{
+	return TransactionIdIsValid(dropped_by) && dropped_by == GetTopTransactionIdIfAny();
+}
+
+static void
+remember_dropped(Oid extension, Oid relid, bool configured)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	Dropped *entry = palloc0(sizeof(Dropped));
+	char *name = get_rel_name(relid);
+
+	if (!has_dropped())
+		dropped = NIL;
+	dropped_by = GetTopTransactionId();
+	entry->target = relid;
+	entry->schema = get_rel_namespace(relid);
+	namestrcpy(&entry->name, name ? name : "");
+	entry->configured = configured;
+	if (configured)
+		entry->settings = pp_settings_get(extension, relid);
+	dropped = lappend(dropped, entry);
+	MemoryContextSwitchTo(caller);
+}
+
+/* The relation's row of pg_class as the current command has left it, as a copy; or NULL. */
+static HeapTuple
+fetch_altered(Oid relid)
+{
+	Relation rel = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, ClassOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return tuple;
+}
+
+static bool
+has_name(Form_pg_class class, const Dropped *entry)
+{
+	return class->relnamespace == entry->schema &&
+		   strcmp(NameStr(class->relname), NameStr(entry->name)) == 0;
+}
+
+/* A relation has been altered: if it was given the name of one that was dropped, it replaces that.
+ */
+static void
+replace_dropped(Oid extension, Oid relid)
+{
+	HeapTuple before = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple after = fetch_altered(relid);
+	ListCell *cell;
+
+	foreach (cell, HeapTupleIsValid(before) && HeapTupleIsValid(after) ? dropped : NIL)
+	{
+		const Dropped *entry = lfirst(cell);
+
+		if (!has_name((Form_pg_class) GETSTRUCT(after), entry) ||
+			has_name((Form_pg_class) GETSTRUCT(before), entry) ||
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(entry->target))) /* to a savepoint */
+			continue;
+		pp_layouts_replace(extension, entry->target, relid);
+		if (entry->configured && !pp_settings_has(extension, relid))
+			pp_settings_write(extension, relid, &entry->settings);
+		pp_pause_target_changed();
+	}
+	if (HeapTupleIsValid(before))
+		ReleaseSysCache(before);
 }
 
 /* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
 static void
 drop_target(Oid extension, Oid relid, bool transient)
 {
-	if (pp_settings_remove(extension, relid))
+	bool has_items = OidIsValid(extension) && !transient && may_have_items(extension, relid);
+	bool configured = pp_settings_has(extension, relid);
+
+	if (has_items || configured)
+		remember_dropped(extension, relid, configured);
+	if (configured && pp_settings_remove(extension, relid))
 		pp_pause_target_changed(); /* it may have been paused */
-	if (!OidIsValid(extension) || transient)
-		return;
-	if (may_have_items(extension, relid))
+	if (has_items)
 		note_columns(extension, relid, true);
-	say_waiting(relid);
+	if (OidIsValid(extension) && !transient)
+		say_waiting(relid);
 }
 
 /* What one command changes */
@@ -259,12 +358,15 @@ pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *a
 {
 	Change change = {0};
 
-	if (attnum == 0 ? access != OAT_DROP || !may_be_target(relid)
+	if (attnum == 0 ? !(access == OAT_DROP || (access == OAT_POST_ALTER && has_dropped())) ||
+						  !may_be_target(relid)
 					: access != OAT_DROP && access != OAT_POST_CREATE &&
 						  (access != OAT_POST_ALTER || !has_new_type(relid, attnum)))
 		return;
 	change.extension = pp_extension_oid();
-	if (attnum == 0)
+	if (attnum == 0 && access == OAT_POST_ALTER)
+		replace_dropped(change.extension, relid);
+	else if (attnum == 0)
 		drop_target(change.extension, relid,
 					(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) != 0);
 	else if (OidIsValid(change.extension) && access == OAT_POST_CREATE)

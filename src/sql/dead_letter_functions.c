@@ -29,6 +29,7 @@
 #include "producer/target.h"
 #include "sql/run_as.h"
 #include "store/account.h"
+#include "store/layouts.h"
 #include "worker/bad_rows.h"
 #include "worker/classify.h"
 #include "worker/outcome_counts.h"
@@ -165,7 +166,8 @@ make(void *arg)
 {
 	Making *making = arg;
 
-	making->item = make_item(making->letter, making->letter->target, making->object);
+	making->item =
+		make_item(making->letter, pp_layouts_current(making->letter->target), making->object);
 }
 
 /* The same; NULL, and why, if it is the letter's own fault. */
@@ -224,7 +226,8 @@ send_again(const PpDeadLetter *letter, void *arg)
 
 	/* who hasn't named it can't leave it out */
 	if (object == NULL || deed->named)
-		item = make_item(letter, deed->target ? *deed->target : letter->target, object);
+		item = make_item(letter, deed->target ? *deed->target : pp_layouts_current(letter->target),
+						 object);
 	else
 		item = try_to_make_item(letter, object, &fault);
 	if (item == NULL)

@@ -24,6 +24,7 @@
 #include "sql/flush_notice.h"
 #include "sql/timeout.h"
 #include "store/journal.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
 
@@ -134,34 +135,37 @@ settle_all(PpSteady deadline)
 	return settled == SETTLED;
 }
 
-/* Does something of the target, or of any, wait that nobody can hurry? */
+/* Does something of these targets, or, NIL, of any, wait that nobody can hurry? */
 static bool
-is_parked(PpSlot *slot, Oid target)
+is_parked(PpSlot *slot, const List *targets)
 {
-	bool parked = false;
+	bool parked = slot && targets == NIL && pp_counters_parked(&slot->counters) > 0;
+	ListCell *cell;
 
-	if (slot)
-		parked = OidIsValid(target) ? pp_counters_get(&slot->counters, target).parked > 0
-									: pp_counters_parked(&slot->counters) > 0;
+	foreach (cell, slot ? targets : NIL)
+		parked |= pp_counters_get(&slot->counters, lfirst_oid(cell)).parked > 0;
 	if (slot && pp_slot_database(slot) == MyDatabaseId)
 		return parked;
 
 	/* it has none, or has lost it */
 	PushActiveSnapshot(pp_table_snapshot());
-	parked = pp_parked_table_has_rows(pp_extension_oid(), target);
+	parked = targets == NIL && pp_parked_table_has_rows(pp_extension_oid(), InvalidOid);
+	foreach (cell, targets)
+		parked |= pp_parked_table_has_rows(pp_extension_oid(), lfirst_oid(cell));
 	PopActiveSnapshot();
 	return parked;
 }
 
-/* Is all that is parked paused, of the target or of any? */
+/* Is all that is parked paused, of these targets or of any? */
 static bool
-only_paused(PpSlot *slot, Oid target)
+only_paused(PpSlot *slot, const List *targets)
 {
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 	List *paused = pp_settings_paused(pp_extension_oid());
 
-	if (OidIsValid(target))
-		return list_member_oid(paused, target);
+	if (targets != NIL)
+		return list_member_oid(paused, linitial_oid(targets));
+	paused = pp_layouts_add_replaced(pp_extension_oid(), paused);
 	for (int bucket = 0; bucket < PP_COUNTER_BUCKETS; bucket++)
 	{
 		int n = pp_counters_read(&slot->counters, bucket, entries);
@@ -221,14 +225,14 @@ sleep_for_settled(PpSlot *slot, PpSteady deadline)
  * may be gone?  What is paused is not for it to try.
  */
 static bool
-stays_parked(Oid target, PpSteady deadline)
+stays_parked(const List *targets, PpSteady deadline)
 {
 	PpSlot *slot = pp_slot_find(MyDatabaseId);
 	uint64 asked;
 	uint64 done = 0;
 
 	/* nobody has looked at it since the start, or it was to be tried later: have it counted */
-	if (slot == NULL && is_parked(NULL, target) &&
+	if (slot == NULL && is_parked(NULL, targets) &&
 		pp_slot_await(deadline, false, pp_wait_event("PersistPipelineFlush")))
 	{
 		(void) pp_slot_call_pass(MyDatabaseId, 0);
@@ -236,8 +240,8 @@ stays_parked(Oid target, PpSteady deadline)
 			return true;
 		slot = pp_slot_find(MyDatabaseId);
 	}
-	if (slot == NULL || !is_parked(slot, target) || only_paused(slot, target))
-		return is_parked(slot, target);
+	if (slot == NULL || !is_parked(slot, targets) || only_paused(slot, targets))
+		return is_parked(slot, targets);
 
 	ConditionVariablePrepareToSleep(&slot->settled);
 	while (batch_parks(slot) && sleep_for_settled(slot, deadline))
@@ -246,7 +250,7 @@ stays_parked(Oid target, PpSteady deadline)
 	asked = ++slot->retries_asked;
 	slot->retry_at = pp_steady_now();
 	SpinLockRelease(&slot->mutex);
-	while (done < asked && is_parked(slot, target) && !is_left_alone(slot))
+	while (done < asked && is_parked(slot, targets) && !is_left_alone(slot))
 	{
 		pp_shmem_wake_retrier(slot);
 		if (!sleep_for_settled(slot, deadline))
@@ -256,7 +260,7 @@ stays_parked(Oid target, PpSteady deadline)
 		SpinLockRelease(&slot->mutex);
 	}
 	ConditionVariableCancelSleep();
-	return is_parked(slot, target);
+	return is_parked(slot, targets);
 }
 
 /* The library isn't preloaded: what waits in the tables stays there. */
@@ -281,6 +285,7 @@ Datum
 persist_flush(PG_FUNCTION_ARGS)
 {
 	Oid target = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
+	List *targets = NIL;
 	PpSteady deadline;
 
 	pp_error_if_null(fcinfo, 0, "timeout");
@@ -303,7 +308,9 @@ persist_flush(PG_FUNCTION_ARGS)
 		pp_flush_notice_unsettled();
 		PG_RETURN_BOOL(false);
 	}
-	if (stays_parked(target, deadline))
+	if (OidIsValid(target))
+		targets = pp_layouts_add_replaced(pp_extension_oid(), list_make1_oid(target));
+	if (stays_parked(targets, deadline))
 	{
 		pp_flush_notice_parked(target);
 		PG_RETURN_BOOL(false);

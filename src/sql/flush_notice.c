@@ -122,7 +122,9 @@ void
 pp_flush_notice_parked(Oid target)
 {
 	PpSlot *slot = pp_slot_find(MyDatabaseId);
-	List *paused = pp_settings_paused(pp_extension_oid());
+	Oid extension = pp_extension_oid();
+	List *paused = pp_layouts_add_replaced(extension, pp_settings_paused(extension));
+	List *targets = pp_layouts_add_replaced(extension, list_make1_oid(target));
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 	uint64 others = 0;
 	int named = 0;
@@ -135,7 +137,7 @@ pp_flush_notice_parked(Oid target)
 		{
 			const PpCounter *entry = &entries[i];
 
-			if (entry->parked == 0 || (OidIsValid(target) && entry->target != target))
+			if (entry->parked == 0 || (OidIsValid(target) && !list_member_oid(targets, entry->target)))
 				continue;
 			if (OidIsValid(entry->target) && named < MAX_NAMED && may_know(entry->target))
 			{

@@ -13,6 +13,7 @@
 #include "base/reasons.h"
 #include "ring/slots.h"
 #include "sql/parked_why.h"
+#include "store/layouts.h"
 #include "store/pause.h"
 #include "store/settings.h"
 
@@ -38,7 +39,7 @@ pp_parked_why(Oid target, Oid role)
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
 	Oid extension = pp_extension_oid();
 	PpRetry retry = slot ? get_retry(slot, target, role) : (PpRetry){0};
-	bool target_paused = pp_settings_get(extension, target).paused;
+	bool target_paused = pp_settings_get(extension, pp_layouts_current(target)).paused;
 	PpParkedWhy why = {.sqlstate = retry.sqlstate,
 					   .paused = target_paused || pp_pause_is_on(extension)};
 

@@ -13,7 +13,10 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
+#include "base/array.h"
+#include "base/extension.h"
 #include "base/table.h"
 #include "store/layouts.h"
 
@@ -23,7 +26,8 @@ enum
 {
 	COLUMN_TARGET,
 	COLUMN_TARGET_NAME,
-	COLUMN_COLUMNS, /* of the target: PpColumnNote, by attnum - 1 */
+	COLUMN_COLUMNS,		/* of the target: PpColumnNote, by attnum - 1 */
+	COLUMN_REPLACED_BY, /* NULL: nothing has replaced it */
 	COLUMNS
 };
 
@@ -130,6 +134,7 @@ pp_layouts_note(Oid extension, Relation rel, bool dropped)
 	values[COLUMN_TARGET] = ObjectIdGetDatum(target);
 	values[COLUMN_TARGET_NAME] = CStringGetTextDatum(name);
 	values[COLUMN_COLUMNS] = PointerGetDatum(columns);
+	nulls[COLUMN_REPLACED_BY] = true;
 	pp_table_insert(&table, values, nulls);
 	pp_table_close(&table);
 	pfree(columns);
@@ -220,6 +225,98 @@ pp_layouts_target_name(Oid extension, Oid target)
 	}
 	pp_table_close(&table);
 	return name;
+}
+
+/* Note that rows of the target, which the current transaction has dropped, go into another one. */
+void
+pp_layouts_replace(Oid extension, Oid target, Oid by)
+{
+	PpTable table = open_scan(extension, RowExclusiveLock);
+	PpTable to = pp_table_open(extension, TABLE, RowExclusiveLock);
+	HeapTuple tuple;
+
+	while ((tuple = pp_table_next(&table)) != NULL && pp_table_has(table.rel, COLUMN_REPLACED_BY))
+	{
+		Datum values[COLUMNS];
+		bool nulls[COLUMNS];
+
+		heap_deform_tuple(tuple, RelationGetDescr(table.rel), values, nulls);
+		/* the target itself may have replaced others */
+		if (DatumGetObjectId(values[COLUMN_TARGET]) != target &&
+			(nulls[COLUMN_REPLACED_BY] || DatumGetObjectId(values[COLUMN_REPLACED_BY]) != target))
+			continue;
+		values[COLUMN_COLUMNS] = PointerGetDatum(DatumGetByteaP(values[COLUMN_COLUMNS]));
+		values[COLUMN_REPLACED_BY] = ObjectIdGetDatum(by);
+		nulls[COLUMN_REPLACED_BY] = false;
+		if (pp_table_delete(&table, &tuple->t_self, false))
+			pp_table_insert(&to, values, nulls);
+	}
+	pp_table_close(&to);
+	pp_table_close(&table);
+}
+
+/*
+ * The relation that items of a target go into: the target itself, as long as it is there, or what
+ * has replaced it.
+ */
+Oid
+pp_layouts_current(Oid target)
+{
+	Oid current = target;
+	PpTable table;
+	HeapTuple tuple;
+
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
+		return target;
+	table = open_scan(pp_extension_oid(), AccessShareLock);
+	while ((tuple = pp_table_next(&table)) != NULL)
+	{
+		Oid by = pp_table_oid(table.rel, tuple, COLUMN_REPLACED_BY);
+
+		if (OidIsValid(by) && pp_table_oid(table.rel, tuple, COLUMN_TARGET) == target)
+			current = by;
+	}
+	pp_table_close(&table);
+	return current;
+}
+
+/* All that have been replaced, in the current memory context; *n: their number. */
+PpReplaced *
+pp_layouts_replaced(Oid extension, int *n)
+{
+	PpReplaced *replaced = NULL;
+	int max = 0;
+	PpTable table = open_scan(extension, AccessShareLock);
+	HeapTuple tuple;
+
+	*n = 0;
+	while ((tuple = pp_table_next(&table)) != NULL)
+	{
+		PpReplaced next = {.target = pp_table_oid(table.rel, tuple, COLUMN_TARGET),
+						   .by = pp_table_oid(table.rel, tuple, COLUMN_REPLACED_BY)};
+
+		if (!OidIsValid(next.by))
+			continue;
+		PP_ARRAY_GROW(replaced, *n, max);
+		replaced[(*n)++] = next;
+	}
+	pp_table_close(&table);
+	return replaced;
+}
+
+/* Add what these targets have replaced: items may wait for that. */
+List *
+pp_layouts_add_replaced(Oid extension, List *targets)
+{
+	int n;
+	PpReplaced *replaced = pp_layouts_replaced(extension, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (list_member_oid(targets, replaced[i].by))
+			targets = list_append_unique_oid(targets, replaced[i].target);
+	}
+	return targets;
 }
 
 /* Is anything noted? */

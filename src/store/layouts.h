@@ -9,6 +9,9 @@
  * item's bytes.  The item's digest tells which of the noted columns it was made for; nothing else
  * in the table is trusted.
  *
+ * A relation that is renamed to the name of a target which its transaction has dropped replaces
+ * that: what waits for the target is written to the relation.  Each row of the target says so.
+ *
  * The worker takes a row away when nothing can need it any more.
  *
  *-------------------------------------------------------------------------
@@ -34,9 +37,20 @@ typedef struct PpColumnNote
 
 extern PpColumnNote pp_layouts_describe(PpLayoutWalk *walk, Form_pg_attribute att);
 extern bool pp_layouts_are_those(const PpColumnNote *columns, int n, const PpItem *item);
+/* A relation that was dropped, and the one that has replaced it */
+typedef struct PpReplaced
+{
+	Oid target;
+	Oid by;
+} PpReplaced;
+
 extern void pp_layouts_note(Oid extension, Relation rel, bool dropped);
 extern PpColumnNote *pp_layouts_find(Oid extension, const PpItem *item, int *n);
 extern char *pp_layouts_target_name(Oid extension, Oid target);
+extern void pp_layouts_replace(Oid extension, Oid target, Oid by);
+extern Oid pp_layouts_current(Oid target);
+extern PpReplaced *pp_layouts_replaced(Oid extension, int *n);
+extern List *pp_layouts_add_replaced(Oid extension, List *targets);
 extern bool pp_layouts_any(Oid extension);
 extern void pp_layouts_forget(Oid extension, TransactionId before, const List *but);
 

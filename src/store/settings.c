@@ -132,12 +132,23 @@ pp_settings_get(Oid extension, Oid target)
 	return settings;
 }
 
+/* Has anything been configured? */
+bool
+pp_settings_has(Oid extension, Oid target)
+{
+	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
+	bool found = find_setting(&table, target) != NULL;
+
+	pp_table_release(&table, AccessShareLock);
+	return found;
+}
+
 /*
- * The caller holds a lock on the target that keeps others from its row: so none on the
- * table does.  With one, those who change several targets would wait for each other.
+ * From the next command on.  The caller holds a lock on the target that keeps others from its row:
+ * so none on the table does.  With one, those who change several targets would wait for each other.
  */
 void
-pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
+pp_settings_write(Oid extension, Oid target, const PpSettings *settings)
 {
 	PpTable table = pp_table_open_to_write(extension, TABLE);
 	Datum values[SETTING_COLUMNS];
@@ -164,6 +175,12 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 	pp_table_insert(&table, values, nulls);
 	pp_table_close(&table);
 	CacheInvalidateRelcacheByRelid(target);
+}
+
+void
+pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
+{
+	pp_settings_write(extension, target, settings);
 	CommandCounterIncrement();
 }
 

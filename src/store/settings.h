@@ -60,6 +60,8 @@ extern int pp_settings_parse_flush_interval(const Interval *interval);
 /* The table */
 extern PpSettings pp_settings_read(Relation rel, HeapTuple tuple, Oid *target);
 extern PpSettings pp_settings_get(Oid extension, Oid target);
+extern bool pp_settings_has(Oid extension, Oid target);
+extern void pp_settings_write(Oid extension, Oid target, const PpSettings *settings);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
 extern bool pp_settings_remove(Oid extension, Oid target);
 extern void pp_settings_restored(Oid extension);

@@ -13,6 +13,7 @@
 
 #include "base/errors.h"
 #include "base/faults.h"
+#include "store/layouts.h"
 #include "worker/apply_rows.h"
 #include "worker/deferred_settings.h"
 #include "worker/identity.h"
@@ -592,7 +593,8 @@ park(PpApply *apply)
 			state->counted = true;
 		}
 		/* without a try; or a transaction that was rolled back has counted it */
-		else if (!state->counted && (sqlstate = pp_parking_uncounted_error(state->target, role)) != 0)
+		else if (!state->counted &&
+				 (sqlstate = pp_parking_uncounted_error(state->target, role)) != 0)
 		{
 			pp_outcome_counts_error(apply->counts, state->target,
 									&(ErrorData){.sqlerrcode = sqlstate});
@@ -757,7 +759,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
 	if (apply->retrying && n > 0)
-		watch_retried(rows[0]->item->target); /* all are its own */
+		watch_retried(pp_layouts_current(rows[0]->item->target)); /* all are its own */
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
 	pp_timer_end_attempt(); /* the rest is no part of what the rows do */

@@ -23,6 +23,7 @@
 #include "base/faults.h"
 #include "base/savepoint.h"
 #include "base/table.h"
+#include "store/layouts.h"
 #include "worker/batch.h"
 #include "worker/item_settings.h"
 #include "worker/poison.h"
@@ -88,7 +89,8 @@ bool
 pp_batch_goes_elsewhere(Oid target)
 {
 	bool locked;
-	Relation rel = pp_table_open_unless_locked(target, AccessShareLock, &locked);
+	Relation rel =
+		pp_table_open_unless_locked(pp_layouts_current(target), AccessShareLock, &locked);
 	bool elsewhere = rel && goes_elsewhere(rel);
 
 	if (rel)
@@ -124,12 +126,29 @@ pp_batch_is_scattered(void)
 	return elsewhere.several;
 }
 
+/* Where the target's rows go; NULL: it is gone, and nothing has replaced it. */
+static Relation
+open_to_insert(Oid target)
+{
+	Oid current = pp_layouts_current(target);
+
+	for (;;)
+	{
+		Relation rel = try_relation_open(current, RowExclusiveLock);
+		Oid next = rel ? current : pp_layouts_current(target);
+
+		if (rel || next == current)
+			return rel;
+		current = next; /* while we have waited */
+	}
+}
+
 /* One INSERT for rows of one layout.  Returns how many are in the target now. */
 static uint64
 insert_run(const PpRow **rows, uint64 n)
 {
 	const PpItem *first = rows[0]->item;
-	Relation rel = try_relation_open(first->target, RowExclusiveLock);
+	Relation rel = open_to_insert(first->target);
 	const PpUpsert *upsert;
 	PpRowMap *map;
 	bool goes_away;
@@ -160,10 +179,11 @@ void
 pp_batch_find_relatives(PpTargetRows *group)
 {
 	bool locked;
-	Relation rel = pp_table_open_unless_locked(group->target, AccessShareLock, &locked);
+	Oid target = pp_layouts_current(group->target);
+	Relation rel = pp_table_open_unless_locked(target, AccessShareLock, &locked);
 	ListCell *cell;
 
-	group->covers = list_make1_oid(group->target);
+	group->covers = list_make1_oid(target);
 	if (rel == NULL)
 		return; /* whoever inserts into it has to wait, but not we; or insert_run says so */
 	foreach (cell, RelationGetFKeyList(rel))
@@ -173,7 +193,7 @@ pp_batch_find_relatives(PpTargetRows *group)
 		group->parents = list_append_unique_oid(group->parents, fkey->confrelid);
 	}
 	if (rel->rd_rel->relispartition)
-		group->covers = list_concat(group->covers, get_partition_ancestors(group->target));
+		group->covers = list_concat(group->covers, get_partition_ancestors(target));
 	relation_close(rel, NoLock);
 }
 
@@ -307,7 +327,7 @@ fire_deferred(void *arg)
 static bool
 may_defer(Oid target)
 {
-	Relation rel = relation_open(target, NoLock);
+	Relation rel = relation_open(pp_layouts_current(target), NoLock);
 	bool may = rel->rd_rel->relkind != RELKIND_RELATION || rel->trigdesc || rel->rd_rules;
 
 	relation_close(rel, NoLock);

@@ -17,6 +17,7 @@
 #include "base/array.h"
 #include "base/config.h"
 #include "base/errors.h"
+#include "store/layouts.h"
 #include "worker/decide.h"
 #include "worker/identity.h"
 #include "worker/parents.h"
@@ -24,11 +25,11 @@
 #include "worker/timer.h"
 #include "worker/upsert.h"
 
-#define WEARY_MS 1		  /* after another wait in vain in the same transaction */
-#define MAX_WAITING 16	  /* rows of a target; with more of them it is the target that waits */
+#define WEARY_MS 1	   /* after another wait in vain in the same transaction */
+#define MAX_WAITING 16 /* rows of a target; with more of them it is the target that waits */
 /* rows; when all of them fail alike it is the target that doesn't fit */
 #define MISMATCH_SAMPLE 100
-#define MAX_DOUBTS 3 /* tries of a single row with errors of class UNSURE; then it is bad */
+#define MAX_DOUBTS 3   /* tries of a single row with errors of class UNSURE; then it is bad */
 #define MAX_TIMEOUTS 2 /* of one transaction; of the worker's, and of one target */
 #define MAX_BAD_BYTES (16 * 1024 * 1024) /* of errors; from there on they are told in short */
 
@@ -87,8 +88,8 @@ PpDecideMark
 pp_decide_mark(const PpApply *apply)
 {
 	return (PpDecideMark){.counts = pp_outcome_counts_copy(apply->counts),
-				  .nbad = apply->nbad,
-				  .nparked = apply->nparked};
+						  .nbad = apply->nbad,
+						  .nparked = apply->nparked};
 }
 
 void
@@ -162,7 +163,7 @@ static bool
 may_wait(const PpApply *apply, Oid target)
 {
 	return !pp_parking_grace_period_is_over(target, apply->role) &&
-		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target));
+		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(pp_layouts_current(target)));
 }
 
 /*

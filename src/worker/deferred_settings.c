@@ -11,6 +11,7 @@
 #include "nodes/pg_list.h"
 
 #include "base/table.h"
+#include "store/layouts.h"
 #include "worker/batch.h"
 #include "worker/deferred_settings.h"
 #include "worker/item_settings.h"
@@ -33,7 +34,8 @@ static bool
 may_run_deferred_code(Oid target)
 {
 	bool locked;
-	Relation rel = pp_table_open_unless_locked(target, RowExclusiveLock, &locked);
+	Relation rel =
+		pp_table_open_unless_locked(pp_layouts_current(target), RowExclusiveLock, &locked);
 	bool may;
 
 	if (rel == NULL)

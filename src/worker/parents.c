@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 
 #include "base/table.h"
+#include "store/layouts.h"
 #include "worker/intake.h"
 #include "worker/parents.h"
 #include "worker/parking.h"
@@ -34,7 +35,7 @@ bool
 pp_parents_lock(Oid relid)
 {
 	bool locked; /* by somebody else */
-	Relation rel = pp_table_open_unless_locked(relid, AccessShareLock, &locked);
+	Relation rel = pp_table_open_unless_locked(pp_layouts_current(relid), AccessShareLock, &locked);
 	ListCell *cell;
 
 	if (rel == NULL)
@@ -57,7 +58,7 @@ static bool
 refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
 	bool refers;
-	Relation rel = pp_table_open_unless_locked(relid, AccessShareLock, &refers);
+	Relation rel = pp_table_open_unless_locked(pp_layouts_current(relid), AccessShareLock, &refers);
 	ListCell *cell;
 
 	if (rel == NULL)
@@ -71,6 +72,7 @@ refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 		/* rows of a partition may be parked as those of what it is a part of */
 		if (get_rel_relispartition(fkey->confrelid))
 			parents = list_concat(parents, get_partition_ancestors(fkey->confrelid));
+		parents = pp_parking_add_replaced(parents);
 		foreach (parent, parents)
 			refers |= pp_parking_any_needed(lfirst_oid(parent), row, role, itself);
 	}
@@ -142,6 +144,7 @@ pp_parents_of_failure(const ErrorData *error)
 bool
 pp_parents_covers(Oid target, Oid parent)
 {
+	target = pp_layouts_current(target);
 	if (target == parent || get_rel_relkind(target) == RELKIND_VIEW)
 		return true;
 	if (get_rel_relispartition(target))

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/config.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
 #include "worker/batch.h"
@@ -33,6 +34,8 @@ HTAB *pp_parking_keys = NULL;
 
 static const PpClaim *claim;
 static List *paused_targets = NIL; /* by persist_pause() */
+static PpReplaced *replaced = NULL;
+static int nreplaced = 0;
 
 /* The worker's transaction: counts them; what was parked when it began */
 static uint64 transaction = 1;
@@ -40,11 +43,11 @@ static bool looked = false;
 static Snapshot snapshot = NULL; /* NULL: nothing was */
 
 /* The worker's batch */
-static bool has_parked = false;	   /* something ... */
-static bool has_to_call = false;   /* ... that isn't paused ... */
-static bool has_to_hurry = false;  /* ... and hasn't been tried */
+static bool has_parked = false;	  /* something ... */
+static bool has_to_call = false;  /* ... that isn't paused ... */
+static bool has_to_hurry = false; /* ... and hasn't been tried */
 static bool has_met_lock = false;
-static bool has_followed = false; /* what isn't paused, and hasn't been tried in this batch */
+static bool has_followed = false;		/* what isn't paused, and hasn't been tried in this batch */
 static TimestampTz batch_parked_at = 0; /* 0: nothing */
 static uint64 lowest_parked = PG_UINT64_MAX;
 
@@ -124,7 +127,19 @@ pp_parking_is_paused(Oid target)
 	return list_member_oid(paused_targets, target);
 }
 
-/* Which targets are paused?  In the current transaction. */
+/* As pp_layouts_add_replaced() does, from what this process has seen last. */
+List *
+pp_parking_add_replaced(List *targets)
+{
+	for (int i = 0; i < nreplaced; i++)
+	{
+		if (list_member_oid(targets, replaced[i].by))
+			targets = list_append_unique_oid(targets, replaced[i].target);
+	}
+	return targets;
+}
+
+/* Which targets are paused, and which have been replaced?  In the current transaction. */
 void
 pp_parking_look_for_pauses(void)
 {
@@ -133,7 +148,10 @@ pp_parking_look_for_pauses(void)
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
-	paused_targets = pp_settings_paused(claim->extension);
+	if (replaced)
+		pfree(replaced);
+	replaced = pp_layouts_replaced(claim->extension, &nreplaced);
+	paused_targets = pp_parking_add_replaced(pp_settings_paused(claim->extension));
 	MemoryContextSwitchTo(caller);
 
 	hash_seq_init(&seq, pp_parking_keys);
@@ -312,7 +330,10 @@ is_in_table(PpParked *parked)
 	return whole.whole;
 }
 
-/* Are the target's items of this role to be parked without a try, behind those that are? */
+/*
+ * Are the target's items of this role to be parked without a try, behind those that are?  Or
+ * behind those of a target that it has replaced?
+ */
 bool
 pp_parking_has_to_follow(Oid target, Oid role)
 {
@@ -321,6 +342,11 @@ pp_parking_has_to_follow(Oid target, Oid role)
 	look();
 	if (pp_parking_is_paused(target))
 		return true;
+	for (int i = 0; i < nreplaced; i++)
+	{
+		if (replaced[i].by == target && pp_parking_has_to_follow(replaced[i].target, role))
+			return true;
+	}
 	parked = pp_parking_enter(target, role);
 	if (parked->whole)
 		return true;
@@ -416,9 +442,9 @@ pp_parking_any_needed(Oid target, const PpRow *row, Oid role, bool itself)
 		return any;
 	while (!any && pp_parked_table_next_key(claim->extension, &its_target, &its_role, &its) &&
 		   (!OidIsValid(target) || its_target == target))
-		any = !is_excepted(its_target, its_role, but) && is_wanted(its_target, target) &&
-			  may_be_needed(its_target, its.pos, its.part, reason_of(its_target, its_role), row,
-							but);
+		any =
+			!is_excepted(its_target, its_role, but) && is_wanted(its_target, target) &&
+			may_be_needed(its_target, its.pos, its.part, reason_of(its_target, its_role), row, but);
 	PopActiveSnapshot();
 	return any;
 }
@@ -585,7 +611,7 @@ pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role)
 			continue;
 		seen = lappend_oid(seen, target);
 		if (!pp_parking_has_to_follow(target, role) &&
-			!ConditionalLockRelationOid(target, RowExclusiveLock))
+			!ConditionalLockRelationOid(pp_layouts_current(target), RowExclusiveLock))
 			pp_parking_note(rows[i], role, ERRCODE_LOCK_NOT_AVAILABLE, true);
 	}
 }

@@ -67,8 +67,8 @@ typedef struct PpParkedKey
 typedef struct PpParked
 {
 	PpParkedKey key;
-	bool whole;	   /* later items follow; if not, they pass the single ones that wait */
-	int sqlstate;  /* why it is parked */
+	bool whole;	  /* later items follow; if not, they pass the single ones that wait */
+	int sqlstate; /* why it is parked */
 	/*
 	 * The commit position of its first item, as far as is known: tells what comes before what.  The
 	 * worker knows of those of its batch only.
@@ -78,22 +78,22 @@ typedef struct PpParked
 	PpSteady mismatch_since; /* it takes none of its items; 0: that isn't so */
 
 	/* of the worker */
-	uint64 asked; /* the transaction that has asked the table last ... */
-	bool found;	  /* ... and this was the answer */
-	bool uncounted; /* the error that it was parked for, if no commit has counted that */
+	uint64 asked;	 /* the transaction that has asked the table last ... */
+	bool found;		 /* ... and this was the answer */
+	bool uncounted;	 /* the error that it was parked for, if no commit has counted that */
 	uint64 noted_in; /* the transaction that has parked an item with mismatch_since */
 	uint64 lowest;	 /* where a scan of the table's index may begin; kept over batches */
 
 	/* of the retrier */
-	bool said;			  /* in the log */
-	bool noted;			  /* mismatch_since, with its first item; if not, next time */
-	bool trying;		  /* just now */
-	bool landing;		  /* the last try has brought some in */
-	bool waits;			  /* for the end of the batch that has parked it */
-	int failures;		  /* in a row */
-	uint64 width;		  /* so many items at the next try, at most; 0: as many as fit */
-	PpSteady tried_at;	  /* 0: it hasn't been */
-	PpSteady retry_at;	  /* when to try it again */
+	bool said;				 /* in the log */
+	bool noted;				 /* mismatch_since, with its first item; if not, next time */
+	bool trying;			 /* just now */
+	bool landing;			 /* the last try has brought some in */
+	bool waits;				 /* for the end of the batch that has parked it */
+	int failures;			 /* in a row */
+	uint64 width;			 /* so many items at the next try, at most; 0: as many as fit */
+	PpSteady tried_at;		 /* 0: it hasn't been */
+	PpSteady retry_at;		 /* when to try it again */
 	PpSteady believed_since; /* nothing has landed, for what may soon be over; 0: that isn't so */
 } PpParked;
 
@@ -103,6 +103,7 @@ extern HTAB *pp_parking_keys; /* of PpParkedKey to PpParked */
 extern void pp_parking_init(const PpClaim *claim);
 extern void pp_parking_look_for_pauses(void);
 extern bool pp_parking_is_paused(Oid target);
+extern List *pp_parking_add_replaced(List *targets);
 extern PpParked *pp_parking_find(Oid target, Oid role);
 extern PpParked *pp_parking_enter(Oid target, Oid role);
 extern void pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part);

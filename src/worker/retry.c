@@ -25,8 +25,8 @@
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 10000
 #define LOCKED_MAX_MS 1000 /* while later items pass those that wait */
-#define LOCK_MAX_MS 2000 /* to see that a relation is locked costs next to nothing */
-#define SAY_FAILURES 4	 /* what is over sooner is not worth a line */
+#define LOCK_MAX_MS 2000   /* to see that a relation is locked costs next to nothing */
+#define SAY_FAILURES 4	   /* what is over sooner is not worth a line */
 #define BELIEVED_FAILURES 6
 
 static const PpClaim *claim;
@@ -348,8 +348,8 @@ note_retry(PpRetry retry)
 	int i = 0;
 
 	SpinLockAcquire(&slot->mutex);
-	while (i < slot->nretries && (slot->retries[i].target != retry.target ||
-								  slot->retries[i].role != retry.role))
+	while (i < slot->nretries &&
+		   (slot->retries[i].target != retry.target || slot->retries[i].role != retry.role))
 		i++;
 	if (retry.retry_at == 0 && i < slot->nretries)
 		slot->retries[i] = slot->retries[--slot->nretries];
@@ -467,8 +467,7 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	parked->landing = false;
 	parked->sqlstate = sqlstate;
 	if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_TRANSACTION_ROLLBACK &&
-		!(sqlstate == ERRCODE_QUERY_CANCELED &&
-		  pp_parking_has_hung_elsewhere(parked->key.target)))
+		!(sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung_elsewhere(parked->key.target)))
 		parked->believed_since = 0;
 	else if (parked->believed_since == 0)
 		parked->believed_since = pp_steady_now();
@@ -574,6 +573,26 @@ hangs(const PpParked *parked)
 		   !pp_parking_has_hung_elsewhere(parked->key.target);
 }
 
+/*
+ * May its items be tried?  Not while it is paused, nor before those of a target that it has
+ * replaced, unless these wait for rows of others.
+ */
+static bool
+may_be_tried(const PpParked *parked)
+{
+	List *before = pp_parking_add_replaced(list_make1_oid(parked->key.target));
+	bool may = !pp_parking_is_paused(parked->key.target);
+
+	for (int i = 1; i < list_length(before); i++)
+	{
+		PpParked *other = pp_parking_find(list_nth_oid(before, i), parked->key.role);
+
+		may = may && (other == NULL || other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION);
+	}
+	list_free(before);
+	return may;
+}
+
 /* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */
 PpParked *
 pp_retry_due(void)
@@ -586,7 +605,7 @@ pp_retry_due(void)
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (parked->retry_at <= now && !pp_parking_is_paused(parked->key.target) &&
+		if (parked->retry_at <= now && may_be_tried(parked) &&
 			(next == NULL || hangs(parked) < hangs(next) ||
 			 (hangs(parked) == hangs(next) && parked->tried_at < next->tried_at)))
 			next = parked;
@@ -605,7 +624,7 @@ pp_retry_next(void)
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (!pp_parking_is_paused(parked->key.target))
+		if (may_be_tried(parked))
 			next = Min(next, parked->retry_at);
 	}
 	return next;

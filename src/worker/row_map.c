@@ -88,7 +88,7 @@ read_columns(Relation rel, const PpItem *item, Columns *columns)
 
 	columns->of = palloc((item->natts + 1) * sizeof(PpColumnNote));
 	columns->readable = palloc((item->natts + 1) * sizeof(bool));
-	if (rel && read_own(rel, item, columns))
+	if (rel && item->target == RelationGetRelid(rel) && read_own(rel, item, columns))
 		return true;
 	columns->are_own = false;
 	columns->of = pp_layouts_find(pp_extension_oid(), item, &columns->n);
@@ -161,11 +161,11 @@ take_column(PpRowMap *map, int i, const PpColumnNote *column, Form_pg_attribute 
 	return true;
 }
 
-/* Is it there still, whatever its name and type? */
+/* Is it there still, whatever its name and type?  Another relation's columns are others. */
 static bool
-is_there(TupleDesc desc, const PpColumnNote *column)
+is_there(const PpRowMap *map, TupleDesc desc, const PpColumnNote *column)
 {
-	return column->layout.attnum <= desc->natts &&
+	return !map->replaces && column->layout.attnum <= desc->natts &&
 		   !TupleDescAttr(desc, column->layout.attnum - 1)->attisdropped;
 }
 
@@ -176,14 +176,14 @@ take_columns(PpRowMap *map, TupleDesc desc, const Columns *columns)
 	{
 		const PpColumnNote *column = &columns->of[i];
 
-		if (columns->readable[i] && is_there(desc, column))
+		if (columns->readable[i] && is_there(map, desc, column))
 			(void) take_column(map, i, column, TupleDescAttr(desc, column->layout.attnum - 1));
 	}
 	for (int i = 0; i < columns->n; i++)
 	{
 		const PpColumnNote *column = &columns->of[i];
 
-		if (!columns->readable[i] || is_there(desc, column))
+		if (!columns->readable[i] || is_there(map, desc, column))
 			continue;
 		for (int j = 0; j < desc->natts; j++)
 		{
@@ -216,6 +216,7 @@ pp_row_map_of(Relation rel, const PpItem *item)
 						errdetail("What its columns were like is not known.")));
 	map->n = columns.n;
 	map->is_own = columns.are_own;
+	map->replaces = item->target != RelationGetRelid(rel);
 	map->to = palloc0((columns.n + 1) * sizeof(AttrNumber));
 	map->casts = palloc0((columns.n + 1) * sizeof(Node *));
 	map->carried = palloc0(PpBitmapBytes(desc->natts) + 1);

@@ -6,7 +6,8 @@
  * Where the relation's columns have the layout that the item was made for, each value has
  * its column.  Else the item is read by the columns that were noted before the change
  * (layouts.h), and a value goes into the column of its number, or, if that was dropped,
- * into one of its name, by an assignment cast, as in an INSERT.  A value that nobody gave,
+ * into one of its name, by an assignment cast, as in an INSERT.  In a relation that has
+ * replaced the target, each goes into the one of its name.  A value that nobody gave,
  * and that has no such column, is left out.
  *
  * A value is read as of its type only if that type, as it is now, has the layout that the
@@ -39,6 +40,7 @@ typedef struct PpRowMap
 	Node **casts;	 /* of a Var of the tuple; NULL: none is needed */
 	uint8 *carried;	 /* the relation's columns that get a value */
 	bool is_own;	 /* the relation has just this layout */
+	bool replaces;	 /* it has replaced the one that the items were for */
 	bool loses_some; /* there are values that have no column */
 } PpRowMap;
 

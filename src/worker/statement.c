@@ -714,7 +714,7 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *confl
 	const PpItem *first = rows[0]->item;
 	Statement statement = {.rel = rel,
 						   .conflict = conflict,
-						   .key = {.target = first->target,
+						   .key = {.target = RelationGetRelid(rel),
 								   .role = GetUserId(),
 								   .magnitude = pg_leftmost_one_pos64(n) / 3,
 								   .conflict = conflict ? conflict->hash : 0,
@@ -734,7 +734,7 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *confl
 
 	SPI_connect();
 	outer_insert = pp_enqueue_within(
-		(PpInsert){.target = first->target, .rows = n, .depth = first->depth});
+		(PpInsert){.target = statement.key.target, .rows = n, .depth = first->depth});
 	source = &from;
 	PG_TRY();
 	{
@@ -748,10 +748,10 @@ pp_statement_insert(Relation rel, const PpRowMap *map, const PpOnConflict *confl
 	PG_END_TRY();
 	/* a rule DO INSTEAD NOTHING leaves nothing to go wrong */
 	if (plan_source(statement.plan)->query_list != NIL &&
-		!depends_on(statement.plan, first->target))
+		!depends_on(statement.plan, statement.key.target))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("relation with OID %u was renamed while it was written to",
-							   first->target)));
+							   statement.key.target)));
 	SPI_finish();
 	return inserted;
 }

@@ -19,6 +19,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "store/layouts.h"
 #include "store/settings.h"
 #include "worker/upsert_cache.h"
 
@@ -236,7 +237,8 @@ pp_upsert_cache_get(Relation rel)
 bool
 pp_upsert_cache_is_update(Oid target)
 {
-	KnownUpsert *entry = known ? hash_search(known, &target, HASH_FIND, NULL) : NULL;
+	Oid current = pp_layouts_current(target);
+	KnownUpsert *entry = known ? hash_search(known, &current, HASH_FIND, NULL) : NULL;
 
 	return entry && entry->upsert && entry->upsert->conflict.action == PP_CONFLICT_UPDATE;
 }
