@@ -493,12 +493,14 @@ COMMENT ON VIEW persist_dead_letters IS
 'Items that could not be inserted, until persist_requeue() or persist_discard().';
 COMMENT ON COLUMN persist_dead_letters.id IS 'what persist_enqueue() has returned';
 COMMENT ON COLUMN persist_dead_letters.role IS 'who enqueued the item';
-COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'start of the statement that did';
-COMMENT ON COLUMN persist_dead_letters.attempts IS 'that have failed';
-COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the item''s place in the order of things ...';
-COMMENT ON COLUMN persist_dead_letters.part IS 'internal: ... and in that of its transaction';
-COMMENT ON COLUMN persist_dead_letters.depth IS 'so many items, one enqueued by the other''s trigger, came before it: "max_depth" is a limit to that';
-COMMENT ON COLUMN persist_dead_letters.left_out IS 'it was too large to be written with its bytes: it can be sent again with values that are given, or discarded';
+COMMENT ON COLUMN persist_dead_letters.enqueued_at IS 'when the statement that enqueued it began';
+COMMENT ON COLUMN persist_dead_letters.attempts IS 'how often it could not be inserted';
+COMMENT ON COLUMN persist_dead_letters.pos IS 'internal: the commit position of its transaction';
+COMMENT ON COLUMN persist_dead_letters.part IS 'internal: its place among the items of its transaction';
+COMMENT ON COLUMN persist_dead_letters.depth IS
+'how many items came before it in a chain where the trigger of one enqueues the next; "max_depth" limits that';
+COMMENT ON COLUMN persist_dead_letters.left_out IS
+'the item was too large to be kept in the letter: it can be discarded, or sent again with values that are given to persist_requeue()';
 
 -- Everybody may look here, so rows are chosen before a caller's function sees any
 -- (security_barrier).  Names are as of the failure: another role or relation may have got the
@@ -519,12 +521,14 @@ COMMENT ON COLUMN persist_my_dead_letters.id IS 'what persist_enqueue() has retu
 COMMENT ON COLUMN persist_my_dead_letters.target IS 'OID of the relation';
 COMMENT ON COLUMN persist_my_dead_letters.target_name IS 'with its schema, quoted where need be, as of the failure';
 COMMENT ON COLUMN persist_my_dead_letters.role_name IS 'who enqueued the item';
-COMMENT ON COLUMN persist_my_dead_letters.item IS 'its values, as they were decided at the call; NULL: they can''t be told';
-COMMENT ON COLUMN persist_my_dead_letters.sqlstate IS 'of the error that refused it; message, detail, constraint_name and context are that error''s, too';
-COMMENT ON COLUMN persist_my_dead_letters.enqueued_at IS 'start of the statement that did';
-COMMENT ON COLUMN persist_my_dead_letters.failed_at IS 'for the last time';
-COMMENT ON COLUMN persist_my_dead_letters.attempts IS 'that have failed';
-COMMENT ON COLUMN persist_my_dead_letters.left_out IS 'it was too large to be written with its bytes: it can be sent again with values that are given, or discarded';
+COMMENT ON COLUMN persist_my_dead_letters.item IS 'its values, as they were decided at the call; NULL: they can''t be shown';
+COMMENT ON COLUMN persist_my_dead_letters.sqlstate IS
+'of the error that refused the item; message, detail, constraint_name and context belong to the same error';
+COMMENT ON COLUMN persist_my_dead_letters.enqueued_at IS 'when the statement that enqueued it began';
+COMMENT ON COLUMN persist_my_dead_letters.failed_at IS 'when it last could not be inserted';
+COMMENT ON COLUMN persist_my_dead_letters.attempts IS 'how often it could not be inserted';
+COMMENT ON COLUMN persist_my_dead_letters.left_out IS
+'the item was too large to be kept in the letter: it can be discarded, or sent again with values that are given to persist_requeue()';
 
 -- For those to whom it is granted, and then for the letters of roles whose rights they
 -- have.
@@ -623,43 +627,49 @@ COMMENT ON VIEW persist_queue IS
 COMMENT ON COLUMN persist_queue.worker_pid IS 'NULL: no worker runs';
 COMMENT ON COLUMN persist_queue.worker_state IS
 '"not running", "idle", "gathering" (waits for more items; see flush_interval, batch_size), "writing", "retrying" (backs off after an error), "stopping", "paused"';
-COMMENT ON COLUMN persist_queue.state_since IS 'since when it has been that';
-COMMENT ON COLUMN persist_queue.ring_used IS 'NULL, as all of the ring: it has none now; bytes, with those reserved by transactions in commit';
+COMMENT ON COLUMN persist_queue.state_since IS 'since when the worker has been in that state';
+COMMENT ON COLUMN persist_queue.ring_used IS
+'bytes in use, with those reserved by transactions in commit; NULL, like the other columns of the ring: the database has no ring now';
 COMMENT ON COLUMN persist_queue.ring_size IS 'bytes';
-COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever used';
-COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker has shut the ring to stop';
-COMMENT ON COLUMN persist_queue.items_pending IS 'handed over and not settled; NULL: without a ring nobody has counted';
-COMMENT ON COLUMN persist_queue.items_parked IS 'those of them whose target can''t be written just now';
-COMMENT ON COLUMN persist_queue.items_persisted IS 'written by a batch that has committed';
-COMMENT ON COLUMN persist_queue.items_failed IS 'could not be inserted, and have become dead letters: once each, though they are sent again';
+COMMENT ON COLUMN persist_queue.ring_peak IS 'the most bytes that were ever in use';
+COMMENT ON COLUMN persist_queue.ring_closed IS 'the worker stops, and takes no more items into the ring';
+COMMENT ON COLUMN persist_queue.items_pending IS
+'items that were handed over and are not settled; NULL: the database has no ring, so that nobody has counted them';
+COMMENT ON COLUMN persist_queue.items_parked IS
+'how many of these are parked, because their target can''t be written just now';
+COMMENT ON COLUMN persist_queue.items_persisted IS 'items that were inserted by batches that have committed';
+COMMENT ON COLUMN persist_queue.items_failed IS
+'items that could not be inserted and have become dead letters; one that is sent again and fails again is counted once';
 COMMENT ON COLUMN persist_queue.batches IS 'transactions that the worker has committed';
 COMMENT ON COLUMN persist_queue.oldest_at IS
-'when the oldest item that waits was committed, or found after the server''s start; of items that are in the journal alone, when the first of those was that are written now; of parked ones, since when their target has been parked; NULL: none waits, or, without a ring, nobody knows';
+'from when the oldest waiting item has waited: its commit, or, after a restart, when it was found; of items that are in the journal alone, the commit of the first one that the worker writes now; of parked items, since when their target has been parked; NULL: no item waits, or the database has no ring and nobody knows';
 COMMENT ON COLUMN persist_queue.parked_since IS
-'since when the target has had parked items that has had some for longest; NULL: nothing is parked';
-COMMENT ON COLUMN persist_queue.diverted IS 'items wait that are in the journal alone, and the worker takes them from there';
+'since when items have been parked, of the target where that has lasted longest; NULL: nothing is parked';
+COMMENT ON COLUMN persist_queue.diverted IS 'items wait in the journal alone, and the worker takes them from there';
 COMMENT ON COLUMN persist_queue.diverted_since IS
-'since when there have been such items without a break; NULL: there are none, or the worker has yet to look';
-COMMENT ON COLUMN persist_queue.journal_bytes IS 'of the items that wait in the journal; "journal_limit" is a limit to that';
+'since when that has been so without a break; NULL: it isn''t so, or the worker has yet to look';
+COMMENT ON COLUMN persist_queue.journal_bytes IS 'bytes of the items that wait in the journal; "journal_limit" limits them';
 COMMENT ON COLUMN persist_queue.rate IS 'items per second that the worker has settled when it was last busy; NULL: not measured yet';
-COMMENT ON COLUMN persist_queue.time_left IS 'until all that waits now, but for parked items, is written, at that rate';
+COMMENT ON COLUMN persist_queue.time_left IS
+'how long it takes, at that rate, to write all that waits now except parked items';
 COMMENT ON COLUMN persist_queue.at_risk_since IS
-'since when the oldest item waits that a crash or an immediate shutdown would take, since it is in the ring alone, and its table would be there after it; NULL: there is none';
+'since when the oldest item has waited that a crash or an immediate shutdown would take: it is in the ring alone, and its table would survive; NULL: there is none';
 COMMENT ON COLUMN persist_queue.items_copied IS
 'came with a copy of another database, and wait for persist_resume() or persist_discard(); NULL: look from within that database, or after the transaction that has called one of these';
 COMMENT ON COLUMN persist_queue.retrier_pid IS 'the process that tries what is parked; NULL: none runs';
 COMMENT ON COLUMN persist_queue.retrier_state IS
 '"not running", "waiting" (for the time of the next try), "writing", "stuck" (in code that can''t be interrupted, past statement_timeout: nobody but parked items waits for it)';
 COMMENT ON COLUMN persist_queue.retrier_target IS 'the OID of the relation whose parked items it tries';
-COMMENT ON COLUMN persist_queue.retrier_since IS 'since when it has been at that';
+COMMENT ON COLUMN persist_queue.retrier_since IS 'since when the retrier has been in that state';
 COMMENT ON COLUMN persist_queue.stuck_pids IS
-'processes that were the worker until another one took their place, since they run code that can''t be interrupted; NULL: none';
+'former workers that run code which can''t be interrupted, so that another process took their place; NULL: none';
 COMMENT ON COLUMN persist_queue.last_error IS
-'SQLSTATE of the last error by which items became dead letters or were parked, or a process had to wait or to end; persist_stats has the last one of each target, and the log what it said; NULL: there was none since the server''s start';
-COMMENT ON COLUMN persist_queue.last_error_at IS 'when that was';
+'SQLSTATE of the last error because of which items became dead letters or were parked, or a process waited or ended; persist_stats has the last one of each target, and the log has the messages; NULL: there was none since the server''s start';
+COMMENT ON COLUMN persist_queue.last_error_at IS 'when the last error was';
 COMMENT ON COLUMN persist_queue.worker_failures IS
-'how often a worker has failed: an error has ended it, or another one had to take its place';
-COMMENT ON COLUMN persist_queue.worker_failed_at IS 'when, for the last three, the latest first; NULL: none has';
+'how often a worker has failed: an error ended it, or another one had to take its place';
+COMMENT ON COLUMN persist_queue.worker_failed_at IS
+'when the last three failures were, the latest first; NULL: there was none';
 
 CREATE FUNCTION persist_pipeline_internal.persist_waiting_rows(
 	OUT target oid, OUT pending bigint, OUT parked bigint, OUT reason text, OUT since timestamptz,
@@ -727,24 +737,29 @@ LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relname
 COMMENT ON VIEW persist_stats IS
 'A row for each target: enqueued = persisted + skipped + dead + discarded + lost + pending. Since the extension was created, or persist_stats_reset().';
 COMMENT ON COLUMN persist_stats.target IS
-'its OID; 0: relations that are no more, together, items that could not be read, and those that wait where hundreds of other targets have some, too';
-COMMENT ON COLUMN persist_stats.target_name IS 'with its schema, quoted where need be, as in persist_dead_letters; the OID of one that is no more';
-COMMENT ON COLUMN persist_stats.enqueued IS 'by transactions that have committed, or are in their commit; ring-only items that a crash has taken don''t count any more';
+'OID of the relation; 0: together, relations that were dropped, items that could not be read, and items of targets that have no count of their own, where those of hundreds of targets wait';
+COMMENT ON COLUMN persist_stats.target_name IS
+'with its schema, quoted where need be, as in persist_dead_letters; of a relation that was dropped, its OID';
+COMMENT ON COLUMN persist_stats.enqueued IS
+'items of transactions that have committed, or are in their commit; those that were in the ring alone and lost in a crash are not counted any more';
 COMMENT ON COLUMN persist_stats.persisted IS 'rows that have been inserted, or, with on_conflict => ''update'', have updated one';
-COMMENT ON COLUMN persist_stats.skipped IS 'passed over by a trigger or a rule of the target, or by on_conflict';
-COMMENT ON COLUMN persist_stats.dead IS 'that are dead letters now';
-COMMENT ON COLUMN persist_stats.discarded IS 'dead letters that are gone, by persist_discard() or dead_letter_retention';
-COMMENT ON COLUMN persist_stats.lost IS 'that could not be read any more';
-COMMENT ON COLUMN persist_stats.pending IS 'that wait, parked ones too';
-COMMENT ON COLUMN persist_stats.parked IS 'that wait in the parked table, until the target can be written again';
-COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the last try';
+COMMENT ON COLUMN persist_stats.skipped IS
+'items that a trigger or a rule of the target, or on_conflict, has passed over';
+COMMENT ON COLUMN persist_stats.dead IS 'items that are dead letters now';
+COMMENT ON COLUMN persist_stats.discarded IS 'dead letters that persist_discard() or dead_letter_retention has removed';
+COMMENT ON COLUMN persist_stats.lost IS 'items that could not be read any more';
+COMMENT ON COLUMN persist_stats.pending IS 'items that wait, parked ones too';
+COMMENT ON COLUMN persist_stats.parked IS
+'items that wait in the parked table until the target can be written again';
+COMMENT ON COLUMN persist_stats.parked_reason IS 'SQLSTATE of the error for which they are parked';
 COMMENT ON COLUMN persist_stats.parked_since IS 'since when there have been parked items without a break';
-COMMENT ON COLUMN persist_stats.parked_message IS 'what that says, or that somebody has paused it';
+COMMENT ON COLUMN persist_stats.parked_message IS 'what parked_reason means, or that somebody has paused the target';
 COMMENT ON COLUMN persist_stats.batches IS 'transactions that have inserted rows into it';
-COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that it was parked';
-COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE, and constraint';
+COMMENT ON COLUMN persist_stats.errors IS 'rows that have failed, and times that the target was parked';
+COMMENT ON COLUMN persist_stats.last_error IS 'SQLSTATE of the last error, and the constraint that it names';
 COMMENT ON COLUMN persist_stats.last_dead_at IS 'when an item last became a dead letter';
-COMMENT ON COLUMN persist_stats.unknown_keys IS 'keys that were passed over, of items that wait no longer in the ring or the journal (unknown_keys => ''ignore'')';
+COMMENT ON COLUMN persist_stats.unknown_keys IS
+'keys that unknown_keys => ''ignore'' has passed over, of items that no longer wait in the ring or the journal';
 
 CREATE FUNCTION persist_pipeline_internal.persist_parked_why(target oid, role oid,
 	OUT sqlstate text, OUT message text, OUT tries integer, OUT next_try timestamptz)
@@ -781,39 +796,47 @@ LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relname
 COMMENT ON VIEW persist_parked IS
 'Items whose target can''t be written just now. They are tried again, in their order. Each user sees those that he has enqueued, and those for his relations; of roles whose rights he has, too; members of pg_monitor all.';
 COMMENT ON COLUMN persist_parked.id IS 'what persist_enqueue() has returned';
-COMMENT ON COLUMN persist_parked.target IS 'its OID';
-COMMENT ON COLUMN persist_parked.target_name IS 'with its schema, quoted where need be; the OID of one that is no more';
+COMMENT ON COLUMN persist_parked.target IS 'OID of the relation';
+COMMENT ON COLUMN persist_parked.target_name IS
+'with its schema, quoted where need be; of a relation that was dropped, its OID';
 COMMENT ON COLUMN persist_parked.role_name IS 'who enqueued the item';
-COMMENT ON COLUMN persist_parked.parked_at IS 'since then';
-COMMENT ON COLUMN persist_parked.sqlstate IS 'of the last try of the target and role; NULL: not known, or none yet';
-COMMENT ON COLUMN persist_parked.message IS 'what that says, or that somebody has paused it';
-COMMENT ON COLUMN persist_parked.tries IS 'of the target and role, in a row and in vain, since the worker has parked it; with one that is under way; NULL: not known, or none yet';
-COMMENT ON COLUMN persist_parked.next_try IS 'of the target and role; NULL: not known, or, if somebody has paused it, there is none';
-COMMENT ON COLUMN persist_parked.misfit_since IS 'with the first of them: since when the target takes none of its items';
-COMMENT ON COLUMN persist_parked.alone IS 'it waits for a row that somebody has locked, and later items of its target pass it';
-COMMENT ON COLUMN persist_parked.role IS 'internal: the OID of that role';
-COMMENT ON COLUMN persist_parked.pos IS 'internal: the item''s place in the order of things ...';
-COMMENT ON COLUMN persist_parked.part IS 'internal: ... and in that of its transaction';
+COMMENT ON COLUMN persist_parked.parked_at IS 'when the item was parked';
+COMMENT ON COLUMN persist_parked.sqlstate IS
+'of the error of the last try of its target and role; NULL: not known, or there was no try yet';
+COMMENT ON COLUMN persist_parked.message IS 'what sqlstate means, or that somebody has paused the target';
+COMMENT ON COLUMN persist_parked.tries IS
+'how many tries of its target and role have failed in a row since the worker parked the item, with one that is under way; NULL: not known, or there was no try yet';
+COMMENT ON COLUMN persist_parked.next_try IS
+'when its target and role are tried next; NULL: not known, or somebody has paused the target';
+COMMENT ON COLUMN persist_parked.misfit_since IS
+'since when its target takes none of its items; noted with the first of them';
+COMMENT ON COLUMN persist_parked.alone IS
+'the item waits for a row that somebody has locked, and later items of its target don''t wait for it';
+COMMENT ON COLUMN persist_parked.role IS 'internal: the OID of role_name';
+COMMENT ON COLUMN persist_parked.pos IS 'internal: the commit position of its transaction';
+COMMENT ON COLUMN persist_parked.part IS 'internal: its place among the items of its transaction';
 
 CREATE VIEW persist_shutdowns AS
 SELECT stopped_at, seconds, drained, journalled, forced
 FROM persist_pipeline_internal.persist_shutdowns;
 COMMENT ON VIEW persist_shutdowns IS
 'A row for each stop of this database''s worker, the last 1000 of them.';
-COMMENT ON COLUMN persist_shutdowns.seconds IS 'from the signal until everything was written, or the time was up';
-COMMENT ON COLUMN persist_shutdowns.drained IS 'items settled in that time';
-COMMENT ON COLUMN persist_shutdowns.journalled IS 'items that were not, and are in the journal';
-COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not enough';
+COMMENT ON COLUMN persist_shutdowns.seconds IS
+'from the signal until everything was written, or shutdown_timeout was over';
+COMMENT ON COLUMN persist_shutdowns.drained IS 'items that were settled in that time';
+COMMENT ON COLUMN persist_shutdowns.journalled IS 'items that were not settled in that time, and are in the journal';
+COMMENT ON COLUMN persist_shutdowns.forced IS 'shutdown_timeout was not long enough';
 
 -- Health ----------------------------------------------------------------
 
 CREATE FUNCTION persist_pipeline_internal.persist_health_facts(
-	OUT preloaded boolean, OUT fault text, OUT async boolean, OUT paused boolean,
+	OUT preloaded boolean, OUT fault text, OUT works boolean, OUT async boolean, OUT paused boolean,
 	OUT ring_room bigint, OUT journal_limit bigint, OUT risk_window double precision,
 	OUT degraded_age double precision, OUT unhealthy_age double precision,
 	OUT degraded_fill double precision, OUT unhealthy_fill double precision,
 	OUT stall_time double precision, OUT dead_letter_window double precision,
-	OUT failure_window double precision)
+	OUT failure_window double precision,
+	OUT role_fill double precision, OUT role_store text, OUT role_name text)
 RETURNS record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_health_facts';
@@ -886,7 +909,7 @@ CROSS JOIN LATERAL (VALUES
 	('not_preloaded', CASE WHEN f.async AND NOT f.preloaded THEN 1 END, NULL::double precision, 0::double precision,
 	 'The library isn''t preloaded, so that calls fail.',
 	 'Add persist_pipeline to shared_preload_libraries, and restart the server; or set persist_pipeline.mode to "direct".'),
-	('version', CASE WHEN f.fault IS NOT NULL THEN 1 END, 0, NULL, f.fault,
+	('version', CASE WHEN f.fault IS NOT NULL THEN 1 END, 0, CASE WHEN NOT f.works THEN 0 END, f.fault,
 	 'Run ALTER EXTENSION persist_pipeline UPDATE; or restart the server, if it has not been restarted since the library was replaced.'),
 	('no_worker', CASE WHEN q.worker_pid IS NULL AND NOT f.paused THEN LEAST(q.oldest, q.state) END, NULL, f.degraded_age,
 	 pg_catalog.format('Items have waited for %s s, and no worker runs.', pg_catalog.round(q.oldest)),
@@ -903,6 +926,11 @@ CROSS JOIN LATERAL (VALUES
 	('ring_full', 100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room, f.degraded_fill, NULL,
 	 pg_catalog.format('%s %% of what callers may use of the ring is in use; past it items go to the journal.', pg_catalog.round(100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room)),
 	 'If it stays so, see what keeps the worker from writing, or increase persist_pipeline.ring_size.'),
+	('role_full', f.role_fill, f.degraded_fill, NULL,
+	 pg_catalog.format('%s %s %% of what a role may hold of the %s (persist_pipeline.role_quota); past it %s.',
+		CASE WHEN f.role_name IS NULL THEN 'Roles that are counted as one hold' ELSE pg_catalog.format('Role "%s" holds', f.role_name) END, pg_catalog.round(f.role_fill), f.role_store,
+		CASE f.role_store WHEN 'ring' THEN 'items go to the journal, and calls with transactional => false fail' ELSE 'calls fail' END),
+	 'See what keeps the worker from writing: persist_queue, persist_stats. If one role enqueues everything, set persist_pipeline.role_quota to 100.'),
 	('diverted', CASE WHEN NOT f.paused THEN q.diverted END, f.stall_time, NULL,
 	 pg_catalog.format('Items have gone to the journal alone for %s s.', pg_catalog.round(q.diverted)),
 	 'The worker is behind: see what keeps it from writing, or increase persist_pipeline.ring_size.'),
@@ -1162,7 +1190,7 @@ COMMENT ON COLUMN persist_metrics.name IS
 'ends in "_total" for a counter; a histogram has rows for "_bucket", which count all up to the label "le", "_sum" and "_count"';
 COMMENT ON COLUMN persist_metrics.type IS
 '"gauge", "counter" (grows until the server starts again, or persist_stats_reset() sets it to 0), "histogram" (of counters)';
-COMMENT ON COLUMN persist_metrics.help IS 'what it says';
+COMMENT ON COLUMN persist_metrics.help IS 'what the metric counts or measures';
 COMMENT ON COLUMN persist_metrics.labels IS
 'an object of strings: "datname", and "target" (with its schema, quoted where need be), "class" (two characters of a SQLSTATE, or "other"), "reason" (a code of persist_health()), or "le" (a bound)';
 COMMENT ON COLUMN persist_metrics.value IS 'seconds, bytes, items, or 1 for true; what is counted is a whole number';

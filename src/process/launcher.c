@@ -294,8 +294,7 @@ start_worker(int number)
 }
 
 /*
- * Look into the next database, if one is left and it isn't held.  It takes
- * milliseconds, so that it goes before the workers; but what is tried again may lack
+ * Look into the next database, if one is left.  It takes milliseconds, so that it goes before the workers; but what is tried again may lack
  * what only a worker can free, so that the last place is not for it twice while
  * `others` are due.  Returns the ms until it can be tried again, or -1; *waits: there
  * is no room for it.
@@ -311,7 +310,7 @@ start_probe(int running, bool others, bool *waits)
 	if (probe)
 		return -1;
 	database = pp_probe_next(&delay);
-	if (!OidIsValid(database) || pp_block_database_is_on(database))
+	if (!OidIsValid(database))
 		return delay;
 
 	again = probed_at != 0 && database == probed; /* the last one didn't get anywhere */

@@ -332,6 +332,12 @@ pp_probe_next(long *ms)
 			probe->after = InvalidOid;
 			probe->again = false;
 		}
+		if (pp_block_database_is_on_locked(probe->database))
+		{
+			/* a command may take long, as CREATE DATABASE does: others don't wait for its end */
+			probe->database = InvalidOid;
+			probe->passed_over = true;
+		}
 		seen = *probe;
 		LWLockRelease(pp_shmem->lock);
 

@@ -156,8 +156,8 @@ limit_of(PpSlot *slot, PpStore store)
 }
 
 /* Bytes that a role may hold. */
-static uint64
-quota_of(PpSlot *slot, PpStore store)
+uint64
+pp_admission_quota(PpSlot *slot, PpStore store)
 {
 	return size_of(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
 }
@@ -173,7 +173,7 @@ pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items)
 	PpQuotaResult result = pp_quota_ask(&slot->quota, PP_STORE_JOURNAL, role,
 										pp_journal_cost(bytes, items),
 										limit_of(slot, PP_STORE_JOURNAL),
-										quota_of(slot, PP_STORE_JOURNAL));
+										pp_admission_quota(slot, PP_STORE_JOURNAL));
 
 	if (result != PP_QUOTA_CHARGED)
 		refuse_quota(slot, PP_STORE_JOURNAL, role, result);
@@ -187,7 +187,7 @@ pp_admission_charge_ring(PpSlot *slot, Oid role, uint64 bytes)
 {
 	PpQuotaResult result =
 		pp_quota_charge(&slot->quota, PP_STORE_RING, role, bytes, limit_of(slot, PP_STORE_RING),
-						quota_of(slot, PP_STORE_RING));
+						pp_admission_quota(slot, PP_STORE_RING));
 
 	if (result != PP_QUOTA_CHARGED)
 		refuse_quota(slot, PP_STORE_RING, role, result);
@@ -332,7 +332,7 @@ limits_of(PpSlot *slot, PpStore store)
 {
 	if (pp_shmem_am_worker || store == PP_STORE_RING)
 		return (Limits){PG_UINT64_MAX, PG_UINT64_MAX};
-	return (Limits){limit_of(slot, store), quota_of(slot, store)};
+	return (Limits){limit_of(slot, store), pp_admission_quota(slot, store)};
 }
 
 /*
@@ -392,7 +392,7 @@ pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes)
 {
 	PpSlot *slot = claim->slot;
 	PpRing *ring = &slot->ring;
-	uint64 ring_quota = quota_of(slot, PP_STORE_RING);
+	uint64 ring_quota = pp_admission_quota(slot, PP_STORE_RING);
 	Limits limits[] = {[PP_STORE_RING] = limits_of(slot, PP_STORE_RING),
 					   [PP_STORE_JOURNAL] = limits_of(slot, PP_STORE_JOURNAL)};
 	PpQuotaResult result = PP_QUOTA_CHARGED;

@@ -74,6 +74,7 @@ extern bool pp_admission_is_full(PpSlot *slot, Oid target, PpCounter *entry);
 extern void pp_admission_refuse(Oid target, const PpCounter *entry);
 extern bool pp_admission_is_full_on_disk(uint64 size);
 extern void pp_admission_check_disk(Oid extension);
+extern uint64 pp_admission_quota(PpSlot *slot, PpStore store);
 extern void pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items);
 extern void pp_admission_charge_ring(PpSlot *slot, Oid role, uint64 bytes);
 extern void pp_admission_sum_up(PpPublish *publish);

@@ -49,7 +49,7 @@ static uint64 invalidations = 0; /* so far ... */
 static uint64 rights = 0;		 /* ... and those of roles and functions */
 
 /*
- * Invalidation of a relation: a target, or a composite type inside targets.
+ * Invalidation of a relation: a target, a base of views, or a composite type inside targets.
  * Only flags are set, since conversions may be running up the stack.
  */
 static void
@@ -71,7 +71,8 @@ relation_changed(Datum arg, Oid relid)
 		if (entry->target == NULL)
 			continue;
 		if (!OidIsValid(relid) || entry->relid == relid ||
-			list_member_oid(entry->target->composites, relid))
+			list_member_oid(entry->target->composites, relid) ||
+			list_member_oid(entry->target->bases, relid))
 			entry->target->valid = false;
 	}
 }
@@ -249,11 +250,12 @@ has_instead(Relation view)
 
 /* Is the column generated or identity-always, in the end, if it is a view's? */
 static void
-find_generated(Oid relid, AttrNumber attnum, PpColumn *column)
+find_generated(PpTarget *target, Oid relid, AttrNumber attnum, PpColumn *column)
 {
 	Relation rel;
 
 	check_stack_depth();
+	target->bases = list_append_unique_oid(target->bases, relid);
 	rel = relation_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 	{
@@ -270,7 +272,8 @@ find_generated(Oid relid, AttrNumber attnum, PpColumn *column)
 
 		if (var && var->varattno > 0 &&
 			rt_fetch(var->varno, query->rtable)->rtekind == RTE_RELATION)
-			find_generated(rt_fetch(var->varno, query->rtable)->relid, var->varattno, column);
+			find_generated(target, rt_fetch(var->varno, query->rtable)->relid, var->varattno,
+						   column);
 	}
 	relation_close(rel, AccessShareLock);
 }
@@ -372,7 +375,7 @@ fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk 
 
 	column->name = att->attname;
 	column->name_length = strlen(NameStr(att->attname));
-	find_generated(RelationGetRelid(rel), att->attnum, column);
+	find_generated(target, target->relid, att->attnum, column);
 	column->insertable = is_insertable(rel, att->attnum);
 	column->layout = pp_row_layout_of_column(walk, att);
 	prepare_input(column, att, target->context);

@@ -80,6 +80,7 @@ typedef struct PpTarget
 	int nsorted;
 	PpColumn **sorted;	  /* those not dropped, in the order of jsonb keys */
 	List *composites;	  /* pg_class OIDs of composite types inside */
+	List *bases;		  /* itself and, of a view, what its rows go to */
 	TupleDesc descriptor; /* copy of the relation's */
 	ExprContext *econtext;
 

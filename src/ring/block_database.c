@@ -181,6 +181,12 @@ pp_block_database_end(Oid database)
 	slot = pp_shmem_slot_of(database);
 	if (slot)
 		slot->leave = pp_block_database_is_on_locked(database);
+	if (pp_shmem->probe.passed_over)
+	{
+		pp_shmem->probe.passed_over = false;
+		pp_shmem->probe.again = true; /* by then this one may have been dropped */
+		pp_shmem->probe.again_at = 0;
+	}
 	LWLockRelease(pp_shmem->lock);
 
 	pp_shmem_wake_launcher();

@@ -174,6 +174,24 @@ pp_quota_charged_to(PpQuota *quota, PpStore store, Oid role)
 	return charged;
 }
 
+/* The entry that is charged most, as a copy. */
+PpRoleQuota
+pp_quota_greatest(PpQuota *quota, PpStore store)
+{
+	PpRoleQuota greatest;
+
+	SpinLockAcquire(quota->mutex);
+	greatest = quota->roles[0];
+	for (int i = 1; i < PP_QUOTA_ROLES; i++)
+	{
+		if (quota->roles[i].charged[store] > greatest.charged[store])
+			greatest = quota->roles[i];
+	}
+	SpinLockRelease(quota->mutex);
+
+	return greatest;
+}
+
 /* How often something has been taken: to see later whether something has been since. */
 uint64
 pp_quota_charges(PpQuota *quota)

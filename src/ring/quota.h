@@ -76,6 +76,7 @@ extern PpQuotaResult pp_quota_ask_locked(PpQuota *quota, PpStore store, Oid role
 extern void pp_quota_give(PpQuota *quota, PpStore store, Oid role, uint64 bytes);
 extern uint64 pp_quota_charged(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_charged_to(PpQuota *quota, PpStore store, Oid role);
+extern PpRoleQuota pp_quota_greatest(PpQuota *quota, PpStore store);
 extern uint64 pp_quota_charges(PpQuota *quota);
 extern void pp_quota_assign(PpQuota *quota, const PpQuota *counted, uint64 takes);
 extern void pp_quota_clear(PpQuota *quota);

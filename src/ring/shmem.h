@@ -297,6 +297,7 @@ typedef struct PpProbe
 	bool again;		  /* ... and when they are through, all once more, ... */
 	PpSteady again_at; /* ... not before that: a process has failed; 0: at once */
 	int failures;	  /* of processes, since all databases were looked into */
+	bool passed_over; /* one, since it was blocked: all once more when a block has ended */
 	Oid database;	  /* the next one, of a round or by itself; InvalidOid: none, so far */
 	pid_t pid;		  /* of the process that looks; 0: none */
 	Oid connected_to; /* that it is connected to */

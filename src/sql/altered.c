@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -276,30 +277,57 @@ drop_target(Oid extension, Oid relid, bool transient)
 		say_waiting(relid);
 }
 
-static void change_type(Oid extension, Oid type);
+/* What one command changes */
+typedef struct Change
+{
+	Oid extension;
+	HTAB *types; /* whose inside it changes: a type may be in another one in many ways */
+} Change;
+
+static void change_type(Change *change, Oid type);
 
 /*
  * The columns of a relation are about to change: it may be a target, or its rows be values in
  * others.
  */
 static void
-change_columns(Oid extension, Oid relid)
+change_columns(Change *change, Oid relid)
 {
-	if (may_be_target(relid) && may_have_items(extension, relid))
-		note_columns(extension, relid, false);
-	change_type(extension, get_rel_type_id(relid));
+	if (may_be_target(relid) && may_have_items(change->extension, relid))
+		note_columns(change->extension, relid, false);
+	change_type(change, get_rel_type_id(relid));
+}
+
+static bool
+is_first_time(Change *change, Oid type)
+{
+	bool found;
+
+	if (change->types == NULL)
+	{
+		HASHCTL ctl = {
+			.keysize = sizeof(Oid), .entrysize = sizeof(Oid), .hcxt = CurrentMemoryContext};
+
+		change->types = hash_create("persist_pipeline changed types", 16, &ctl,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	(void) hash_search(change->types, &type, HASH_ENTER, &found);
+	return !found;
 }
 
 /* The inside of a type is about to change, and so that of all that have it inside. */
 static void
-change_type(Oid extension, Oid type)
+change_type(Change *change, Oid type)
 {
-	Relation rel = table_open(DependRelationId, AccessShareLock);
+	Relation rel;
 	ScanKeyData key[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
 
 	check_stack_depth();
+	if (!is_first_time(change, type))
+		return;
+	rel = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(TypeRelationId));
 	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
@@ -311,9 +339,9 @@ change_type(Oid extension, Oid type)
 
 		CHECK_FOR_INTERRUPTS();
 		if (user->classid == TypeRelationId)
-			change_type(extension, user->objid);
+			change_type(change, user->objid);
 		else if (user->classid == RelationRelationId && user->objsubid > 0)
-			change_columns(extension, user->objid);
+			change_columns(change, user->objid);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -354,21 +382,23 @@ has_new_type(Oid relid, AttrNumber attnum)
 void
 pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg)
 {
-	Oid extension;
+	Change change = {0};
 
 	if (attnum == 0 ? !(access == OAT_DROP || (access == OAT_POST_ALTER && has_dropped())) ||
 						  !may_be_target(relid)
 					: access != OAT_DROP && access != OAT_POST_CREATE &&
 						  (access != OAT_POST_ALTER || !has_new_type(relid, attnum)))
 		return;
-	extension = pp_extension_oid();
+	change.extension = pp_extension_oid();
 	if (attnum == 0 && access == OAT_POST_ALTER)
-		replace_dropped(extension, relid);
+		replace_dropped(change.extension, relid);
 	else if (attnum == 0)
-		drop_target(extension, relid,
+		drop_target(change.extension, relid,
 					(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) != 0);
-	else if (OidIsValid(extension) && access == OAT_POST_CREATE)
-		change_type(extension, get_rel_type_id(relid)); /* its items have no such column */
-	else if (OidIsValid(extension))
-		change_columns(extension, relid);
+	else if (OidIsValid(change.extension) && access == OAT_POST_CREATE)
+		change_type(&change, get_rel_type_id(relid)); /* its items have no such column */
+	else if (OidIsValid(change.extension))
+		change_columns(&change, relid);
+	if (change.types)
+		hash_destroy(change.types);
 }

@@ -14,14 +14,16 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "base/config.h"
 #include "base/extension.h"
-#include "ring/shmem.h"
+#include "producer/admission.h"
+#include "ring/slots.h"
 #include "store/pause.h"
 
-#define COLUMNS 14
+#define COLUMNS 18
 
 PG_FUNCTION_INFO_V1(persist_health_facts);
 
@@ -40,10 +42,52 @@ ring_room(void)
 	return ring->size - ring->kept;
 }
 
+/* How much of what it may hold a role holds */
+typedef struct RoleFill
+{
+	double percent;
+	const char *store;
+	Oid role; /* InvalidOid: all that are counted as one */
+} RoleFill;
+
+static void
+compare_fill(RoleFill *fullest, PpSlot *slot, PpStore store, const char *name)
+{
+	PpRoleQuota greatest = pp_quota_greatest(&slot->quota, store);
+	double percent = 100.0 * greatest.charged[store] / pp_admission_quota(slot, store);
+
+	if (percent > fullest->percent)
+		*fullest = (RoleFill){.percent = percent, .store = name, .role = greatest.role};
+}
+
+/* Of the role that is nearest to its limit; where a role may hold everything, of none. */
+static RoleFill
+find_fullest_role(void)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	RoleFill fullest = {0};
+
+	if (slot == NULL || pp_config_role_quota == 100)
+		return fullest;
+	compare_fill(&fullest, slot, PP_STORE_JOURNAL, "journal");
+	compare_fill(&fullest, slot, PP_STORE_RING, "ring");
+	return fullest;
+}
+
+/* As text: a role that was dropped has but its OID. */
+static Datum
+role_name(Oid role)
+{
+	char *name = GetUserNameFromId(role, true);
+
+	return CStringGetTextDatum(name ? name : psprintf("%u", role));
+}
+
 /*
  * persist_health_facts(): one row: whether the library is preloaded; what keeps the installation
- * from working, or that its SQL is older than the library; whether calls hand items to the worker;
- * whether the database is paused; and the limits.
+ * from working, or that its SQL is older than the library, and which of both it is; whether calls
+ * hand items to the worker; whether the database is paused; which role is nearest to its limit; and
+ * the limits.
  */
 Datum
 persist_health_facts(PG_FUNCTION_ARGS)
@@ -53,15 +97,20 @@ persist_health_facts(PG_FUNCTION_ARGS)
 	bool nulls[COLUMNS] = {false};
 	const char *fault;
 	Oid extension = pp_extension_find(&fault);
+	bool works = OidIsValid(extension) && fault == NULL;
+	RoleFill fullest = find_fullest_role();
 	int i = 0;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (OidIsValid(extension) && fault == NULL)
+	if (desc->natts != COLUMNS)
+		elog(ERROR, "incorrect number of output arguments");
+	if (works)
 		fault = pp_extension_outdated(extension);
 	values[i++] = BoolGetDatum(pp_shmem != NULL);
 	nulls[i] = fault == NULL;
 	values[i++] = fault ? CStringGetTextDatum(fault) : (Datum) 0;
+	values[i++] = BoolGetDatum(works);
 	values[i++] = BoolGetDatum(pp_config_mode == PP_MODE_ASYNC);
 	values[i++] = BoolGetDatum(OidIsValid(extension) && pp_pause_is_on(extension));
 	nulls[i] = pp_shmem == NULL;
@@ -75,6 +124,12 @@ persist_health_facts(PG_FUNCTION_ARGS)
 	values[i++] = seconds(pp_config_health_stall_time);
 	values[i++] = seconds(pp_config_health_dead_letter_window);
 	values[i++] = seconds(pp_config_health_failure_window);
+	nulls[i] = fullest.store == NULL;
+	values[i++] = Float8GetDatum(fullest.percent);
+	nulls[i] = fullest.store == NULL;
+	values[i++] = fullest.store ? CStringGetTextDatum(fullest.store) : (Datum) 0;
+	nulls[i] = !OidIsValid(fullest.role);
+	values[i++] = OidIsValid(fullest.role) ? role_name(fullest.role) : (Datum) 0;
 	Assert(i == COLUMNS);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

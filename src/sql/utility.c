@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -27,6 +28,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -37,6 +39,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -621,19 +624,24 @@ enables_guards(const AlterTableStmt *stmt)
 static PlannedStmt *
 with_guards(const PlannedStmt *planned)
 {
-	static const char *const guards[] = {"refuse_statement", "refuse_row", "restore"};
 	PlannedStmt *copy = copyObject(unconstify(PlannedStmt *, planned));
 	AlterTableStmt *stmt = castNode(AlterTableStmt, copy->utilityStmt);
-	int n = strcmp(stmt->relation->relname, "persist_settings") == 0 ? 3 : 2;
+	Relation rel = relation_openrv(stmt->relation, AccessShareLock);
+	Oid extension = pp_extension_oid();
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 	{
-		AlterTableCmd *command = makeNode(AlterTableCmd);
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		AlterTableCmd *command;
 
+		if (getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) != extension)
+			continue;
+		command = makeNode(AlterTableCmd);
 		command->subtype = AT_EnableAlwaysTrig;
-		command->name = pstrdup(guards[i]);
+		command->name = pstrdup(trigger->tgname);
 		stmt->cmds = lappend(stmt->cmds, command);
 	}
+	relation_close(rel, AccessShareLock);
 	return copy;
 }
 

@@ -50,6 +50,7 @@ typedef struct Search
 {
 	Oid extension;
 	int64 id;
+	bool copied_locked; /* what came with a copy can't be read just now */
 	PpPlace place;
 } Search;
 
@@ -120,9 +121,8 @@ note_parked(Search *search, const PpTable *table, HeapTuple tuple)
 }
 
 static void
-look_in_rows(Search *search, const char *name, bool aside)
+look_in_rows(Search *search, PpTable table, bool parked, bool aside)
 {
-	PpTable table = pp_table_open(search->extension, name, AccessShareLock);
 	HeapTuple tuple;
 	PpItem item;
 
@@ -131,12 +131,35 @@ look_in_rows(Search *search, const char *name, bool aside)
 	{
 		if (!pp_journal_row_find(table.rel, tuple, search->id, &item))
 			continue;
-		if (strcmp(name, PP_PARKED_TABLE) == 0)
+		if (parked)
 			note_parked(search, &table, tuple);
 		else
 			note_row(search, &table, tuple, &item, aside);
 	}
 	pp_table_release(&table, AccessShareLock);
+}
+
+static void
+look_in_table(Search *search, const char *name)
+{
+	look_in_rows(search, pp_table_open(search->extension, name, AccessShareLock),
+				 strcmp(name, PP_PARKED_TABLE) == 0, false);
+}
+
+/* persist_resume() and persist_discard() lock these to the end of their transaction. */
+static void
+look_in_copied(Search *search)
+{
+	Oid relid = OidIsValid(search->extension)
+					? pp_extension_relation(search->extension, "persist_copied")
+					: InvalidOid;
+	PpTable table = {.extension = search->extension};
+
+	if (!OidIsValid(relid))
+		return;
+	table.rel = pp_table_open_unless_locked(relid, AccessShareLock, &search->copied_locked);
+	if (table.rel)
+		look_in_rows(search, table, false, true);
 }
 
 static void
@@ -167,11 +190,11 @@ look_in_tables(Search *search)
 {
 	PushActiveSnapshot(pp_table_snapshot());
 	look_in_letters(search);
-	look_in_rows(search, PP_PARKED_TABLE, false);
-	look_in_rows(search, "persist_journal_1", false);
-	look_in_rows(search, "persist_journal_2", false);
-	look_in_rows(search, "persist_journal_3", false);
-	look_in_rows(search, "persist_copied", true);
+	look_in_table(search, PP_PARKED_TABLE);
+	look_in_table(search, "persist_journal_1");
+	look_in_table(search, "persist_journal_2");
+	look_in_table(search, "persist_journal_3");
+	look_in_copied(search);
 	PopActiveSnapshot();
 }
 
@@ -184,6 +207,22 @@ look_at_own(Search *search)
 
 	if (pp_enqueue_find(search->id, &item, &role))
 		note_pending(search, &item, role, "this transaction has not committed yet");
+}
+
+/* Ids are leased before they are used. */
+static PpPlace
+not_found(const Search *search)
+{
+	if (!pp_lease_was_leased(search->extension, search->id))
+		return (PpPlace){.state = "unknown", .message = "no item of this database has this id"};
+	if (search->copied_locked)
+		return (PpPlace){.state = "unknown",
+						 .message = "it may have come with a copy of another database: ask again "
+									"after the transaction that has called persist_resume() or "
+									"persist_discard()"};
+	return (PpPlace){.state = "settled",
+					 .message = "it does not wait and is no dead letter: it was written, skipped, "
+								"discarded or lost, or its transaction has not committed"};
 }
 
 static void
@@ -199,14 +238,8 @@ look_everywhere(Search *search)
 		if (search->place.state == NULL)
 			look_in_tables(search);
 	}
-	if (search->place.state == NULL) /* ids of others are leased before they are used */
-		search->place =
-			pp_lease_was_leased(search->extension, search->id)
-				? (PpPlace){.state = "settled",
-							.message = "it does not wait and is no dead letter: it was written, "
-									   "skipped, discarded or lost, or its transaction has not "
-									   "committed"}
-				: (PpPlace){.state = "unknown", .message = "no item of this database has this id"};
+	if (search->place.state == NULL)
+		search->place = not_found(search);
 }
 
 /* What has become of the item of that id?  It may be anybody's. */

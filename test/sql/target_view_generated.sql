@@ -22,4 +22,36 @@ SELECT count(persist_enqueue('v', '{"a": 2, "loose": 7}'));
 SELECT persist_flush();
 SELECT * FROM base ORDER BY a;
 
+-- a session that knows the view learns what its base table has become, as of a table
+CREATE TABLE later (id int NOT NULL, a int, b int GENERATED ALWAYS AS (a + 1) STORED);
+CREATE VIEW over_later AS SELECT * FROM later;
+CREATE VIEW over_it AS SELECT * FROM over_later;
+SELECT count(persist_enqueue(target, '{"id": 1, "a": 1}')) FROM unnest('{later,over_later,over_it}'::regclass[]) AS target;
+SELECT persist_flush();
+ALTER TABLE later ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 10);
+\set VERBOSITY terse
+SELECT persist_enqueue('later', '{"id": 2, "a": 2}');
+SELECT persist_enqueue('over_later', '{"id": 2, "a": 2}');
+SELECT persist_enqueue('over_it', '{"id": 2, "a": 2}');
+\set VERBOSITY default
+SELECT count(persist_enqueue(target, '{"a": 2}')) FROM unnest('{later,over_later,over_it}'::regclass[]) AS target;
+SELECT persist_flush();
+ALTER TABLE later ALTER id DROP IDENTITY, ALTER b DROP EXPRESSION;
+SELECT count(persist_enqueue(target, '{"id": 3, "a": 3, "b": 30}')) FROM unnest('{later,over_later,over_it}'::regclass[]) AS target;
+SELECT count(persist_enqueue(ROW(4, 4, 40)::over_later)), count(persist_enqueue(ROW(4, 4, 40)::over_it));
+SELECT persist_flush();
+SELECT * FROM later ORDER BY a, id;
+SELECT count(*) AS dead FROM persist_dead_letters WHERE target_name LIKE 'target_view_generated.%';
+-- and what an INSERT into the view below does
+CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO target_view_generated.later (id, a) VALUES (NEW.id + 100, 5); RETURN NEW; END $$;
+ALTER TABLE later ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 20);
+\set VERBOSITY terse
+SELECT persist_enqueue('over_it', '{"id": 5, "a": 5}');
+\set VERBOSITY default
+CREATE TRIGGER instead INSTEAD OF INSERT ON over_later FOR EACH ROW EXECUTE FUNCTION instead();
+ALTER TABLE later ALTER id DROP IDENTITY;
+SELECT count(persist_enqueue('over_it', '{"id": 5, "a": 6}'));
+SELECT persist_flush();
+SELECT * FROM later WHERE a >= 5;
+
 DROP SCHEMA target_view_generated CASCADE;

@@ -426,6 +426,7 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	$node->safe_psql('source', "CREATE EXTENSION persist_pipeline; $tables SELECT persist_pause('t')");
 	enqueue('source', 't', 1, $items);
 	ok(!flush($node, 'source'), 'twice: the items are parked');
+	my $id = $node->safe_psql('source', 'SELECT min(id) FROM persist_parked');
 	create_database($control, 'copy', 'source');
 	enqueue('copy', 'u', 1, 1);
 	ok(flush($node, 'copy'), 'twice: the copy counts');
@@ -434,7 +435,12 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	$resuming->do('SELECT persist_resume()');
 	is($node->safe_psql('copy', "SET statement_timeout = '10s'; SELECT items_copied IS NULL, status <> '' FROM persist_queue, persist_health() WHERE datname = 'copy'"),
 		't|t', 'open: nobody who looks waits for a transaction that resumes');
+	my ($state, $message) = split /\|/, $node->safe_psql('copy', "SET statement_timeout = '10s'; SELECT state, message FROM persist_where($id)");
+	is($state, 'unknown', 'open: nor who looks for an item that may be one of the copied');
+	like($message, qr/ask again after the transaction that has called persist_resume\(\)/, 'open: who is told why');
+	is($node->safe_psql('copy', "SET statement_timeout = '10s'; SELECT state FROM persist_where(0)"), 'unknown', 'open: nor for one that never was');
 	$resuming->rollback;
+	is($node->safe_psql('copy', "SELECT state FROM persist_where($id)"), 'pending', 'not resumed: it waits');
 	$resuming->disconnect;
 	$node->safe_psql('copy', 'BEGIN; SELECT persist_resume(); SELECT persist_resume(); SELECT persist_pause(); COMMIT');
 	is($node->safe_psql('copy', "SELECT pending FROM persist_stats WHERE target = 't'::regclass"), $items, 'twice: they are counted, once');

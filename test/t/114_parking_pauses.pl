@@ -186,6 +186,46 @@ create_target('postgres', 'free');
 	$_->disconnect foreach $late, $other;
 }
 
+# ---- the same of a parent that is parked: its child, whose place is between theirs, waits for it
+
+{
+	my $dbh = session('postgres');
+	my ($late, $child, $other) = map { connect_to($node) } 1 .. 3;
+	my $hanging;
+
+	$dbh->do('CREATE TABLE late_parent (n int PRIMARY KEY); CREATE TABLE late_child (n int REFERENCES late_parent)');
+	$late->do(q{SELECT persist_enqueue('late_parent', '{"n": 0}')});    # they know it now
+	$other->do(q{SELECT persist_enqueue('late_parent', '{"n": 1}')});
+	$child->do(q{SELECT persist_enqueue('late_child', '{"n": 0}')});
+	flush_returns('postgres', 1, 'a late parent: flushed');
+	$dbh->do("SELECT persist_pause('late_parent')");
+	set_and_reload('adaptive_flush', 'off');
+	set_and_reload('flush_interval', "'1h'");
+	$other->do('SET synchronous_commit = local');
+	$hanging = hang_commits($node);
+	foreach my $call ([ $late => 'late_parent' ], [ $child => 'late_child' ])
+	{
+		my ($session, $target) = @$call;
+
+		start_sql($session, qq{SELECT persist_enqueue('$target', '{"n": 10}')});
+		ok( $node->poll_query_until('postgres',
+				"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $session->{pg_pid}"),
+			"a late parent: $target: a transaction hangs in its commit");
+	}
+	$other->do(q{SELECT persist_enqueue('late_parent', '{"n": 100}')});
+	release_commits($node, $hanging);
+	is(finish_sql($_), '00000', 'a late parent: it is committed') foreach $late, $child;
+	flush_returns('postgres', 0, 'a late parent: one batch has them');
+	is_parked('postgres', 'late_parent', 2, '55000', 'a late parent: parked');
+	is_parked('postgres', 'late_child', 1, '23503', 'a late parent: its child waits for it');
+	set_and_reload('flush_interval', "'10ms'");
+	set_and_reload('adaptive_flush', 'on');
+	$dbh->do("SELECT persist_resume('late_parent')");
+	ok(eval { wait_for_sql($dbh, 'SELECT count(*) = 1 FROM late_child WHERE n = 10') }, 'a late parent: the child comes');
+	@{ $committed{postgres} }{qw(late_parent late_child)} = (4, 2);
+	$_->disconnect foreach $late, $child, $other;
+}
+
 # ---- single rows are parked, then it is paused, and then there is more than a batch
 
 {

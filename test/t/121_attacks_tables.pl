@@ -511,6 +511,15 @@ $safe->do('RESET session_replication_role');
 $safe->do("SELECT persist.persist_configure('public.restored', 'journal')");
 is(one_value($safe, "SELECT string_agg(durability, ' ') FROM persist.persist_settings WHERE target = 'public.restored'::regclass"), 'journal', 'restored: one row for each target, once it is configured');
 
+# nor does it leave those of other tables open to who sets session_replication_role
+foreach my $relation (grep { $_->{kind} eq 'r' } member_relations($node, 'safe'))
+{
+	my $table = $relation->{name};
+
+	$safe->do("ALTER TABLE $table DISABLE TRIGGER ALL, ENABLE TRIGGER ALL");
+	is(one_value($safe, "SELECT string_agg(tgname, ' ') FROM pg_trigger WHERE tgrelid = ?::regclass AND NOT tgisinternal AND tgenabled <> 'A'", $table), undef, "$table: its triggers fire always");
+}
+
 # ---- what an enqueuer needs, given in one call
 
 my $weird = 'we"ird; role';

@@ -113,6 +113,18 @@ is(one_value($dbh, q{SELECT string_agg(format('%s %s %s', target_name, item - 'i
 	'public.holds {"a": 1, "b": "c"} t, public.holds_more {"a": 3, "b": "e"} t', 'a type that changes inside: the letters have the other values, and its bytes');
 is(one_value($dbh, q{SELECT string_agg(format('%s %s', a, b), ', ') FROM holds}), '2 d', 'a type that changes inside: what has no value of it lands');
 
+# ---- a type that is inside others in a million ways
+
+$dbh->do('CREATE TYPE n0 AS (x int)');
+$dbh->do("CREATE TYPE n@{[ $_ + 1 ]} AS (a n$_, b n$_)") foreach 0 .. 19;    # for which the server itself takes a second
+$dbh->do('CREATE TABLE deep (a int, n n20)');
+enqueue($dbh, 'deep', '{"a": 1}');
+$dbh->do("SET statement_timeout = '3s'");
+is(try_sql($dbh, 'ALTER TYPE n0 ADD ATTRIBUTE y text'), '00000', 'a type that is inside others in many ways is changed');
+$dbh->do('RESET statement_timeout');
+like(one_value($dbh, noted()), qr/\bpublic\.deep\b/, 'and the columns of a target that has it are noted');
+ok(flush($node), 'flushed');
+
 # ---- as long as it can be needed
 
 $dbh->do('CREATE TABLE kept (a int, v varchar(5))');

@@ -102,6 +102,29 @@ pass('then it reads it');
 	$locker->disconnect;
 }
 
+# ---- a command that has a database for itself holds up no other
+
+{
+	my $command = connect_to($node, 'a');
+
+	$command->begin_work;
+	$command->do('DROP EXTENSION persist_pipeline');
+	$from = log_position($node);
+	$control->do("SELECT pg_terminate_backend(pid) $listed");
+	ok(eval { $node->wait_for_log(qr/looked into database "$names[-1]"/, $from) }, 'one is blocked, the others are looked into')
+	  or diag($@);
+	is(scalar(log_since($node, $from, qr/looked into database "a"/)), 0, 'it is not');
+	wait_for_sql($control, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'persist_pipeline probe')});
+	my $looks = scalar(log_since($node, $from, qr/looked into database/));
+	usleep(1_200_000);
+	is(scalar(log_since($node, $from, qr/looked into database/)), $looks, 'nor is any of the others again, while it is blocked');
+	$from = log_position($node);
+	$command->rollback;
+	$node->wait_for_log(qr/looked into database "a"/, $from);
+	pass('then it is');
+	$command->disconnect;
+}
+
 # ---- an item that is not transactional has a worker started, and waits for that
 
 my $at_once = "SELECT persist_enqueue(?::regclass, jsonb_build_object('n', ?::int), false)";

@@ -146,6 +146,38 @@ with_limit('stall_time', '100ms', sub {
 	wait_for_health('ok', 'the lock is gone');
 });
 
+# ---- one role holds what one role may hold, of the journal and of the ring
+
+$node->safe_psql('postgres', q{CREATE ROLE app LOGIN; SELECT persist_grant('app'); GRANT INSERT ON t, u TO app});
+my $app = connect_to($node, 'postgres', user => 'app');
+change_setting($dbh, 'role_quota', 50);
+lock_targets($locker, 't, u');
+enqueue('t', ++$n, 6_000, $app) while one_value($dbh, "SELECT journal_bytes FROM persist_queue WHERE datname = 'postgres'") < 0.82 * 128 * 1024;
+wait_for_health('degraded role_full', 'a role holds 82 % of what it may hold');
+like(message('role_full'), qr/^Role "app" holds 8\d % of what a role may hold of the journal \(persist_pipeline\.role_quota\); past it calls fail\.$/, 'it says which, and of what');
+with_limit('degraded_fill', 100, sub { is(health(), 'ok', 'with another limit'); });
+my $state = '00000';
+$state = try_sql($app, qq{SELECT persist_enqueue('t', '{"n": @{[ ++$n ]}}')}) while $state eq '00000';
+is($state, '53400', 'its calls fail');
+is(health(), 'degraded role_full', 'which is said');
+is(one_value($dbh, "SELECT value FROM persist_metrics WHERE name = 'persist_pipeline_health_severity' AND labels->>'reason' = 'role_full'"), 1, 'in metrics, too');
+enqueue('t', ++$n);
+is(health(), 'degraded role_full', 'calls of another role do not');
+$locker->rollback;
+ok(drain($node), 'flushed');
+wait_for_health('ok', 'it may hold as much again');
+
+lock_targets($locker, 't, u');
+$app->do("SELECT persist_enqueue('u', jsonb_build_object('n', ?::int, 'filler', repeat('x', 1000)), false)", undef, ++$n)
+  while one_value($dbh, "SELECT ring_used FROM persist_queue WHERE datname = 'postgres'") < 0.85 * 32 * 1024;
+wait_for_health('degraded role_full', 'a role holds what it may hold of the ring');
+like(message('role_full'), qr/^Role "app" holds \d+ % of what a role may hold of the ring \(.*\); past it items go to the journal, and calls with transactional => false fail\.$/, 'it says so');
+$locker->rollback;
+ok(drain($node), 'flushed');
+wait_for_health('ok', 'the lock is gone');
+change_setting($dbh, 'role_quota', 100);
+$app->disconnect;
+
 # ---- dead letters
 
 enqueue('t', -1);
@@ -299,7 +331,7 @@ foreach my $setting ([ fsync => 'off', 'on' ], [ full_page_writes => 'off', 'on'
 }
 
 $dbh->do("UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'persist_pipeline'");
-wait_for_health('degraded version', 'the SQL is of another version');
+wait_for_health('unhealthy version!', 'the SQL is of a version that is not served');
 like(message('version'), qr/^Its SQL has version "0\.9", and the library that the server has loaded serves version "1\.1"\.$/, 'it says so');
 $dbh->do("UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'persist_pipeline'");
 wait_for_health('ok', 'the version is back');
@@ -352,6 +384,7 @@ is_deeply(
 	[
 		complaints($node, $everything_from,
 			qr/client backend 42501 ERROR/,
+			qr/role "app" holds too much of the journal/,
 			qr/item \d+ for relation "public.t" could not be inserted/,
 			qr/is not a valid data directory/,
 			qr/persist_pipeline worker \w+ WARNING:  .*was forced to stop/,

@@ -30,8 +30,8 @@ foreach my $version ("${version_now}served", $version_now)
 	items_wait($dbh, "to $version, before");
 	is(try_sql($dbh, "$update '$version'"), '00000', "to $version: updated");
 	is(one_value($dbh, $version_sql), $version, "to $version: it is that one");
-	is(one_value($dbh, q{SELECT r->>'message' FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
-		$version eq $version_now ? undef : qq{Its SQL has version "$version", and the library that the server has loaded serves it, but what is new in version "$version_now" is missing.},
+	is(one_value($dbh, q{SELECT concat_ws(': ', r->>'severity', r->>'message') FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
+		$version eq $version_now ? undef : qq{degraded: Its SQL has version "$version", and the library that the server has loaded serves it, but what is new in version "$version_now" is missing.},
 		"to $version: persist_health() says so, if it isn't the newest");
 	is(resume_parked($dbh), '00000', "to $version: resumed");
 	all_settled($dbh, "to $version");
@@ -97,8 +97,11 @@ foreach my $when ('', ', after a restart')
 	}
 	is(try_sql($dbh, q{SELECT persist_enqueue('life.ring', '{"n": 4}')}), '55000', "not served$when: a call fails");
 	like($dbh->errstr, qr/HINT:  Run ALTER EXTENSION persist_pipeline UPDATE/, "not served$when: and says what to do");
-	is(one_value($dbh, q{SELECT count(*) FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
-		1, "not served$when: so does persist_health()");
+	$dbh->do("SET persist_pipeline.mode = 'direct'");
+	is(try_sql($dbh, q{SELECT persist_enqueue('life.ring', '{"n": 4}')}), '55000', "not served$when: in mode direct, too");
+	$dbh->do('RESET persist_pipeline.mode');
+	is(one_value($dbh, q{SELECT r->>'severity' FROM persist_health(), jsonb_array_elements(reasons) AS r WHERE r->>'code' = 'version'}),
+		'unhealthy', "not served$when: so does persist_health()");
 	is(one_value($dbh, $waits_sql), '9 3 3', "not served$when: all of it waits in tables");
 }
 is(try_sql($dbh, "$update '$version_now'"), '00000', 'not served: back');

@@ -51,7 +51,11 @@ test_limits(void)
 	CHECK(charged() == 1000);
 	CHECK(held_by(ALICE) == 600);
 	CHECK(held_by(BOB) == 400);
+	CHECK(pp_quota_greatest(&quota, PP_STORE_JOURNAL).role == ALICE);
+	CHECK(pp_quota_greatest(&quota, PP_STORE_RING).charged[PP_STORE_RING] == 0);
 	give(ALICE, 600);
+	CHECK(pp_quota_greatest(&quota, PP_STORE_JOURNAL).role == BOB);
+	CHECK(pp_quota_greatest(&quota, PP_STORE_JOURNAL).charged[PP_STORE_JOURNAL] == 400);
 	CHECK(take(BOB, 200) == PP_QUOTA_CHARGED);
 	CHECK(take(BOB, 1) == PP_QUOTA_GREEDY);
 	CHECK(take(ALICE, 2000) == PP_QUOTA_FULL);
