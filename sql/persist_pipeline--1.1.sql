@@ -836,7 +836,7 @@ CREATE FUNCTION persist_pipeline_internal.persist_health_facts(
 	OUT degraded_fill double precision, OUT unhealthy_fill double precision,
 	OUT stall_time double precision, OUT dead_letter_window double precision,
 	OUT failure_window double precision,
-	OUT role_fill double precision, OUT role_store text, OUT role_name text)
+	OUT role_fill double precision, OUT role_name text)
 RETURNS record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'persist_health_facts';
@@ -927,9 +927,8 @@ CROSS JOIN LATERAL (VALUES
 	 pg_catalog.format('%s %% of what callers may use of the ring is in use; past it items go to the journal.', pg_catalog.round(100 OPERATOR(pg_catalog.*) q.ring_used::double precision OPERATOR(pg_catalog./) f.ring_room)),
 	 'If it stays so, see what keeps the worker from writing, or increase persist_pipeline.ring_size.'),
 	('role_full', f.role_fill, f.degraded_fill, NULL,
-	 pg_catalog.format('%s %s %% of what a role may hold of the %s (persist_pipeline.role_quota); past it %s.',
-		CASE WHEN f.role_name IS NULL THEN 'Roles that are counted as one hold' ELSE pg_catalog.format('Role "%s" holds', f.role_name) END, pg_catalog.round(f.role_fill), f.role_store,
-		CASE f.role_store WHEN 'ring' THEN 'items go to the journal, and calls with transactional => false fail' ELSE 'calls fail' END),
+	 pg_catalog.format('%s %s %% of what a role may hold of the journal (persist_pipeline.role_quota); past it calls fail.',
+		CASE WHEN f.role_name IS NULL THEN 'Roles that are counted as one hold' ELSE pg_catalog.format('Role "%s" holds', f.role_name) END, pg_catalog.round(f.role_fill)),
 	 'See what keeps the worker from writing: persist_queue, persist_stats. If one role enqueues everything, set persist_pipeline.role_quota to 100.'),
 	('diverted', CASE WHEN NOT f.paused THEN q.diverted END, f.stall_time, NULL,
 	 pg_catalog.format('Items have gone to the journal alone for %s s.', pg_catalog.round(q.diverted)),

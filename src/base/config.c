@@ -132,7 +132,7 @@ pp_config_define(void)
 	DefineCustomBoolVariable(
 		"persist_pipeline.adaptive_flush",
 		"Makes the worker write sooner than after \"persist_pipeline.flush_interval\".",
-		"An item that comes after quiet is written at once, others ten times as long after the "
+		"An item that comes after quiet is written at once, others nine times as long after the "
 		"last batch as that took.",
 		&pp_config_adaptive_flush, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_ms("persist_pipeline.ring_window",

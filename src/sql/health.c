@@ -23,7 +23,7 @@
 #include "ring/slots.h"
 #include "store/pause.h"
 
-#define COLUMNS 18
+#define COLUMNS 17
 
 PG_FUNCTION_INFO_V1(persist_health_facts);
 
@@ -42,36 +42,23 @@ ring_room(void)
 	return ring->size - ring->kept;
 }
 
-/* How much of what it may hold a role holds */
-typedef struct RoleFill
-{
-	double percent;
-	const char *store;
-	Oid role; /* InvalidOid: all that are counted as one */
-} RoleFill;
-
-static void
-compare_fill(RoleFill *fullest, PpSlot *slot, PpStore store, const char *name)
-{
-	PpRoleQuota greatest = pp_quota_greatest(&slot->quota, store);
-	double percent = 100.0 * greatest.charged[store] / pp_admission_quota(slot, store);
-
-	if (percent > fullest->percent)
-		*fullest = (RoleFill){.percent = percent, .store = name, .role = greatest.role};
-}
-
-/* Of the role that is nearest to its limit; where a role may hold everything, of none. */
-static RoleFill
-find_fullest_role(void)
+/*
+ * How many per cent of what it may hold of the journal does the role hold that is nearest to that?
+ * 0 where a role may hold everything.  *role: InvalidOid: all that are counted as one.
+ */
+static double
+find_fullest_role(Oid *role)
 {
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
-	RoleFill fullest = {0};
+	PpRoleQuota greatest;
 
+	*role = InvalidOid;
 	if (slot == NULL || pp_config_role_quota == 100)
-		return fullest;
-	compare_fill(&fullest, slot, PP_STORE_JOURNAL, "journal");
-	compare_fill(&fullest, slot, PP_STORE_RING, "ring");
-	return fullest;
+		return 0;
+	greatest = pp_quota_greatest(&slot->quota, PP_STORE_JOURNAL);
+	*role = greatest.role;
+	return 100.0 * greatest.charged[PP_STORE_JOURNAL] /
+		   Max(1, pp_admission_quota(slot, PP_STORE_JOURNAL));
 }
 
 /* As text: a role that was dropped has but its OID. */
@@ -98,7 +85,8 @@ persist_health_facts(PG_FUNCTION_ARGS)
 	const char *fault;
 	Oid extension = pp_extension_find(&fault);
 	bool works = OidIsValid(extension) && fault == NULL;
-	RoleFill fullest = find_fullest_role();
+	Oid role;
+	double role_fill = find_fullest_role(&role);
 	int i = 0;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -124,12 +112,9 @@ persist_health_facts(PG_FUNCTION_ARGS)
 	values[i++] = seconds(pp_config_health_stall_time);
 	values[i++] = seconds(pp_config_health_dead_letter_window);
 	values[i++] = seconds(pp_config_health_failure_window);
-	nulls[i] = fullest.store == NULL;
-	values[i++] = Float8GetDatum(fullest.percent);
-	nulls[i] = fullest.store == NULL;
-	values[i++] = fullest.store ? CStringGetTextDatum(fullest.store) : (Datum) 0;
-	nulls[i] = !OidIsValid(fullest.role);
-	values[i++] = OidIsValid(fullest.role) ? role_name(fullest.role) : (Datum) 0;
+	values[i++] = Float8GetDatum(role_fill);
+	nulls[i] = !OidIsValid(role);
+	values[i++] = OidIsValid(role) ? role_name(role) : (Datum) 0;
 	Assert(i == COLUMNS);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

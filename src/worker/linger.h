@@ -23,7 +23,7 @@
 
 #include "postgres.h"
 
-#define PP_LINGER_BATCHES 10
+#define PP_LINGER_BATCHES 9
 
 /* The last batch, or pass over the journal, in microseconds; all 0: there was none */
 typedef struct PpLinger
