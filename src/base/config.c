@@ -132,8 +132,8 @@ pp_config_define(void)
 	DefineCustomBoolVariable(
 		"persist_pipeline.adaptive_flush",
 		"Makes the worker write sooner than after \"persist_pipeline.flush_interval\".",
-		"An item that comes after quiet is written at once, others nine times as long after the "
-		"last batch as that took.",
+		"An item that comes after quiet is written at once; else a batch begins ten times as long "
+		"after the last one as that took.",
 		&pp_config_adaptive_flush, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_ms("persist_pipeline.ring_window",
 			  "Sets how long, besides \"persist_pipeline.flush_interval\", items of asynchronous "

@@ -62,7 +62,8 @@ static PpSlot *slot;	   /* the process's */
 static bool worked = true; /* since we were idle */
 static bool idled = false; /* long enough to leave, but the slot is still needed */
 static PpLinger last_batch;
-static int64 batch_began; /* by pp_steady_cpu */
+static int64 batch_began;	  /* now, or the pass that it is a part of ... */
+static int64 batch_began_cpu; /* ... by pp_steady_cpu */
 
 /*
  * What earlier workers have left is written first.  Called when this worker is about to write
@@ -310,8 +311,7 @@ let_land(void)
 static void
 note_batch(void)
 {
-	last_batch.ended = pp_steady_now();
-	last_batch.took = pp_steady_cpu() - batch_began;
+	last_batch = (PpLinger){.began = batch_began, .took = pp_steady_cpu() - batch_began_cpu};
 }
 
 /*
@@ -332,7 +332,10 @@ write_batch(PpRingView view)
 	MemoryContextSwitchTo(pp_process.batch_context);
 	pp_progress_begin(slot);
 	if (!view.pass)
-		batch_began = pp_steady_cpu();
+	{
+		batch_began = began;
+		batch_began_cpu = pp_steady_cpu();
+	}
 	if (discard_old(view))
 		return true;
 	switch (take_work_items(&work_items, &nwork_items))

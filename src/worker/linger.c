@@ -20,5 +20,5 @@ pp_linger_until(const PpLinger *last, int64 oldest, int64 longest, bool adaptive
 
 	if (!adaptive)
 		return latest;
-	return Min(latest, last->ended + Min(last->took * PP_LINGER_BATCHES, longest));
+	return Min(latest, last->began + Min(last->took * PP_LINGER_BATCHES, longest));
 }

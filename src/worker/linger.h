@@ -3,11 +3,11 @@
  * linger.h
  *	  How long the worker gathers items between two batches.
  *
- * After quiet an item is written at once.  After a batch the worker waits PP_LINGER_BATCHES times
- * as long as that has kept a processor busy.  So batches take a tenth of a core at most, however
- * fast items come, and are as large as their price asks for.  What counts is the processor's time,
- * not what a clock shows: that a batch had to wait, for a core, a disk or a lock, is no reason to
- * let the next items wait, too.
+ * After quiet an item is written at once.  A batch begins when PP_LINGER_BATCHES times as long has
+ * passed, since the one before it began, as that one has kept a processor busy.  So batches take a
+ * tenth of a core at most, however fast items come, and are as large as their price asks for.  What
+ * counts is the processor's time, not what a clock shows: that a batch had to wait, for a core, a
+ * disk or a lock, is no reason to let the next items wait, too; they have gathered meanwhile.
  *
  * The worker waits also where there is nothing to write yet: whoever commits an item meanwhile need
  * not wake it.  If nothing has come until then, it is quiet.
@@ -23,12 +23,12 @@
 
 #include "postgres.h"
 
-#define PP_LINGER_BATCHES 9
+#define PP_LINGER_BATCHES 10
 
 /* The last batch, or pass over the journal, in microseconds; all 0: there was none */
 typedef struct PpLinger
 {
-	int64 ended; /* by the caller's clock */
+	int64 began; /* by the caller's clock */
 	int64 took;	 /* of a processor's time */
 } PpLinger;
 

@@ -64,7 +64,7 @@ $dbh->do("SELECT count(persist_enqueue('u', jsonb_build_object('n', i, 'payload'
 lands('u', 2000, 'after quiet: so is what the ring has no room for');
 ok(is_idle(), 'after quiet: then the worker is idle');
 
-# ---- after a batch that has cost a second or more, for nine times as long
+# ---- after a batch that has cost a second or more, for ten times as long
 
 $dbh->do("SELECT persist_enqueue('hard', '{\"n\": 1}')");
 lands('hard', 1, 'after a large batch: that is written');

@@ -13,7 +13,7 @@
 #define NONE PG_INT64_MAX
 #define HOUR INT64_C(3600000000)
 
-static const PpLinger last = {.ended = 1300, .took = 300};
+static const PpLinger last = {.began = 1300, .took = 300};
 
 static void
 test_first(void)
@@ -37,7 +37,7 @@ test_learned(void)
 static void
 test_bounded(void)
 {
-	/* by the last batch's end, and by the oldest item, which came before that */
+	/* by the last batch's beginning, and by the oldest item, which came before that */
 	CHECK(pp_linger_until(&last, NONE, 2000, true) == 3300);
 	CHECK(pp_linger_until(&last, 1100, 2000, true) == 3100);
 	CHECK(pp_linger_until(&last, 1400, 2000, true) == 3300);
@@ -49,12 +49,12 @@ test_bounded(void)
 		for (int64 oldest = 0; oldest < 200000; oldest += 1100)
 			for (int64 longest = 0; longest <= 100000; longest += 50000)
 			{
-				PpLinger batch = {.ended = 50000, .took = took};
+				PpLinger batch = {.began = 50000, .took = took};
 				int64 until = pp_linger_until(&batch, oldest, longest, true);
 
 				CHECK(until <= oldest + longest);
-				CHECK(until <= batch.ended + longest);
-				CHECK(until - batch.ended <= took * PP_LINGER_BATCHES);
+				CHECK(until <= batch.began + longest);
+				CHECK(until - batch.began <= took * PP_LINGER_BATCHES);
 			}
 }
 
@@ -72,7 +72,7 @@ main(void)
 {
 	tap_start();
 	TEST(test_first, "without a batch before it an item is written at once");
-	TEST(test_learned, "after a batch the worker waits ten times as long as it took");
+	TEST(test_learned, "a batch begins ten times as long after the one before as that took");
 	TEST(test_bounded, "never longer than flush_interval, nor does an item");
 	TEST(test_fixed, "without adaptive_flush an item waits for flush_interval");
 	return tap_finish();
