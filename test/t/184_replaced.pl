@@ -263,6 +263,29 @@ $dbh->do('DELETE FROM gate');
 drain($node);
 is(rows(), '1new', 'order: the last value');
 
+# ---- the tables that say what was replaced are locked when the worker looks again
+
+anew();
+$dbh->do('SELECT persist_pause()');
+enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+replace('(k int, v text)');
+$dbh->do('SELECT persist_resume()');
+ok(flush($node), 'locked list: flushed');
+foreach my $i (2 .. 4)
+{
+	my $locker = connect_to($node);
+
+	begin_with_lock($locker, 'persist_pipeline_internal.persist_layouts', 'ACCESS EXCLUSIVE');
+	$dbh->do(q{UPDATE pg_class SET relpages = relpages WHERE relname = 'persist_settings'});
+	enqueue($dbh, 't', qq({"k": $i, "v": "a"}));
+	wait_for_sql($dbh, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'persist_pipeline %' AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_layouts'::regclass AND NOT granted)});
+	wait_for_sql($dbh, q{SELECT sum(parked) = 1 FROM persist_stats});
+	$locker->rollback;
+	$locker->disconnect;
+	drain($node);
+}
+is(rows(), '1a 2a 3a 4a', 'locked list: the rows are there');
+
 # ---- by a transaction that is prepared: nobody tells the worker at its commit
 
 anew();
