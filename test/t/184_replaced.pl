@@ -263,6 +263,27 @@ $dbh->do('DELETE FROM gate');
 drain($node);
 is(rows(), '1new', 'order: the last value');
 
+# ---- or in one batch: of a session whose transaction has begun before
+
+foreach my $more ('', ', parent int REFERENCES ')
+{
+	anew('(k int PRIMARY KEY, v text' . ($more && "$more t") . ')');
+	$dbh->do(q{SELECT persist_configure('t', on_conflict => 'update', conflict_columns => '{k}', durability => 'journal')});
+	$dbh->do('SELECT persist_pause()');
+	$producer = connect_to($node);
+	$producer->begin_work;
+	enqueue($producer, 't', '{"k": 1, "v": "old"}');
+	replace('(k int PRIMARY KEY, v text' . ($more && "$more t_new") . ')');
+	enqueue($dbh, 't', '{"k": 2, "v": "other"}');
+	one_value($producer, 'SELECT count(*) FROM t');    # learns which table it is
+	enqueue($producer, 't', '{"k": 1, "v": "new"}');
+	$producer->commit;
+	$producer->disconnect;
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($node), "order in a batch$more: flushed");
+	is(rows(), '1new 2other', "order in a batch$more: the last value");
+}
+
 # ---- the tables that say what was replaced are locked when the worker looks again
 
 anew();
