@@ -208,26 +208,46 @@ has_name(Form_pg_class class, const Dropped *entry)
 		   strcmp(NameStr(class->relname), NameStr(entry->name)) == 0;
 }
 
-/* A relation has been altered: if it was given the name of one that was dropped, it replaces that.
+/* Is it gone, and has this one dropped it?  What was rolled back is in the list, too. */
+static bool
+is_gone(int i)
+{
+	Oid target = ((const Dropped *) list_nth(dropped, i))->target;
+
+	for (int later = i + 1; later < list_length(dropped); later++)
+	{
+		if (((const Dropped *) list_nth(dropped, later))->target == target)
+			return false;
+	}
+	return !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target));
+}
+
+/*
+ * A relation has been altered: if it was given the name of one that was dropped, it replaces that.
+ * Of several it has the settings of the last one, which may have got them from those before it.
  */
 static void
 replace_dropped(Oid extension, Oid relid)
 {
 	HeapTuple before = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	HeapTuple after = fetch_altered(relid);
-	ListCell *cell;
+	bool is_there = HeapTupleIsValid(before) && HeapTupleIsValid(after);
+	const Dropped *last = NULL;
 
-	foreach (cell, HeapTupleIsValid(before) && HeapTupleIsValid(after) ? dropped : NIL)
+	for (int i = 0; is_there && i < list_length(dropped); i++)
 	{
-		const Dropped *entry = lfirst(cell);
+		const Dropped *entry = list_nth(dropped, i);
 
 		if (!has_name((Form_pg_class) GETSTRUCT(after), entry) ||
-			has_name((Form_pg_class) GETSTRUCT(before), entry) ||
-			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(entry->target))) /* to a savepoint */
+			has_name((Form_pg_class) GETSTRUCT(before), entry) || !is_gone(i))
 			continue;
 		pp_layouts_replace(extension, entry->target, relid);
-		if (entry->configured && !pp_settings_has(extension, relid))
-			pp_settings_write(extension, relid, &entry->settings);
+		last = entry;
+	}
+	if (last && last->configured && !pp_settings_has(extension, relid))
+		pp_settings_write(extension, relid, &last->settings);
+	if (last)
+	{
 		pp_settings_announce(extension);
 		pp_pause_target_altered();
 	}
@@ -236,8 +256,9 @@ replace_dropped(Oid extension, Oid relid)
 }
 
 /*
- * Whose items are paused, and lose their target, become dead letters at the commit.  The retrier
- * has to be told: nobody is there to do that when a prepared transaction commits.
+ * Whose items are paused, and lose their target, become dead letters at the commit, or are written
+ * to what has replaced it, unless that is paused, too.  The retrier has to be told: nobody is there
+ * to do that when a prepared transaction commits.
  */
 void
 pp_altered_check_prepare(void)
@@ -251,7 +272,7 @@ pp_altered_check_prepare(void)
 
 		if (entry->settings.paused &&
 			!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(entry->target)) &&
-			pp_layouts_current(entry->target) == entry->target)
+			!pp_settings_get(extension, pp_layouts_current(entry->target)).paused)
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("cannot PREPARE a transaction that has dropped relation \"%s\", "
 								   "which is paused",
@@ -391,7 +412,10 @@ pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *a
 		return;
 	change.extension = pp_extension_oid();
 	if (attnum == 0 && access == OAT_POST_ALTER)
-		replace_dropped(change.extension, relid);
+	{
+		if (OidIsValid(change.extension))
+			replace_dropped(change.extension, relid);
+	}
 	else if (attnum == 0)
 		drop_target(change.extension, relid,
 					(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL) != 0);

@@ -211,9 +211,24 @@ pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child)
 	return false;
 }
 
+/* Has the target of the second replaced that of the first? */
+static bool
+is_replaced_by(const PpTargetRows *first, const PpTargetRows *second)
+{
+	return first->target != second->target && linitial_oid(first->covers) == second->target;
+}
+
+/* Do rows of the first have to come before those of the second? */
+static bool
+comes_before(const PpTargetRows *first, const PpTargetRows *second)
+{
+	return is_replaced_by(first, second) ||
+		   (pp_batch_is_parent(first, second) && !is_replaced_by(second, first));
+}
+
 /*
- * Append the rows of one target to the order, after those of its parents; a circle of references
- * is cut somewhere.
+ * Append the rows of one target to the order, after those of its parents and of what it has
+ * replaced; a circle of references is cut somewhere.
  */
 static void
 place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplaced)
@@ -225,7 +240,7 @@ place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplac
 	groups[i].placed = true;
 	for (int j = 0; j < ngroups; j++)
 	{
-		if (pp_batch_is_parent(&groups[j], &groups[i]))
+		if (comes_before(&groups[j], &groups[i]))
 			place(groups, ngroups, j, order, nplaced);
 	}
 	order[(*nplaced)++] = &groups[i];
@@ -300,7 +315,7 @@ divide(const PpRow **rows, uint64 n, int *ngroups)
 
 /*
  * Divide the rows by target, in the order in which that should be done: parents before
- * children.  In the current memory context.
+ * children, and what was replaced before what has replaced it.  In the current memory context.
  */
 PpTargetRows **
 pp_batch_divide(const PpRow **rows, uint64 n, int *ngroups)

@@ -38,7 +38,8 @@ static List *paused_targets = NIL; /* by persist_pause() */
 static PpReplaced *replaced = NULL;
 static int nreplaced = 0;
 static Oid settings_relation = InvalidOid;
-static bool is_stale = false; /* what is known of those may not hold any more */
+static uint64 changes = 0;		/* of the table of settings, as far as we have been told ... */
+static uint64 seen_changes = 0; /* ... and when we have looked */
 
 /* The worker's transaction: counts them; what was parked when it began */
 static uint64 transaction = 1;
@@ -82,7 +83,8 @@ xact_event(XactEvent event, void *arg)
 static void
 relation_changed(Datum arg, Oid relation)
 {
-	is_stale |= !OidIsValid(relation) || relation == settings_relation;
+	if (!OidIsValid(relation) || relation == settings_relation)
+		changes++;
 }
 
 /* Called once, by a process that has attached to its slot. */
@@ -149,21 +151,34 @@ pp_parking_add_replaced(List *targets)
 	return targets;
 }
 
-/* Which targets are paused, and which have been replaced?  In the current transaction. */
+/*
+ * Which targets are paused, and which have been replaced?  In the current transaction.  The tables
+ * may be locked: after an error what was known before still is.
+ */
 void
 pp_parking_look_for_pauses(void)
 {
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	uint64 told = changes;
+	int n;
+	PpReplaced *read;
+	List *paused;
 	List *before = paused_targets;
+	MemoryContext caller;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
-	is_stale = false;
 	settings_relation = pp_settings_relation(claim->extension);
-	if (replaced)
-		pfree(replaced);
-	replaced = pp_layouts_replaced(claim->extension, &nreplaced);
-	paused_targets = pp_parking_add_replaced(pp_settings_paused(claim->extension));
+	read = pp_layouts_replaced(claim->extension, &n);
+	paused = pp_settings_paused(claim->extension);
+
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	replaced = replaced ? repalloc(replaced, (n + 1) * sizeof(PpReplaced))
+						: palloc((n + 1) * sizeof(PpReplaced));
+	nreplaced = n;
+	if (n > 0)
+		memcpy(replaced, read, n * sizeof(PpReplaced));
+	paused_targets = pp_parking_add_replaced(list_copy(paused));
+	seen_changes = told;
 	MemoryContextSwitchTo(caller);
 
 	hash_seq_init(&seq, pp_parking_keys);
@@ -184,7 +199,7 @@ pp_parking_look_for_pauses(void)
 void
 pp_parking_refresh(void)
 {
-	if (is_stale)
+	if (changes != seen_changes)
 		pp_parking_look_for_pauses();
 }
 

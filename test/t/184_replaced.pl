@@ -133,6 +133,50 @@ ok(flush($node), 'savepoints: flushed');
 is(rows(), '1a', 'savepoints: the row is there');
 is(one_value($dbh, q{SELECT string_agg(target || ' ' || bad_items, ', ') FROM persist_settings}), 't dead', 'savepoints: and so are the settings');
 
+# ---- dropped more than once: the settings are those of the last one
+
+sub settings { return join ', ', rows_of($dbh, q{SELECT concat_ws(' ', target, bad_items, unknown_keys) FROM persist_settings}) }
+
+foreach my $case (
+	[ 'rolled back once', 't dead error', 'SAVEPOINT s', 'DROP TABLE t', 'ROLLBACK TO s', q{SELECT persist_configure('t', bad_items => 'dead', unknown_keys => 'error')} ],
+	[ 'rolled back, and unconfigured', '', 'SAVEPOINT s', 'DROP TABLE t', 'ROLLBACK TO s', q{SELECT persist_unconfigure('t')} ],
+	[ 'replaced twice', 't dead ignore', 'CREATE TABLE t2 (k int, v text)', 'DROP TABLE t', 'ALTER TABLE t2 RENAME TO t', q{SELECT persist_configure('t', bad_items => 'dead')} ])
+{
+	my ($name, $settings, @before) = @$case;
+
+	anew();
+	$dbh->do(q{SELECT persist_configure('t', unknown_keys => 'ignore')});
+	$dbh->do('SELECT persist_pause()');
+	enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+	in_transaction($dbh, 'CREATE TABLE t_new (v text, k int)', @before, 'DROP TABLE t', 'ALTER TABLE t_new RENAME TO t');
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($node), "$name: flushed");
+	is(rows(), '1a', "$name: the row is there");
+	is(settings(), $settings, "$name: the settings");
+}
+
+# a stale drop of another name
+anew();
+$dbh->do('SELECT persist_pause()');
+$dbh->do('CREATE TABLE t_new (k int, v text)');
+enqueue($dbh, 't_new', '{"k": 1, "v": "a"}');
+in_transaction($dbh, 'SAVEPOINT s', 'ALTER TABLE t RENAME TO t_old', 'ALTER TABLE t_new RENAME TO t', 'DROP TABLE t', 'ROLLBACK TO s', 'DROP TABLE t_new', 'DROP TABLE t', 'CREATE TABLE t2 (k int, v text)', 'ALTER TABLE t2 RENAME TO t');
+$dbh->do('SELECT persist_resume()');
+ok(flush($node), 'another name: flushed');
+is(letters(), 'public.t_new 42P01 {"k": 1, "v": "a"}', 'another name: what was rolled back counts for nothing');
+is(discard_all($dbh), 1, 'another name: discarded');
+
+# ---- the extension is dropped, too
+
+$dbh->do('CREATE DATABASE without');
+my $other = connect_to($node, 'without');
+$other->do('CREATE EXTENSION persist_pipeline');
+$other->do('CREATE TABLE t (k int)');
+$other->do(q{SELECT persist_configure('t', bad_items => 'dead')});
+in_transaction($other, 'CREATE TABLE t_new (k int)', 'DROP TABLE t', 'DROP EXTENSION persist_pipeline', 'ALTER TABLE t_new RENAME TO t');
+is(one_value($other, 'SELECT count(*) FROM t'), 0, 'extension dropped: the table is renamed');
+$other->disconnect;
+
 # ---- by its schema
 
 anew();
@@ -219,6 +263,50 @@ $dbh->do('DELETE FROM gate');
 drain($node);
 is(rows(), '1new', 'order: the last value');
 
+# ---- or in one batch: of a session whose transaction has begun before
+
+foreach my $more ('', ', parent int REFERENCES ')
+{
+	anew('(k int PRIMARY KEY, v text' . ($more && "$more t") . ')');
+	$dbh->do(q{SELECT persist_configure('t', on_conflict => 'update', conflict_columns => '{k}', durability => 'journal')});
+	$dbh->do('SELECT persist_pause()');
+	$producer = connect_to($node);
+	$producer->begin_work;
+	enqueue($producer, 't', '{"k": 1, "v": "old"}');
+	replace('(k int PRIMARY KEY, v text' . ($more && "$more t_new") . ')');
+	enqueue($dbh, 't', '{"k": 2, "v": "other"}');
+	one_value($producer, 'SELECT count(*) FROM t');    # learns which table it is
+	enqueue($producer, 't', '{"k": 1, "v": "new"}');
+	$producer->commit;
+	$producer->disconnect;
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($node), "order in a batch$more: flushed");
+	is(rows(), '1new 2other', "order in a batch$more: the last value");
+}
+
+# ---- the tables that say what was replaced are locked when the worker looks again
+
+anew();
+$dbh->do('SELECT persist_pause()');
+enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+replace('(k int, v text)');
+$dbh->do('SELECT persist_resume()');
+ok(flush($node), 'locked list: flushed');
+foreach my $i (2 .. 4)
+{
+	my $locker = connect_to($node);
+
+	begin_with_lock($locker, 'persist_pipeline_internal.persist_layouts', 'ACCESS EXCLUSIVE');
+	$dbh->do(q{UPDATE pg_class SET relpages = relpages WHERE relname = 'persist_settings'});
+	enqueue($dbh, 't', qq({"k": $i, "v": "a"}));
+	wait_for_sql($dbh, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'persist_pipeline %' AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'persist_pipeline_internal.persist_layouts'::regclass AND NOT granted)});
+	wait_for_sql($dbh, q{SELECT sum(parked) = 1 FROM persist_stats});
+	$locker->rollback;
+	$locker->disconnect;
+	drain($node);
+}
+is(rows(), '1a 2a 3a 4a', 'locked list: the rows are there');
+
 # ---- by a transaction that is prepared: nobody tells the worker at its commit
 
 anew();
@@ -227,6 +315,11 @@ enqueue($dbh, 't', '{"k": 1, "v": "a"}');
 wait_for_sql($dbh, 'SELECT count(*) = 1 FROM persist_parked');
 $dbh->do(q{BEGIN; DROP TABLE t});
 is(try_sql($dbh, q{PREPARE TRANSACTION 'gone'}), '0A000', 'prepared: not where a paused one is dropped');
+$dbh->do(q{CREATE TABLE t_new (k int, v text)});
+$dbh->do(q{SELECT persist_configure('t_new', bad_items => 'dead')});
+$dbh->do(q{BEGIN; DROP TABLE t; ALTER TABLE t_new RENAME TO t});
+is(try_sql($dbh, q{PREPARE TRANSACTION 'unpaused'}), '0A000', 'prepared: nor where what replaces it has settings of its own, and is not paused');
+$dbh->do('DROP TABLE t_new');
 $dbh->do(q{BEGIN; CREATE TABLE t_new (v text, k int); DROP TABLE t; ALTER TABLE t_new RENAME TO t; PREPARE TRANSACTION 'replaced'});
 is(one_value($dbh, 'SELECT count(*) FROM persist_settings'), 1, 'prepared: nothing has changed yet');
 $dbh->do(q{COMMIT PREPARED 'replaced'});
