@@ -50,7 +50,7 @@ typedef struct Search
 {
 	Oid extension;
 	int64 id;
-	bool copied_locked; /* what came with a copy can't be read just now */
+	bool copied_locked; /* what came with a copy couldn't be read, in one of the rounds */
 	PpPlace place;
 } Search;
 
@@ -146,7 +146,11 @@ look_in_table(Search *search, const char *name)
 				 strcmp(name, PP_PARKED_TABLE) == 0, false);
 }
 
-/* persist_resume() and persist_discard() lock these to the end of their transaction. */
+/*
+ * persist_resume() and persist_discard() lock these to the end of their transaction.  One that ends
+ * after the snapshot was taken leaves an empty table, and the snapshot doesn't see where its rows
+ * are now: so what was locked in one round is not known after the next one either.
+ */
 static void
 look_in_copied(Search *search)
 {
@@ -154,10 +158,12 @@ look_in_copied(Search *search)
 					? pp_extension_relation(search->extension, "persist_copied")
 					: InvalidOid;
 	PpTable table = {.extension = search->extension};
+	bool locked;
 
 	if (!OidIsValid(relid))
 		return;
-	table.rel = pp_table_open_unless_locked(relid, AccessShareLock, &search->copied_locked);
+	table.rel = pp_table_open_unless_locked(relid, AccessShareLock, &locked);
+	search->copied_locked |= locked;
 	if (table.rel)
 		look_in_rows(search, table, false, true);
 }

@@ -136,6 +136,36 @@ is(state_of($id), 'dead', 'the last one is dead');
 discard_all($dbh);
 is(state_of($id), 'settled', 'discarded');
 
+# ---- what came with a copy, and is resumed between the snapshot and the look at it
+
+$node->safe_psql('postgres', 'CREATE DATABASE source');
+$node->safe_psql('source', 'CREATE EXTENSION persist_pipeline; CREATE TABLE t (n int); SELECT persist_pause()');
+my $copied = $node->safe_psql('source', q{SELECT persist_enqueue('t', '{"n": 1}')});
+create_database($dbh, 'copy', 'source');
+$looker->disconnect;
+$looker = connect_to($node, 'copy');
+wait_for_sql($looker, 'SELECT count(*) = 1 FROM persist_pipeline_internal.persist_copied');
+{
+	my $resuming = connect_to($node, 'copy');
+	my $locker = connect_to($node, 'copy');
+
+	$resuming->begin_work;
+	$resuming->do('SELECT persist_resume(), persist_pause()');
+	is( state_across('has_looked_once', $copied,
+			sub {
+				begin_with_lock($locker, 'persist_pipeline_internal.persist_dead_letters', 'ACCESS EXCLUSIVE');
+				end_fault($node, 'has_looked_once');
+				wait_for_sql($locker, 'SELECT count(*) > 0 FROM pg_locks WHERE NOT granted');
+				$resuming->commit;
+				$locker->rollback;
+			}),
+		'unknown', 'resumed during the look: it is not said to be settled');
+	is(state_of($copied), 'pending', 'resumed: it waits');
+	$_->disconnect foreach $resuming, $locker, $looker;
+}
+$looker = connect_to($node);
+is(try_sql($dbh, "DROP DATABASE $_"), '00000', "$_: dropped") foreach 'copy', 'source';
+
 # ---- what the transaction itself has enqueued, where most of it is in a temporary file
 
 $dbh->begin_work;
