@@ -78,7 +78,7 @@ define_health_limits(void)
 				  &pp_config_health_unhealthy_age, INT_MAX, GUC_UNIT_MS);
 	define_health("persist_pipeline.health_degraded_fill",
 				  "Sets how many per cent of the ring, of the journal, or of what a role may "
-				  "hold of them, may be in use before persist_health() says \"degraded\".",
+				  "hold of the journal, may be in use before persist_health() says \"degraded\".",
 				  &pp_config_health_degraded_fill, 100, 0);
 	define_health("persist_pipeline.health_unhealthy_fill",
 				  "Sets how many per cent of the journal may be in use before persist_health() "

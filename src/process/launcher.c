@@ -294,10 +294,10 @@ start_worker(int number)
 }
 
 /*
- * Look into the next database, if one is left.  It takes milliseconds, so that it goes before the workers; but what is tried again may lack
- * what only a worker can free, so that the last place is not for it twice while
- * `others` are due.  Returns the ms until it can be tried again, or -1; *waits: there
- * is no room for it.
+ * Look into the next database, if one is left.  It takes milliseconds, so that it goes before the
+ * workers; but what is tried again may lack what only a worker can free, so that the last place is
+ * not for it twice while `others` are due.  Returns the ms until it can be tried again, or -1;
+ * *waits: there is no room for it.
  */
 static long
 start_probe(int running, bool others, bool *waits)

@@ -62,8 +62,8 @@ static PpSlot *slot;	   /* the process's */
 static bool worked = true; /* since we were idle */
 static bool idled = false; /* long enough to leave, but the slot is still needed */
 static PpLinger last_batch;
-static int64 batch_began;	  /* now, or the pass that it is a part of ... */
-static int64 batch_began_cpu; /* ... by pp_steady_cpu */
+static PpSteady batch_began;  /* the one at work, or the pass that it is a part of ... */
+static int64 batch_began_cpu; /* ... by pp_steady_cpu() */
 
 /*
  * What earlier workers have left is written first.  Called when this worker is about to write

@@ -5,8 +5,8 @@
  *
  * A backend keeps what it knows of each target it has used, so that a call takes
  * no lock and reads no catalog but the ACL: an entry is dropped when the
- * relation, a composite type in it, or anything that a default depends on is
- * invalidated.
+ * relation, one that it is a view of, a composite type in it, or anything that
+ * a default depends on is invalidated.
  *
  * Looking up a target runs no code of its owner.  Its defaults are planned, which can run their
  * functions, only when a row needs them, and as the caller.

@@ -29,8 +29,9 @@
  *
  * A target that is paused (persist_pause) is parked without a try, and the retrier leaves it
  * alone; each process reads again which targets those are when PpSlot.pause_changed or
- * PpRetrier.pause_changed says so, or an invalidation of their table does.  The same is done with a target whose code has hung (PpHanger),
- * but that one the retrier tries, and after some tries that come through the worker does, too.
+ * PpRetrier.pause_changed says so, or an invalidation of their table does.  The same is done with a
+ * target whose code has hung (PpHanger), but that one the retrier tries, and after some tries that
+ * come through the worker does, too.
  *
  * Locks.  Once a batch has waited for a lock in vain, or as long as something that is parked waits
  * for one (PpSlot.waits_for_lock), the worker waits for other locks no longer than a moment.
