@@ -227,12 +227,13 @@ pp_layouts_target_name(Oid extension, Oid target)
 	return name;
 }
 
-/* Note that rows of the target, which the current transaction has dropped, go into another one. */
-void
-pp_layouts_replace(Oid extension, Oid target, Oid by)
+/* Have another one in this column say by what it is replaced.  False: none has that. */
+static bool
+replace_where(Oid extension, int column, Oid target, Oid by)
 {
 	PpTable table = open_scan(extension, RowExclusiveLock);
 	PpTable to = pp_table_open(extension, TABLE, RowExclusiveLock);
+	bool found = false;
 	HeapTuple tuple;
 
 	while ((tuple = pp_table_next(&table)) != NULL && pp_table_has(table.rel, COLUMN_REPLACED_BY))
@@ -241,18 +242,52 @@ pp_layouts_replace(Oid extension, Oid target, Oid by)
 		bool nulls[COLUMNS];
 
 		heap_deform_tuple(tuple, RelationGetDescr(table.rel), values, nulls);
-		/* the target itself may have replaced others */
-		if (DatumGetObjectId(values[COLUMN_TARGET]) != target &&
-			(nulls[COLUMN_REPLACED_BY] || DatumGetObjectId(values[COLUMN_REPLACED_BY]) != target))
+		if (nulls[column] || DatumGetObjectId(values[column]) != target)
 			continue;
 		values[COLUMN_COLUMNS] = PointerGetDatum(DatumGetByteaP(values[COLUMN_COLUMNS]));
 		values[COLUMN_REPLACED_BY] = ObjectIdGetDatum(by);
 		nulls[COLUMN_REPLACED_BY] = false;
 		if (pp_table_delete(&table, &tuple->t_self, false))
 			pp_table_insert(&to, values, nulls);
+		found = true;
 	}
 	pp_table_close(&to);
 	pp_table_close(&table);
+	return found;
+}
+
+/*
+ * Note that rows of the target, which the current transaction has dropped, go into another one.
+ * What that has replaced itself still names it, so that all know in which order they came; but one
+ * of which nothing was noted, since it has never had items, is left out.
+ */
+void
+pp_layouts_replace(Oid extension, Oid target, Oid by)
+{
+	if (!replace_where(extension, COLUMN_TARGET, target, by))
+		(void) replace_where(extension, COLUMN_REPLACED_BY, target, by);
+}
+
+/* What has replaced a target that is gone, and what has replaced that, and so on. */
+List *
+pp_layouts_successors(Oid target)
+{
+	List *successors = NIL;
+	PpReplaced *replaced;
+	int n;
+
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
+		return NIL;
+	replaced = pp_layouts_replaced(pp_extension_oid(), &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (replaced[i].target != target || list_member_oid(successors, replaced[i].by))
+			continue;
+		target = replaced[i].by;
+		successors = lappend_oid(successors, target);
+		i = -1; /* from the first on, of this one */
+	}
+	return successors;
 }
 
 /*
@@ -262,22 +297,9 @@ pp_layouts_replace(Oid extension, Oid target, Oid by)
 Oid
 pp_layouts_current(Oid target)
 {
-	Oid current = target;
-	PpTable table;
-	HeapTuple tuple;
+	List *successors = pp_layouts_successors(target);
 
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
-		return target;
-	table = open_scan(pp_extension_oid(), AccessShareLock);
-	while ((tuple = pp_table_next(&table)) != NULL)
-	{
-		Oid by = pp_table_oid(table.rel, tuple, COLUMN_REPLACED_BY);
-
-		if (OidIsValid(by) && pp_table_oid(table.rel, tuple, COLUMN_TARGET) == target)
-			current = by;
-	}
-	pp_table_close(&table);
-	return current;
+	return successors != NIL ? llast_oid(successors) : target;
 }
 
 /* All that have been replaced, in the current memory context; *n: their number. */
@@ -304,6 +326,21 @@ pp_layouts_replaced(Oid extension, int *n)
 	return replaced;
 }
 
+/* Add what these targets have replaced, according to that, and what those have, and so on. */
+List *
+pp_layouts_add_those(List *targets, const PpReplaced *replaced, int n)
+{
+	for (int i = 0; i < list_length(targets); i++) /* which becomes longer */
+	{
+		for (int j = 0; j < n; j++)
+		{
+			if (replaced[j].by == list_nth_oid(targets, i))
+				targets = list_append_unique_oid(targets, replaced[j].target);
+		}
+	}
+	return targets;
+}
+
 /* Add what these targets have replaced: items may wait for that. */
 List *
 pp_layouts_add_replaced(Oid extension, List *targets)
@@ -311,12 +348,7 @@ pp_layouts_add_replaced(Oid extension, List *targets)
 	int n;
 	PpReplaced *replaced = pp_layouts_replaced(extension, &n);
 
-	for (int i = 0; i < n; i++)
-	{
-		if (list_member_oid(targets, replaced[i].by))
-			targets = list_append_unique_oid(targets, replaced[i].target);
-	}
-	return targets;
+	return pp_layouts_add_those(targets, replaced, n);
 }
 
 /* Is anything noted? */
@@ -332,14 +364,18 @@ pp_layouts_any(Oid extension)
 
 /*
  * Take away, in the current transaction, what transactions before that one have noted, but
- * of these targets.
+ * of these targets, and of what has replaced them.
  */
 void
-pp_layouts_forget(Oid extension, TransactionId before, const List *but)
+pp_layouts_forget(Oid extension, TransactionId before, const List *targets)
 {
+	List *but = list_copy(targets);
 	PpTable table = open_scan(extension, RowExclusiveLock);
 	HeapTuple tuple;
+	ListCell *cell;
 
+	foreach (cell, targets)
+		but = list_concat_unique_oid(but, pp_layouts_successors(lfirst_oid(cell)));
 	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		if (TransactionIdPrecedes(HeapTupleHeaderGetXmin(tuple->t_data), before) &&

@@ -10,7 +10,8 @@
  * in the table is trusted.
  *
  * A relation that is renamed to the name of a target which its transaction has dropped replaces
- * that: what waits for the target is written to the relation.  Each row of the target says so.
+ * that: what waits for the target is written to the relation.  Each row of the target says so.  If
+ * that is replaced, too, its own rows do, and the target's stay as they are.
  *
  * The worker takes a row away when nothing can need it any more.
  *
@@ -48,10 +49,12 @@ extern void pp_layouts_note(Oid extension, Relation rel, bool dropped);
 extern PpColumnNote *pp_layouts_find(Oid extension, const PpItem *item, int *n);
 extern char *pp_layouts_target_name(Oid extension, Oid target);
 extern void pp_layouts_replace(Oid extension, Oid target, Oid by);
+extern List *pp_layouts_successors(Oid target);
 extern Oid pp_layouts_current(Oid target);
 extern PpReplaced *pp_layouts_replaced(Oid extension, int *n);
+extern List *pp_layouts_add_those(List *targets, const PpReplaced *replaced, int n);
 extern List *pp_layouts_add_replaced(Oid extension, List *targets);
 extern bool pp_layouts_any(Oid extension);
-extern void pp_layouts_forget(Oid extension, TransactionId before, const List *but);
+extern void pp_layouts_forget(Oid extension, TransactionId before, const List *targets);
 
 #endif /* PP_LAYOUTS_H */

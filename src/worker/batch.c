@@ -179,10 +179,13 @@ void
 pp_batch_find_relatives(PpTargetRows *group)
 {
 	bool locked;
-	Oid target = pp_layouts_current(group->target);
-	Relation rel = pp_table_open_unless_locked(target, AccessShareLock, &locked);
+	Oid target;
+	Relation rel;
 	ListCell *cell;
 
+	group->successors = pp_layouts_successors(group->target);
+	target = group->successors != NIL ? llast_oid(group->successors) : group->target;
+	rel = pp_table_open_unless_locked(target, AccessShareLock, &locked);
 	group->covers = list_make1_oid(target);
 	if (rel == NULL)
 		return; /* whoever inserts into it has to wait, but not we; or insert_run says so */
@@ -215,7 +218,7 @@ pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child)
 static bool
 is_replaced_by(const PpTargetRows *first, const PpTargetRows *second)
 {
-	return first->target != second->target && linitial_oid(first->covers) == second->target;
+	return list_member_oid(first->successors, second->target);
 }
 
 /* Do rows of the first have to come before those of the second? */

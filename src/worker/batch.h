@@ -24,8 +24,9 @@
 typedef struct PpTargetRows
 {
 	Oid target;
-	List *parents; /* OIDs that its foreign keys refer to */
-	List *covers;  /* itself and the partitioned tables above it */
+	List *parents;	  /* OIDs that its foreign keys refer to */
+	List *covers;	  /* where its rows go, and the partitioned tables above that */
+	List *successors; /* what has replaced it, and so on: the last one is where its rows go */
 	const PpRow **rows;
 	uint64 n;
 	bool placed;

@@ -143,12 +143,7 @@ pp_parking_is_paused(Oid target)
 List *
 pp_parking_add_replaced(List *targets)
 {
-	for (int i = 0; i < nreplaced; i++)
-	{
-		if (list_member_oid(targets, replaced[i].by))
-			targets = list_append_unique_oid(targets, replaced[i].target);
-	}
-	return targets;
+	return pp_layouts_add_those(targets, replaced, nreplaced);
 }
 
 /*
