@@ -560,6 +560,7 @@ sub keep_busy
 		$session->do("SELECT persist_enqueue('u', '{\"n\": 0}')");
 	}
 	ok(flush($node), 'durability: flushed');
+	wait_for_worker_state($control, 'idle');    # with its upkeep behind it
 	$control->do("SELECT persist_configure('r', 'ring'), persist_configure('u', 'journal')");
 
 	# an open cache of another session, too
