@@ -189,9 +189,9 @@ sub start_consumer
 
 # ---- a turn ----
 
-# Options: table ('bare', 'indexed'), clients, seconds; page: how many rows a transaction has;
-# written: of single calls, each follows an INSERT of a row elsewhere in its transaction; rate:
-# calls a second, instead of as many as possible.  Returns
+# Options: table ('bare', 'indexed'), clients, seconds, or transactions: so many of each client;
+# page: how many rows a transaction has; written: of single calls, each follows an INSERT of a row
+# elsewhere in its transaction; rate: calls a second, instead of as many as possible.  Returns
 #	calls		transactions a second
 #	session		rows a second that the sessions have handed over
 #	rows		rows a second, until the last one was in the table
@@ -313,7 +313,9 @@ sub pgbench
 	# on a machine that is busy with other things the time may be over before all have connected
 	foreach my $try (1 .. PGBENCH_TRIES)
 	{
-		open my $output, '-|', @command, '-T', $try * $options{seconds} or die "pgbench: $!\n";
+		my @length = $options{transactions} ? ('-t', $options{transactions}) : ('-T', $try * $options{seconds});
+
+		open my $output, '-|', @command, @length or die "pgbench: $!\n";
 		my $text = do { local $/; <$output> };
 		close $output or die "$contestant->{id}: pgbench failed:\n$text";
 		my ($transactions) = $text =~ /actually processed: ([1-9]\d*)/ or next;
