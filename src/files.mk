@@ -74,22 +74,18 @@ FILES = \
 	worker/intake \
 	worker/intake_parked \
 	worker/outcome_counts \
-	worker/work_item \
+	worker/work_items \
 	worker/commit \
 	worker/save_to_journal \
 	worker/timer \
 	worker/parking \
 	worker/parents \
 	worker/bad_rows \
-	worker/bad_rows_log \
-	worker/deferred_mark \
-	worker/deferred_settings \
+	worker/deferred \
 	worker/try_insert \
 	worker/decide \
 	worker/apply_rows \
-	worker/work_rows \
 	worker/role_transaction \
-	worker/settle_untried \
 	worker/settle \
 	worker/retry \
 	worker/upkeep \

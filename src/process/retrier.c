@@ -35,7 +35,7 @@
 #include "worker/retry.h"
 #include "worker/settle.h"
 #include "worker/timer.h"
-#include "worker/work_rows.h"
+#include "worker/work_items.h"
 
 #define MAX_TOGETHER 64	  /* targets */
 #define TABLE_WAIT_MS 200 /* for whoever has locked the table of what is parked */
@@ -283,7 +283,7 @@ park_again(void *arg)
 	uint64 nrows;
 	int opened;
 	const PpRow **rows =
-		pp_work_rows_open(&pp_process.claim, note->work_items, note->n, &opened, &nrows);
+		pp_work_items_open(&pp_process.claim, note->work_items, note->n, &opened, &nrows);
 	PpTable table = pp_parked_table_open(pp_process.claim.extension);
 
 	for (uint64 i = 0; i < nrows; i++)
@@ -292,7 +292,7 @@ park_again(void *arg)
 							   note->mismatch_since ? pp_steady_to_day(note->mismatch_since) : 0,
 							   note->alone);
 	pp_table_close(&table);
-	pp_work_rows_take(&pp_process.claim, note->work_items, note->n);
+	pp_work_items_take(&pp_process.claim, note->work_items, note->n);
 }
 
 /*

@@ -15,7 +15,7 @@
 #include "base/faults.h"
 #include "store/layouts.h"
 #include "worker/apply_rows.h"
-#include "worker/deferred_settings.h"
+#include "worker/deferred.h"
 #include "worker/identity.h"
 #include "worker/isolate.h"
 #include "worker/parents.h"

@@ -19,7 +19,7 @@
 #include "worker/parking.h"
 #include "worker/role_transaction.h"
 #include "worker/timer.h"
-#include "worker/work_rows.h"
+#include "worker/work_items.h"
 
 static const PpClaim *claim;
 
@@ -92,7 +92,7 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 	}
 	if (pp_timer_cut != PP_CUT_STOP)
 		pp_timer_cut = PP_CUT_NONE;
-	pp_work_rows_note(run->work_items, run->n);
+	pp_work_items_note(run->work_items, run->n);
 	pp_commit_forget();
 	pp_timer_begin_attempt();
 	pp_statement_state = (PpStatementState){0};
@@ -107,7 +107,7 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 		/* what has been read stays in its place until it is taken, whoever else deletes it */
 		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
 		run->stage = PP_STAGE_OPENING;
-		rows = pp_work_rows_open(claim, run->work_items, run->n, &run->opened, &nrows);
+		rows = pp_work_items_open(claim, run->work_items, run->n, &run->opened, &nrows);
 		run->stage = PP_STAGE_INSERTING;
 		MemoryContextSwitchTo(caller);
 		if (nrows > 0 && at_once)
@@ -127,10 +127,10 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 			if (pp_role_transaction_is_unsafe())
 				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
 								errmsg("the rows go to several servers")));
-			pp_work_rows_count_taken(apply->counts, rows, nrows, apply->retrying);
+			pp_work_items_count_taken(apply->counts, rows, nrows, apply->retrying);
 			pp_commit_settles(run->work_items, run->n, apply->counts);
 			run->stage = PP_STAGE_TAKING;
-			pp_work_rows_take(claim, run->work_items, run->n);
+			pp_work_items_take(claim, run->work_items, run->n);
 			UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
 			run->stage = PP_STAGE_COMMITTING;
 			pp_outcome_counts_write(apply->counts, claim->extension);

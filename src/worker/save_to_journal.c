@@ -11,7 +11,7 @@
 
 #include "worker/commit.h"
 #include "worker/save_to_journal.h"
-#include "worker/work_item.h"
+#include "worker/work_items.h"
 
 /* Put the items of a work item into the journal, each in a record of its own. */
 static void

@@ -16,14 +16,16 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
+#include "store/dead_letters.h"
+#include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/commit.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
 #include "worker/save_to_journal.h"
 #include "worker/settle.h"
-#include "worker/settle_untried.h"
 #include "worker/timer.h"
+#include "worker/work_items.h"
 
 #define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
 #define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
@@ -84,6 +86,113 @@ role_exists(Oid role)
 	return exists;
 }
 
+/*
+ * ---- without a try, and without their role ----
+ *
+ * In a transaction of our own all items of work items of one role become dead letters, or are
+ * parked.
+ */
+
+/* Work items that become dead letters, or are parked, without a try to insert their rows */
+typedef struct Untried
+{
+	PpWorkItem *work_items;
+	int n;
+	bool dies; /* they become dead letters; or else they are parked */
+	ErrorData *why;
+	Oid role;
+	PpOutcomeCounts *counts;
+	PpBadRow *bad; /* what has become dead letters, to be reported */
+	uint64 nbad;
+} Untried;
+
+static void
+write_dead_letters_untried(Untried *untried, const PpRow **rows, uint64 n)
+{
+	untried->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < n; i++)
+	{
+		untried->bad[untried->nbad++] = pp_bad_row(rows[i], untried->why);
+		pp_bad_rows_write_dead_letter(claim->extension, untried->counts, rows[i], untried->role,
+									  untried->why);
+	}
+}
+
+static void
+park_untried(Untried *untried, const PpRow **rows, uint64 n)
+{
+	PpOutcomeCounts *counts = untried->counts;
+	Oid role = untried->role;
+
+	pp_parking_park_rows(counts, role, rows, n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
+
+		if (result->delta.errors > 0)
+		{
+			pp_parking_follow(rows[i], role);
+			continue;
+		}
+		pp_parking_note(rows[i], role, untried->why->sqlerrcode, true);
+		pp_outcome_counts_error(counts, result->delta.target, untried->why);
+	}
+}
+
+static void
+settle_untried_items(void *arg)
+{
+	Untried *untried = arg;
+	PpOutcomeCounts *counts = untried->counts;
+	const PpRow **rows;
+	uint64 nrows;
+	int opened;
+
+	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
+	if (untried->dies && !pp_dead_letters_try_lock(claim->extension))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("the table of dead letters is locked")));
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+	rows = pp_work_items_open(claim, untried->work_items, untried->n, &opened, &nrows);
+	if (untried->dies)
+		write_dead_letters_untried(untried, rows, nrows);
+	else
+		park_untried(untried, rows, nrows);
+	pp_work_items_count_taken(counts, rows, nrows, untried->work_items[0].parked);
+	pp_commit_settles(untried->work_items, untried->n, counts);
+	pp_work_items_take(claim, untried->work_items, untried->n);
+	pp_outcome_counts_write(counts, claim->extension);
+}
+
+static PpOutcome
+settle_untried(Untried *untried, ErrorData **error)
+{
+	if (untried->dies)
+		pp_work_items_note(untried->work_items, untried->n);
+	untried->role = untried->work_items[0].role;
+	untried->counts = palloc0(sizeof(PpOutcomeCounts));
+	*error = pp_commit_by_ourselves(settle_untried_items, untried, untried->dies);
+	if (*error)
+		return PP_TRANSIENT;
+	pp_bad_rows_report(untried->bad, untried->nbad);
+	pp_parking_errors_are_counted(untried->counts, untried->role);
+	return PP_SETTLED;
+}
+
+/* Make dead letters of all their items. */
+static PpOutcome
+settle_untried_as_dead(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_untried(&(Untried){work_items, n, true, why}, error);
+}
+
+/* Park them all, so that each target is tried by itself. */
+static PpOutcome
+settle_untried_as_parked(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_untried(&(Untried){work_items, n, false, why}, error);
+}
+
 /* ---- one role ---- */
 
 /*
@@ -101,7 +210,7 @@ settle_fewer(PpRoleTransaction *run, ErrorData **error)
 		return PP_TRANSIENT;
 	}
 	if (items == 1 || learned.width == 1)
-		return pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
+		return settle_untried_as_parked(run->work_items, run->n, run->error, error);
 	/* those of a transaction come together, up to several times as many */
 	learned.width = Max(Min(items, pp_settle_width()) / 2, 1);
 	learned.fitting = 0;
@@ -132,7 +241,7 @@ settle_slow(PpRoleTransaction *run, ErrorData **error)
 	if (run->n == 1 && pp_decide_is_patient(&run->apply, run->work_items[0].target))
 		return PP_TRANSIENT;
 	if (run->n == 1)
-		return pp_settle_untried_as_dead(claim, run->work_items, 1, run->error, error);
+		return settle_untried_as_dead(run->work_items, 1, run->error, error);
 	run->apply.width = Max(run->n / NARROWER, 1);
 	return PP_TRANSIENT;
 }
@@ -164,9 +273,9 @@ settle_deadly(PpRoleTransaction *run, ErrorData **error)
 	if (work->there == 1 && pp_classify(run->error, true, pp_timer_cut) == PP_CLASS_UNPROVEN &&
 		pp_decide_may_wait(work->parked ? work->parked_at : 0))
 		return work->parked ? PP_TRANSIENT
-							: pp_settle_untried_as_parked(claim, work, 1, run->error, error);
+							: settle_untried_as_parked(work, 1, run->error, error);
 	if (work->there == 1)
-		return pp_settle_untried_as_dead(claim, work, 1, run->error, error);
+		return settle_untried_as_dead(work, 1, run->error, error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
@@ -196,14 +305,14 @@ settle_failed(PpRoleTransaction *run, bool *halve, ErrorData **error)
 		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
 	}
 	if (run->stage == PP_STAGE_BEGINNING && !role_exists(run->work_items[0].role))
-		return pp_settle_untried_as_dead(claim, run->work_items, run->n, run->error, error);
+		return settle_untried_as_dead(run->work_items, run->n, run->error, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT && parked)
 		return settle_slow(run, error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT || is_transient(run) ||
 		pp_role_transaction_is_unsafe())
 		return parked
 				   ? PP_TRANSIENT
-				   : pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
+				   : settle_untried_as_parked(run->work_items, run->n, run->error, error);
 	*halve = run->n > 1;
 	return *halve ? PP_DIVIDED : settle_deadly(run, error);
 }
@@ -337,7 +446,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 
 		if (pp_timer_is_over())
 		{
-			outcome = pp_settle_untried_as_parked(claim, selected, nselected, pp_decide_too_late(), error);
+			outcome = settle_untried_as_parked(selected, nselected, pp_decide_too_late(), error);
 			if (outcome != PP_SETTLED)
 				return outcome;
 			continue;
@@ -412,7 +521,7 @@ static PpOutcome
 write_dead_letter_of(PpWorkItem *work, ErrorData **error)
 {
 	if (work->there == 1)
-		return pp_settle_untried_as_dead(claim, work, 1, pp_poison_error(work->pos, work->part), error);
+		return settle_untried_as_dead(work, 1, pp_poison_error(work->pos, work->part), error);
 	*error = divide_work(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
@@ -463,7 +572,7 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
 		while (end < *n && work_items[end].role == work_items[i].role &&
 			   is_candidate(&work_items[end]))
 			end++;
-		if (pp_settle_untried_as_parked(claim, work_items + i, end - i,
+		if (settle_untried_as_parked(work_items + i, end - i,
 									 pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
 									 error) != PP_SETTLED)
 			return PP_TRANSIENT;
