@@ -36,7 +36,6 @@ FILES = \
 	store/state \
 	store/account \
 	store/settings \
-	store/settings_values \
 	store/row_check \
 	store/layouts \
 	store/dead_letters \
@@ -54,7 +53,6 @@ FILES = \
 	producer/spill \
 	producer/admission \
 	producer/publish \
-	producer/publish_now \
 	producer/enqueue \
 	worker/classify \
 	worker/isolate \
@@ -67,7 +65,6 @@ FILES = \
 	worker/row_map \
 	worker/statement \
 	worker/fold \
-	worker/upsert_cache \
 	worker/upsert \
 	worker/poison \
 	worker/batch \
@@ -98,22 +95,15 @@ FILES = \
 	process/retrier \
 	process/probe \
 	process/launcher \
-	sql/hand_over \
 	sql/enqueue_functions \
-	sql/enqueue_trigger \
-	sql/timeout.h \
-	sql/flush_notice \
 	sql/flush_function \
 	sql/run_as \
 	sql/item_rights \
-	sql/parked_why \
 	sql/parked_functions \
 	sql/where_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
-	sql/queue_functions \
-	sql/health \
-	sql/metrics_functions \
+	sql/monitoring_functions \
 	sql/selftest_function \
 	sql/privileges \
 	sql/altered \

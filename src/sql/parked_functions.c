@@ -29,14 +29,17 @@
 #include "base/faults.h"
 #include "base/ids.h"
 #include "base/item_check.h"
+#include "base/reasons.h"
 #include "base/savepoint.h"
 #include "ring/slots.h"
 #include "sql/item_rights.h"
 #include "sql/parked_functions.h"
-#include "sql/parked_why.h"
 #include "sql/run_as.h"
 #include "store/dead_letters.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
+#include "store/pause.h"
+#include "store/settings.h"
 #include "worker/bad_rows.h"
 #include "worker/outcome_counts.h"
 #include "worker/row_map.h"
@@ -45,6 +48,48 @@ PG_FUNCTION_INFO_V1(persist_discard_parked);
 PG_FUNCTION_INFO_V1(persist_parked_to_dead);
 PG_FUNCTION_INFO_V1(persist_parked_why);
 PG_FUNCTION_INFO_V1(persist_update_parked);
+
+/* ---- why something is parked ---- */
+
+/* What the retrier has noted of its tries; all zero: nothing, so far. */
+static PpRetry
+get_retry(PpSlot *slot, Oid target, Oid role)
+{
+	PpRetry retry = {0};
+
+	SpinLockAcquire(&slot->mutex);
+	for (int i = 0; i < slot->nretries; i++)
+	{
+		if (slot->retries[i].target == target && slot->retries[i].role == role)
+			retry = slot->retries[i];
+	}
+	SpinLockRelease(&slot->mutex);
+	return retry;
+}
+
+PpParkedWhy
+pp_parked_functions_why(Oid target, Oid role)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	Oid extension = pp_extension_oid();
+	PpRetry retry = slot ? get_retry(slot, target, role) : (PpRetry){0};
+	bool target_paused = pp_settings_get(extension, pp_layouts_current(target)).paused;
+	PpParkedWhy why = {.sqlstate = retry.sqlstate,
+					   .paused = target_paused || pp_pause_is_on(extension)};
+
+	if (target_paused)
+		why.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE; /* as in parking.h */
+	else if (slot && why.sqlstate == 0)
+		why.sqlstate = pp_counters_get(&slot->counters, target).sqlstate;
+	why.sentence = why.paused && !target_paused ? "the database is paused"
+												: pp_reason_parked(why.sqlstate, target_paused);
+	if (why.paused)
+		return why;
+	why.tries = retry.failures;
+	why.next_try =
+		retry.retry_at != 0 && retry.retry_at != PP_NEVER ? pp_steady_to_day(retry.retry_at) : 0;
+	return why;
+}
 
 /* ---- what the commit tells ---- */
 
@@ -230,7 +275,7 @@ write_letter(Deed *deed)
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
 	const PpItem *item = (const PpItem *) deed->record.bytes;
 	const PpCommitPosition *position;
-	PpParkedWhy why = pp_parked_why(first->target, first->role);
+	PpParkedWhy why = pp_parked_functions_why(first->target, first->role);
 	PpTable letters;
 
 	if (!pp_item_check_is_sound(item, deed->record.length))
@@ -436,7 +481,7 @@ persist_parked_why(PG_FUNCTION_ARGS)
 	if (pp_item_rights_to_know(PG_GETARG_OID(0), NULL, PG_GETARG_OID(1), NULL) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
 	{
-		PpParkedWhy why = pp_parked_why(PG_GETARG_OID(0), PG_GETARG_OID(1));
+		PpParkedWhy why = pp_parked_functions_why(PG_GETARG_OID(0), PG_GETARG_OID(1));
 
 		nulls[0] = why.sqlstate == 0;
 		values[0] = CStringGetTextDatum(unpack_sql_state(why.sqlstate));

@@ -33,7 +33,7 @@
 #include "ring/ring_find.h"
 #include "ring/slots.h"
 #include "sql/item_rights.h"
-#include "sql/parked_why.h"
+#include "sql/parked_functions.h"
 #include "sql/where_function.h"
 #include "store/dead_letters.h"
 #include "store/layouts.h"
@@ -106,7 +106,7 @@ static void
 note_parked(Search *search, const PpTable *table, HeapTuple tuple)
 {
 	PpParkedRow row = pp_parked_table_row(table, tuple);
-	PpParkedWhy why = pp_parked_why(row.target, row.role);
+	PpParkedWhy why = pp_parked_functions_why(row.target, row.role);
 
 	search->place =
 		(PpPlace){.state = "parked",

@@ -165,7 +165,7 @@ insert_run(const PpRow **rows, uint64 n)
 		note_elsewhere(first->target);
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_statement_state.row = 0;
-	upsert = pp_upsert_cache_get(rel);
+	upsert = pp_upsert_get(rel);
 	inserted = upsert ? pp_upsert(rel, map, upsert, rows, n)
 					  : pp_statement_insert(rel, map, NULL, rows, n);
 	relation_close(rel, NoLock);

@@ -292,7 +292,7 @@ decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
 		state->parents_free = true;
 		return PP_DECIDE_FEWER; /* what was locked may be free by now */
 	}
-	if (state->parents_free && state->nwaiting < MAX_WAITING && !pp_upsert_cache_is_update(target))
+	if (state->parents_free && state->nwaiting < MAX_WAITING && !pp_upsert_is_update(target))
 		return PP_DECIDE_OUT_WAITING;
 	pp_decide_close(apply, target, failure->error);
 	return PP_DECIDE_GO_ON;
@@ -363,7 +363,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	if (class == PP_CLASS_UNPROVEN && told && pp_decide_may_wait(told_row->parked_at))
 	{
 		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING &&
-			!pp_upsert_cache_is_update(target))
+			!pp_upsert_is_update(target))
 			return PP_DECIDE_OUT_WAITING;
 		pp_decide_close(apply, target, error);
 		return PP_DECIDE_GO_ON;

@@ -1212,7 +1212,7 @@ done:
 #endif
 
 #ifdef FLUSH
-/* enqueue_functions.c wait_until_settled, is_settled */
+/* flush_function.c wait_until_settled, is_settled */
 proctype flusher()
 {
 	d_step {
