@@ -18,17 +18,14 @@ FILES = \
 	base/ids.h \
 	ring/ring \
 	ring/ring_worker \
-	ring/ring_owner \
 	ring/ring_find \
 	ring/quota \
 	ring/counters \
 	ring/metrics \
 	ring/sleeper \
 	ring/shmem \
-	ring/block_database \
-	ring/known_databases \
+	ring/databases \
 	ring/slots \
-	ring/slots_claim \
 	ring/slots_attach \
 	ring/slots_commands \
 	ring/lease \
@@ -91,7 +88,6 @@ FILES = \
 	process/database_init \
 	process/process \
 	process/worker \
-	process/worker_attach \
 	process/retrier \
 	process/probe \
 	process/launcher \

@@ -54,7 +54,7 @@
 #include "process/launcher.h"
 #include "process/probe.h"
 #include "process/worker.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "worker/parking.h"
 
@@ -374,7 +374,7 @@ retry_delay(PpSlot *slot, Post *post)
 	paused = slot->paused;
 	SpinLockRelease(&slot->mutex);
 	if (attached || post->retrier || retry_at == PP_NEVER || paused ||
-		!OidIsValid(post->database) || pp_block_database_is_on(post->database))
+		!OidIsValid(post->database) || pp_database_is_blocked(post->database))
 		return -1;
 	return Max(Max(pp_steady_ms_until(retry_at), pause_of(last_start, starts)), slot_delay());
 }
@@ -533,7 +533,7 @@ give_back_idle(PpSlot *slot, const Post *post)
 	SpinLockRelease(&slot->mutex);
 	if (pp_config_worker_idle_timeout == 0 || attached || post->handle || post->retrier || paused ||
 		retry_at != PP_NEVER || !OidIsValid(post->database) ||
-		pp_block_database_is_on(post->database) || pp_counters_any_parked(&slot->counters))
+		pp_database_is_blocked(post->database) || pp_counters_any_parked(&slot->counters))
 		return -1;
 	ms = pp_steady_ms_until(pp_steady_plus(idle_since, pp_config_worker_idle_timeout));
 	if (ms > 0)

@@ -28,7 +28,7 @@
 #include "base/savepoint.h"
 #include "process/database_init.h"
 #include "process/probe.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "store/copied.h"
 #include "store/journal.h"
@@ -119,7 +119,7 @@ request_stop(SIGNAL_ARGS)
 static bool
 wants_stop(void)
 {
-	return ShutdownRequestPending || pp_block_database_is_on(MyDatabaseId);
+	return ShutdownRequestPending || pp_database_is_blocked(MyDatabaseId);
 }
 
 /*
@@ -192,7 +192,7 @@ pp_probe_main(Datum unused)
 	database = take_task();
 	if (!OidIsValid(database))
 		proc_exit(0);
-	if (pp_block_database_is_on(database))
+	if (pp_database_is_blocked(database))
 	{
 		put_back(database);
 		proc_exit(0);
@@ -332,7 +332,7 @@ pp_probe_next(long *ms)
 			probe->after = InvalidOid;
 			probe->again = false;
 		}
-		if (pp_block_database_is_on_locked(probe->database))
+		if (pp_database_is_blocked_locked(probe->database))
 		{
 			/* a command may take long, as CREATE DATABASE does: others don't wait for its end */
 			probe->database = InvalidOid;

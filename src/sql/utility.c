@@ -45,7 +45,7 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "producer/enqueue.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "sql/altered.h"
 #include "sql/utility.h"
@@ -202,7 +202,7 @@ block_extension(void)
 
 	extension_blocked = true;
 	pp_slot_forget_claim();
-	if (!pp_block_database(MyDatabaseId))
+	if (!pp_database_block(MyDatabaseId))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("extension \"persist_pipeline\" is in use by its worker"),
 						errdetail("The worker runs code that can't be interrupted."),
@@ -366,7 +366,7 @@ xact_event(XactEvent event, void *arg)
 	{
 		database_created = InvalidOid;
 		if (database_blocked && !extension_blocked)
-			pp_block_database_end_all();
+			pp_databases_unblock_all();
 		database_blocked = false;
 	}
 	if (event == XACT_EVENT_PRE_PREPARE)
@@ -391,7 +391,7 @@ xact_event(XactEvent event, void *arg)
 			(void) pp_slot_renew(MyDatabaseId, extension_dropped);
 			pg_fallthrough;
 		case XACT_EVENT_ABORT:
-			pp_block_database_end_all();
+			pp_databases_unblock_all();
 			pp_slot_forget_claim();
 			extension_blocked = false;
 			extension_dropped = InvalidOid;
@@ -700,14 +700,14 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	{
 		/* its lock stays to the end of the transaction, and so do we */
 		database_blocked = true;
-		(void) pp_block_database(database);
+		(void) pp_database_block(database);
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		return;
 	}
 
 	PG_TRY();
 	{
-		(void) pp_block_database(database); /* if it won't go, the command says so */
+		(void) pp_database_block(database); /* if it won't go, the command says so */
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		if (IsA(stmt, DropdbStmt))
 			forget_database(database, ((DropdbStmt *) stmt)->dbname);
@@ -716,7 +716,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	}
 	PG_FINALLY();
 	{
-		pp_block_database_end(database);
+		pp_database_unblock(database);
 	}
 	PG_END_TRY();
 }

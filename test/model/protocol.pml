@@ -22,7 +22,7 @@
  *	take_from_pass		intake.c take_from_pass, and the batch up to its COMMIT
  *	settle				failure.c at_commit: pp_ring_settle, pp_ring_free
  *	end_pass			intake.c pp_intake_next: pp_ring_end_pass, pp_ring_free
- *	save, move			worker.c save_volatile_items, save_at_exit: save_to_journal.c pp_save_to_journal,
+ *	save, move			worker.c save_volatile_items, save_at_worker_exit: save_to_journal.c pp_save_to_journal,
  *						at_commit; then pp_ring_move
  *	start				worker.c start: pp_ring_open, pp_ring_attend
  *	recover				worker.c recover: pp_ring_recover
