@@ -167,7 +167,7 @@ may_be_paused(void)
 
 /* Sleep until woken (true), or for so many ms (-1: no limit). */
 static bool
-sleep_as(PpWorkerState state, long ms)
+worker_sleep(PpWorkerState state, long ms)
 {
 	bool woken;
 
@@ -182,7 +182,7 @@ sleep_as(PpWorkerState state, long ms)
 }
 
 static void
-take_slot(int slot_number, Oid database)
+take_worker_slot(int slot_number, Oid database)
 {
 	pp_process_attach(slot_number, database, detach_worker);
 	pp_process.stop_closes = &pp_process.slot->ring;
@@ -291,17 +291,16 @@ sleep_idle(PpRingView view)
 	if (!OidIsValid(pp_process.claim.extension))
 	{
 		if (!give_back_slot(false))
-			(void) sleep_as(PP_WORKER_IDLE,
-									NOBODY_MS); /* somebody is in the middle of a commit */
+			/* somebody is in the middle of a commit */
+			(void) worker_sleep(PP_WORKER_IDLE, NOBODY_MS);
 	}
 	else if (journal_waits)
 	{
-		if (!sleep_as(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+		if (!worker_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
-	else if (!sleep_as(PP_WORKER_IDLE, pp_config_worker_idle_timeout > 0
-												   ? pp_config_worker_idle_timeout
-												   : -1))
+	else if (!worker_sleep(PP_WORKER_IDLE,
+						   pp_config_worker_idle_timeout > 0 ? pp_config_worker_idle_timeout : -1))
 	{
 		idled = is_retried();
 		if (!idled)
@@ -387,7 +386,7 @@ back_off(const ErrorData *error)
 			pp_save_to_journal_at_risk(&pp_process.claim);
 		else if (pp_ring_bounded_since(&slot->ring) > 0)
 			left = Min(left, PP_TIMER_MS);
-		sleep_as(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;
 	}
@@ -578,14 +577,14 @@ take_turn(void)
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.settled + pp_config_batch_size,
 						view.head + slot->ring.size / 2))
-			sleep_as(PP_WORKER_GATHERING, ms);
+			worker_sleep(PP_WORKER_GATHERING, ms);
 	}
 	else if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-			sleep_as(PP_WORKER_GATHERING, -1);
+			worker_sleep(PP_WORKER_GATHERING, -1);
 	}
 }
 
@@ -610,7 +609,7 @@ save_volatile_items(void)
 		return;
 	while (pp_ring_is_busy(&slot->ring) ||
 		   (pp_ring_view(&slot->ring).reserved_alone > 0 && pp_steady_ms_until(until) > 0))
-		sleep_as(PP_WORKER_STOPPING, 1);
+		worker_sleep(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
 	MemoryContextReset(pp_process.batch_context);
@@ -703,7 +702,7 @@ stop(void)
 			!write_batch(view))
 		{
 			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-				sleep_as(PP_WORKER_STOPPING, PP_TIMER_MS);
+				worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
 		}
 		view = pp_ring_view(&slot->ring);
 	}
@@ -729,9 +728,10 @@ pp_worker_main(Datum slot_number)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	take_slot(DatumGetInt32(slot_number), database);
+	take_worker_slot(DatumGetInt32(slot_number), database);
 	slot = pp_process.slot;
-	before_shmem_exit(save_at_worker_exit, (Datum) 0); /* which comes before the end of the connection */
+	/* this comes before the end of the connection */
+	before_shmem_exit(save_at_worker_exit, (Datum) 0);
 
 	while (!ShutdownRequestPending && !has_to_leave())
 	{

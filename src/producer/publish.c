@@ -107,8 +107,7 @@ do_without_slot(PpPublish *publish, PpSteady deadline)
 	uint64 pos;
 
 	/* what it has on disk may be settled: who has a slot knows */
-	if (pp_admission_is_full_on_disk(pp_journal_size(extension)) &&
-		await_slot(deadline) != NULL)
+	if (pp_admission_is_full_on_disk(pp_journal_size(extension)) && await_slot(deadline) != NULL)
 		return false;
 	pos = pp_lease_position(extension);
 
@@ -300,7 +299,7 @@ risk_of(const PpPiece *piece)
 /* Write a piece, one of so many, into room that was reserved.  Can't fail. */
 static void
 publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
-				 const char *items)
+			  const char *items)
 {
 	PpEntry header = {.role = piece->role,
 					  .length = payload(piece),
@@ -369,7 +368,7 @@ pp_publish_commit(PpPublish *publish, int flush_interval)
 			const PpPiece *piece = &publish->pieces[i];
 
 			publish_piece(slot, piece, publish->pos + i, i, publish->npieces,
-							 pp_spill_in_memory(publish->bytes, piece->start));
+						  pp_spill_in_memory(publish->bytes, piece->start));
 		}
 	}
 	if (!publish->without_slot)

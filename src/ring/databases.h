@@ -10,9 +10,9 @@
  * ended.  A worker that attaches looks for a block under PpShmem.lock, so that none can attach
  * meanwhile.
  *
- * PpDatabase.wanted_at is set by a backend that has found no free slot, or when a database gives its
- * slot back while it has parked items to try; it is cleared when the database gets a slot, or is
- * dropped.
+ * PpDatabase.wanted_at is set by a backend that has found no free slot, or when a database gives
+ * its slot back while it has parked items to try; it is cleared when the database gets a slot, or
+ * is dropped.
  *
  * All is under PpShmem.lock, held exclusively by who changes something.
  *

@@ -2,8 +2,8 @@
  *
  * ring.c
  *	  Reserve and publish, on memory that is given; a ring goes to another database, or
- *	  installation.  The protocol is described in ring.h; nothing here allocates, waits or throws, since
- *	  half of it runs inside a COMMIT callback.
+ *	  installation.  The protocol is described in ring.h; nothing here allocates, waits or
+ *	  throws, since half of it runs inside a COMMIT callback.
  *
  * This file needs atomics, a spinlock and memcpy, and nothing else of the
  * server: test/unit compiles it with a small shim, under sanitizers.

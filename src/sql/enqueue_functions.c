@@ -183,8 +183,8 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 	ErrorData *fault;
 
 	if (!target->bad_to_dead || !transactional || pp_config_mode != PP_MODE_ASYNC)
-		return pp_enqueue_functions_hand_over(pp_convert_jsonb(target, object_of(&conversion)), transactional,
-							flush_interval);
+		return pp_enqueue_functions_hand_over(pp_convert_jsonb(target, object_of(&conversion)),
+											  transactional, flush_interval);
 
 	fault = try_to_convert(&conversion);
 	if (fault == NULL)
@@ -192,12 +192,12 @@ convert_and_hand_over(Oid relid, Jsonb *object, char *text, bool transactional)
 	check_may_insert(relid);
 	claim = pp_slot_claim();
 	letter = (PpDeadLetter){.target = relid,
-						.role = GetUserId(),
-						.shown = object_for_letter(&conversion),
-						.error = fault,
-						.enqueued_at = GetCurrentStatementStartTimestamp(),
-						.attempts = 1,
-						.depth = pp_enqueue_depth()};
+							.role = GetUserId(),
+							.shown = object_for_letter(&conversion),
+							.error = fault,
+							.enqueued_at = GetCurrentStatementStartTimestamp(),
+							.attempts = 1,
+							.depth = pp_enqueue_depth()};
 	letter.id = pp_lease_next_id(claim, claim ? claim->extension : pp_extension_get());
 	pp_bad_rows_write_refused(claim ? claim->extension : pp_extension_get(), &letter);
 	return letter.id;
@@ -264,8 +264,8 @@ persist_enqueue_record(PG_FUNCTION_ARGS)
 	record = PG_GETARG_HEAPTUPLEHEADER(0);
 	target = pp_target_get_by_row_type(HeapTupleHeaderGetTypeId(record));
 
-	PG_RETURN_INT64(
-		pp_enqueue_functions_hand_over(pp_convert_record(target, record), true, target->flush_interval));
+	PG_RETURN_INT64(pp_enqueue_functions_hand_over(pp_convert_record(target, record), true,
+												   target->flush_interval));
 }
 
 /* persist_enqueue_many(target regclass, items jsonb) returns bigint[]: the ids. */
@@ -480,7 +480,8 @@ before_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 	if (route->map)
 		row = execute_attr_map_tuple(row, route->map);
 	target = pp_target_get(route->target);
-	(void) pp_enqueue_functions_hand_over(pp_convert_tuple(target, row), true, target->flush_interval);
+	(void) pp_enqueue_functions_hand_over(pp_convert_tuple(target, row), true,
+										  target->flush_interval);
 	return NULL;
 }
 
@@ -522,7 +523,8 @@ instead_of_insert(FunctionCallInfo fcinfo, const TriggerData *data)
 		absent[route->columns[i] - 1] = false;
 	}
 	flush_interval = target->flush_interval; /* deciding the row may make it anew */
-	(void) pp_enqueue_functions_hand_over(pp_convert_values(target, row, absent), true, flush_interval);
+	(void) pp_enqueue_functions_hand_over(pp_convert_values(target, row, absent), true,
+										  flush_interval);
 
 	for (int i = 0; i < desc->natts; i++)
 	{

@@ -138,7 +138,7 @@ say_target_parked(const PpCounter *entry, List *paused)
 
 /* What is parked, of the target or, InvalidOid, of any, stays so for the moment. */
 static void
-say_parked(Oid target)
+say_still_parked(Oid target)
 {
 	PpSlot *slot = pp_slot_find(MyDatabaseId);
 	Oid extension = pp_extension_oid();
@@ -156,7 +156,8 @@ say_parked(Oid target)
 		{
 			const PpCounter *entry = &entries[i];
 
-			if (entry->parked == 0 || (OidIsValid(target) && !list_member_oid(targets, entry->target)))
+			if (entry->parked == 0 ||
+				(OidIsValid(target) && !list_member_oid(targets, entry->target)))
 				continue;
 			if (OidIsValid(entry->target) && named < MAX_NAMED && may_know(entry->target))
 			{
@@ -208,23 +209,23 @@ passes_needed(const PpRingView *then)
 	return then->passes + then->pass + then->recovering + then->diverted;
 }
 
-typedef enum Settled
+typedef enum FlushState
 {
 	NOT_SETTLED, /* by the deadline, or the database is paused */
 	SETTLED,
 	RING_MOVED_ON /* it has been given back, or its extension altered */
-} Settled;
+} FlushState;
 
 /*
  * Ask the worker for everything that had been handed over when the ring looked like that.
  * A ring that has moved on owes nothing any more, least of all the pass with which a new
  * one begins: its next owner's worker may never come.
  */
-static Settled
+static FlushState
 wait_until_settled(PpSlot *slot, const PpRingView *then, PpSteady deadline)
 {
 	uint64 passes = passes_needed(then);
-	Settled settled = NOT_SETTLED;
+	FlushState settled = NOT_SETTLED;
 
 	SpinLockAcquire(&slot->mutex);
 	slot->flush_to = Max(slot->flush_to, then->tail);
@@ -282,11 +283,11 @@ look_at_slot(PpRingView *view)
 
 /* All that there is now is settled; false: by the deadline it isn't. */
 static bool
-settle_all(PpSteady deadline)
+flush_all(PpSteady deadline)
 {
 	PpRingView then;
 	PpSlot *slot;
-	Settled settled = RING_MOVED_ON;
+	FlushState settled = RING_MOVED_ON;
 
 	while (settled == RING_MOVED_ON)
 	{
@@ -307,7 +308,7 @@ settle_all(PpSteady deadline)
 
 /* Does something of these targets, or, NIL, of any, wait that nobody can hurry? */
 static bool
-is_parked(PpSlot *slot, const List *targets)
+is_any_parked(PpSlot *slot, const List *targets)
 {
 	bool parked = slot && targets == NIL && pp_counters_parked(&slot->counters) > 0;
 	ListCell *cell;
@@ -402,16 +403,16 @@ stays_parked(const List *targets, PpSteady deadline)
 	uint64 done = 0;
 
 	/* nobody has looked at it since the start, or it was to be tried later: have it counted */
-	if (slot == NULL && is_parked(NULL, targets) &&
+	if (slot == NULL && is_any_parked(NULL, targets) &&
 		pp_slot_await(deadline, false, pp_wait_event("PersistPipelineFlush")))
 	{
 		(void) pp_slot_call_pass(MyDatabaseId, 0);
-		if (!settle_all(deadline))
+		if (!flush_all(deadline))
 			return true;
 		slot = pp_slot_find(MyDatabaseId);
 	}
-	if (slot == NULL || !is_parked(slot, targets) || only_paused(slot, targets))
-		return is_parked(slot, targets);
+	if (slot == NULL || !is_any_parked(slot, targets) || only_paused(slot, targets))
+		return is_any_parked(slot, targets);
 
 	ConditionVariablePrepareToSleep(&slot->settled);
 	while (batch_parks(slot) && sleep_for_settled(slot, deadline))
@@ -420,7 +421,7 @@ stays_parked(const List *targets, PpSteady deadline)
 	asked = ++slot->retries_asked;
 	slot->retry_at = pp_steady_now();
 	SpinLockRelease(&slot->mutex);
-	while (done < asked && is_parked(slot, targets) && !is_left_alone(slot))
+	while (done < asked && is_any_parked(slot, targets) && !is_left_alone(slot))
 	{
 		pp_shmem_wake_retrier(slot);
 		if (!sleep_for_settled(slot, deadline))
@@ -430,7 +431,7 @@ stays_parked(const List *targets, PpSteady deadline)
 		SpinLockRelease(&slot->mutex);
 	}
 	ConditionVariableCancelSleep();
-	return is_parked(slot, targets);
+	return is_any_parked(slot, targets);
 }
 
 /* The library isn't preloaded: what waits in the tables stays there. */
@@ -473,7 +474,7 @@ persist_flush(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(has_nothing_to_flush());
 
 	deadline = pp_flush_function_deadline(PG_GETARG_INTERVAL_P(0));
-	if (!settle_all(deadline))
+	if (!flush_all(deadline))
 	{
 		say_unsettled();
 		PG_RETURN_BOOL(false);
@@ -482,7 +483,7 @@ persist_flush(PG_FUNCTION_ARGS)
 		targets = pp_layouts_add_replaced(pp_extension_oid(), list_make1_oid(target));
 	if (stays_parked(targets, deadline))
 	{
-		say_parked(target);
+		say_still_parked(target);
 		PG_RETURN_BOOL(false);
 	}
 

@@ -446,7 +446,8 @@ put_histogram(ReturnSetInfo *rsinfo, const char *metric, const PpHistogram *hist
 	for (int i = 0; i < PP_BUCKETS; i++)
 	{
 		n += histogram->buckets[i];
-		put_metric(rsinfo, bucket, i < PP_BUCKETS - 1 ? psprintf("%.10g", bounds[i] / unit) : "+Inf", n);
+		put_metric(rsinfo, bucket,
+				   i < PP_BUCKETS - 1 ? psprintf("%.10g", bounds[i] / unit) : "+Inf", n);
 	}
 	put_metric(rsinfo, psprintf("%s_sum", metric), NULL, histogram->sum / unit);
 	put_metric(rsinfo, psprintf("%s_count", metric), NULL, n);
@@ -481,7 +482,8 @@ persist_metric_rows(PG_FUNCTION_ARGS)
 				  1e6);
 	put_histogram(rsinfo, "batch_items", &counts.metrics.batch_items, pp_metrics_item_bounds, 1);
 	for (int i = 0; i < PP_ERROR_CLASSES; i++)
-		put_metric(rsinfo, "errors_total", pp_metrics_error_class_name(i), counts.metrics.errors[i]);
+		put_metric(rsinfo, "errors_total", pp_metrics_error_class_name(i),
+				   counts.metrics.errors[i]);
 
 	return (Datum) 0;
 }
@@ -524,7 +526,8 @@ persist_counted_rows(PG_FUNCTION_ARGS)
 	PpCounter entries[PP_COUNTER_WAYS + 1];
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (pp_shmem == NULL || (slot ? !pp_counters_are_counted(&slot->counters) : !is_nothing_known()))
+	if (pp_shmem == NULL ||
+		(slot ? !pp_counters_are_counted(&slot->counters) : !is_nothing_known()))
 		return (Datum) 0;
 	put_counted(rsinfo, InvalidOid, 0, 0);
 	for (int bucket = 0; slot && bucket < PP_COUNTER_BUCKETS; bucket++)

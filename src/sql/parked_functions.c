@@ -184,7 +184,7 @@ pp_parked_functions_init(void)
 
 /* ---- persist_discard_parked, persist_parked_to_dead ---- */
 
-typedef struct Deed
+typedef struct ParkedDeed
 {
 	Oid extension;
 	const int64 *ids; /* sorted */
@@ -202,19 +202,19 @@ typedef struct Deed
 	PpParkedRow *rows; /* from its first one on */
 	int nrows;
 	int max_rows;
-} Deed;
+} ParkedDeed;
 
 /* For pp_run_as() and pp_savepoint_run() */
-typedef struct Showing
+typedef struct ParkedShowing
 {
 	const PpItem *item;
 	Jsonb *shown;
-} Showing;
+} ParkedShowing;
 
 static void
 show(void *arg)
 {
-	Showing *showing = arg;
+	ParkedShowing *showing = arg;
 	Relation rel = try_relation_open(showing->item->target, AccessShareLock);
 
 	showing->shown = pp_row_map_show(rel, showing->item);
@@ -224,7 +224,7 @@ show(void *arg)
 
 typedef struct ShowingAs
 {
-	Showing showing;
+	ParkedShowing showing;
 	Oid role;
 } ShowingAs;
 
@@ -251,7 +251,7 @@ try_to_show(const PpItem *item, Oid role)
 
 /* 53400 if there are too many letters, or too many of the role. */
 static void
-check_room(const Deed *deed, PpSlot *slot, const PpItem *item, Oid role)
+check_room(const ParkedDeed *deed, PpSlot *slot, const PpItem *item, Oid role)
 {
 	PpClaim claim = {.slot = slot, .extension = deed->extension};
 
@@ -269,7 +269,7 @@ check_room(const Deed *deed, PpSlot *slot, const PpItem *item, Oid role)
 
 /* All rows of the item have been read, and deleted. */
 static void
-write_letter(Deed *deed)
+write_letter(ParkedDeed *deed)
 {
 	const PpParkedRow *first = &deed->rows[0];
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
@@ -306,7 +306,7 @@ write_letter(Deed *deed)
 }
 
 static void
-count_row(Deed *deed, const PpParkedRow *row)
+count_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	PpTargetOutcome *outcome = pp_outcome_counts_of(&deed->counts, row->target);
 
@@ -321,7 +321,7 @@ count_row(Deed *deed, const PpParkedRow *row)
 
 /* Take a row away.  False: it was not there any more. */
 static bool
-take_row(Deed *deed, const PpParkedRow *row)
+take_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	ItemPointerData tid;
 
@@ -334,7 +334,7 @@ take_row(Deed *deed, const PpParkedRow *row)
 
 /* Is it the first row of an item, or the next one of the item at hand? */
 static bool
-fits(Deed *deed, const PpParkedRow *row)
+fits(ParkedDeed *deed, const PpParkedRow *row)
 {
 	const PpParkedRow *previous = deed->nrows > 0 ? &deed->rows[deed->nrows - 1] : NULL;
 
@@ -344,7 +344,7 @@ fits(Deed *deed, const PpParkedRow *row)
 
 /* Read a row of the item at hand, or of the next one.  False: it is gone. */
 static bool
-read_row(Deed *deed, const PpParkedRow *row)
+read_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	if (row->header.items > 0)
 	{
@@ -366,7 +366,7 @@ read_row(Deed *deed, const PpParkedRow *row)
  * read.  One that lacks a row, since that is damaged, stays.  False: a row was not there any more.
  */
 static bool
-bury_row(Deed *deed, const PpParkedRow *row)
+bury_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	MemoryContext caller = MemoryContextSwitchTo(deed->context);
 	bool fitting = fits(deed, row);
@@ -391,7 +391,7 @@ bury_row(Deed *deed, const PpParkedRow *row)
  * we came to it.  Its item has been settled, or put back as it is.
  */
 static bool
-take_rows(Deed *deed)
+take_rows(ParkedDeed *deed)
 {
 	bool all = true;
 	HeapTuple tuple;
@@ -426,7 +426,7 @@ take_rows(Deed *deed)
 static uint64
 do_to_parked(FunctionCallInfo fcinfo, bool to_dead)
 {
-	Deed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
+	ParkedDeed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
 	int64 *ids;
 
 	pp_error_if_null(fcinfo, 0, "ids");

@@ -369,7 +369,7 @@ check_candidate(Oid target)
 }
 
 static bool
-is_candidate(const PpRow *row)
+is_row_candidate(const PpRow *row)
 {
 	return pp_poison_has_candidates() && pp_poison_is_candidate(row->pos, row->part);
 }
@@ -393,14 +393,14 @@ pp_batch_insert(const PpTargetRows *group)
 	while (start < group->n)
 	{
 		const PpRow *first = group->rows[start];
-		bool alone = is_candidate(first);
+		bool alone = is_row_candidate(first);
 		uint64 end = start + 1;
 		uint64 dropped;
 		int level;
 
 		while (!alone && end < group->n &&
 			   pp_item_same_layout(first->item, group->rows[end]->item) &&
-			   !is_candidate(group->rows[end]))
+			   !is_row_candidate(group->rows[end]))
 			end++;
 		if (alone)
 			pp_poison_note_item(PP_AT_HAND_ITEM, first->pos, first->part);

@@ -46,8 +46,7 @@ pp_deferred_mark_put(Oid extension)
 	Datum values[] = {Int32GetDatum(0)};
 	bool nulls[] = {false};
 	HeapTuple tuple = heap_form_tuple(RelationGetDescr(table.rel), values, nulls);
-	TupleTableSlot *slot =
-		MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *result = makeNode(ResultRelInfo);
 

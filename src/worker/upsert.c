@@ -3,8 +3,8 @@
  * upsert.c
  *	  Inserts rows whose keys may be there; see upsert.h.
  *
- * What is configured for a target is remembered until its relation cache is invalidated, as it is by
- * each change of its settings (settings.h).
+ * What is configured for a target is remembered until its relation cache is invalidated, as it is
+ * by each change of its settings (settings.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -277,7 +277,8 @@ bool
 pp_upsert_is_update(Oid target)
 {
 	Oid current = pp_layouts_current(target);
-	KnownUpsert *entry = known_upserts ? hash_search(known_upserts, &current, HASH_FIND, NULL) : NULL;
+	KnownUpsert *entry =
+		known_upserts ? hash_search(known_upserts, &current, HASH_FIND, NULL) : NULL;
 
 	return entry && entry->upsert && entry->upsert->conflict.action == PP_CONFLICT_UPDATE;
 }
@@ -465,11 +466,11 @@ make_entries(const UpsertWork *work, const int *at)
 			set = columns_set(work->rel, work->map, work->upsert, item);
 		last = item;
 		entries[i] = (UpsertRow){.row = work->rows[i],
-							 .number = i,
-							 .n = 1,
-							 .set = set,
-							 .keys = keys + i * nkeys,
-							 .nulls = nulls + i * nkeys};
+								 .number = i,
+								 .n = 1,
+								 .set = set,
+								 .keys = keys + i * nkeys,
+								 .nulls = nulls + i * nkeys};
 		/* what isn't passed by value lies in the item, and stays there */
 		ExecStoreMinimalTuple(pp_item_tuple(item), slot, false);
 		for (int k = 0; k < nkeys; k++)
