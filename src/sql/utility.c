@@ -555,20 +555,6 @@ adds_index(const AlterTableStmt *stmt)
 	return false;
 }
 
-/*
- * An index, unique or of an expression that fails, would keep the worker from writing.
- * 42501.
- */
-static void
-check_index(const RangeVar *relation)
-{
-	if (!creating_extension && relation && is_own_table(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
-							   relation->relname),
-						errdetail("Only the extension itself uses it.")));
-}
-
 /* Does it change which columns a table has, or how its rows are kept? */
 static bool
 changes_rows(const AlterTableStmt *stmt)
@@ -593,15 +579,22 @@ changes_rows(const AlterTableStmt *stmt)
 	return false;
 }
 
-/* The library reads and writes rows as its scripts have made them, and not by SQL.  42501. */
+/*
+ * An index, unique or of an expression that fails, would keep the worker from writing.  And the
+ * library reads and writes rows as its scripts have made them, and not by SQL.  42501.
+ */
 static void
-check_change(const RangeVar *relation)
+check_own_table(const RangeVar *relation, bool is_indexed)
 {
-	if (!creating_extension && relation && is_own_table(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot change table \"%s\" of extension \"persist_pipeline\"",
-							   relation->relname),
-						errdetail("Only the extension itself uses it.")));
+	if (creating_extension || relation == NULL || !is_own_table(relation))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 is_indexed ? errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
+								 relation->relname)
+						: errmsg("cannot change table \"%s\" of extension \"persist_pipeline\"",
+								 relation->relname),
+			 errdetail("Only the extension itself uses it.")));
 }
 
 /* Does the statement enable triggers of a table of ours, as a restore of data does? */
@@ -667,11 +660,11 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	if (IsTransactionState() && !superuser() && would_lock(stmt))
 		refuse_lock();
 	if (IsTransactionState() && IsA(stmt, IndexStmt))
-		check_index(((IndexStmt *) stmt)->relation);
+		check_own_table(((IndexStmt *) stmt)->relation, true);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && adds_index((AlterTableStmt *) stmt))
-		check_index(((AlterTableStmt *) stmt)->relation);
+		check_own_table(((AlterTableStmt *) stmt)->relation, true);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && changes_rows((AlterTableStmt *) stmt))
-		check_change(((AlterTableStmt *) stmt)->relation);
+		check_own_table(((AlterTableStmt *) stmt)->relation, false);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) &&
 		enables_guards((AlterTableStmt *) stmt))
 	{

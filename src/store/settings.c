@@ -62,70 +62,51 @@ static const char *const conflict_names[] = {
 	[PP_CONFLICT_UPDATE] = "update",
 };
 
-const char *
-pp_settings_durability_name(PpDurability durability)
+static const char *const bad_items_names[] = {"error", "dead"};
+static const char *const unknown_keys_names[] = {"error", "ignore"};
+
+/* The number of this name among those; 22023 if it is none of them. */
+static int
+parse_setting(const char *argument, const char *const *names, int n, const char *name)
 {
-	return durability_names[durability];
+	StringInfoData available;
+
+	initStringInfo(&available);
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return i;
+		appendStringInfo(&available, "%s%s", i == 0 ? "" : ", ", names[i]);
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"%s\": \"%s\"", argument, name),
+					errhint("Available values: %s.", available.data)));
 }
 
-/* 22023 if there is none of that name. */
 PpDurability
 pp_settings_parse_durability(const char *name)
 {
-	for (int i = 0; i < lengthof(durability_names); i++)
-	{
-		if (strcmp(name, durability_names[i]) == 0)
-			return i;
-	}
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid value for argument \"durability\": \"%s\"", name),
-					errhint("Available values: auto, journal, ring.")));
+	return parse_setting("durability", durability_names, lengthof(durability_names), name);
 }
 
-/* Do bad items become dead letters?  22023 if there is no such value. */
+/* Do bad items become dead letters? */
 bool
 pp_settings_parse_bad_items(const char *name)
 {
-	if (strcmp(name, "error") == 0)
-		return false;
-	if (strcmp(name, "dead") == 0)
-		return true;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid value for argument \"bad_items\": \"%s\"", name),
-					errhint("Available values: error, dead.")));
+	return parse_setting("bad_items", bad_items_names, lengthof(bad_items_names), name);
 }
 
-/* Are unknown keys passed over?  22023 if there is no such value. */
+/* Are unknown keys passed over? */
 bool
 pp_settings_parse_unknown_keys(const char *name)
 {
-	if (strcmp(name, "error") == 0)
-		return false;
-	if (strcmp(name, "ignore") == 0)
-		return true;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid value for argument \"unknown_keys\": \"%s\"", name),
-					errhint("Available values: error, ignore.")));
+	return parse_setting("unknown_keys", unknown_keys_names, lengthof(unknown_keys_names), name);
 }
 
-const char *
-pp_settings_on_conflict_name(PpConflictAction action)
-{
-	return conflict_names[action];
-}
-
-/* 22023 if there is none of that name. */
 PpConflictAction
 pp_settings_parse_on_conflict(const char *name)
 {
-	for (int i = 0; i < lengthof(conflict_names); i++)
-	{
-		if (strcmp(name, conflict_names[i]) == 0)
-			return i;
-	}
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid value for argument \"on_conflict\": \"%s\"", name),
-					errhint("Available values: error, nothing, update.")));
+	return parse_setting("on_conflict", conflict_names, lengthof(conflict_names), name);
 }
 
 /* In ms; -1: it is negative.  22023 if it is too long. */
@@ -310,14 +291,12 @@ pp_settings_write(Oid extension, Oid target, const PpSettings *settings)
 	Interval interval = {0};
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
-	values[SETTING_DURABILITY] =
-		CStringGetTextDatum(pp_settings_durability_name(settings->durability));
-	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
+	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
+	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(bad_items_names[settings->bad_to_dead]);
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
 	values[SETTING_UNKNOWN_KEYS] =
-		CStringGetTextDatum(settings->passes_unknown ? "ignore" : "error");
-	values[SETTING_ON_CONFLICT] =
-		CStringGetTextDatum(pp_settings_on_conflict_name(settings->on_conflict));
+		CStringGetTextDatum(unknown_keys_names[settings->passes_unknown]);
+	values[SETTING_ON_CONFLICT] = CStringGetTextDatum(conflict_names[settings->on_conflict]);
 	values[SETTING_CONFLICT_COLUMNS] = array_of(settings->conflict_columns);
 	values[SETTING_ADD_COLUMNS] = array_of(settings->add_columns);
 	nulls[SETTING_FLUSH_INTERVAL] = settings->flush_interval < 0;

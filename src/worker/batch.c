@@ -89,8 +89,7 @@ bool
 pp_batch_goes_elsewhere(Oid target)
 {
 	bool locked;
-	Relation rel =
-		pp_table_open_unless_locked(pp_layouts_current(target), AccessShareLock, &locked);
+	Relation rel = pp_layouts_open_unless_locked(target, AccessShareLock, &locked);
 	bool elsewhere = rel && goes_elsewhere(rel);
 
 	if (rel)

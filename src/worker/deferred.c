@@ -90,8 +90,7 @@ static bool
 may_run_deferred_code(Oid target)
 {
 	bool locked;
-	Relation rel =
-		pp_table_open_unless_locked(pp_layouts_current(target), RowExclusiveLock, &locked);
+	Relation rel = pp_layouts_open_unless_locked(target, RowExclusiveLock, &locked);
 	bool may;
 
 	if (rel == NULL)
