@@ -64,7 +64,7 @@ struct PpUpsert
 	PpFoldable *table; /* NULL: items of one key don't become one */
 };
 
-/* What is known_upserts of a target */
+/* What is known of a target */
 typedef struct KnownUpsert
 {
 	Oid target; /* hash key */
