@@ -85,7 +85,6 @@ FILES = \
 	worker/upkeep \
 	worker/progress \
 	worker/linger \
-	process/database_init \
 	process/process \
 	process/worker \
 	process/retrier \

@@ -50,9 +50,9 @@
 
 #include "base/compat.h"
 #include "base/config.h"
-#include "process/database_init.h"
 #include "process/launcher.h"
 #include "process/probe.h"
+#include "process/process.h"
 #include "process/worker.h"
 #include "ring/databases.h"
 #include "ring/slots.h"
@@ -697,7 +697,7 @@ pp_launcher_main(Datum unused)
 	posts = MemoryContextAllocZero(TopMemoryContext, pp_config_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
 	pp_sleeper_attach(&pp_shmem->launcher);
-	pp_database_init(InvalidOid);
+	pp_process_connect(InvalidOid);
 	pp_probe_all();
 
 	while (!ShutdownRequestPending)

@@ -26,8 +26,8 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
-#include "process/database_init.h"
 #include "process/probe.h"
+#include "process/process.h"
 #include "ring/databases.h"
 #include "ring/slots.h"
 #include "store/copied.h"
@@ -198,7 +198,7 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	}
 
-	pp_database_init(database);
+	pp_process_connect(database);
 
 	looking = true;
 	catcher = pp_savepoint_catcher();

@@ -25,7 +25,7 @@
  *	PpShmem.probe				the launcher, its probes, and whoever wants one
  *	PpShmem.leases				anyone who leases ids (lease.h)
  *	PpShmem.known				whoever wants a slot, gets it or gives it back, and probes
- *	PpShmem.warned				who connects to a database (database_init.h)
+ *	PpShmem.warned				who connects to a database (process.h)
  *	PpShmem.blocked, nblocked	whoever blocks a database (databases.h)
  *	PpSlot.database				whoever claims the slot or gives it back (slots.h)
  *	PpSlot.leave				whoever blocks its database; anyone may read it
@@ -61,7 +61,8 @@
  *								doubts a pause: sooner; the launcher, when it replaces a worker in
  *								the middle of a batch: at once; the retrier; whoever drops the
  *								extension: PP_NEVER
- *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the retrier
+ *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the
+ *retrier
  *	PpSlot.waits_for_lock		the worker: true, or false where nothing is parked and no retrier is
  *								attached; the retrier
  *	PpSlot.worker_sleeper		anyone who wakes it
