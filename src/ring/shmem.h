@@ -61,8 +61,7 @@
  *								doubts a pause: sooner; the launcher, when it replaces a worker in
  *								the middle of a batch: at once; the retrier; whoever drops the
  *								extension: PP_NEVER
- *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the
- *retrier
+ *	PpSlot.parked_from			the worker: lower; the launcher, when it replaces one: 0; the retrier
  *	PpSlot.waits_for_lock		the worker: true, or false where nothing is parked and no retrier is
  *								attached; the retrier
  *	PpSlot.worker_sleeper		anyone who wakes it
