@@ -225,7 +225,7 @@ slot_delay(void)
 }
 
 static void
-complain(void)
+complain_of_start(void)
 {
 	if (complained)
 		return;
@@ -279,7 +279,7 @@ start_worker(int number)
 		start_process("persist_pipeline worker", "pp_worker_main", number, post->database);
 	if (post->handle == NULL)
 	{
-		complain();
+		complain_of_start();
 		return false;
 	}
 
@@ -392,7 +392,7 @@ start_retrier(int number)
 	post->retrier =
 		start_process("persist_pipeline retrier", "pp_retrier_main", number, post->database);
 	if (post->retrier == NULL)
-		complain();
+		complain_of_start();
 	SpinLockAcquire(&slot->mutex);
 	slot->retrier.refused = post->retrier == NULL;
 	if (post->retrier)

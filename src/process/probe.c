@@ -84,7 +84,7 @@ take_task(void)
 
 /* Another process is to look into it, another time. */
 static void
-put_back(Oid database)
+put_task_back(Oid database)
 {
 	PpProbe *probe = &pp_shmem->probe;
 
@@ -104,7 +104,7 @@ static volatile bool looking = false; /* to be interrupted */
 
 /* It may be waiting for a lock, which is not worth waiting for any more. */
 static void
-request_stop(SIGNAL_ARGS)
+request_probe_stop(SIGNAL_ARGS)
 {
 	int save_errno = errno;
 
@@ -135,7 +135,7 @@ put_copied_aside(Oid extension)
 	{
 		/* another time */
 		AbortCurrentTransaction();
-		put_back(MyDatabaseId);
+		put_task_back(MyDatabaseId);
 		proc_exit(0);
 	}
 	if (items > 0)
@@ -185,7 +185,7 @@ pp_probe_main(Datum unused)
 	PpCatcher catcher;
 
 	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
-	pqsignal(SIGTERM, request_stop);
+	pqsignal(SIGTERM, request_probe_stop);
 	BackgroundWorkerUnblockSignals();
 
 	before_shmem_exit(end_task, (Datum) 0);
@@ -194,7 +194,7 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	if (pp_database_is_blocked(database))
 	{
-		put_back(database);
+		put_task_back(database);
 		proc_exit(0);
 	}
 
@@ -216,7 +216,7 @@ pp_probe_main(Datum unused)
 		CommitTransactionCommand();
 		looking = false;
 		if (!looked)
-			put_back(database);
+			put_task_back(database);
 		task = InvalidOid;
 	}
 	PG_CATCH();

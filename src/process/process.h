@@ -2,8 +2,8 @@
  *
  * process.h
  *	  What our processes have in common: how they connect to a database; and, a worker and a
- *retrier, the slot and the database that the process works for, its signals and settings, and how
- *its end is noted.
+ *	  retrier, the slot and the database that the process works for, its signals and settings,
+ *	  and how its end is noted.
  *
  * What the server warns of when a process connects (a collation version that doesn't match, a
  * setting that is invalid) would be told by each worker, and where they take turns one comes after

@@ -70,7 +70,7 @@ detach_retrier(int code, Datum arg)
 
 /* Is the database paused, or are targets? */
 static void
-look_for_pause(void)
+look_for_retrier_pause(void)
 {
 	paused = pp_process_read_pauses(&slot->retrier.pause_changed);
 
@@ -90,7 +90,7 @@ has_to_leave_parked(void)
 }
 
 static bool
-may_be_paused(void)
+may_retrier_be_paused(void)
 {
 	return *(volatile bool *) &slot->retrier.pause_changed;
 }
@@ -127,7 +127,7 @@ take_retrier_slot(int slot_number, Oid database)
 		SpinLockRelease(&slot->mutex);
 		return;
 	}
-	look_for_pause();
+	look_for_retrier_pause();
 	while (!pp_retry_load(&pp_process.claim) && !has_to_leave_parked())
 	{
 		sleep_until(pp_steady_in(TABLE_WAIT_MS));
@@ -218,7 +218,7 @@ add_relatives(TriedTogether *together)
 }
 
 static ErrorData *
-take_work_items(TriedTogether *together, uint64 max)
+take_parked_items(TriedTogether *together, uint64 max)
 {
 	PpParkedFrom of[MAX_TOGETHER];
 	ErrorData *error;
@@ -404,7 +404,7 @@ try_parked(PpParked *first)
 		return;
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		add_relatives(&together);
-	error = take_work_items(&together, max);
+	error = take_parked_items(&together, max);
 	if (error)
 	{
 		if (!pp_classify_is_transient(error, pp_timer_cut))
@@ -490,7 +490,7 @@ answer_flush(uint64 asked)
  * all are looked at once more.  False: that can't be done now.
  */
 static bool
-mend_counts(void)
+mend_parked_counts(void)
 {
 	uint64 parks = pp_counters_parks(&slot->counters); /* before the look at the table */
 
@@ -525,7 +525,7 @@ take_retry_turn(void)
 	if (parked == NULL)
 	{
 		answer_flush(asked);
-		if (hash_get_num_entries(pp_parking_keys) == 0 && !mend_counts())
+		if (hash_get_num_entries(pp_parking_keys) == 0 && !mend_parked_counts())
 		{
 			sleep_until(pp_steady_in(TABLE_WAIT_MS));
 			return true;
@@ -560,8 +560,8 @@ pp_retrier_main(Datum slot_number)
 	{
 		pp_process_check_interrupts();
 		pp_process_reload_settings();
-		if (may_be_paused())
-			look_for_pause();
+		if (may_retrier_be_paused())
+			look_for_retrier_pause();
 		else if (!take_retry_turn())
 			break;
 	}

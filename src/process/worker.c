@@ -150,7 +150,7 @@ top_up_ids(void)
 
 /* Is the database paused?  From now on the launcher knows it, too. */
 static void
-look_for_pause(void)
+look_for_worker_pause(void)
 {
 	bool paused = pp_process_read_pauses(&pp_process.slot->pause_changed);
 
@@ -160,7 +160,7 @@ look_for_pause(void)
 }
 
 static bool
-may_be_paused(void)
+may_worker_be_paused(void)
 {
 	return *(volatile bool *) &pp_process.slot->pause_changed;
 }
@@ -191,7 +191,7 @@ take_worker_slot(int slot_number, Oid database)
 	pp_process_enter(database, "persist_pipeline worker");
 	pp_upkeep_init(&pp_process.claim);
 	MemoryContextSwitchTo(pp_process.batch_context);
-	look_for_pause();
+	look_for_worker_pause();
 	if (pp_slot_is_paused(pp_process.slot))
 	{
 		top_up_ids();
@@ -687,8 +687,8 @@ stop(void)
 
 	pp_shmem_set_worker_state(slot, PP_WORKER_STOPPING);
 	pp_ring_close(&slot->ring);
-	if (may_be_paused())
-		look_for_pause();
+	if (may_worker_be_paused())
+		look_for_worker_pause();
 	paused = pp_slot_is_paused(slot);
 	if (!paused)
 		recover();
@@ -737,9 +737,9 @@ pp_worker_main(Datum slot_number)
 	{
 		pp_process_check_interrupts();
 		pp_process_reload_settings();
-		if (may_be_paused())
+		if (may_worker_be_paused())
 		{
-			look_for_pause();
+			look_for_worker_pause();
 			/* what we have parked as paused, while it was resumed, nobody has called for */
 			if (pp_counters_any_parked(&slot->counters))
 				pp_shmem_call_retrier(slot);

@@ -47,7 +47,7 @@ is_slot_empty_locked(PpSlot *slot)
  * nobody waiting.
  */
 static bool
-is_retried(PpSlot *slot)
+is_slot_retried(PpSlot *slot)
 {
 	bool paused = pp_slot_is_paused(slot);
 	bool retried;
@@ -100,7 +100,7 @@ find_idlest(void)
 
 		if (!is_slot_empty_locked(slot))
 			continue;
-		if (is_retried(slot))
+		if (is_slot_retried(slot))
 		{
 			ask_retrier(slot);
 			continue;
@@ -286,7 +286,7 @@ pp_slots_serve_locked(void)
 
 /* Take the slot from its database; by its worker, which leaves it, or where there is none. */
 static bool
-give_back(PpSlot *slot, bool to_others)
+give_slot_back(PpSlot *slot, bool to_others)
 {
 	bool ours;
 	bool kept;
@@ -296,7 +296,7 @@ give_back(PpSlot *slot, bool to_others)
 	kept = (slot->worker_pid != 0 && !ours) ||
 		   (!to_others && (slot->retrier.pid != 0 || slot->retry_at != PP_NEVER));
 	SpinLockRelease(&slot->mutex);
-	if (kept || (to_others && (!is_slot_empty_locked(slot) || is_retried(slot))))
+	if (kept || (to_others && (!is_slot_empty_locked(slot) || is_slot_retried(slot))))
 		return false;
 	if (!pp_ring_disown(&slot->ring) &&
 		!(to_others && pp_slot_is_paused(slot) && pp_ring_disown_journalled(&slot->ring)))
@@ -437,7 +437,7 @@ pp_slot_give_back(PpSlot *slot, bool to_others)
 	bool served;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	given = (!to_others || pp_databases_first_waiting()) && give_back(slot, to_others);
+	given = (!to_others || pp_databases_first_waiting()) && give_slot_back(slot, to_others);
 	served = given && pp_slots_serve_locked();
 	pp_slots_unlock(served);
 
@@ -461,7 +461,7 @@ pp_slots_serve(void)
 	served = pp_slots_serve_locked();
 	/* those that become idle from now on see it */
 	while (pp_shmem->slots_wanted && (idlest = find_idlest()) != NULL &&
-		   give_back(idlest, true))
+		   give_slot_back(idlest, true))
 		served |= pp_slots_serve_locked();
 	wanted = pp_shmem->slots_wanted;
 	if (wanted && idlest)

@@ -75,7 +75,7 @@ may_take(Oid role, const char *role_name)
 }
 
 static bool
-is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
+is_letter_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
 {
 	const LetterDeed *deed = arg;
 
@@ -102,7 +102,7 @@ typedef struct LetterConverting
 } LetterConverting;
 
 static void
-convert(void *arg)
+convert_letter(void *arg)
 {
 	LetterConverting *converting = arg;
 
@@ -115,7 +115,7 @@ convert_as(Oid role, Oid target, Jsonb *object)
 {
 	LetterConverting converting = {.target = target, .object = object};
 
-	pp_run_as(role, convert, &converting);
+	pp_run_as(role, convert_letter, &converting);
 	return converting.item;
 }
 
@@ -187,7 +187,7 @@ try_to_make_item(const PpDeadLetter *letter, Jsonb *object, ErrorData **fault)
 
 /* It has failed again, at the call. */
 static void
-put_back(LetterDeed *deed, const PpDeadLetter *letter, const ErrorData *fault)
+put_letter_back(LetterDeed *deed, const PpDeadLetter *letter, const ErrorData *fault)
 {
 	PpTable letters = pp_dead_letters_open(deed->extension);
 	PpDeadLetter again = *letter;
@@ -232,7 +232,7 @@ send_again(const PpDeadLetter *letter, void *arg)
 		item = try_to_make_item(letter, object, &fault);
 	if (item == NULL)
 	{
-		put_back(deed, letter, fault);
+		put_letter_back(deed, letter, fault);
 		return;
 	}
 	item->id = letter->id;
@@ -253,8 +253,8 @@ do_to_letters(LetterDeed *deed, const int64 *ids, int nids, PpDeadLetterTaker ta
 
 	deed->extension = pp_extension_get();
 	deed->named = ids != NULL;
-	taken =
-		pp_dead_letters_take(deed->extension, ids, nids, deed->named, true, is_wanted, take, deed);
+	taken = pp_dead_letters_take(deed->extension, ids, nids, deed->named, true, is_letter_wanted,
+								 take, deed);
 	pp_outcome_counts_write(&deed->counts, deed->extension);
 	return taken - deed->kept;
 }

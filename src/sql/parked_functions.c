@@ -147,7 +147,7 @@ forget_gone(void)
 
 /* The array goes with the transaction, also where a rollback to a savepoint has emptied it. */
 static void
-xact_event(XactEvent event, void *arg)
+parked_xact_event(XactEvent event, void *arg)
 {
 	if (gone == NULL)
 		return;
@@ -164,7 +164,7 @@ xact_event(XactEvent event, void *arg)
 }
 
 static void
-subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+parked_subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
@@ -178,8 +178,8 @@ subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId paren
 void
 pp_parked_functions_init(void)
 {
-	RegisterXactCallback(xact_event, NULL);
-	RegisterSubXactCallback(subxact_event, NULL);
+	RegisterXactCallback(parked_xact_event, NULL);
+	RegisterSubXactCallback(parked_subxact_event, NULL);
 }
 
 /* ---- persist_discard_parked, persist_parked_to_dead ---- */
@@ -212,7 +212,7 @@ typedef struct ParkedShowing
 } ParkedShowing;
 
 static void
-show(void *arg)
+show_parked(void *arg)
 {
 	ParkedShowing *showing = arg;
 	Relation rel = try_relation_open(showing->item->target, AccessShareLock);
@@ -231,12 +231,12 @@ typedef struct ShowingAs
 static void
 show_as(void *arg)
 {
-	pp_run_as(((ShowingAs *) arg)->role, show, &((ShowingAs *) arg)->showing);
+	pp_run_as(((ShowingAs *) arg)->role, show_parked, &((ShowingAs *) arg)->showing);
 }
 
 /* The item's values as JSON, read with the rights of its role; NULL: that can't be done. */
 static Jsonb *
-try_to_show(const PpItem *item, Oid role)
+try_to_show_parked(const PpItem *item, Oid role)
 {
 	ShowingAs showing = {.showing.item = item, .role = role};
 	ErrorData *error;
@@ -269,7 +269,7 @@ check_room(const ParkedDeed *deed, PpSlot *slot, const PpItem *item, Oid role)
 
 /* All rows of the item have been read, and deleted. */
 static void
-write_letter(ParkedDeed *deed)
+write_letter_of_parked(ParkedDeed *deed)
 {
 	const PpParkedRow *first = &deed->rows[0];
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
@@ -289,7 +289,7 @@ write_letter(ParkedDeed *deed)
 		&(PpDeadLetter){.id = item->id,
 						.target = item->target,
 						.role = first->role,
-						.shown = try_to_show(item, first->role),
+						.shown = try_to_show_parked(item, first->role),
 						.error = pp_error(why.sqlstate ? why.sqlstate
 													   : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 										  psprintf("it was parked: %s", why.sentence)),
@@ -306,7 +306,7 @@ write_letter(ParkedDeed *deed)
 }
 
 static void
-count_row(ParkedDeed *deed, const PpParkedRow *row)
+count_parked_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	PpTargetOutcome *outcome = pp_outcome_counts_of(&deed->counts, row->target);
 
@@ -328,13 +328,13 @@ take_row(ParkedDeed *deed, const PpParkedRow *row)
 	ItemPointerSet(&tid, row->ref.block, row->ref.offset);
 	if (!pp_table_delete(&deed->parked, &tid, true))
 		return false;
-	count_row(deed, row);
+	count_parked_row(deed, row);
 	return true;
 }
 
 /* Is it the first row of an item, or the next one of the item at hand? */
 static bool
-fits(ParkedDeed *deed, const PpParkedRow *row)
+fits_among_letters(ParkedDeed *deed, const PpParkedRow *row)
 {
 	const PpParkedRow *previous = deed->nrows > 0 ? &deed->rows[deed->nrows - 1] : NULL;
 
@@ -344,7 +344,7 @@ fits(ParkedDeed *deed, const PpParkedRow *row)
 
 /* Read a row of the item at hand, or of the next one.  False: it is gone. */
 static bool
-read_row(ParkedDeed *deed, const PpParkedRow *row)
+read_row_to_bury(ParkedDeed *deed, const PpParkedRow *row)
 {
 	if (row->header.items > 0)
 	{
@@ -369,8 +369,8 @@ static bool
 bury_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	MemoryContext caller = MemoryContextSwitchTo(deed->context);
-	bool fitting = fits(deed, row);
-	bool all = !fitting || read_row(deed, row);
+	bool fitting = fits_among_letters(deed, row);
+	bool all = !fitting || read_row_to_bury(deed, row);
 
 	MemoryContextSwitchTo(caller);
 	if (!fitting || !all || row->header.continues)
@@ -381,7 +381,7 @@ bury_row(ParkedDeed *deed, const PpParkedRow *row)
 	if (!all)
 		return false;
 	MemoryContextSwitchTo(deed->context);
-	write_letter(deed);
+	write_letter_of_parked(deed);
 	MemoryContextSwitchTo(caller);
 	return true;
 }

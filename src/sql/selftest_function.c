@@ -53,7 +53,7 @@ PG_FUNCTION_INFO_V1(persist_selftest_row);
 
 /* Delete a row that this command has inserted. */
 static void
-delete_row(Relation rel, HeapTuple tuple)
+delete_selftest_row(Relation rel, HeapTuple tuple)
 {
 	PpTable table = {.rel = rel};
 
@@ -78,7 +78,7 @@ persist_selftest_row(PG_FUNCTION_ARGS)
 						errmsg("the trigger is not one of table \"%s\"", TABLE)));
 	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (TRIGGER_FIRED_AFTER(trigger->tg_event))
-		delete_row(trigger->tg_relation, trigger->tg_trigtuple);
+		delete_selftest_row(trigger->tg_relation, trigger->tg_trigtuple);
 	else if (for_row ? !pp_statement_is_within(fcinfo->flinfo->fn_mcxt)
 					 : pp_statement_state.target != RelationGetRelid(trigger->tg_relation))
 		ereport(ERROR,

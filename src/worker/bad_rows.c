@@ -44,7 +44,7 @@ typedef struct Showing
 } Showing;
 
 static void
-show(void *arg)
+show_bad_row(void *arg)
 {
 	Showing *showing = arg;
 
@@ -56,7 +56,7 @@ show(void *arg)
  * statement_timeout, which this has for itself.
  */
 static Jsonb *
-try_to_show(const PpItem *item)
+try_to_show_bad_row(const PpItem *item)
 {
 	Showing showing = {.rel = try_relation_open(item->target, AccessShareLock), .item = item};
 	uint32 cancel_holdoffs = QueryCancelHoldoffCount;
@@ -65,7 +65,7 @@ try_to_show(const PpItem *item)
 
 	QueryCancelHoldoffCount = 0;
 	pp_timer_begin_attempt();
-	error = pp_savepoint_run(show, &showing);
+	error = pp_savepoint_run(show_bad_row, &showing);
 	in_time = pp_timer_cut != PP_CUT_TIMEOUT;
 	pp_timer_end_attempt();
 	QueryCancelHoldoffCount = cancel_holdoffs;
@@ -99,7 +99,7 @@ write_letter(void *arg)
 
 /* Is it the size of the letter that has kept it from being written? */
 static bool
-is_too_large(const ErrorData *error)
+is_letter_too_large(const ErrorData *error)
 {
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
 		   error->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
@@ -133,7 +133,7 @@ write_what_fits(Writing *writing)
 		MemoryContextReset(writing->context);
 		if (error == NULL)
 			return;
-		if (!is_too_large(error) || (parts[i].item == NULL && parts[i].shown == NULL))
+		if (!is_letter_too_large(error) || (parts[i].item == NULL && parts[i].shown == NULL))
 			ReThrowError(error);
 	}
 }
@@ -147,13 +147,13 @@ values_of(const PpRow *row)
 	if (pp_poison_is_unshown(row->pos, row->part))
 		return NULL;
 	pp_poison_note_item(PP_AT_HAND_LETTER, row->pos, row->part);
-	shown = try_to_show(row->item);
+	shown = try_to_show_bad_row(row->item);
 	pp_poison_note_item(PP_AT_HAND_ALL, 0, 0);
 	return shown;
 }
 
 static void
-put(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
+put_dead_letter(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
@@ -192,7 +192,7 @@ pp_bad_rows_write_dead_letter(Oid extension, PpOutcomeCounts *counts, const PpRo
 {
 	PpTargetOutcome *result = pp_outcome_counts_of(counts, row->item->target);
 
-	put(extension, row, role, error);
+	put_dead_letter(extension, row, role, error);
 	result->delta.dead++;
 	row->work->unseen++;
 	counts->dead++;
@@ -231,7 +231,7 @@ pp_bad_rows_discard(const PpDeadLetter *letter, void *counts)
 
 /* Discard those that are too old, in the current transaction.  Returns how many. */
 static uint64
-expire(Oid extension)
+expire_letters(Oid extension)
 {
 	Expiry expiry = {.before = GetCurrentTimestamp() -
 							   pp_config_dead_letter_retention * INT64CONST(60) * USECS_PER_SEC};
@@ -252,7 +252,7 @@ pp_bad_rows_expire_dead_letters(const PpClaim *claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (pp_dead_letters_try_lock(claim->extension))
-		(void) expire(claim->extension);
+		(void) expire_letters(claim->extension);
 	CommitTransactionCommand();
 }
 
@@ -277,7 +277,7 @@ pp_bad_rows_write_refused(Oid extension, const PpDeadLetter *letter)
 
 	/* where all dead letters come from calls, no worker removes old ones */
 	if (pp_bad_rows_room(&claim, role, 1) == 0 &&
-		(expire(extension) == 0 || pp_bad_rows_room(&claim, role, 1) == 0))
+		(expire_letters(extension) == 0 || pp_bad_rows_room(&claim, role, 1) == 0))
 		ereport(
 			ERROR,
 			(errcode(PP_DEAD_LETTERS_FULL),

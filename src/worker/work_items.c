@@ -18,7 +18,7 @@
 
 /* It can't be read. */
 static void
-complain(const PpWorkItem *work, const char *message)
+complain_of_work_item(const PpWorkItem *work, const char *message)
 {
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
 					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
@@ -35,9 +35,9 @@ add_items(PpWorkItem *work, const char *bytes, uint64 length, uint32 part, uint6
 		const PpItem *item = (const PpItem *) (bytes + offset);
 
 		if (!pp_item_check_is_sound(item, length - offset))
-			complain(work, "an item is damaged");
+			complain_of_work_item(work, "an item is damaged");
 		if (work->parked && item->target != work->target)
-			complain(work, "an item is parked for another target");
+			complain_of_work_item(work, "an item is parked for another target");
 		if (work->nitems == *max)
 		{
 			*max = Max(16, *max * 2);
@@ -96,21 +96,21 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWorkItem *work, uint64 *
 		if (found == PP_ROW_COPY)
 			continue;
 		if (begun && found == PP_ROW_GONE)
-			complain(work, "a part of an item is missing");
+			complain_of_work_item(work, "a part of an item is missing");
 		if (found == PP_ROW_GONE)
 			continue;
 		if (!begun)
 			first_part = record.part;
 		/* the middle of one must not be taken for another */
 		if (begun && (header.items > 0 || !follows(record.part, &work->rows[i], previous)))
-			complain(work, "a part of an item is missing");
+			complain_of_work_item(work, "a part of an item is missing");
 		if (!begun && header.items == 0)
-			complain(work, "the beginning of an item is missing");
+			complain_of_work_item(work, "the beginning of an item is missing");
 		if (!header.continues)
 			add_items(work, record.bytes, record.length, first_part, max);
 	}
 	if (header.continues)
-		complain(work, "the end of an item is missing");
+		complain_of_work_item(work, "the end of an item is missing");
 }
 
 /*

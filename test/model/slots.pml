@@ -17,7 +17,7 @@
  *	call_pass			slots_commands.c pp_slot_call_pass
  *	give_room_back		publish.c pp_publish_abort
  *	serve				slots.c pp_slots_serve_locked: a free slot goes to a database that waits
- *	give_back			slots.c give_back: is_slot_empty_locked, pp_ring_disown
+ *	give_back			slots.c give_slot_back: is_slot_empty_locked, pp_ring_disown
  *	look, take, pass	worker.c take_turn, intake.c
  *	arm, nap			ring_worker.c pp_ring_arm; worker.c sleep_idle
  *	launcher			launcher.c: pp_slots_serve, then workers for slots with work
