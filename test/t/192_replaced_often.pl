@@ -46,6 +46,47 @@ sub anew
 sub rows { return join ' ', rows_of($dbh, 'SELECT k || v FROM t ORDER BY k') }
 sub wait_for_parked { return wait_for_sql($dbh, "SELECT count(*) = $_[0] FROM persist_parked") }
 
+# ---- two in one transaction, while what waits for both is parked
+
+foreach my $i (1 .. 8)    # whichever the retrier would take first
+{
+	anew('(k int PRIMARY KEY, v text)');
+	$dbh->do('CREATE TABLE t2 (LIKE t INCLUDING ALL)');
+	foreach my $target ('t', 't2')
+	{
+		$dbh->do("SELECT persist_configure('$target', $update)");
+		$dbh->do("SELECT persist_pause('$target')");
+	}
+	enqueue($dbh, 't', '{"k": 1, "v": "old"}');
+	wait_for_parked(1);
+	enqueue($dbh, 't2', '{"k": 1, "v": "new"}');
+	wait_for_parked(2);
+	$dbh->do('BEGIN; CREATE TABLE t3 (LIKE t INCLUDING ALL); DROP TABLE t; ALTER TABLE t2 RENAME TO t; DROP TABLE t; ALTER TABLE t3 RENAME TO t; COMMIT');
+	$dbh->do(q{SELECT persist_resume('t')});
+	drain($node);
+	is(rows(), '1new', "in one transaction $i: the last value");
+}
+
+# the one between was created by the transaction, and dropped under the name, or under another one
+foreach my $case (
+	[ 'created', '1a', '', 'CREATE TABLE t2 (k int, v text)', 'DROP TABLE t', 'ALTER TABLE t2 RENAME TO t', 'DROP TABLE t', 'ALTER TABLE t_new RENAME TO t' ],
+	[ 'created under the name', '1a', '', 'DROP TABLE t', 'CREATE TABLE t (k int, v text)', 'DROP TABLE t', 'ALTER TABLE t_new RENAME TO t' ],
+	[ 'rolled back', '1a', '', 'CREATE TABLE t2 (k int, v text)', 'DROP TABLE t', 'SAVEPOINT s', 'ALTER TABLE t2 RENAME TO t', 'DROP TABLE t', 'ROLLBACK TO s', 'ALTER TABLE t_new RENAME TO t' ],
+	[ 'renamed', '', '{"k": 1, "v": "a"}', 'CREATE TABLE t2 (k int, v text)', 'DROP TABLE t', 'ALTER TABLE t2 RENAME TO t', 'ALTER TABLE t RENAME TO t2', 'DROP TABLE t2', 'ALTER TABLE t_new RENAME TO t' ])
+{
+	my ($name, $rows, $letters, @commands) = @$case;
+
+	anew('(k int, v text)');
+	$dbh->do('SELECT persist_pause()');
+	enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+	$dbh->do(join ';', 'BEGIN', 'CREATE TABLE t_new (k int, v text)', @commands, 'COMMIT');
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($node), "$name: flushed");
+	is(rows(), $rows, "$name: the rows");
+	is(join(' ', rows_of($dbh, 'SELECT item FROM persist_dead_letters')), $letters, "$name: the letters");
+	is(discard_all($dbh), $letters ? 1 : 0, "$name: discarded");
+}
+
 # ---- foreign keys that refer to each other don't change the order within a batch
 
 anew('(k int PRIMARY KEY, v text, x int)');
@@ -119,6 +160,22 @@ $dbh->do('SELECT persist_resume()');
 is(one_value($dbh, q{SELECT persist_flush('60s')}), 1, 'many: flushed');
 is(rows(), '0a 10a 20a 30a 40a 41b', 'many: the rows are there');
 is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'many: no letter');
+
+# ---- a parallel process may ask for the name of what is gone
+
+$dbh->do('CREATE TABLE gone (k int)');
+$dbh->do('SELECT persist_pause()');
+my $id = one_value($dbh, q{SELECT persist_enqueue('gone', '{"k": 1}')});
+$dbh->do('DROP TABLE gone');
+$dbh->do('CREATE TABLE many AS SELECT generate_series(1, 20) AS n');
+$dbh->do('SET ' . ($dbh->{pg_server_version} >= 160000 ? 'debug_parallel_query' : 'force_parallel_mode') . ' = on');
+$dbh->do("SET $_ = 0") foreach qw(parallel_setup_cost parallel_tuple_cost min_parallel_table_scan_size);
+$dbh->do("CREATE FUNCTION safe(int) RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS \$\$ BEGIN RETURN (SELECT w::text FROM persist_where($id) AS w); END \$\$");
+like(one_value($dbh, 'SELECT min(safe(n)) FROM many'), qr/public\.gone/, 'gone: in parallel');
+$dbh->do('RESET ALL');
+$dbh->do('SELECT persist_resume()');
+ok(flush($node), 'gone: flushed');
+is(discard_all($dbh), 1, 'gone: discarded');
 
 $dbh->disconnect;
 is_deeply([ complaints($node, 0, qr/persist_pipeline (?:worker|retrier) \w{5} WARNING/) ], [], 'a clean log');
