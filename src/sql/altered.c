@@ -28,6 +28,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "producer/enqueue.h"
 #include "ring/slots.h"
 #include "sql/altered.h"
 #include "store/account.h"
@@ -87,14 +88,14 @@ may_have_items(Oid extension, Oid relid)
 
 /*
  * The relation is about to be changed, or dropped: items may need its columns as they are.
- * One that the transaction itself has created has none.
+ * One that the transaction itself has created has none but that transaction's.
  */
 static void
 note_columns(Oid extension, Oid relid, bool dropped)
 {
 	Relation rel = relation_open(relid, AccessShareLock);
 
-	if (rel->rd_createSubid == InvalidSubTransactionId)
+	if (rel->rd_createSubid == InvalidSubTransactionId || pp_enqueue_is_pending())
 		pp_layouts_note(extension, rel, dropped);
 	relation_close(rel, AccessShareLock);
 }
@@ -147,6 +148,7 @@ say_waiting(Oid relid)
 /* What the current transaction has dropped, in its memory */
 typedef struct Dropped
 {
+	Oid extension;
 	Oid target;
 	Oid schema;
 	NameData name;
@@ -162,7 +164,7 @@ static Dropped
 take_dropped(Oid extension, Oid relid)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
-	Dropped entry = {.target = relid, .schema = get_rel_namespace(relid)};
+	Dropped entry = {.extension = extension, .target = relid, .schema = get_rel_namespace(relid)};
 	char *name = get_rel_name(relid);
 
 	namestrcpy(&entry.name, name ? name : "");
@@ -236,13 +238,13 @@ replace_dropped(Oid extension, Oid relid)
 	{
 		Dropped *entry = list_nth(dropped, i);
 
-		if (!has_name((Form_pg_class) GETSTRUCT(after), entry) ||
+		if (entry->extension != extension || !has_name((Form_pg_class) GETSTRUCT(after), entry) ||
 			has_name((Form_pg_class) GETSTRUCT(before), entry) || !is_gone(i))
 			continue;
-		pp_layouts_replace(extension, entry->target,
-						   quote_qualified_identifier(get_namespace_name(entry->schema),
-													  NameStr(entry->name)),
-						   relid, entry->replaced);
+		pp_layouts_replace(
+			extension, entry->target,
+			quote_qualified_identifier(get_namespace_name(entry->schema), NameStr(entry->name)),
+			relid, entry->replaced);
 		entry->replaced = true;
 		last = entry;
 	}

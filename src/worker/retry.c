@@ -583,9 +583,9 @@ comes_before(Oid target, const void *arg)
 	const PpParked *parked = arg;
 	const PpParked *other = pp_parking_find(target, parked->key.role);
 
-	return other && (other->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION ||
-					 other->from < parked->from ||
-					 (other->from == parked->from && other->part <= parked->part));
+	return other &&
+		   (other->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION || other->from < parked->from ||
+			(other->from == parked->from && other->part <= parked->part));
 }
 
 /* Not while it is paused, nor before those of a target that it has replaced. */

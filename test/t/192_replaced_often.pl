@@ -161,6 +161,31 @@ is(one_value($dbh, q{SELECT persist_flush('60s')}), 1, 'many: flushed');
 is(rows(), '0a 10a 20a 30a 40a 41b', 'many: the rows are there');
 is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'many: no letter');
 
+# ---- what the transaction has enqueued that has created the target, too
+
+foreach my $case (
+	[ 'altered', q{ALTER TABLE own ALTER k TYPE bigint, ALTER v TYPE varchar(3)} ],
+	[ 'replaced', q{CREATE TABLE own_new (v text, gone int, k bigint); ALTER TABLE own_new DROP gone; DROP TABLE own; ALTER TABLE own_new RENAME TO own} ])
+{
+	my ($name, $commands) = @$case;
+
+	$dbh->do(qq{BEGIN; CREATE TABLE own (k int, v text); SELECT persist_enqueue('own', '{"k": 1, "v": "a"}'); $commands; COMMIT});
+	ok(flush($node), "own, $name: flushed");
+	is(join(' ', rows_of($dbh, 'SELECT k || v FROM own')), '1a', "own, $name: the row is there");
+	$dbh->do('DROP TABLE own');
+}
+
+# ---- another installation begins afresh
+
+$dbh->do('CREATE DATABASE renewed');
+my $other = connect_to($node, 'renewed');
+$other->do('CREATE EXTENSION persist_pipeline');
+$other->do('CREATE TABLE t (k int)');
+$other->do(q{SELECT persist_configure('t', bad_items => 'dead')});
+$other->do('BEGIN; CREATE TABLE t_new (k int); DROP TABLE t; DROP EXTENSION persist_pipeline; CREATE EXTENSION persist_pipeline; ALTER TABLE t_new RENAME TO t; COMMIT');
+is(one_value($other, 'SELECT count(*) FROM persist_settings'), 0, 'another installation: nothing is configured');
+$other->disconnect;
+
 # ---- a parallel process may ask for the name of what is gone
 
 $dbh->do('CREATE TABLE gone (k int)');
