@@ -254,6 +254,7 @@ persist_batch(PG_FUNCTION_ARGS)
 	source->asked = true;
 	source->query = context;
 	pp_statement_state.in_rows = true;
+	pp_statement_state.by_itself = source->check != NULL;
 	for (uint64 i = 0; i < source->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();

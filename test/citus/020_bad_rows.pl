@@ -92,6 +92,21 @@ is($one->{'ROLLBACK TO SAVEPOINT'}, 0, "one bad row of 10,000 that the table's o
 cmp_ok($one->{BEGIN}, '<=', 5, 'a node is told through one connection: a failure goes to each of them');
 cmp_ok(cost_of(10_000, 10)->{'ROLLBACK TO SAVEPOINT'}, '<=', 10, 'ten: a node only goes back to before the row');
 
+# in transactions of several rows, and of one
+foreach my $size (1, 10)
+{
+	$dbh->do('TRUNCATE spread');
+	$dbh->do('SELECT persist_pause()');
+	$dbh->do("DO \$\$ BEGIN FOR f IN 1 .. 1000 BY $size LOOP PERFORM persist_enqueue('spread'::regclass, jsonb_build_object('n', n, 'v', CASE WHEN n % 100 = 7 THEN 'bad' ELSE 'good' END)) FROM generate_series(f, f + $size - 1) AS n; COMMIT; END LOOP; END \$\$");
+	my $from = log_position($nodes[0]);
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($coordinator), "10 of 1000, transactions of $size: flushed");
+	is($coordinator->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n) FROM spread'), '990|990', "10 of 1000, transactions of $size: all others are there, once");
+	is(letters(), join('; ', map { 100 * $_ + 7 . ' 23514 -' } 0 .. 9), "10 of 1000, transactions of $size: the letters");
+	cmp_ok(statements_since($nodes[0], $from, 'COPY'), '<=', $size == 1 ? 50 : 400, "10 of 1000, transactions of $size: so many COPYs");
+	discard_all($dbh);
+}
+
 # a column that has come since then: its default is the node's, and so is its constraint
 $dbh->do('SELECT persist_pause()');
 enqueue_numbers($dbh, 'spread', 20_001, 20_003);
