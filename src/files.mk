@@ -60,6 +60,7 @@ FILES = \
 	worker/item_settings \
 	worker/row_json \
 	worker/row_map \
+	worker/row_constraints \
 	worker/statement \
 	worker/fold \
 	worker/upsert \

@@ -243,7 +243,15 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 		 */
 		if (failure.row > 0)
 			told = is_of_one_target(next, tried) ? failure : (PpTry){0};
-		if (tried > 1 && scope == TRANSACTIONS)
+		if (failure.row > 0 && failure.by_itself && tried > 1 && is_of_one_target(next, tried))
+		{
+			/* it fails with or without others; they are tried again without it */
+			set_aside(apply, next[failure.row - 1], &failure, decision);
+			memmove(&next[failure.row - 1], &next[failure.row],
+					(left - failure.row) * sizeof(PpRow *));
+			pp_isolate_take_out(&iso, failure.row);
+		}
+		else if (tried > 1 && scope == TRANSACTIONS)
 		{
 			if (!narrow_to_transaction(apply, &iso, next, tried, &failure))
 				return false;

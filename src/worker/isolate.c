@@ -16,6 +16,7 @@
 #define FEWER 4		   /* that many times fewer rows, after some that have failed together ... */
 #define MUCH_FEWER 16  /* ... and after all of them: where the bad ones are may be anywhere */
 #define MIN_TOLD 64
+#define TAKEN_TOGETHER 32 /* so many that are taken out of the rows of a try */
 
 void
 pp_isolate_begin(PpIsolate *iso, uint64 n)
@@ -103,6 +104,20 @@ pp_isolate_out(PpIsolate *iso)
 		iso->width = Max(4 * apart, MIN_TOLD); /* more would only be read in vain */
 	else
 		iso->width = iso->streak >= DENSE_STREAK ? 1 : Max(apart / 4, 1);
+}
+
+/*
+ * One of the next rows, from 1 on, fails whatever the others do, and before any of them has
+ * landed: it is out, and those before it need no try of their own.  They are read again each time;
+ * so fewer are tried together where many are bad.
+ */
+void
+pp_isolate_take_out(PpIsolate *iso, uint64 row)
+{
+	iso->told = true;
+	iso->found++;
+	iso->width = Min(iso->width, Max(TAKEN_TOGETHER * ((iso->done + row) / iso->found), MIN_TOLD));
+	pp_isolate_drop(iso, 1);
 }
 
 /* So many of those that are not done are gone, wherever they were. */

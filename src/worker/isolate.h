@@ -13,6 +13,8 @@
  *		pp_isolate_failed(&iso, width, row)	one of them fails; this one, from 1 on, or 0
  *		pp_isolate_narrow(&iso, width)		fewer of them may do; nobody's fault
  *		pp_isolate_out(&iso)				the first one is out: bad, or it waits
+ *		pp_isolate_take_out(&iso, row)		this one, from 1 on, is out by itself; the caller
+ *											closes the gap
  *
  * When a failure tells its row, those before it are tried next.  When they have come through,
  * pp_isolate_is_known() returns true: the next row is the one that was told, and need not be
@@ -47,6 +49,7 @@ extern void pp_isolate_failed(PpIsolate *iso, uint64 n, uint64 row);
 extern void pp_isolate_narrow(PpIsolate *iso, uint64 n);
 extern bool pp_isolate_is_known(const PpIsolate *iso);
 extern void pp_isolate_out(PpIsolate *iso);
+extern void pp_isolate_take_out(PpIsolate *iso, uint64 row);
 extern void pp_isolate_drop(PpIsolate *iso, uint64 n);
 
 #endif /* PP_ISOLATE_H */

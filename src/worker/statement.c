@@ -34,6 +34,7 @@
 #include "base/item_check.h"
 #include "producer/enqueue.h"
 #include "worker/identity.h"
+#include "worker/row_constraints.h"
 #include "worker/statement.h"
 
 /* When there are so many plans, all are dropped, so that memory stays bounded. */
@@ -69,6 +70,8 @@ typedef struct Source
 	const PpRow **rows;
 	uint64 n;
 	uint64 first;		 /* its number among the target's rows; 0: the rows are not to be counted */
+	bool sent_ahead;	 /* another engine's statement: at which row it is tells nothing */
+	Relation check;		 /* the target, if its constraints are checked here; or NULL */
 	bool asked;			 /* the statement has, for the rows */
 	uint64 begun;		 /* so many of them */
 	MemoryContext query; /* of the statement, once it has asked */
@@ -204,7 +207,8 @@ fill_columns(Filling *filling)
 }
 
 static void
-put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryContext context)
+put_row(Filling *filling, PpRowConstraints *constraints, const PpItem *item,
+		Tuplestorestate *result, MemoryContext context)
 {
 	read_item(filling, item, context);
 	if (filling->whole)
@@ -212,6 +216,7 @@ put_row(Filling *filling, const PpItem *item, Tuplestorestate *result, MemoryCon
 	else
 	{
 		fill_columns(filling);
+		pp_row_constraints_check(constraints, filling->values, filling->nulls);
 		tuplestore_putvalues(result, filling->desc, filling->values, filling->nulls);
 	}
 	ResetExprContext(filling->econtext);
@@ -229,6 +234,7 @@ persist_batch(PG_FUNCTION_ARGS)
 	MemoryContext context = fcinfo->flinfo->fn_mcxt;
 	PpStatementState before = pp_statement_state;
 	Filling filling;
+	PpRowConstraints constraints;
 
 	if (rsinfo && IsA(rsinfo, ReturnSetInfo) && rsinfo->expectedDesc == NULL)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -243,16 +249,20 @@ persist_batch(PG_FUNCTION_ARGS)
 						errmsg("the relation was renamed while it was written to")));
 
 	filling = begin_filling(rsinfo->setDesc, source->map);
+	pp_row_constraints_begin(&constraints, source->check);
+	filling.whole &= source->check == NULL;
 	source->asked = true;
 	source->query = context;
 	pp_statement_state.in_rows = true;
+	pp_statement_state.by_itself = source->check != NULL;
 	for (uint64 i = 0; i < source->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pp_statement_state.row = source->first > 0 ? source->first + i : 0;
-		put_row(&filling, source->rows[i]->item, rsinfo->setResult, context);
+		put_row(&filling, &constraints, source->rows[i]->item, rsinfo->setResult, context);
 	}
 	pp_statement_state = before;
+	pp_row_constraints_end(&constraints);
 	end_filling(&filling);
 	source->begun = 0;
 
@@ -270,7 +280,7 @@ persist_batch_row(PG_FUNCTION_ARGS)
 	{
 		source->begun++;
 		pp_statement_state.in_rows = true;
-		if (source->first > 0)
+		if (source->first > 0 && !source->sent_ahead)
 			pp_statement_state.row =
 				source->begun < source->n || source->n == 1 ? source->first + source->begun - 1 : 0;
 	}
@@ -665,6 +675,27 @@ insert_alone(Statement *statement)
 	return inserted;
 }
 
+/*
+ * Are the rows, as the items have them, those that the table's constraints are for?  Another
+ * engine's nodes don't say which of many rows they refuse; so what can be known here is.
+ */
+static bool
+is_as_inserted(Relation rel, const PpRowMap *map)
+{
+	const TupleConstr *constraints = RelationGetDescr(rel)->constr;
+
+	if (constraints == NULL || constraints->has_generated_stored || has_rules(rel) ||
+		may_skip_rows(rel))
+		return false;
+	for (int attnum = 1; attnum <= RelationGetNumberOfAttributes(rel); attnum++)
+	{
+		if (!TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attisdropped &&
+			!PpBitmapHas(map->carried, attnum))
+			return false;
+	}
+	return true;
+}
+
 /* Insert the rows at hand. */
 static uint64
 insert(Statement *statement)
@@ -683,8 +714,9 @@ insert(Statement *statement)
 			begin_two_phases(statement);
 		if (source->n == 1)
 			return insert_alone(statement);
-		/* which row it is at when it finds an error says nothing */
-		pp_statement_state.row = source->first = 0;
+		pp_statement_state.row = 0;
+		source->sent_ahead = true;
+		source->check = is_as_inserted(statement->rel, source->map) ? statement->rel : NULL;
 	}
 	inserted = run(statement->plan, &token, NULL);
 	if (!has_rules(statement->rel))

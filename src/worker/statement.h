@@ -62,6 +62,7 @@ typedef struct PpStatementState
 	bool in_rows; /* it had begun with its rows */
 	/* the number of the row that failed, among those of its target, from 1 on; 0: not known */
 	uint64 row;
+	bool by_itself; /* whatever the others are: before any of them was sent to another engine */
 } PpStatementState;
 
 extern PpStatementState pp_statement_state;

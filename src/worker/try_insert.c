@@ -67,6 +67,7 @@ pp_try_insert_failure(const PpRow **rows, uint64 n, ErrorData *error)
 	failure.in_rows = pp_statement_state.in_rows;
 	if (pp_timer_cut == PP_CUT_NONE && pp_statement_state.row > 0)
 		failure.row = number_of(failure.target, pp_statement_state.row, rows, n);
+	failure.by_itself = failure.row > 0 && pp_statement_state.by_itself;
 	return failure;
 }
 

@@ -24,6 +24,7 @@ typedef struct PpTry
 	Oid target;		  /* whose INSERT it was; InvalidOid: that can't be told, or it was none */
 	bool in_rows;	  /* the INSERT had begun with its rows, or it was none */
 	uint64 row;		  /* which of the rows, from 1 on; 0: that can't be told */
+	bool by_itself;	  /* that row, whatever the others are */
 	bool deferred;	  /* in what is deferred: all INSERTs have come through ... */
 	bool past_mark;	  /* ... and so has what is deferred of the rows before the mark */
 } PpTry;

@@ -5,7 +5,7 @@
  *
  * A simulated target tells at once of a row that it doesn't take (TOLD), or finds at the end
  * of the statement that it doesn't take all of them (UNTOLD), as it is with a constraint
- * that is checked then.
+ * that is checked then; or it refuses a row before any other is tried (ITSELF).
  *
  *-------------------------------------------------------------------------
  */
@@ -15,13 +15,15 @@
 #include "tap.h"
 
 #define N 10000
-#define EXHAUSTIVE 10 /* 3^10 ways */
+#define EXHAUSTIVE 9	 /* 4^9 ways ... */
+#define KINDS_TOGETHER 4 /* ... of all kinds but the last one */
 
 typedef enum RowKind
 {
 	GOOD,
 	TOLD,
 	UNTOLD,
+	ITSELF,
 	CLOSES /* nor does its target take any other of these */
 } RowKind;
 
@@ -55,7 +57,7 @@ try_fails(uint64 from, uint64 n, uint64 *row)
 	*row = 0;
 	for (uint64 i = 0; i < n; i++)
 	{
-		if (kinds[from + i] == TOLD || kinds[from + i] == CLOSES)
+		if (kinds[from + i] == TOLD || kinds[from + i] == ITSELF || kinds[from + i] == CLOSES)
 		{
 			*row = i + 1;
 			return true;
@@ -125,6 +127,14 @@ insert_all(uint64 n)
 
 			closed += gone;
 			pp_isolate_drop(&iso, gone);
+		}
+		else if (width > 1 && row > 0 && kinds[from + row - 1] == ITSELF)
+		{
+			memmove(&kinds[from + row - 1], &kinds[from + row],
+					(n - closed - from - row) * sizeof(RowKind));
+			closed++;
+			cost.bad++;
+			pp_isolate_take_out(&iso, row);
 		}
 		else if (width > 1)
 			pp_isolate_failed(&iso, width, row);
@@ -202,8 +212,11 @@ worst_of(uint64 k, RowKind kind)
 		worst.read = Max(worst.read, cost.read);
 	}
 	printf("# %d of %d bad, %s: at most %d tries of %.2f times the rows; %.2f times read\n",
-		   (int) k, N, kind == TOLD ? "told" : "not told", (int) worst.tries,
-		   (double) worst.rows / N, (double) worst.read / N);
+		   (int) k, N,
+		   kind == TOLD		? "told"
+		   : kind == ITSELF ? "by itself"
+							: "not told",
+		   (int) worst.tries, (double) worst.rows / N, (double) worst.read / N);
 	return worst;
 }
 
@@ -245,6 +258,20 @@ test_told(void)
 }
 
 static void
+test_by_itself(void)
+{
+	static const uint64 few[] = {1, 10, 100, 1000, N};
+
+	for (uint64 i = 0; i < lengthof(few); i++)
+	{
+		Cost cost = worst_of(few[i], ITSELF);
+
+		CHECK(cost.tries <= few[i] + few[i] / 8 + log2_up(N) + 1);
+		CHECK(cost.read <= 100 * N);
+	}
+}
+
+static void
 test_untold(void)
 {
 	static const uint64 few[] = {1, 10, 100, 1000};
@@ -279,16 +306,16 @@ test_every_way(void)
 	all_good();
 	for (uint64 n = 1; n <= EXHAUSTIVE; n++)
 	{
-		ways *= 3;
+		ways *= KINDS_TOGETHER;
 		for (uint64 way = 0; way < ways && !tap_test_failed(); way++)
 		{
 			uint64 rest = way;
 			uint64 k = 0;
 			Cost cost;
 
-			for (uint64 i = 0; i < n; i++, rest /= 3)
+			for (uint64 i = 0; i < n; i++, rest /= KINDS_TOGETHER)
 			{
-				kinds[i] = (RowKind) (rest % 3);
+				kinds[i] = (RowKind) (rest % KINDS_TOGETHER);
 				k += kinds[i] != GOOD;
 			}
 			cost = insert_all(n);
@@ -370,6 +397,7 @@ main(void)
 	tap_start();
 	TEST(test_clean, "a batch without bad rows is one try");
 	TEST(test_told, "bad rows that are told");
+	TEST(test_by_itself, "bad rows that fail whatever the others do");
 	TEST(test_untold, "bad rows that are not told");
 	TEST(test_all_bad, "where all are bad, it takes one try a row");
 	TEST(test_every_way, "every way in which a few rows can be bad");
