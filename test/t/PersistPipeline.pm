@@ -31,7 +31,7 @@ our @EXPORT = qw(
   $pending_sql $slow_target pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
   enqueue_rows enqueue_range try_enqueue discard_all begin_with_lock lock_targets change_setting reload_with
   wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
-  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps
+  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps wait_until_told
   queue_value wait_for_queue rings
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
@@ -458,6 +458,17 @@ sub wait_for_worker_state
 	my ($dbh, $state, $database) = @_;
 
 	wait_for_sql($dbh, "SELECT worker_state = ? FROM persist_queue WHERE datname = ?", $state, $database || 'postgres');
+	return;
+}
+
+# A flush returns at the commit, and what has died is told of in the log before its process sleeps:
+# wait until all of it is there.
+sub wait_until_told
+{
+	my ($whom, $database) = @_;
+
+	wait_until('what has died is told of',
+		sub { (queue_value($whom, "worker_state <> 'writing' AND retrier_state <> 'writing'", $database) // '') =~ /^[t1]$/ });
 	return;
 }
 
