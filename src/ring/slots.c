@@ -369,8 +369,8 @@ pp_slot_is_owed(Oid database)
 }
 
 /*
- * A process has looked into a database with the extension.  What was enqueued since it had `enqueued`
- * items waits all the same: it came too late for that look.
+ * A process has looked into a database with the extension.  What was enqueued after the first
+ * `enqueued` items waits all the same: it came too late for that look.
  */
 void
 pp_slot_know(Oid database, bool paused, bool waits, uint64 enqueued)
