@@ -66,7 +66,7 @@ CREATE INDEX persist_parked_order ON persist_pipeline_internal.persist_parked (t
 COMMENT ON TABLE persist_pipeline_internal.persist_parked IS
 'Internal: items whose target can''t be written just now. They are tried again, in their order.';
 
--- A mark in the queue of deferred triggers (src/worker/deferred_mark.h); always empty.
+-- A mark in the queue of deferred triggers (src/worker/deferred.h); always empty.
 CREATE TABLE persist_pipeline_internal.persist_mark (
 	n integer
 ) USING heap;

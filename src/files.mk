@@ -18,17 +18,14 @@ FILES = \
 	base/ids.h \
 	ring/ring \
 	ring/ring_worker \
-	ring/ring_owner \
 	ring/ring_find \
 	ring/quota \
 	ring/counters \
 	ring/metrics \
 	ring/sleeper \
 	ring/shmem \
-	ring/block_database \
-	ring/known_databases \
+	ring/databases \
 	ring/slots \
-	ring/slots_claim \
 	ring/slots_attach \
 	ring/slots_commands \
 	ring/lease \
@@ -36,7 +33,6 @@ FILES = \
 	store/state \
 	store/account \
 	store/settings \
-	store/settings_values \
 	store/row_check \
 	store/layouts \
 	store/dead_letters \
@@ -54,7 +50,6 @@ FILES = \
 	producer/spill \
 	producer/admission \
 	producer/publish \
-	producer/publish_now \
 	producer/enqueue \
 	worker/classify \
 	worker/isolate \
@@ -67,57 +62,43 @@ FILES = \
 	worker/row_map \
 	worker/statement \
 	worker/fold \
-	worker/upsert_cache \
 	worker/upsert \
 	worker/poison \
 	worker/batch \
 	worker/intake \
 	worker/intake_parked \
 	worker/outcome_counts \
-	worker/work_item \
+	worker/work_items \
 	worker/commit \
 	worker/save_to_journal \
 	worker/timer \
 	worker/parking \
 	worker/parents \
 	worker/bad_rows \
-	worker/bad_rows_log \
-	worker/deferred_mark \
-	worker/deferred_settings \
+	worker/deferred \
 	worker/try_insert \
 	worker/decide \
 	worker/apply_rows \
-	worker/work_rows \
 	worker/role_transaction \
-	worker/settle_untried \
 	worker/settle \
 	worker/retry \
 	worker/upkeep \
 	worker/progress \
 	worker/linger \
-	process/database_init \
 	process/process \
 	process/worker \
-	process/worker_attach \
 	process/retrier \
 	process/probe \
 	process/launcher \
-	sql/hand_over \
 	sql/enqueue_functions \
-	sql/enqueue_trigger \
-	sql/timeout.h \
-	sql/flush_notice \
 	sql/flush_function \
 	sql/run_as \
 	sql/item_rights \
-	sql/parked_why \
 	sql/parked_functions \
 	sql/where_function \
 	sql/control_functions \
 	sql/dead_letter_functions \
-	sql/queue_functions \
-	sql/health \
-	sql/metrics_functions \
+	sql/monitoring_functions \
 	sql/selftest_function \
 	sql/privileges \
 	sql/altered \

@@ -35,7 +35,7 @@ static struct
 	int n;
 	PpColumnLayout columns[KNOWN_COLUMNS];
 	PpLayout layout;
-} known;
+} known_digest;
 
 /* The digest of an array of columns.  The worker asks for the same with each batch. */
 PpLayout
@@ -44,8 +44,9 @@ pp_row_layout_of_columns(const PpColumnLayout *columns, int n)
 	pg_cryptohash_ctx *ctx;
 	PpLayout layout;
 
-	if (n > 0 && n == known.n && memcmp(columns, known.columns, n * sizeof(PpColumnLayout)) == 0)
-		return known.layout;
+	if (n > 0 && n == known_digest.n &&
+		memcmp(columns, known_digest.columns, n * sizeof(PpColumnLayout)) == 0)
+		return known_digest.layout;
 
 	ctx = pg_cryptohash_create(PG_SHA256);
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
@@ -59,9 +60,9 @@ pp_row_layout_of_columns(const PpColumnLayout *columns, int n)
 	/* one column may be what an array of those is made of */
 	if (n > 1 && n <= KNOWN_COLUMNS)
 	{
-		known.n = n;
-		memcpy(known.columns, columns, n * sizeof(PpColumnLayout));
-		known.layout = layout;
+		known_digest.n = n;
+		memcpy(known_digest.columns, columns, n * sizeof(PpColumnLayout));
+		known_digest.layout = layout;
 	}
 	return layout;
 }

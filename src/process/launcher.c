@@ -50,11 +50,11 @@
 
 #include "base/compat.h"
 #include "base/config.h"
-#include "process/database_init.h"
 #include "process/launcher.h"
 #include "process/probe.h"
+#include "process/process.h"
 #include "process/worker.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "worker/parking.h"
 
@@ -225,7 +225,7 @@ slot_delay(void)
 }
 
 static void
-complain(void)
+complain_of_start(void)
 {
 	if (complained)
 		return;
@@ -279,7 +279,7 @@ start_worker(int number)
 		start_process("persist_pipeline worker", "pp_worker_main", number, post->database);
 	if (post->handle == NULL)
 	{
-		complain();
+		complain_of_start();
 		return false;
 	}
 
@@ -374,7 +374,7 @@ retry_delay(PpSlot *slot, Post *post)
 	paused = slot->paused;
 	SpinLockRelease(&slot->mutex);
 	if (attached || post->retrier || retry_at == PP_NEVER || paused ||
-		!OidIsValid(post->database) || pp_block_database_is_on(post->database))
+		!OidIsValid(post->database) || pp_database_is_blocked(post->database))
 		return -1;
 	return Max(Max(pp_steady_ms_until(retry_at), pause_of(last_start, starts)), slot_delay());
 }
@@ -392,7 +392,7 @@ start_retrier(int number)
 	post->retrier =
 		start_process("persist_pipeline retrier", "pp_retrier_main", number, post->database);
 	if (post->retrier == NULL)
-		complain();
+		complain_of_start();
 	SpinLockAcquire(&slot->mutex);
 	slot->retrier.refused = post->retrier == NULL;
 	if (post->retrier)
@@ -533,7 +533,7 @@ give_back_idle(PpSlot *slot, const Post *post)
 	SpinLockRelease(&slot->mutex);
 	if (pp_config_worker_idle_timeout == 0 || attached || post->handle || post->retrier || paused ||
 		retry_at != PP_NEVER || !OidIsValid(post->database) ||
-		pp_block_database_is_on(post->database) || pp_counters_any_parked(&slot->counters))
+		pp_database_is_blocked(post->database) || pp_counters_any_parked(&slot->counters))
 		return -1;
 	ms = pp_steady_ms_until(pp_steady_plus(idle_since, pp_config_worker_idle_timeout));
 	if (ms > 0)
@@ -697,7 +697,7 @@ pp_launcher_main(Datum unused)
 	posts = MemoryContextAllocZero(TopMemoryContext, pp_config_max_databases * sizeof(Post));
 	before_shmem_exit(forget_latch, (Datum) 0);
 	pp_sleeper_attach(&pp_shmem->launcher);
-	pp_database_init(InvalidOid);
+	pp_process_connect(InvalidOid);
 	pp_probe_all();
 
 	while (!ShutdownRequestPending)

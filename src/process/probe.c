@@ -27,9 +27,9 @@
 #include "base/extension.h"
 #include "base/faults.h"
 #include "base/savepoint.h"
-#include "process/database_init.h"
 #include "process/probe.h"
-#include "ring/block_database.h"
+#include "process/process.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "store/copied.h"
 #include "store/journal.h"
@@ -85,7 +85,7 @@ take_task(void)
 
 /* Another process is to look into it, another time. */
 static void
-put_back(Oid database)
+put_task_back(Oid database)
 {
 	PpProbe *probe = &pp_shmem->probe;
 
@@ -105,7 +105,7 @@ static volatile bool looking = false; /* to be interrupted */
 
 /* It may be waiting for a lock, which is not worth waiting for any more. */
 static void
-request_stop(SIGNAL_ARGS)
+request_probe_stop(SIGNAL_ARGS)
 {
 	int save_errno = errno;
 
@@ -120,7 +120,7 @@ request_stop(SIGNAL_ARGS)
 static bool
 wants_stop(void)
 {
-	return ShutdownRequestPending || pp_block_database_is_on(MyDatabaseId);
+	return ShutdownRequestPending || pp_database_is_blocked(MyDatabaseId);
 }
 
 /*
@@ -136,7 +136,7 @@ put_copied_aside(Oid extension)
 	{
 		/* another time */
 		AbortCurrentTransaction();
-		put_back(MyDatabaseId);
+		put_task_back(MyDatabaseId);
 		proc_exit(0);
 	}
 	if (items > 0)
@@ -188,20 +188,20 @@ pp_probe_main(Datum unused)
 	PpCatcher catcher;
 
 	/* it takes milliseconds: at a stop it comes to its end, and says nothing */
-	pqsignal(SIGTERM, request_stop);
+	pqsignal(SIGTERM, request_probe_stop);
 	BackgroundWorkerUnblockSignals();
 
 	before_shmem_exit(end_task, (Datum) 0);
 	database = take_task();
 	if (!OidIsValid(database))
 		proc_exit(0);
-	if (pp_block_database_is_on(database))
+	if (pp_database_is_blocked(database))
 	{
-		put_back(database);
+		put_task_back(database);
 		proc_exit(0);
 	}
 
-	pp_database_init(database);
+	pp_process_connect(database);
 
 	looking = true;
 	catcher = pp_savepoint_catcher();
@@ -220,7 +220,7 @@ pp_probe_main(Datum unused)
 		CommitTransactionCommand();
 		looking = false;
 		if (!looked)
-			put_back(database);
+			put_task_back(database);
 		task = InvalidOid;
 	}
 	PG_CATCH();
@@ -336,7 +336,7 @@ pp_probe_next(long *ms)
 			probe->after = InvalidOid;
 			probe->again = false;
 		}
-		if (pp_block_database_is_on_locked(probe->database))
+		if (pp_database_is_blocked_locked(probe->database))
 		{
 			/* a command may take long, as CREATE DATABASE does: others don't wait for its end */
 			probe->database = InvalidOid;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * process.c
- *	  What a worker and a retrier have in common; see process.h.
+ *	  What our processes have in common; see process.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +21,6 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
-#include "process/database_init.h"
 #include "process/process.h"
 #include "store/pause.h"
 #include "worker/identity.h"
@@ -34,6 +33,61 @@
 PpProcess pp_process;
 
 static emit_log_hook_type previous_log_hook = NULL;
+
+/* ---- the connection ---- */
+
+static emit_log_hook_type hook_before_connect;
+
+/* True: somebody was.  From now on somebody is. */
+static bool
+was_warned(Oid database)
+{
+	bool warned = false;
+
+	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PP_WARNED && !warned; i++)
+		warned = pp_shmem->warned[i] == database;
+	if (!warned)
+		pp_shmem->warned[pp_shmem->nwarned++ % PP_WARNED] = database;
+	LWLockRelease(pp_shmem->lock);
+
+	return warned;
+}
+
+static void
+drop_warning_of_connect(ErrorData *error)
+{
+	if (error->elevel == WARNING)
+		error->output_to_server = false;
+	else if (hook_before_connect)
+		hook_before_connect(error);
+}
+
+/*
+ * InvalidOid: to no database, but to the catalogs that all share.  ALLOW_CONNECTIONS is for new
+ * work; what has been committed has to be written.
+ */
+void
+pp_process_connect(Oid database)
+{
+	if (!OidIsValid(database))
+		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	else
+	{
+		hook_before_connect = emit_log_hook;
+		if (was_warned(database))
+			emit_log_hook = drop_warning_of_connect;
+		BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+		emit_log_hook = hook_before_connect;
+	}
+
+	/* a serializable transaction that is read-only and deferrable waits for others to end */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* ---- a worker, a retrier ---- */
 
 static void
 request_stop(SIGNAL_ARGS)
@@ -160,7 +214,7 @@ void
 pp_process_enter(Oid database, const char *application)
 {
 	pp_role_settings_note_server();
-	pp_database_init(database);
+	pp_process_connect(database);
 	pp_identity_init();
 	pp_timer_init(pp_process.slot);
 	pp_process.batch_context =

@@ -1,8 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * process.h
- *	  What a worker and a retrier have in common: the slot and the database that the process works
- *	  for, its signals and settings, and how its end is noted.
+ *	  What our processes have in common: how they connect to a database; and, a worker and a
+ *	  retrier, the slot and the database that the process works for, its signals and settings,
+ *	  and how its end is noted.
+ *
+ * What the server warns of when a process connects (a collation version that doesn't match, a
+ * setting that is invalid) would be told by each worker, and where they take turns one comes after
+ * the other.  So it is told by the first one of a database since the server's start.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +33,7 @@ typedef struct PpProcess
 
 extern PpProcess pp_process;
 
+extern void pp_process_connect(Oid database);
 extern void pp_process_attach(int slot_number, Oid database, pg_on_exit_callback detach);
 extern bool pp_process_note_end(int code);
 extern bool pp_process_read_pauses(bool *changed);

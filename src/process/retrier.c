@@ -35,7 +35,7 @@
 #include "worker/retry.h"
 #include "worker/settle.h"
 #include "worker/timer.h"
-#include "worker/work_rows.h"
+#include "worker/work_items.h"
 
 #define MAX_TOGETHER 64	  /* targets */
 #define TABLE_WAIT_MS 200 /* for whoever has locked the table of what is parked */
@@ -49,7 +49,7 @@ static bool paused = false;
 
 /* Leave the slot, whatever ended this process. */
 static void
-detach(int code, Datum arg)
+detach_retrier(int code, Datum arg)
 {
 	(void) pp_process_note_end(code);
 	pp_sleeper_detach(&slot->retrier.sleeper);
@@ -70,7 +70,7 @@ detach(int code, Datum arg)
 
 /* Is the database paused, or are targets? */
 static void
-look_for_pause(void)
+look_for_retrier_pause(void)
 {
 	paused = pp_process_read_pauses(&slot->retrier.pause_changed);
 
@@ -90,7 +90,7 @@ has_to_leave_parked(void)
 }
 
 static bool
-may_be_paused(void)
+may_retrier_be_paused(void)
 {
 	return *(volatile bool *) &slot->retrier.pause_changed;
 }
@@ -111,11 +111,11 @@ sleep_until(PpSteady until)
 
 /* Become the slot's retrier; leave at once if that isn't wanted any more. */
 static void
-take_slot(int slot_number, Oid database)
+take_retrier_slot(int slot_number, Oid database)
 {
 	slot = pp_shmem_slot(slot_number);
 	pp_shmem_am_retrier = true;
-	pp_process_attach(slot_number, database, detach);
+	pp_process_attach(slot_number, database, detach_retrier);
 
 	pp_process.wait_event = pp_wait_event("PersistPipelineRetrier");
 	pp_process_enter(database, "persist_pipeline retrier");
@@ -127,7 +127,7 @@ take_slot(int slot_number, Oid database)
 		SpinLockRelease(&slot->mutex);
 		return;
 	}
-	look_for_pause();
+	look_for_retrier_pause();
 	while (!pp_retry_load(&pp_process.claim) && !has_to_leave_parked())
 	{
 		sleep_until(pp_steady_in(TABLE_WAIT_MS));
@@ -141,12 +141,12 @@ take_slot(int slot_number, Oid database)
 /* ---- a try ---- */
 
 /* What is tried at once: of one target, or of several that refer to each other */
-typedef struct Together
+typedef struct TriedTogether
 {
 	PpParked *parked[MAX_TOGETHER];
 	int n;
 	PpParkedWorkItems work_items;
-} Together;
+} TriedTogether;
 
 /*
  * Is the relation locked, so that nothing can be inserted?  In a transaction of its own, after
@@ -180,7 +180,7 @@ may_join(const PpParked *parked, const PpParked *first)
 
 /* Where rows wait for parents: those that its target refers to, or is referred to by, and so on. */
 static void
-add_relatives(Together *together)
+add_relatives(TriedTogether *together)
 {
 	PpTargetRows groups[MAX_TOGETHER] = {{0}};
 	PpParked *others[MAX_TOGETHER];
@@ -218,7 +218,7 @@ add_relatives(Together *together)
 }
 
 static ErrorData *
-take_work_items(Together *together, uint64 max)
+take_parked_items(TriedTogether *together, uint64 max)
 {
 	PpParkedFrom of[MAX_TOGETHER];
 	ErrorData *error;
@@ -268,22 +268,22 @@ note_positions(const PpParkedWorkItems *work_items, bool done)
 }
 
 /* Items that are parked again as they are, with something that is noted with them */
-typedef struct Note
+typedef struct GracePeriodNote
 {
 	PpWorkItem *work_items;
 	int n;
 	PpSteady mismatch_since;
 	bool alone;
-} Note;
+} GracePeriodNote;
 
 static void
 park_again(void *arg)
 {
-	Note *note = arg;
+	GracePeriodNote *note = arg;
 	uint64 nrows;
 	int opened;
 	const PpRow **rows =
-		pp_work_rows_open(&pp_process.claim, note->work_items, note->n, &opened, &nrows);
+		pp_work_items_open(&pp_process.claim, note->work_items, note->n, &opened, &nrows);
 	PpTable table = pp_parked_table_open(pp_process.claim.extension);
 
 	for (uint64 i = 0; i < nrows; i++)
@@ -292,7 +292,7 @@ park_again(void *arg)
 							   note->mismatch_since ? pp_steady_to_day(note->mismatch_since) : 0,
 							   note->alone);
 	pp_table_close(&table);
-	pp_work_rows_take(&pp_process.claim, note->work_items, note->n);
+	pp_work_items_take(&pp_process.claim, note->work_items, note->n);
 }
 
 /*
@@ -301,7 +301,7 @@ park_again(void *arg)
  * since the items may have been parked for another reason first.
  */
 static void
-note_grace_period(const Together *together, PpParked *parked)
+note_grace_period(const TriedTogether *together, PpParked *parked)
 {
 	for (int i = 0; i < together->work_items.n; i++)
 	{
@@ -310,33 +310,33 @@ note_grace_period(const Together *together, PpParked *parked)
 		if (work->target != parked->key.target)
 			continue;
 		parked->noted = pp_savepoint_run_in_transaction(
-							park_again, &(Note){.work_items = work,
-												.n = 1,
-												.mismatch_since = parked->mismatch_since,
-												.alone = work->alone}) == NULL;
+							park_again, &(GracePeriodNote){.work_items = work,
+														   .n = 1,
+														   .mismatch_since = parked->mismatch_since,
+														   .alone = work->alone}) == NULL;
 		return;
 	}
 }
 
 /* Nothing but single rows is left, which wait by themselves: later ones pass them from now on. */
 static void
-let_others_pass(Together *together)
+let_others_pass(TriedTogether *together)
 {
 	PpParkedWorkItems *work_items = &together->work_items;
 	bool are_alone = true;
 
 	for (int i = 0; i < work_items->n; i++)
 		are_alone &= work_items->work_items[i].alone;
-	if (are_alone ||
-		pp_savepoint_run_in_transaction(park_again, &(Note){.work_items = work_items->work_items,
-															.n = work_items->n,
-															.alone = true}) == NULL)
+	if (are_alone || pp_savepoint_run_in_transaction(
+						 park_again, &(GracePeriodNote){.work_items = work_items->work_items,
+														.n = work_items->n,
+														.alone = true}) == NULL)
 		together->parked[0]->whole = false;
 }
 
 /* Some have landed, or died; the rest is parked as it was. */
 static void
-advance(Together *together, PpApply *apply, long spent_ms)
+advance(TriedTogether *together, PpApply *apply, long spent_ms)
 {
 	bool is_slow = pp_config_statement_timeout > 0 && 2 * spent_ms > pp_config_statement_timeout;
 	bool all = !pp_outcome_counts_parked_more(apply->counts, together->work_items.n);
@@ -366,7 +366,7 @@ advance(Together *together, PpApply *apply, long spent_ms)
 }
 
 static void
-back_off_together(Together *together, int sqlstate, long spent_ms)
+back_off_together(TriedTogether *together, int sqlstate, long spent_ms)
 {
 	for (int i = 0; i < together->n; i++)
 	{
@@ -385,7 +385,7 @@ try_parked(PpParked *first)
 	PpSteady began = pp_steady_now();
 	bool disbelieved = pp_retry_disbelieves(first);
 	uint64 max = disbelieved ? 1 : first->width > 0 ? first->width : (uint64) pp_config_batch_size;
-	Together together = {.parked = {first}, .n = 1};
+	TriedTogether together = {.parked = {first}, .n = 1};
 	PpApply apply = {0};
 	PpOutcome outcome;
 	ErrorData *error;
@@ -404,7 +404,7 @@ try_parked(PpParked *first)
 		return;
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		add_relatives(&together);
-	error = take_work_items(&together, max);
+	error = take_parked_items(&together, max);
 	if (error)
 	{
 		if (!pp_classify_is_transient(error, pp_timer_cut))
@@ -490,7 +490,7 @@ answer_flush(uint64 asked)
  * all are looked at once more.  False: that can't be done now.
  */
 static bool
-mend_counts(void)
+mend_parked_counts(void)
 {
 	uint64 parks = pp_counters_parks(&slot->counters); /* before the look at the table */
 
@@ -525,7 +525,7 @@ take_retry_turn(void)
 	if (parked == NULL)
 	{
 		answer_flush(asked);
-		if (hash_get_num_entries(pp_parking_keys) == 0 && !mend_counts())
+		if (hash_get_num_entries(pp_parking_keys) == 0 && !mend_parked_counts())
 		{
 			sleep_until(pp_steady_in(TABLE_WAIT_MS));
 			return true;
@@ -555,13 +555,13 @@ pp_retrier_main(Datum slot_number)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	take_slot(DatumGetInt32(slot_number), database);
+	take_retrier_slot(DatumGetInt32(slot_number), database);
 	while (!has_to_leave_parked())
 	{
 		pp_process_check_interrupts();
 		pp_process_reload_settings();
-		if (may_be_paused())
-			look_for_pause();
+		if (may_retrier_be_paused())
+			look_for_retrier_pause();
 		else if (!take_retry_turn())
 			break;
 	}

@@ -36,6 +36,7 @@
 #include "base/savepoint.h"
 #include "process/process.h"
 #include "process/worker.h"
+#include "ring/lease.h"
 #include "ring/window.h"
 #include "store/shutdowns.h"
 #include "worker/bad_rows.h"
@@ -44,6 +45,7 @@
 #include "worker/commit.h"
 #include "worker/linger.h"
 #include "worker/parking.h"
+#include "worker/poison.h"
 #include "worker/progress.h"
 #include "worker/save_to_journal.h"
 #include "worker/settle.h"
@@ -65,6 +67,146 @@ static PpLinger last_batch;
 static PpSteady batch_began;  /* the one at work, or the pass that it is a part of ... */
 static int64 batch_began_cpu; /* ... by pp_steady_cpu() */
 
+/* ---- its slot and its database ---- */
+
+/* Leave the slot, whatever ended this process. */
+static void
+detach_worker(int code, Datum arg)
+{
+	PpRingView view;
+	bool left;
+
+	if (pp_process.given_back)
+	{
+		(void) pp_process_note_end(code);
+		return; /* from it we are detached */
+	}
+	if (!pp_slot_begin_commit(pp_process.slot)) /* from here on nobody takes its place */
+	{
+		pp_slot_detach(pp_process.slot);
+		pp_shmem_wake_launcher();
+		return; /* the other one goes on */
+	}
+	view = pp_ring_view(&pp_process.slot->ring);
+	if (code == 0 && !pp_intake_is_pending(&view) &&
+		!pp_counters_any_parked(&pp_process.slot->counters))
+		pp_poison_forget();
+	left = pp_process_note_end(code);
+
+	SpinLockAcquire(&pp_process.slot->mutex);
+	if (left || (code == 0 && pp_process.failures == 0))
+		pp_process.slot->starts = 0;
+	if (code != 0 && pp_timer_cut != PP_CUT_STOP && pp_timer_cut != PP_CUT_BLOCKED)
+		pp_shmem_note_failure_locked(pp_process.slot);
+	SpinLockRelease(&pp_process.slot->mutex);
+
+	/* while the ring is ours: once we are detached it may go to another database */
+	pp_ring_attend(&pp_process.slot->ring, false);
+	/* from now on the next item calls the launcher, which looks for old ones too */
+	(void) pp_ring_arm(&pp_process.slot->ring, &view, view.published + 1, PG_UINT64_MAX);
+	pp_slot_detach(pp_process.slot);
+	pp_shmem_wake_launcher();
+	ConditionVariableBroadcast(&pp_process.slot->settled);
+}
+
+/*
+ * Give the slot back, which is idle; `to_others`: if another database waits for one.  False: it
+ * is still ours.
+ */
+static bool
+give_back_slot(bool to_others)
+{
+	if (!pp_counters_any_parked(&pp_process.slot->counters))
+		pp_poison_forget();
+	pp_process.stop_closes = NULL; /* a signal must not close what isn't ours any more */
+	pp_process.given_back = pp_slot_give_back(pp_process.slot, to_others);
+	if (pp_process.given_back)
+		return true;
+	pp_process.stop_closes = &pp_process.slot->ring;
+	if (ShutdownRequestPending)
+		pp_ring_close(&pp_process.slot->ring);
+	return false;
+}
+
+/* The sequence is read in a transaction of the superuser's own. */
+static void
+top_up_ids(void)
+{
+	PpRingView view = pp_ring_view(&pp_process.slot->ring);
+	bool few_positions = view.next_end - view.next < PP_LEASE_IDS / 2;
+
+	if (!OidIsValid(pp_process.claim.extension) ||
+		!(few_positions || pp_lease_is_low(&pp_process.claim)))
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (pp_lease_is_low(&pp_process.claim))
+		pp_lease_top_up(&pp_process.claim);
+	if (few_positions)
+		pp_lease_positions(&pp_process.claim);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(pp_process.batch_context);
+}
+
+/* Is the database paused?  From now on the launcher knows it, too. */
+static void
+look_for_worker_pause(void)
+{
+	bool paused = pp_process_read_pauses(&pp_process.slot->pause_changed);
+
+	SpinLockAcquire(&pp_process.slot->mutex);
+	pp_process.slot->paused = paused && !pp_process.slot->pause_changed;
+	SpinLockRelease(&pp_process.slot->mutex);
+}
+
+static bool
+may_worker_be_paused(void)
+{
+	return *(volatile bool *) &pp_process.slot->pause_changed;
+}
+
+/* Sleep until woken (true), or for so many ms (-1: no limit). */
+static bool
+worker_sleep(PpWorkerState state, long ms)
+{
+	bool woken;
+
+	pp_bad_rows_report_rest();
+	pp_shmem_set_worker_state(pp_process.slot, state);
+	pp_process_check_interrupts();
+	PP_FAULT(worker_naps);
+	woken = pp_sleeper_sleep(&pp_process.slot->worker_sleeper, ms, pp_process.wait_event);
+	pp_process_check_interrupts();
+
+	return woken;
+}
+
+static void
+take_worker_slot(int slot_number, Oid database)
+{
+	pp_process_attach(slot_number, database, detach_worker);
+	pp_process.stop_closes = &pp_process.slot->ring;
+
+	pp_process.wait_event = pp_wait_event("PersistPipelineWorker");
+	pp_process_enter(database, "persist_pipeline worker");
+	pp_upkeep_init(&pp_process.claim);
+	MemoryContextSwitchTo(pp_process.batch_context);
+	look_for_worker_pause();
+	if (pp_slot_is_paused(pp_process.slot))
+	{
+		top_up_ids();
+		pp_intake_count(&pp_process.claim);
+	}
+	pp_settle_init(&pp_process.claim);
+	pp_ring_open(&pp_process.slot->ring);
+	pp_ring_attend(&pp_process.slot->ring, true);
+	ConditionVariableBroadcast(&pp_process.slot->settled); /* who waits for us */
+	ereport(DEBUG1, (errmsg_internal("persist_pipeline worker for database \"%s\" started",
+									 pp_process.database_name)));
+}
+
+/* ---- its turns ---- */
+
 /*
  * What earlier workers have left is written first.  Called when this worker is about to write
  * something, and not before.
@@ -76,7 +218,7 @@ recover(void)
 
 	if (recovered)
 		return;
-	pp_worker_top_up_ids(); /* without positions a pass has no boundary */
+	top_up_ids(); /* without positions a pass has no boundary */
 	pp_ring_recover(&slot->ring);
 	recovered = true;
 }
@@ -144,26 +286,25 @@ sleep_idle(PpRingView view)
 	}
 
 	/* whoever waits sees that the ring is empty, or we see that somebody does */
-	if (pp_shmem->slots_wanted && pp_worker_give_back(true))
+	if (pp_shmem->slots_wanted && give_back_slot(true))
 		return;
 	if (!OidIsValid(pp_process.claim.extension))
 	{
-		if (!pp_worker_give_back(false))
-			(void) pp_worker_sleep(PP_WORKER_IDLE,
-									NOBODY_MS); /* somebody is in the middle of a commit */
+		if (!give_back_slot(false))
+			/* somebody is in the middle of a commit */
+			(void) worker_sleep(PP_WORKER_IDLE, NOBODY_MS);
 	}
 	else if (journal_waits)
 	{
-		if (!pp_worker_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
+		if (!worker_sleep(PP_WORKER_IDLE, ROTATE_WAIT_MS))
 			pp_upkeep_journals();
 	}
-	else if (!pp_worker_sleep(PP_WORKER_IDLE, pp_config_worker_idle_timeout > 0
-												   ? pp_config_worker_idle_timeout
-												   : -1))
+	else if (!worker_sleep(PP_WORKER_IDLE,
+						   pp_config_worker_idle_timeout > 0 ? pp_config_worker_idle_timeout : -1))
 	{
 		idled = is_retried();
 		if (!idled)
-			(void) pp_worker_give_back(false);
+			(void) give_back_slot(false);
 	}
 }
 
@@ -245,7 +386,7 @@ back_off(const ErrorData *error)
 			pp_save_to_journal_at_risk(&pp_process.claim);
 		else if (pp_ring_bounded_since(&slot->ring) > 0)
 			left = Min(left, PP_TIMER_MS);
-		pp_worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
+		worker_sleep(ShutdownRequestPending ? PP_WORKER_STOPPING : PP_WORKER_RETRYING, left);
 		if (ShutdownRequestPending)
 			break;
 	}
@@ -436,14 +577,14 @@ take_turn(void)
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.settled + pp_config_batch_size,
 						view.head + slot->ring.size / 2))
-			pp_worker_sleep(PP_WORKER_GATHERING, ms);
+			worker_sleep(PP_WORKER_GATHERING, ms);
 	}
 	else if (!pp_intake_is_pending(&view))
 		sleep_idle(view);
 	else if (!write_batch(view))
 	{
 		if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-			pp_worker_sleep(PP_WORKER_GATHERING, -1);
+			worker_sleep(PP_WORKER_GATHERING, -1);
 	}
 }
 
@@ -468,7 +609,7 @@ save_volatile_items(void)
 		return;
 	while (pp_ring_is_busy(&slot->ring) ||
 		   (pp_ring_view(&slot->ring).reserved_alone > 0 && pp_steady_ms_until(until) > 0))
-		pp_worker_sleep(PP_WORKER_STOPPING, 1);
+		worker_sleep(PP_WORKER_STOPPING, 1);
 
 	pp_intake_forget();
 	MemoryContextReset(pp_process.batch_context);
@@ -491,7 +632,7 @@ save_volatile_items(void)
  * if the other one hasn't come: the server may be stopping.
  */
 static void
-save_at_exit(int code, Datum arg)
+save_at_worker_exit(int code, Datum arg)
 {
 	uint64 generation;
 
@@ -546,8 +687,8 @@ stop(void)
 
 	pp_shmem_set_worker_state(slot, PP_WORKER_STOPPING);
 	pp_ring_close(&slot->ring);
-	if (pp_worker_may_be_paused())
-		pp_worker_look_for_pause();
+	if (may_worker_be_paused())
+		look_for_worker_pause();
 	paused = pp_slot_is_paused(slot);
 	if (!paused)
 		recover();
@@ -561,7 +702,7 @@ stop(void)
 			!write_batch(view))
 		{
 			if (pp_ring_arm(&slot->ring, &view, view.published + 1, PG_UINT64_MAX))
-				pp_worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
+				worker_sleep(PP_WORKER_STOPPING, PP_TIMER_MS);
 		}
 		view = pp_ring_view(&slot->ring);
 	}
@@ -587,24 +728,25 @@ pp_worker_main(Datum slot_number)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	pp_worker_take_slot(DatumGetInt32(slot_number), database);
+	take_worker_slot(DatumGetInt32(slot_number), database);
 	slot = pp_process.slot;
-	before_shmem_exit(save_at_exit, (Datum) 0); /* which comes before the end of the connection */
+	/* this comes before the end of the connection */
+	before_shmem_exit(save_at_worker_exit, (Datum) 0);
 
 	while (!ShutdownRequestPending && !has_to_leave())
 	{
 		pp_process_check_interrupts();
 		pp_process_reload_settings();
-		if (pp_worker_may_be_paused())
+		if (may_worker_be_paused())
 		{
-			pp_worker_look_for_pause();
+			look_for_worker_pause();
 			/* what we have parked as paused, while it was resumed, nobody has called for */
 			if (pp_counters_any_parked(&slot->counters))
 				pp_shmem_call_retrier(slot);
 			continue;
 		}
 		recover();
-		pp_worker_top_up_ids();
+		top_up_ids();
 		if (pp_window_is_over(&slot->ring))
 			pp_save_to_journal_at_risk(&pp_process.claim);
 		take_turn();

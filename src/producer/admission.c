@@ -131,7 +131,7 @@ refuse_quota(PpSlot *slot, PpStore store, Oid role, PpQuotaResult result)
 }
 
 static uint64
-size_of(PpSlot *slot, PpStore store)
+store_size(PpSlot *slot, PpStore store)
 {
 	return store == PP_STORE_RING ? slot->ring.size
 								  : (uint64) pp_config_journal_limit * UINT64CONST(1024);
@@ -144,7 +144,7 @@ size_of(PpSlot *slot, PpStore store)
 static uint64
 reserve_of(PpSlot *slot, PpStore store)
 {
-	return pp_shmem_am_worker ? size_of(slot, store) / 4 : 0;
+	return pp_shmem_am_worker ? store_size(slot, store) / 4 : 0;
 }
 
 /* Bytes that all roles together may hold.  The ring says itself when it is full. */
@@ -152,14 +152,14 @@ static uint64
 limit_of(PpSlot *slot, PpStore store)
 {
 	return store == PP_STORE_RING ? PG_UINT64_MAX
-								  : size_of(slot, store) + reserve_of(slot, store);
+								  : store_size(slot, store) + reserve_of(slot, store);
 }
 
 /* Bytes that a role may hold. */
 uint64
 pp_admission_quota(PpSlot *slot, PpStore store)
 {
-	return size_of(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
+	return store_size(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
 }
 
 /*
@@ -358,7 +358,7 @@ is_greedy(PpPublish *publish, PpSlot *slot, uint64 role_quota)
 
 /* Under the mutex: charge the next shares, and tell the next counts. */
 static PpQuotaResult
-take_some(PpPublish *publish, Limits limits)
+take_some_room(PpPublish *publish, Limits limits)
 {
 	PpSlot *slot = publish->slot;
 	PpStore store = store_of(publish);
@@ -409,7 +409,7 @@ pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes)
 		publish->reserved = admission.result == PP_RESERVED ? bytes : 0;
 		publish->diverting = admission.result == PP_RING_DIVERTED;
 		publish->pos = admission.pos;
-		result = take_some(publish, limits[store_of(publish)]);
+		result = take_some_room(publish, limits[store_of(publish)]);
 	}
 	SpinLockRelease(&ring->mutex);
 
@@ -430,7 +430,7 @@ pp_admission_take_rest(PpPublish *publish)
 		   (publish->ncharged < publish->nshares || publish->ntold < publish->ncounts))
 	{
 		SpinLockAcquire(&slot->ring.mutex);
-		result = take_some(publish, limits);
+		result = take_some_room(publish, limits);
 		SpinLockRelease(&slot->ring.mutex);
 	}
 	if (result != PP_QUOTA_CHARGED)

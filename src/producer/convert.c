@@ -30,7 +30,7 @@
 #define MAX_SETTINGS 8192 /* bytes of an item: names, and values */
 
 /* A row being decided.  Arrays are by attnum - 1. */
-typedef struct Row
+typedef struct ConvertedRow
 {
 	PpTarget *target;
 	PpColumn *column; /* the one at work, for error messages */
@@ -42,16 +42,16 @@ typedef struct Row
 	bool *nulls;
 	Datum *carried_values; /* without gaps, as in the item: may be the same array */
 	bool *carried_nulls;
-} Row;
+} ConvertedRow;
 
 /* The transaction whose last WAL came from a default that draws a number, and where that ended */
 static TransactionId drew_xid;
 static XLogRecPtr drew_until;
 
 static void
-name_column(void *arg)
+name_converted_column(void *arg)
 {
-	Row *row = (Row *) arg;
+	ConvertedRow *row = (ConvertedRow *) arg;
 
 	/* not in the fields of the error: they may name a domain already */
 	if (row->column != NULL)
@@ -61,7 +61,7 @@ name_column(void *arg)
 
 /* Its arrays are one piece of memory: this is done for each row. */
 static void
-start_row(Row *row, PpTarget *target)
+start_converted_row(ConvertedRow *row, PpTarget *target)
 {
 	int natts = target->natts;
 	Size bitmap = PpBitmapBytes(natts) + 1;
@@ -84,7 +84,7 @@ start_row(Row *row, PpTarget *target)
 }
 
 static void
-give(Row *row, PpColumn *column)
+give_column(ConvertedRow *row, PpColumn *column)
 {
 	if (!column->insertable)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -96,7 +96,7 @@ give(Row *row, PpColumn *column)
 
 /* The same of a value, which some columns make themselves. */
 static void
-give_value(Row *row, PpColumn *column)
+give_column_value(ConvertedRow *row, PpColumn *column)
 {
 	if (column->generated || column->identity_always)
 		ereport(ERROR, (errcode(ERRCODE_GENERATED_ALWAYS),
@@ -108,11 +108,11 @@ give_value(Row *row, PpColumn *column)
 							: errdetail("Column \"%s\" of relation \"%s\" is an identity column "
 										"defined as GENERATED ALWAYS.",
 										NameStr(column->name), row->target->name)));
-	give(row, column);
+	give_column(row, column);
 }
 
 static Datum
-populate(PpColumn *column, Datum object, bool *isnull)
+convert_by_populate(PpColumn *column, Datum object, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	HeapTupleData tuple;
@@ -134,7 +134,7 @@ populate(PpColumn *column, Datum object, bool *isnull)
 
 /* The value as text, as jsonb_populate_record gives it to an input function */
 static char *
-text_of(JsonbValue *json)
+json_as_text(JsonbValue *json)
 {
 	switch (json->type)
 	{
@@ -171,11 +171,11 @@ convert_scalar(PpColumn *column, JsonbValue *json, bool *isnull)
 		return BoolGetDatum(json->val.boolean);
 	if (json->type == jbvNumeric && type == NUMERICOID && typmod < 0)
 		return NumericGetDatum(json->val.numeric);
-	return InputFunctionCall(&column->input, text_of(json), column->input_param, typmod);
+	return InputFunctionCall(&column->input, json_as_text(json), column->input_param, typmod);
 }
 
 static int
-compare_key(const JsonbValue *key, const PpColumn *column)
+compare_key_to_column(const JsonbValue *key, const PpColumn *column)
 {
 	if (key->val.string.len != column->name_length)
 		return key->val.string.len - column->name_length;
@@ -187,7 +187,7 @@ compare_key(const JsonbValue *key, const PpColumn *column)
  * target->sorted are in jsonb's order, so one walk over the two is enough.
  */
 static void
-give_keys(Row *row, Jsonb *object)
+give_object_columns(ConvertedRow *row, Jsonb *object)
 {
 	PpTarget *target = row->target;
 	JsonbIterator *it = JsonbIteratorInit(&object->root);
@@ -201,9 +201,9 @@ give_keys(Row *row, Jsonb *object)
 
 		if (token != WJB_KEY)
 			continue;
-		while (next < target->nsorted && compare_key(&key, target->sorted[next]) > 0)
+		while (next < target->nsorted && compare_key_to_column(&key, target->sorted[next]) > 0)
 			next++;
-		if (next == target->nsorted || compare_key(&key, target->sorted[next]) != 0)
+		if (next == target->nsorted || compare_key_to_column(&key, target->sorted[next]) != 0)
 		{
 			if (target->passes_unknown)
 			{
@@ -217,7 +217,7 @@ give_keys(Row *row, Jsonb *object)
 		}
 
 		column = target->sorted[next];
-		give_value(row, column);
+		give_column_value(row, column);
 		(void) JsonbIteratorNext(&it, &row->json[column->attnum - 1], true);
 	}
 }
@@ -235,7 +235,7 @@ pp_convert_has_written(void)
 }
 
 static Datum
-draw_number(ExprState *state, ExprContext *econtext, bool *isnull)
+draw_default(ExprState *state, ExprContext *econtext, bool *isnull)
 {
 	bool had_written = pp_convert_has_written();
 	Datum number = ExecEvalExpr(state, econtext, isnull);
@@ -250,7 +250,7 @@ draw_number(ExprState *state, ExprContext *econtext, bool *isnull)
 
 /* Fill in the carried columns that were not given. */
 static void
-evaluate_defaults(Row *row)
+evaluate_defaults(ConvertedRow *row)
 {
 	ExprContext *econtext = row->target->econtext;
 
@@ -264,9 +264,8 @@ evaluate_defaults(Row *row)
 			continue;
 		row->column = column;
 		state = pp_target_default(row->target, column);
-		row->values[i] = column->default_is_nextval
-							 ? draw_number(state, econtext, &row->nulls[i])
-							 : ExecEvalExpr(state, econtext, &row->nulls[i]);
+		row->values[i] = column->default_is_nextval ? draw_default(state, econtext, &row->nulls[i])
+													: ExecEvalExpr(state, econtext, &row->nulls[i]);
 		row->column = NULL;
 	}
 	ResetExprContext(econtext);
@@ -274,10 +273,10 @@ evaluate_defaults(Row *row)
 
 /* Convert what an object has given, if there is one, and fill in the rest: this runs user code. */
 static void
-decide_values(Row *row, Jsonb *object)
+convert_values(ConvertedRow *row, Jsonb *object)
 {
 	ErrorContextCallback context = {
-		.previous = error_context_stack, .callback = name_column, .arg = row};
+		.previous = error_context_stack, .callback = name_converted_column, .arg = row};
 
 	error_context_stack = &context;
 	pp_target_begin_code(row->target);
@@ -286,9 +285,10 @@ decide_values(Row *row, Jsonb *object)
 		if (!PpBitmapHas(row->given, i + 1))
 			continue;
 		row->column = &row->target->columns[i];
-		row->values[i] = row->column->is_scalar
-							 ? convert_scalar(row->column, &row->json[i], &row->nulls[i])
-							 : populate(row->column, JsonbPGetDatum(object), &row->nulls[i]);
+		row->values[i] =
+			row->column->is_scalar
+				? convert_scalar(row->column, &row->json[i], &row->nulls[i])
+				: convert_by_populate(row->column, JsonbPGetDatum(object), &row->nulls[i]);
 		row->column = NULL;
 	}
 	evaluate_defaults(row);
@@ -297,7 +297,7 @@ decide_values(Row *row, Jsonb *object)
 
 /* Have the target's other layout be that of what the row carries. */
 static void
-find_other_layout(const Row *row)
+find_other_layout(const ConvertedRow *row)
 {
 	PpTarget *target = row->target;
 	Size bitmap = PpBitmapBytes(target->natts);
@@ -347,7 +347,7 @@ capture_settings(List *names, StringInfo settings)
 }
 
 static PpItem *
-form(Row *row)
+form_converted_row(ConvertedRow *row)
 {
 	PpTarget *target = row->target;
 	Size bitmap = PpBitmapBytes(target->natts);
@@ -388,7 +388,7 @@ form(Row *row)
 
 /* An item, where it is known which columns are given: what is missing is decided. */
 static PpItem *
-decide(Row *row, Jsonb *object)
+convert_row(ConvertedRow *row, Jsonb *object)
 {
 	PpTarget *target = row->target;
 	PpItem *volatile item = NULL;
@@ -398,9 +398,9 @@ decide(Row *row, Jsonb *object)
 	pp_target_use(target);
 	PG_TRY();
 	{
-		decide_values(row, object);
+		convert_values(row, object);
 		pp_target_check_types(target);
-		item = form(row);
+		item = form_converted_row(row);
 	}
 	PG_CATCH();
 	{
@@ -421,7 +421,7 @@ decide(Row *row, Jsonb *object)
 PpItem *
 pp_convert_jsonb(PpTarget *target, Jsonb *object)
 {
-	Row row;
+	ConvertedRow row;
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -429,10 +429,10 @@ pp_convert_jsonb(PpTarget *target, Jsonb *object)
 						errdetail("The item is %s.",
 								  JB_ROOT_IS_SCALAR(object) ? "a scalar" : "an array")));
 
-	start_row(&row, target);
-	give_keys(&row, object);
+	start_converted_row(&row, target);
+	give_object_columns(&row, object);
 
-	return decide(&row, object);
+	return convert_row(&row, object);
 }
 
 /*
@@ -442,16 +442,16 @@ pp_convert_jsonb(PpTarget *target, Jsonb *object)
 PpItem *
 pp_convert_record(PpTarget *target, HeapTupleHeader record)
 {
-	Row row;
+	ConvertedRow row;
 	HeapTupleData tuple;
 
-	start_row(&row, target);
+	start_converted_row(&row, target);
 	for (int i = 0; i < target->natts; i++)
 	{
 		PpColumn *column = &target->columns[i];
 
 		if (!column->dropped && !column->generated)
-			give(&row, column);
+			give_column(&row, column);
 	}
 	pp_target_check_privileges(target, row.given, row.carried);
 
@@ -461,7 +461,7 @@ pp_convert_record(PpTarget *target, HeapTupleHeader record)
 	tuple.t_data = record;
 	heap_deform_tuple(&tuple, target->descriptor, row.values, row.nulls);
 
-	return form(&row);
+	return form_converted_row(&row);
 }
 
 /*
@@ -472,14 +472,14 @@ pp_convert_record(PpTarget *target, HeapTupleHeader record)
 PpItem *
 pp_convert_tuple(PpTarget *target, HeapTuple tuple)
 {
-	Row row;
+	ConvertedRow row;
 
-	start_row(&row, target);
+	start_converted_row(&row, target);
 	pp_target_check_privileges(target, row.given, row.carried);
 	heap_deform_tuple(tuple, target->descriptor, row.values, row.nulls);
 	memcpy(row.given, row.carried, PpBitmapBytes(target->natts));
 
-	return form(&row);
+	return form_converted_row(&row);
 }
 
 /*
@@ -490,16 +490,16 @@ pp_convert_tuple(PpTarget *target, HeapTuple tuple)
 PpItem *
 pp_convert_values(PpTarget *target, Datum *values, bool *nulls)
 {
-	Row row;
+	ConvertedRow row;
 
-	start_row(&row, target);
+	start_converted_row(&row, target);
 	row.values = values;
 	row.nulls = nulls;
 	for (int i = 0; i < target->natts; i++)
 	{
 		if (!nulls[i])
-			give_value(&row, &target->columns[i]);
+			give_column_value(&row, &target->columns[i]);
 	}
 
-	return decide(&row, NULL);
+	return convert_row(&row, NULL);
 }

@@ -352,7 +352,7 @@ keep_pieces_of(Oid extension)
 }
 
 static void
-before_commit(void)
+enqueue_before_commit(void)
 {
 	list.sealed = true;
 	if (OidIsValid(list.dropped))
@@ -374,7 +374,7 @@ forget(void)
 }
 
 static void
-at_commit(void)
+enqueue_at_commit(void)
 {
 	if (list.npieces > 0)
 		pp_publish_commit(&list.publish, list.hurries ? list.flush_interval : -1);
@@ -391,17 +391,17 @@ at_abort(void)
 }
 
 static void
-xact_event(XactEvent event, void *arg)
+enqueue_xact_event(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		deepest = 0;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			before_commit();
+			enqueue_before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
-			at_commit();
+			enqueue_at_commit();
 			pp_slot_end_transaction(true);
 			break;
 		case XACT_EVENT_ABORT:
@@ -451,7 +451,8 @@ drop_items(void)
 }
 
 static void
-subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+enqueue_subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+					  void *arg)
 {
 	int level = GetCurrentTransactionNestLevel();
 
@@ -470,6 +471,6 @@ subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId paren
 void
 pp_enqueue_init(void)
 {
-	RegisterXactCallback(xact_event, NULL);
-	RegisterSubXactCallback(subxact_event, NULL);
+	RegisterXactCallback(enqueue_xact_event, NULL);
+	RegisterSubXactCallback(enqueue_subxact_event, NULL);
 }

@@ -9,8 +9,10 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -22,6 +24,9 @@
 #include "producer/publish.h"
 #include "ring/lease.h"
 #include "ring/window.h"
+
+/* for a slot that others don't need, and so give back; and for its worker */
+#define SLOT_WAIT_MS 5000
 
 /* ---- at PRE_COMMIT ---- */
 
@@ -74,8 +79,8 @@ check_installation(const PpPublish *publish, Oid extension)
 }
 
 /* A slot that another database doesn't need; NULL: there was none up to the deadline. */
-const PpClaim *
-pp_publish_await_slot(PpSteady deadline)
+static const PpClaim *
+await_slot(PpSteady deadline)
 {
 	return pp_slot_await(deadline, false, pp_wait_event("PersistPipelineSlot"));
 }
@@ -102,8 +107,7 @@ do_without_slot(PpPublish *publish, PpSteady deadline)
 	uint64 pos;
 
 	/* what it has on disk may be settled: who has a slot knows */
-	if (pp_admission_is_full_on_disk(pp_journal_size(extension)) &&
-		pp_publish_await_slot(deadline) != NULL)
+	if (pp_admission_is_full_on_disk(pp_journal_size(extension)) && await_slot(deadline) != NULL)
 		return false;
 	pos = pp_lease_position(extension);
 
@@ -136,7 +140,7 @@ admit(PpPublish *publish, uint64 bytes)
 		if (claim == NULL)
 		{
 			if (deadline == 0)
-				deadline = pp_steady_in(PP_PUBLISH_SLOT_WAIT_MS);
+				deadline = pp_steady_in(SLOT_WAIT_MS);
 			if (do_without_slot(publish, deadline))
 				return 0;
 			continue;
@@ -293,9 +297,9 @@ risk_of(const PpPiece *piece)
 }
 
 /* Write a piece, one of so many, into room that was reserved.  Can't fail. */
-void
-pp_publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
-				 const char *items)
+static void
+publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
+			  const char *items)
 {
 	PpEntry header = {.role = piece->role,
 					  .length = payload(piece),
@@ -316,8 +320,8 @@ pp_publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int p
  * What has been published is to be written within so many ms; -1: whenever that may be.  Items
  * that are there are not written later for it.  Can't fail.
  */
-void
-pp_publish_set_due(PpSlot *slot, int flush_interval)
+static void
+set_due(PpSlot *slot, int flush_interval)
 {
 	PpSteady due;
 	PpRingView view;
@@ -363,12 +367,12 @@ pp_publish_commit(PpPublish *publish, int flush_interval)
 		{
 			const PpPiece *piece = &publish->pieces[i];
 
-			pp_publish_piece(slot, piece, publish->pos + i, i, publish->npieces,
-							 pp_spill_in_memory(publish->bytes, piece->start));
+			publish_piece(slot, piece, publish->pos + i, i, publish->npieces,
+						  pp_spill_in_memory(publish->bytes, piece->start));
 		}
 	}
 	if (!publish->without_slot)
-		pp_publish_set_due(slot, flush_interval);
+		set_due(slot, flush_interval);
 
 	/* that of a paused database may be free now, and has no worker that would see it */
 	if (pp_shmem->slots_wanted && slot && pp_slot_is_paused(slot))
@@ -390,4 +394,178 @@ pp_publish_abort(PpPublish *publish)
 		pp_shmem_wake_worker(slot);
 	if (pp_shmem->slots_wanted)
 		pp_shmem_wake_launcher(); /* now this one may be free */
+}
+
+/* ---- at once, whatever becomes of the transaction ---- */
+
+/* 53000: all slots are in use by other databases. */
+static const PpClaim *
+claim_slot_now(PpSteady deadline)
+{
+	const PpClaim *claim = await_slot(deadline);
+
+	if (claim == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no ring is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("All %d rings hold items of other databases.", pp_config_max_databases),
+				 errhint("Try again, or increase \"persist_pipeline.max_databases\".")));
+	return claim;
+}
+
+static uint64
+take_position_now(PpSteady deadline)
+{
+	for (;;)
+	{
+		const PpClaim *claim = claim_slot_now(deadline);
+		uint64 pos = pp_ring_take_position(&claim->slot->ring, claim->generation);
+
+		if (pos > 0)
+			return pos;
+		CHECK_FOR_INTERRUPTS();
+		pp_lease_positions(claim);
+	}
+}
+
+/* 55000 if the database is paused, as far as is known. */
+static void
+check_paused(PpSlot *slot)
+{
+	if (!pp_slot_is_paused(slot))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("database \"%s\" is paused", get_database_name(MyDatabaseId)),
+			 errdetail("Items that are not transactional wait in the ring alone, and nobody is "
+					   "there to save them."),
+			 errhint("Call persist_resume(), or let the item be transactional.")));
+}
+
+/*
+ * Have a worker started, and wait until it is there.  53000 at the deadline.  Nobody holds
+ * anything that it needs for that, whatever this transaction has locked.
+ */
+static void
+await_worker(const PpClaim *claim, PpSteady deadline)
+{
+	PpSlot *slot = claim->slot;
+	uint32 wait_event = pp_wait_event("PersistPipelineStart");
+	long ms;
+
+	ConditionVariablePrepareToSleep(&slot->settled);
+	while ((ms = pp_steady_ms_until(deadline)) > 0 && !pp_ring_is_attended(&slot->ring) &&
+		   !pp_slot_is_paused(slot) && !pp_ring_is_stale(&slot->ring, claim->generation) &&
+		   !ShutdownRequestPending)
+	{
+		/* somebody else who has waited may have said that the worker has come */
+		if (!pp_slot_is_wanted(slot))
+			pp_slot_want_worker(slot, deadline);
+		(void) ConditionVariableTimedSleep(&slot->settled, Min(ms, PP_SLOT_LOOK_MS), wait_event);
+	}
+	ConditionVariableCancelSleep();
+	check_paused(slot);
+	if (ms <= 0 || ShutdownRequestPending)
+		ereport(ERROR,
+				/* in the retrier it concerns a whole target, and is soon over */
+				(errcode(pp_shmem_am_worker ? ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+											: ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no worker is free for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("An item that is not transactional needs one. %s",
+						   pp_admission_backlog_reason(slot)),
+				 errhint("Try again, increase \"persist_pipeline.max_workers\", or let the item be "
+						 "transactional.")));
+}
+
+/*
+ * Reserve so many bytes of the ring for the current user.  Returns the claim under
+ * which they are.
+ */
+static const PpClaim *
+reserve_now(uint64 bytes, PpSteady deadline)
+{
+	bool waited = false;
+	const PpClaim *claim;
+	PpReserveResult result;
+
+	for (;;)
+	{
+		claim = claim_slot_now(deadline);
+		pp_admission_charge_ring(claim->slot, GetUserId(), bytes);
+		result = pp_ring_reserve(&claim->slot->ring, claim->generation, bytes, pp_shmem_am_worker);
+		if (result != PP_RESERVED)
+			pp_quota_give(&claim->slot->quota, PP_STORE_RING, GetUserId(), bytes);
+		if (result == PP_RING_UNATTENDED)
+		{
+			await_worker(claim, deadline);
+			waited = true;
+		}
+		else if (result != PP_RING_STALE)
+			break;
+	}
+	if (waited)
+		pp_slot_want_worker(claim->slot, 0);
+
+	if (result == PP_RING_CLOSED)
+		ereport(ERROR,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("the ring of database \"%s\" is closed", get_database_name(MyDatabaseId)),
+				 errdetail("The persist_pipeline worker is shutting down."),
+				 errhint("Try the transaction again.")));
+	if (result == PP_RING_FULL)
+		ereport(
+			ERROR,
+			/*
+			 * in the worker it is an error of the whole target, and soon over: the same SQLSTATE
+			 * as for a quota
+			 */
+			(errcode(pp_shmem_am_worker ? ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+										: ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("the ring of database \"%s\" is full", get_database_name(MyDatabaseId)),
+			 errdetail("There is no room for %llu bytes.", (unsigned long long) bytes),
+			 errhint("Try the transaction again, or increase \"persist_pipeline.ring_size\".")));
+
+	return claim;
+}
+
+/* 54000 if the item is larger than a quarter of the ring. */
+static void
+check_item_size(const PpSlot *slot, const PpItem *item)
+{
+	uint64 limit = pp_shmem_item_limit(slot->ring.size);
+
+	if (item->size > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the item for relation \"%s\" is too large", get_rel_name(item->target)),
+				 errdetail("It has %u bytes; the limit is %llu, a quarter of the ring.", item->size,
+						   (unsigned long long) limit),
+				 errhint("Increase \"persist_pipeline.ring_size\", or set "
+						 "\"persist_pipeline.mode\" to \"direct\".")));
+}
+
+/*
+ * Hand an item over, whatever becomes of the transaction.  Errors: 53000 no slot, no worker, or
+ * no room in its ring (the latter in the worker 53400); 53400 the role's share of the ring is
+ * full; 54000 too large; 57P01 the ring is closed; 55000 the database is paused.
+ */
+void
+pp_publish_now(const PpItem *item, int flush_interval)
+{
+	PpSteady deadline = pp_steady_in(SLOT_WAIT_MS);
+	const PpClaim *claim = claim_slot_now(deadline);
+	PpPiece piece = {.role = GetUserId(), .items = 1, .length = item->size};
+	uint64 pos;
+
+	/* the caller has chosen the ring, whatever becomes of his transaction */
+	piece.durability = item->durability == PP_ITEM_UNLOGGED ? PP_ITEM_UNLOGGED : PP_ITEM_RING_ONLY;
+
+	check_item_size(claim->slot, item);
+	check_paused(claim->slot);
+	pos = take_position_now(deadline);
+	claim = reserve_now(pp_ring_entry_bytes(item->size), deadline);
+	piece.extension = claim->extension;
+	pp_counters_add(&claim->slot->counters, item->target, 1);
+	publish_piece(claim->slot, &piece, pos, 0, 1, (const char *) item);
+	set_due(claim->slot, flush_interval);
 }

@@ -24,18 +24,9 @@
 #include "base/item.h"
 #include "producer/admission.h"
 
-/* for a slot that others don't need, and so give back; and for its worker */
-#define PP_PUBLISH_SLOT_WAIT_MS 5000
-
 extern void pp_publish_prepare(PpPublish *publish, PpSpill *bytes, PpPiece *pieces, int npieces);
 extern void pp_publish_commit(PpPublish *publish, int flush_interval);
 extern void pp_publish_abort(PpPublish *publish);
 extern void pp_publish_now(const PpItem *item, int flush_interval);
-
-/* Both ways */
-extern const PpClaim *pp_publish_await_slot(PpSteady deadline);
-extern void pp_publish_piece(PpSlot *slot, const PpPiece *piece, uint64 pos, int part, int parts,
-							 const char *items);
-extern void pp_publish_set_due(PpSlot *slot, int flush_interval);
 
 #endif /* PP_PUBLISH_H */

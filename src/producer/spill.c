@@ -65,7 +65,7 @@ spill_buffer(PpSpill *spill)
 }
 
 static void
-read_file(PpSpill *spill, uint64 start, uint64 length, char *to)
+read_spill_file(PpSpill *spill, uint64 start, uint64 length, char *to)
 {
 	uint64 done = 0;
 
@@ -150,7 +150,7 @@ pp_spill_copy(PpSpill *spill, uint64 start, uint64 length, void *to)
 	uint64 in_file = start < spill->spilled ? Min(length, spill->spilled - start) : 0;
 
 	if (in_file > 0)
-		read_file(spill, start, in_file, to);
+		read_spill_file(spill, start, in_file, to);
 	if (in_file < length) /* or else there may be no buffer */
 		memcpy((char *) to + in_file, pp_spill_in_memory(spill, start + in_file), length - in_file);
 }

@@ -43,9 +43,9 @@ typedef struct KnownTarget
 	PpTarget *target; /* NULL: not known */
 } KnownTarget;
 
-static HTAB *targets = NULL;
+static HTAB *known_targets = NULL;
 static PpTarget *in_use = NULL;	 /* the innermost conversion's */
-static uint64 invalidations = 0; /* so far ... */
+static uint64 target_invalidations = 0; /* so far ... */
 static uint64 rights = 0;		 /* ... and those of roles and functions */
 
 /*
@@ -53,19 +53,19 @@ static uint64 rights = 0;		 /* ... and those of roles and functions */
  * Only flags are set, since conversions may be running up the stack.
  */
 static void
-relation_changed(Datum arg, Oid relid)
+invalidate_targets(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS scan;
 	KnownTarget *entry;
 
-	invalidations++;
+	target_invalidations++;
 	for (PpTarget *target = in_use; target; target = target->next)
 	{
 		if (target->composites != NIL &&
 			(!OidIsValid(relid) || list_member_oid(target->composites, relid)))
 			target->types_changed = true;
 	}
-	hash_seq_init(&scan, targets);
+	hash_seq_init(&scan, known_targets);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
 		if (entry->target == NULL)
@@ -85,24 +85,24 @@ rights_changed(Datum arg, int cache, uint32 hash)
 }
 
 static KnownTarget *
-lookup(Oid relid)
+find_known_target(Oid relid)
 {
 	KnownTarget *entry;
 	bool found;
 
-	if (targets == NULL)
+	if (known_targets == NULL)
 	{
 		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(KnownTarget)};
 
-		targets = hash_create("persist_pipeline targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		known_targets = hash_create("persist_pipeline targets", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(invalidate_targets, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHOID, rights_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(PROCOID, rights_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(NAMESPACEOID, rights_changed, (Datum) 0);
 	}
 
-	entry = hash_search(targets, &relid, HASH_ENTER, &found);
+	entry = hash_search(known_targets, &relid, HASH_ENTER, &found);
 	if (!found)
 		entry->target = NULL;
 
@@ -117,7 +117,7 @@ free_expression(void *expression)
 
 /* A conversion that is running up the stack frees what it uses itself. */
 static void
-forget(KnownTarget *entry)
+forget_target(KnownTarget *entry)
 {
 	PpTarget *target = entry->target;
 
@@ -132,18 +132,18 @@ forget(KnownTarget *entry)
 
 /* What has changed, or gone, is made anew if it is asked for: many relations never are. */
 static void
-forget_changed(void)
+forget_changed_targets(void)
 {
 	HASH_SEQ_STATUS scan;
 	KnownTarget *entry;
 
-	hash_seq_init(&scan, targets);
+	hash_seq_init(&scan, known_targets);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
 		if (entry->target && entry->target->valid)
 			continue;
-		forget(entry);
-		(void) hash_search(targets, &entry->relid, HASH_REMOVE, NULL);
+		forget_target(entry);
+		(void) hash_search(known_targets, &entry->relid, HASH_REMOVE, NULL);
 	}
 }
 
@@ -153,7 +153,7 @@ forget_changed(void)
  * a time.
  */
 static bool
-is_current(PpTarget *target)
+is_target_current(PpTarget *target)
 {
 	if (target == NULL || !target->valid || target->users > 0)
 		return false;
@@ -168,7 +168,7 @@ is_current(PpTarget *target)
 }
 
 static void
-refuse(Relation rel, const char *what, const char *hint)
+refuse_target(Relation rel, const char *what, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -178,7 +178,7 @@ refuse(Relation rel, const char *what, const char *hint)
 
 /* ERRCODE_WRONG_OBJECT_TYPE unless rows of the relation can be enqueued. */
 static void
-check_kind(Relation rel)
+check_target_kind(Relation rel)
 {
 	static const char *const hint =
 		"Items go into tables, partitioned tables, foreign tables, and views that take INSERT.";
@@ -191,32 +191,32 @@ check_kind(Relation rel)
 		case RELKIND_VIEW:
 			break;
 		case RELKIND_SEQUENCE:
-			refuse(rel, "a sequence", hint);
+			refuse_target(rel, "a sequence", hint);
 			break;
 		case RELKIND_MATVIEW:
-			refuse(rel, "a materialized view", hint);
+			refuse_target(rel, "a materialized view", hint);
 			break;
 		case RELKIND_INDEX:
 		case RELKIND_PARTITIONED_INDEX:
-			refuse(rel, "an index", hint);
+			refuse_target(rel, "an index", hint);
 			break;
 		case RELKIND_COMPOSITE_TYPE:
-			refuse(rel, "a composite type", hint);
+			refuse_target(rel, "a composite type", hint);
 			break;
 		default:
-			refuse(rel, "not a table", hint);
+			refuse_target(rel, "not a table", hint);
 	}
 
 	if (IsCatalogRelation(rel) || IsToastRelation(rel) ||
 		IsCatalogNamespace(RelationGetNamespace(rel)))
-		refuse(rel, "a system catalog", hint);
+		refuse_target(rel, "a system catalog", hint);
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
-		refuse(rel, "temporary",
-			   "Another process inserts the items, and can't see temporary objects.");
+		refuse_target(rel, "temporary",
+					  "Another process inserts the items, and can't see temporary objects.");
 	if ((relation_is_updatable(RelationGetRelid(rel), NIL, true, NULL) & (1 << CMD_INSERT)) == 0)
-		refuse(rel, "a relation that does not take INSERT",
-			   "For a view, provide an INSTEAD OF INSERT trigger or an unconditional "
-			   "ON INSERT DO INSTEAD rule.");
+		refuse_target(rel, "a relation that does not take INSERT",
+					  "For a view, provide an INSTEAD OF INSERT trigger or an unconditional "
+					  "ON INSERT DO INSTEAD rule.");
 }
 
 /* Can a value be given for this column?  Only views have some that can't. */
@@ -364,7 +364,7 @@ is_nextval(Node *node)
 }
 
 static void
-fill_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk *walk)
+fill_target_column(PpTarget *target, Relation rel, Form_pg_attribute att, PpLayoutWalk *walk)
 {
 	PpColumn *column = &target->columns[att->attnum - 1];
 
@@ -411,7 +411,7 @@ durability_of(Relation rel, const PpSettings *settings)
 
 /* Fill in, in its context, what a relation that is open and locked accepts. */
 static void
-fill(PpTarget *target, Relation rel)
+fill_target(PpTarget *target, Relation rel)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	PpSettings settings = pp_settings_get(pp_extension_oid(), RelationGetRelid(rel));
@@ -446,7 +446,7 @@ fill(PpTarget *target, Relation rel)
 	{
 		PpColumn *column = &target->columns[i];
 
-		fill_column(target, rel, TupleDescAttr(desc, i), &walk);
+		fill_target_column(target, rel, TupleDescAttr(desc, i), &walk);
 		if (column->dropped)
 			continue;
 		target->sorted[target->nsorted++] = column;
@@ -466,7 +466,7 @@ fill(PpTarget *target, Relation rel)
 }
 
 static PpTarget *
-make(Relation rel)
+make_target(Relation rel)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persist_pipeline target",
 												  ALLOCSET_SMALL_SIZES);
@@ -475,7 +475,7 @@ make(Relation rel)
 
 	target->context = context;
 	target->valid = true;
-	fill(target, rel);
+	fill_target(target, rel);
 	MemoryContextSwitchTo(caller);
 
 	/* complete: from now on it stays */
@@ -513,25 +513,25 @@ pp_target_get(Oid relid)
 	/* nothing below takes a lock, so ask for the news here */
 	AcceptInvalidationMessages();
 
-	entry = lookup(relid);
-	if (is_current(entry->target))
+	entry = find_known_target(relid);
+	if (is_target_current(entry->target))
 		return entry->target;
-	forget(entry);
-	forget_changed();
+	forget_target(entry);
+	forget_changed_targets();
 
 	rel = open_target(relid);
-	check_kind(rel);
-	before = invalidations;
-	target = make(rel);
+	check_target_kind(rel);
+	before = target_invalidations;
+	target = make_target(rel);
 	relation_close(rel, AccessShareLock);
 
 	/* what came while it was made may be about it: its settings are under no lock */
-	if (invalidations != before)
+	if (target_invalidations != before)
 		target->valid = false;
 
 	/* making it may have run code that used the same target */
-	entry = lookup(relid);
-	forget(entry);
+	entry = find_known_target(relid);
+	forget_target(entry);
 	entry->target = target;
 
 	return target;
@@ -571,13 +571,13 @@ pp_target_check(Oid relid)
 	if (is_plain_table(relid))
 		return;
 	rel = open_target(relid);
-	check_kind(rel);
+	check_target_kind(rel);
 	relation_close(rel, AccessShareLock);
 }
 
 /* 42P01 if there is no such relation, 42501 unless it is the current user's. */
 static void
-check_own(Oid relid)
+check_own_target(Oid relid)
 {
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
@@ -594,9 +594,9 @@ check_own(Oid relid)
 void
 pp_target_lock_own(Oid relid)
 {
-	check_own(relid);
+	check_own_target(relid);
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
-	check_own(relid); /* it may have gone or changed hands meanwhile */
+	check_own_target(relid); /* it may have gone or changed hands meanwhile */
 }
 
 /* A conversion starts: the target must not go away under it. */
@@ -707,7 +707,7 @@ pp_target_get_by_row_type(Oid row_type)
  * EXECUTE was taken from PUBLIC, that is better said at the call.
  */
 static void
-check_functions(Oid role)
+check_functions_for_target(Oid role)
 {
 	static Oid known_role = InvalidOid;
 	static uint64 known_rights = 0;
@@ -774,7 +774,7 @@ pp_target_check_privileges(PpTarget *target, const uint8 *given, uint8 *carried)
 	Oid role = GetUserId();
 	bool any = false;
 
-	check_functions(role);
+	check_functions_for_target(role);
 	if (pp_namespace_aclcheck(target->schema, role, ACL_USAGE) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, target->schema_name);
 	if (target->conflict.action != PP_CONFLICT_ERROR)

@@ -26,7 +26,7 @@ typedef struct Look
 
 /* Has the entry not been freed, after all that was read of it? */
 static bool
-is_there(const Look *look)
+is_entry_there(const Look *look)
 {
 	PpRingView view;
 
@@ -52,14 +52,14 @@ read_header(const Look *look, PpEntry *header)
 {
 	PpEntry *entry = pp_ring_entry(look->ring, look->at);
 
-	while (pg_atomic_read_u32(&entry->state) == PP_ENTRY_BUSY && is_there(look))
+	while (pg_atomic_read_u32(&entry->state) == PP_ENTRY_BUSY && is_entry_there(look))
 	{
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(BUSY_US);
 	}
 	pg_read_barrier(); /* as in pp_ring_take */
 	memcpy(header, entry, sizeof(PpEntry));
-	return is_there(look);
+	return is_entry_there(look);
 }
 
 /*
@@ -78,7 +78,7 @@ find_in_entry(const Look *look, const PpEntry *header, PpItem *item)
 		{
 			PP_FAULT(reads_entry);
 			return ((volatile PpEntry *) pp_ring_entry(look->ring, look->at))->settled <= i &&
-				   is_there(look);
+				   is_entry_there(look);
 		}
 		if (item->size < sizeof(PpItem))
 			return false; /* it has been freed */

@@ -2,8 +2,8 @@
  *
  * ring_worker.c
  *	  What a ring's worker does with it: take, settle and free entries, begin and end a pass, sleep
- *until there is enough, close.  See ring.h; like ring.c, this needs nothing else of the server, and
- *	  nothing here allocates, waits or throws.
+ *	  until there is enough, close.  See ring.h; like ring.c, this needs nothing else of the server,
+ *	  and nothing here allocates, waits or throws.
  *
  *-------------------------------------------------------------------------
  */

@@ -25,8 +25,8 @@
  *	PpShmem.probe				the launcher, its probes, and whoever wants one
  *	PpShmem.leases				anyone who leases ids (lease.h)
  *	PpShmem.known				whoever wants a slot, gets it or gives it back, and probes
- *	PpShmem.warned				who connects to a database (database_init.h)
- *	PpShmem.blocked, nblocked	whoever blocks a database (block_database.h)
+ *	PpShmem.warned				who connects to a database (process.h)
+ *	PpShmem.blocked, nblocked	whoever blocks a database (databases.h)
  *	PpSlot.database				whoever claims the slot or gives it back (slots.h)
  *	PpSlot.leave				whoever blocks its database; anyone may read it
  *								without a lock, a signal handler too
@@ -341,7 +341,7 @@ typedef struct PpHanger
 
 #define PP_HANGERS 64 /* if all are used, the first one is forgotten */
 
-/* What is known of a database with the extension after it has given its slot back (known_databases.h) */
+/* What is known of a database with the extension after it has given its slot back (databases.h) */
 typedef struct PpDatabase
 {
 	Oid database; /* InvalidOid: unused */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * slots.c
- *	  Which database has which slot, and when it gives it back; see slots.h.
+ *	  Which database has which slot, and when it gives it back; the claim of this process to its
+ *	  database's slot; see slots.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,8 +11,8 @@
 #include "miscadmin.h"
 
 #include "base/config.h"
-#include "ring/block_database.h"
-#include "ring/known_databases.h"
+#include "base/extension.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 
 /* until a database that has given its slot up may have one for what is parked */
@@ -23,8 +24,8 @@
  * Is nothing in the slot, and does nobody wait for its worker?  Or its database is paused, so that
  * all it has is in the journal, and gets a slot again when it is resumed.
  */
-bool
-pp_slot_is_empty_locked(PpSlot *slot)
+static bool
+is_slot_empty_locked(PpSlot *slot)
 {
 	PpRingView view = pp_ring_view(&slot->ring);
 	bool attended;
@@ -46,7 +47,7 @@ pp_slot_is_empty_locked(PpSlot *slot)
  * nobody waiting.
  */
 static bool
-is_retried(PpSlot *slot)
+is_slot_retried(PpSlot *slot)
 {
 	bool paused = pp_slot_is_paused(slot);
 	bool retried;
@@ -97,9 +98,9 @@ find_idlest(void)
 		PpSlot *slot = pp_shmem_slot(i);
 		PpSteady since;
 
-		if (!pp_slot_is_empty_locked(slot))
+		if (!is_slot_empty_locked(slot))
 			continue;
-		if (is_retried(slot))
+		if (is_slot_retried(slot))
 		{
 			ask_retrier(slot);
 			continue;
@@ -155,7 +156,7 @@ static void
 leave_counts(PpSlot *slot)
 {
 	/* NULL: its extension is gone */
-	PpDatabase *known = pp_known_databases_find(slot->database, false);
+	PpDatabase *known = pp_database_find(slot->database, false);
 	PpDatabase unknown = {0};
 	PpSteady retry_at;
 
@@ -175,7 +176,7 @@ leave_counts(PpSlot *slot)
 
 	/* not at once, or it would come before the one that gets the slot now */
 	if (retry_at != PP_NEVER &&
-		!pp_known_databases_want_slot(slot->database, Max(retry_at, pp_steady_in(RETURN_MS))))
+		!pp_database_want_slot(slot->database, Max(retry_at, pp_steady_in(RETURN_MS))))
 		pp_slot_want_probe_locked(slot->database);
 }
 
@@ -214,14 +215,14 @@ leave_ranges(PpSlot *slot)
  * Give a free slot to a database.  The ring's generation has been increased before.  What its
  * database is known to have, in the journal or parked, is due.
  */
-void
-pp_slot_assign_locked(PpSlot *slot, Oid database)
+static void
+assign_slot_locked(PpSlot *slot, Oid database)
 {
-	PpDatabase *known = pp_known_databases_find(database, false);
+	PpDatabase *known = pp_database_find(database, false);
 	bool owes = known && (known->waits || known->parked > 0);
 
 	slot->database = database;
-	slot->leave = pp_block_database_is_on_locked(database);
+	slot->leave = pp_database_is_blocked_locked(database);
 
 	SpinLockAcquire(&slot->mutex);
 	slot->worker_since = pp_steady_now();
@@ -255,7 +256,7 @@ pp_slot_assign_locked(PpSlot *slot, Oid database)
 	pp_quota_reset(&slot->letters);
 	pp_counters_reset(&slot->counters);
 	pp_ring_count_anew(&slot->ring);
-	pp_known_databases_enter(database);
+	pp_database_enter(database);
 	if (!owes)
 		return;
 	pp_ring_move(&slot->ring, 0, pp_steady_now());
@@ -273,10 +274,10 @@ pp_slots_serve_locked(void)
 	PpDatabase *known;
 	PpSlot *slot;
 
-	while ((known = pp_known_databases_first()) != NULL &&
+	while ((known = pp_databases_first_waiting()) != NULL &&
 		   (slot = pp_shmem_slot_of(InvalidOid)) != NULL)
 	{
-		pp_slot_assign_locked(slot, known->database);
+		assign_slot_locked(slot, known->database);
 		served = true;
 	}
 	pp_shmem->slots_wanted = known != NULL;
@@ -285,7 +286,7 @@ pp_slots_serve_locked(void)
 
 /* Take the slot from its database; by its worker, which leaves it, or where there is none. */
 static bool
-give_back(PpSlot *slot, bool to_others)
+give_slot_back(PpSlot *slot, bool to_others)
 {
 	bool ours;
 	bool kept;
@@ -295,7 +296,7 @@ give_back(PpSlot *slot, bool to_others)
 	kept = (slot->worker_pid != 0 && !ours) ||
 		   (!to_others && (slot->retrier.pid != 0 || slot->retry_at != PP_NEVER));
 	SpinLockRelease(&slot->mutex);
-	if (kept || (to_others && (!pp_slot_is_empty_locked(slot) || is_retried(slot))))
+	if (kept || (to_others && (!is_slot_empty_locked(slot) || is_slot_retried(slot))))
 		return false;
 	if (!pp_ring_disown(&slot->ring) &&
 		!(to_others && pp_slot_is_paused(slot) && pp_ring_disown_journalled(&slot->ring)))
@@ -361,7 +362,7 @@ pp_slot_is_owed(Oid database)
 	bool owed;
 
 	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	known = pp_known_databases_find(database, false);
+	known = pp_database_find(database, false);
 	owed = known && known->wanted_at != 0 && known->parked > 0;
 	LWLockRelease(pp_shmem->lock);
 
@@ -378,7 +379,7 @@ pp_slot_know(Oid database, bool paused, bool waits, uint64 enqueued)
 	PpDatabase *known;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	known = pp_known_databases_find(database, true);
+	known = pp_database_find(database, true);
 	if (known)
 	{
 		known->paused = paused;
@@ -399,7 +400,7 @@ pp_slot_counts(Oid database)
 	PpSlot *slot;
 
 	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	known = pp_known_databases_find(database, false);
+	known = pp_database_find(database, false);
 	slot = pp_shmem_slot_of(database);
 	if (known)
 		counts = *known;
@@ -439,7 +440,7 @@ pp_slot_give_back(PpSlot *slot, bool to_others)
 	bool served;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
-	given = (!to_others || pp_known_databases_first()) && give_back(slot, to_others);
+	given = (!to_others || pp_databases_first_waiting()) && give_slot_back(slot, to_others);
 	served = given && pp_slots_serve_locked();
 	pp_slots_unlock(served);
 
@@ -463,7 +464,7 @@ pp_slots_serve(void)
 	served = pp_slots_serve_locked();
 	/* those that become idle from now on see it */
 	while (pp_shmem->slots_wanted && (idlest = find_idlest()) != NULL &&
-		   give_back(idlest, true))
+		   give_slot_back(idlest, true))
 		served |= pp_slots_serve_locked();
 	wanted = pp_shmem->slots_wanted;
 	if (wanted && idlest)
@@ -474,7 +475,7 @@ pp_slots_serve(void)
 		SpinLockRelease(&idlest->mutex);
 		(void) pp_sleeper_wake(&idlest->worker_sleeper);
 	}
-	next = pp_known_databases_next();
+	next = pp_databases_next_wait();
 	pp_slots_unlock(served);
 
 	/* whatever becomes free meanwhile, and doesn't say so */
@@ -521,4 +522,130 @@ pp_slot_is_wanted(PpSlot *slot)
 	SpinLockRelease(&slot->mutex);
 
 	return until != 0 && until > pp_steady_now();
+}
+
+/* ---- the claim of this process to its database's slot, or its wait for one ---- */
+
+static PpClaim my_claim = {NULL, 0, InvalidOid};
+static bool my_claim_is_new = false; /* of an installation that hasn't been committed */
+
+static bool
+is_claim_good(const PpClaim *claim)
+{
+	return claim->slot != NULL && !pp_ring_is_stale(&claim->slot->ring, claim->generation);
+}
+
+/* The current database's slot; `create`: a free one, if it has none, or else it waits for one. */
+static PpClaim
+look_for_slot(bool create)
+{
+	PpClaim claim = {NULL, 0, InvalidOid};
+
+	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
+	claim.slot = pp_shmem_slot_of(MyDatabaseId);
+	if (claim.slot && create)
+		pp_database_enter(MyDatabaseId);
+	else if (create)
+	{
+		claim.slot = pp_shmem_slot_of(InvalidOid);
+		if (claim.slot)
+			assign_slot_locked(claim.slot, MyDatabaseId);
+		else
+			(void) pp_database_want_slot(MyDatabaseId, pp_steady_now());
+	}
+	if (claim.slot)
+		claim.generation = pp_ring_view(&claim.slot->ring).generation;
+	LWLockRelease(pp_shmem->lock);
+
+	return claim;
+}
+
+/*
+ * The claim to the current database's slot.  NULL: all slots have items of other
+ * databases.  The errors of pp_extension_get().
+ */
+const PpClaim *
+pp_slot_claim(void)
+{
+	while (!is_claim_good(&my_claim))
+	{
+		PpClaim claim;
+
+		/* if the extension can't be used here, another database should have the slot */
+		(void) pp_extension_get();
+
+		claim = look_for_slot(true);
+		if (claim.slot == NULL)
+			return NULL;
+
+		/* after the generation: if it changes from now on, so does that */
+		claim.extension = pp_extension_oid();
+		my_claim = claim;
+		my_claim_is_new = pp_extension_is_uncommitted(claim.extension);
+	}
+	return &my_claim;
+}
+
+/* The same, but NULL if the database has no slot. */
+const PpClaim *
+pp_slot_claimed(void)
+{
+	if (!is_claim_good(&my_claim) && look_for_slot(false).slot == NULL)
+		return NULL;
+	return pp_slot_claim();
+}
+
+/* This transaction changes the extension: the claim has to be looked up again. */
+void
+pp_slot_forget_claim(void)
+{
+	my_claim.slot = NULL;
+}
+
+/* Could a database do without its slot, now or after a try? */
+static bool
+any_slot_is_empty(void)
+{
+	bool any = false;
+
+	LWLockAcquire(pp_shmem->lock, LW_SHARED);
+	for (int i = 0; i < pp_config_max_databases && !any; i++)
+		any = is_slot_empty_locked(pp_shmem_slot(i));
+	LWLockRelease(pp_shmem->lock);
+
+	return any;
+}
+
+/*
+ * The same, but wait for one.  NULL: there was none up to the deadline, or, unless
+ * `patient`, all have items of other databases.
+ */
+const PpClaim *
+pp_slot_await(PpSteady deadline, bool patient, uint32 wait_event)
+{
+	const PpClaim *claim;
+	long ms;
+
+	if ((claim = pp_slot_claim()) != NULL)
+		return claim;
+	ConditionVariablePrepareToSleep(&pp_shmem->served);
+	while ((claim = pp_slot_claim()) == NULL && (patient || any_slot_is_empty()) &&
+		   (ms = pp_steady_ms_until(deadline)) > 0)
+		(void) ConditionVariableTimedSleep(&pp_shmem->served, Min(ms, PP_SLOT_LOOK_MS), wait_event);
+	ConditionVariableCancelSleep();
+	return claim;
+}
+
+/*
+ * A transaction, or a subtransaction that didn't commit, has ended.  Forget a claim that names an
+ * installation which was created in it.  Other claims are kept, since looking one up costs more
+ * than a savepoint.
+ */
+void
+pp_slot_end_transaction(bool committed)
+{
+	if (!committed && my_claim_is_new)
+		pp_slot_forget_claim();
+	if (committed || my_claim.slot == NULL)
+		my_claim_is_new = false;
 }

@@ -86,8 +86,6 @@ extern bool pp_slot_give_back(PpSlot *slot, bool to_others);
 extern long pp_slots_serve(void);
 
 /* Under PpShmem.lock, which pp_slots_unlock() releases */
-extern bool pp_slot_is_empty_locked(PpSlot *slot);
-extern void pp_slot_assign_locked(PpSlot *slot, Oid database);
 extern bool pp_slots_serve_locked(void);
 extern void pp_slots_unlock(bool served);
 extern void pp_slot_want_probe_locked(Oid database);

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "base/config.h"
-#include "ring/known_databases.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 
 /*
@@ -33,7 +33,7 @@ pp_slot_drop(Oid database)
 	}
 	if (pp_shmem->probe.database == database)
 		pp_shmem->probe.database = InvalidOid;
-	pp_known_databases_forget(database);
+	pp_database_forget(database);
 	served = pp_slots_serve_locked();
 	pp_slots_unlock(served);
 
@@ -53,7 +53,7 @@ pp_slot_renew(Oid database, Oid gone)
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	if (OidIsValid(gone))
-		pp_known_databases_forget(database);
+		pp_database_forget(database);
 	slot = pp_shmem_slot_of(database);
 	if (slot)
 	{
@@ -147,7 +147,7 @@ pp_slot_call_pass(Oid database, uint64 items)
 	/* under the lock: the slot, which may be empty, can't become another's */
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 	slot = pp_shmem_slot_of(database);
-	counts = pp_known_databases_find(database, true);
+	counts = pp_database_find(database, true);
 	if (counts)
 		counts->enqueued += items;
 	if (slot)
@@ -155,9 +155,9 @@ pp_slot_call_pass(Oid database, uint64 items)
 		pp_ring_move(&slot->ring, items, pp_steady_now());
 		pp_shmem_wake_worker(slot);
 	}
-	else if ((known = pp_known_databases_want_slot(database, pp_steady_now())))
+	else if ((known = pp_database_want_slot(database, pp_steady_now())))
 	{
-		pp_known_databases_find(database, false)->waits = true;
+		pp_database_find(database, false)->waits = true;
 		served = pp_slots_serve_locked();
 	}
 	pp_slots_unlock(served);

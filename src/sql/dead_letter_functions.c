@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(persist_discard_letters);
 PG_FUNCTION_INFO_V1(persist_stats_reset);
 
 /* What one of these functions does to letters */
-typedef struct Deed
+typedef struct LetterDeed
 {
 	PpOutcomeCounts counts; /* first, for pp_bad_rows_discard() */
 	Oid extension;
@@ -49,7 +49,7 @@ typedef struct Deed
 	const Oid *target; /* another one; NULL: its own */
 	Jsonb *repaired;   /* other values; NULL: as it is */
 	uint64 kept;	   /* they have failed again, and stay letters */
-} Deed;
+} LetterDeed;
 
 /*
  * Has the role its name of the failure?  Else it was renamed, or is another one that has got
@@ -75,9 +75,9 @@ may_take(Oid role, const char *role_name)
 }
 
 static bool
-is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
+is_letter_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, void *arg)
 {
-	const Deed *deed = arg;
+	const LetterDeed *deed = arg;
 
 	if (!deed->named && role_name && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)) &&
 		!is_same_role(role, role_name))
@@ -94,17 +94,17 @@ is_wanted(Oid role, const char *role_name, Oid target, TimestampTz failed_at, vo
 }
 
 /* For pp_run_as() */
-typedef struct Converting
+typedef struct LetterConverting
 {
 	Oid target;
 	Jsonb *object;
 	PpItem *item;
-} Converting;
+} LetterConverting;
 
 static void
-convert(void *arg)
+convert_letter(void *arg)
 {
-	Converting *converting = arg;
+	LetterConverting *converting = arg;
 
 	converting->item = pp_convert_jsonb(pp_target_get(converting->target), converting->object);
 }
@@ -113,9 +113,9 @@ convert(void *arg)
 static PpItem *
 convert_as(Oid role, Oid target, Jsonb *object)
 {
-	Converting converting = {.target = target, .object = object};
+	LetterConverting converting = {.target = target, .object = object};
 
-	pp_run_as(role, convert, &converting);
+	pp_run_as(role, convert_letter, &converting);
 	return converting.item;
 }
 
@@ -154,17 +154,17 @@ is_letters_fault(const ErrorData *error)
 			   ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
 }
 
-typedef struct Making
+typedef struct LetterMaking
 {
 	const PpDeadLetter *letter;
 	Jsonb *object;
 	PpItem *item;
-} Making;
+} LetterMaking;
 
 static void
 make(void *arg)
 {
-	Making *making = arg;
+	LetterMaking *making = arg;
 
 	making->item =
 		make_item(making->letter, pp_layouts_current(making->letter->target), making->object);
@@ -174,7 +174,7 @@ make(void *arg)
 static PpItem *
 try_to_make_item(const PpDeadLetter *letter, Jsonb *object, ErrorData **fault)
 {
-	Making making = {.letter = letter, .object = object};
+	LetterMaking making = {.letter = letter, .object = object};
 
 	*fault = pp_savepoint_run(make, &making);
 	if (*fault == NULL)
@@ -187,7 +187,7 @@ try_to_make_item(const PpDeadLetter *letter, Jsonb *object, ErrorData **fault)
 
 /* It has failed again, at the call. */
 static void
-put_back(Deed *deed, const PpDeadLetter *letter, const ErrorData *fault)
+put_letter_back(LetterDeed *deed, const PpDeadLetter *letter, const ErrorData *fault)
 {
 	PpTable letters = pp_dead_letters_open(deed->extension);
 	PpDeadLetter again = *letter;
@@ -203,7 +203,7 @@ put_back(Deed *deed, const PpDeadLetter *letter, const ErrorData *fault)
 static void
 send_again(const PpDeadLetter *letter, void *arg)
 {
-	Deed *deed = arg;
+	LetterDeed *deed = arg;
 	Jsonb *object = deed->repaired ? deed->repaired : letter->item ? NULL : letter->shown;
 	ErrorData *fault = NULL;
 	PpItem *item;
@@ -232,7 +232,7 @@ send_again(const PpDeadLetter *letter, void *arg)
 		item = try_to_make_item(letter, object, &fault);
 	if (item == NULL)
 	{
-		put_back(deed, letter, fault);
+		put_letter_back(deed, letter, fault);
 		return;
 	}
 	item->id = letter->id;
@@ -247,14 +247,14 @@ send_again(const PpDeadLetter *letter, void *arg)
 
 /* Do it to the letters of these ids, or to all. */
 static uint64
-do_to_letters(Deed *deed, const int64 *ids, int nids, PpDeadLetterTaker take)
+do_to_letters(LetterDeed *deed, const int64 *ids, int nids, PpDeadLetterTaker take)
 {
 	uint64 taken;
 
 	deed->extension = pp_extension_get();
 	deed->named = ids != NULL;
-	taken =
-		pp_dead_letters_take(deed->extension, ids, nids, deed->named, true, is_wanted, take, deed);
+	taken = pp_dead_letters_take(deed->extension, ids, nids, deed->named, true, is_letter_wanted,
+								 take, deed);
 	pp_outcome_counts_write(&deed->counts, deed->extension);
 	return taken - deed->kept;
 }
@@ -283,7 +283,7 @@ check_pipeline(void)
 Datum
 persist_requeue(PG_FUNCTION_ARGS)
 {
-	Deed deed = {0};
+	LetterDeed deed = {0};
 	int64 *ids;
 	int n;
 
@@ -298,7 +298,7 @@ persist_requeue(PG_FUNCTION_ARGS)
 static bool
 send_repaired(int64 id, const Oid *target, Jsonb *item)
 {
-	Deed deed = {.target = target, .repaired = item};
+	LetterDeed deed = {.target = target, .repaired = item};
 
 	pp_extension_check_writable("persist_requeue()");
 	check_pipeline();
@@ -330,7 +330,7 @@ persist_requeue_elsewhere(PG_FUNCTION_ARGS)
 Datum
 persist_discard_letters(PG_FUNCTION_ARGS)
 {
-	Deed deed = {0};
+	LetterDeed deed = {0};
 	int64 *ids;
 	int n;
 

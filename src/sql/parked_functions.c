@@ -29,14 +29,17 @@
 #include "base/faults.h"
 #include "base/ids.h"
 #include "base/item_check.h"
+#include "base/reasons.h"
 #include "base/savepoint.h"
 #include "ring/slots.h"
 #include "sql/item_rights.h"
 #include "sql/parked_functions.h"
-#include "sql/parked_why.h"
 #include "sql/run_as.h"
 #include "store/dead_letters.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
+#include "store/pause.h"
+#include "store/settings.h"
 #include "worker/bad_rows.h"
 #include "worker/outcome_counts.h"
 #include "worker/row_map.h"
@@ -45,6 +48,48 @@ PG_FUNCTION_INFO_V1(persist_discard_parked);
 PG_FUNCTION_INFO_V1(persist_parked_to_dead);
 PG_FUNCTION_INFO_V1(persist_parked_why);
 PG_FUNCTION_INFO_V1(persist_update_parked);
+
+/* ---- why something is parked ---- */
+
+/* What the retrier has noted of its tries; all zero: nothing, so far. */
+static PpRetry
+get_retry(PpSlot *slot, Oid target, Oid role)
+{
+	PpRetry retry = {0};
+
+	SpinLockAcquire(&slot->mutex);
+	for (int i = 0; i < slot->nretries; i++)
+	{
+		if (slot->retries[i].target == target && slot->retries[i].role == role)
+			retry = slot->retries[i];
+	}
+	SpinLockRelease(&slot->mutex);
+	return retry;
+}
+
+PpParkedWhy
+pp_parked_functions_why(Oid target, Oid role)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	Oid extension = pp_extension_oid();
+	PpRetry retry = slot ? get_retry(slot, target, role) : (PpRetry){0};
+	bool target_paused = pp_settings_get(extension, pp_layouts_current(target)).paused;
+	PpParkedWhy why = {.sqlstate = retry.sqlstate,
+					   .paused = target_paused || pp_pause_is_on(extension)};
+
+	if (target_paused)
+		why.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE; /* as in parking.h */
+	else if (slot && why.sqlstate == 0)
+		why.sqlstate = pp_counters_get(&slot->counters, target).sqlstate;
+	why.sentence = why.paused && !target_paused ? "the database is paused"
+												: pp_reason_parked(why.sqlstate, target_paused);
+	if (why.paused)
+		return why;
+	why.tries = retry.failures;
+	why.next_try =
+		retry.retry_at != 0 && retry.retry_at != PP_NEVER ? pp_steady_to_day(retry.retry_at) : 0;
+	return why;
+}
 
 /* ---- what the commit tells ---- */
 
@@ -102,7 +147,7 @@ forget_gone(void)
 
 /* The array goes with the transaction, also where a rollback to a savepoint has emptied it. */
 static void
-xact_event(XactEvent event, void *arg)
+parked_xact_event(XactEvent event, void *arg)
 {
 	if (gone == NULL)
 		return;
@@ -119,7 +164,7 @@ xact_event(XactEvent event, void *arg)
 }
 
 static void
-subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+parked_subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
@@ -133,13 +178,13 @@ subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId paren
 void
 pp_parked_functions_init(void)
 {
-	RegisterXactCallback(xact_event, NULL);
-	RegisterSubXactCallback(subxact_event, NULL);
+	RegisterXactCallback(parked_xact_event, NULL);
+	RegisterSubXactCallback(parked_subxact_event, NULL);
 }
 
 /* ---- persist_discard_parked, persist_parked_to_dead ---- */
 
-typedef struct Deed
+typedef struct ParkedDeed
 {
 	Oid extension;
 	const int64 *ids; /* sorted */
@@ -157,19 +202,19 @@ typedef struct Deed
 	PpParkedRow *rows; /* from its first one on */
 	int nrows;
 	int max_rows;
-} Deed;
+} ParkedDeed;
 
 /* For pp_run_as() and pp_savepoint_run() */
-typedef struct Showing
+typedef struct ParkedShowing
 {
 	const PpItem *item;
 	Jsonb *shown;
-} Showing;
+} ParkedShowing;
 
 static void
-show(void *arg)
+show_parked(void *arg)
 {
-	Showing *showing = arg;
+	ParkedShowing *showing = arg;
 	Relation rel = try_relation_open(showing->item->target, AccessShareLock);
 
 	showing->shown = pp_row_map_show(rel, showing->item);
@@ -179,19 +224,19 @@ show(void *arg)
 
 typedef struct ShowingAs
 {
-	Showing showing;
+	ParkedShowing showing;
 	Oid role;
 } ShowingAs;
 
 static void
 show_as(void *arg)
 {
-	pp_run_as(((ShowingAs *) arg)->role, show, &((ShowingAs *) arg)->showing);
+	pp_run_as(((ShowingAs *) arg)->role, show_parked, &((ShowingAs *) arg)->showing);
 }
 
 /* The item's values as JSON, read with the rights of its role; NULL: that can't be done. */
 static Jsonb *
-try_to_show(const PpItem *item, Oid role)
+try_to_show_parked(const PpItem *item, Oid role)
 {
 	ShowingAs showing = {.showing.item = item, .role = role};
 	ErrorData *error;
@@ -206,7 +251,7 @@ try_to_show(const PpItem *item, Oid role)
 
 /* 53400 if there are too many letters, or too many of the role. */
 static void
-check_room(const Deed *deed, PpSlot *slot, const PpItem *item, Oid role)
+check_room(const ParkedDeed *deed, PpSlot *slot, const PpItem *item, Oid role)
 {
 	PpClaim claim = {.slot = slot, .extension = deed->extension};
 
@@ -224,13 +269,13 @@ check_room(const Deed *deed, PpSlot *slot, const PpItem *item, Oid role)
 
 /* All rows of the item have been read, and deleted. */
 static void
-write_letter(Deed *deed)
+write_letter_of_parked(ParkedDeed *deed)
 {
 	const PpParkedRow *first = &deed->rows[0];
 	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
 	const PpItem *item = (const PpItem *) deed->record.bytes;
 	const PpCommitPosition *position;
-	PpParkedWhy why = pp_parked_why(first->target, first->role);
+	PpParkedWhy why = pp_parked_functions_why(first->target, first->role);
 	PpTable letters;
 
 	if (!pp_item_check_is_sound(item, deed->record.length))
@@ -244,7 +289,7 @@ write_letter(Deed *deed)
 		&(PpDeadLetter){.id = item->id,
 						.target = item->target,
 						.role = first->role,
-						.shown = try_to_show(item, first->role),
+						.shown = try_to_show_parked(item, first->role),
 						.error = pp_error(why.sqlstate ? why.sqlstate
 													   : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 										  psprintf("it was parked: %s", why.sentence)),
@@ -261,7 +306,7 @@ write_letter(Deed *deed)
 }
 
 static void
-count_row(Deed *deed, const PpParkedRow *row)
+count_parked_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	PpTargetOutcome *outcome = pp_outcome_counts_of(&deed->counts, row->target);
 
@@ -276,20 +321,20 @@ count_row(Deed *deed, const PpParkedRow *row)
 
 /* Take a row away.  False: it was not there any more. */
 static bool
-take_row(Deed *deed, const PpParkedRow *row)
+take_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	ItemPointerData tid;
 
 	ItemPointerSet(&tid, row->ref.block, row->ref.offset);
 	if (!pp_table_delete(&deed->parked, &tid, true))
 		return false;
-	count_row(deed, row);
+	count_parked_row(deed, row);
 	return true;
 }
 
 /* Is it the first row of an item, or the next one of the item at hand? */
 static bool
-fits(Deed *deed, const PpParkedRow *row)
+fits_among_letters(ParkedDeed *deed, const PpParkedRow *row)
 {
 	const PpParkedRow *previous = deed->nrows > 0 ? &deed->rows[deed->nrows - 1] : NULL;
 
@@ -299,7 +344,7 @@ fits(Deed *deed, const PpParkedRow *row)
 
 /* Read a row of the item at hand, or of the next one.  False: it is gone. */
 static bool
-read_row(Deed *deed, const PpParkedRow *row)
+read_row_to_bury(ParkedDeed *deed, const PpParkedRow *row)
 {
 	if (row->header.items > 0)
 	{
@@ -321,11 +366,11 @@ read_row(Deed *deed, const PpParkedRow *row)
  * read.  One that lacks a row, since that is damaged, stays.  False: a row was not there any more.
  */
 static bool
-bury_row(Deed *deed, const PpParkedRow *row)
+bury_row(ParkedDeed *deed, const PpParkedRow *row)
 {
 	MemoryContext caller = MemoryContextSwitchTo(deed->context);
-	bool fitting = fits(deed, row);
-	bool all = !fitting || read_row(deed, row);
+	bool fitting = fits_among_letters(deed, row);
+	bool all = !fitting || read_row_to_bury(deed, row);
 
 	MemoryContextSwitchTo(caller);
 	if (!fitting || !all || row->header.continues)
@@ -336,7 +381,7 @@ bury_row(Deed *deed, const PpParkedRow *row)
 	if (!all)
 		return false;
 	MemoryContextSwitchTo(deed->context);
-	write_letter(deed);
+	write_letter_of_parked(deed);
 	MemoryContextSwitchTo(caller);
 	return true;
 }
@@ -346,7 +391,7 @@ bury_row(Deed *deed, const PpParkedRow *row)
  * we came to it.  Its item has been settled, or put back as it is.
  */
 static bool
-take_rows(Deed *deed)
+take_rows(ParkedDeed *deed)
 {
 	bool all = true;
 	HeapTuple tuple;
@@ -381,7 +426,7 @@ take_rows(Deed *deed)
 static uint64
 do_to_parked(FunctionCallInfo fcinfo, bool to_dead)
 {
-	Deed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
+	ParkedDeed deed = {.extension = pp_extension_get(), .to_dead = to_dead};
 	int64 *ids;
 
 	pp_error_if_null(fcinfo, 0, "ids");
@@ -436,7 +481,7 @@ persist_parked_why(PG_FUNCTION_ARGS)
 	if (pp_item_rights_to_know(PG_GETARG_OID(0), NULL, PG_GETARG_OID(1), NULL) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
 	{
-		PpParkedWhy why = pp_parked_why(PG_GETARG_OID(0), PG_GETARG_OID(1));
+		PpParkedWhy why = pp_parked_functions_why(PG_GETARG_OID(0), PG_GETARG_OID(1));
 
 		nulls[0] = why.sqlstate == 0;
 		values[0] = CStringGetTextDatum(unpack_sql_state(why.sqlstate));

@@ -37,9 +37,8 @@
 #include "producer/target.h"
 #include "ring/ring_find.h"
 #include "ring/slots.h"
-#include "sql/flush_notice.h"
-#include "sql/hand_over.h"
-#include "sql/timeout.h"
+#include "sql/flush_function.h"
+#include "sql/enqueue_functions.h"
 #include "sql/where_function.h"
 #include "store/pause.h"
 #include "store/settings.h"
@@ -54,7 +53,7 @@ PG_FUNCTION_INFO_V1(persist_selftest_row);
 
 /* Delete a row that this command has inserted. */
 static void
-delete_row(Relation rel, HeapTuple tuple)
+delete_selftest_row(Relation rel, HeapTuple tuple)
 {
 	PpTable table = {.rel = rel};
 
@@ -79,7 +78,7 @@ persist_selftest_row(PG_FUNCTION_ARGS)
 						errmsg("the trigger is not one of table \"%s\"", TABLE)));
 	for_row = TRIGGER_FIRED_FOR_ROW(trigger->tg_event);
 	if (TRIGGER_FIRED_AFTER(trigger->tg_event))
-		delete_row(trigger->tg_relation, trigger->tg_trigtuple);
+		delete_selftest_row(trigger->tg_relation, trigger->tg_trigtuple);
 	else if (for_row ? !pp_statement_is_within(fcinfo->flinfo->fn_mcxt)
 					 : pp_statement_state.target != RelationGetRelid(trigger->tg_relation))
 		ereport(ERROR,
@@ -211,7 +210,7 @@ do_hand_over(void *arg)
 {
 	Test *test = arg;
 
-	(void) pp_hand_over(test->item, false, test->flush_interval);
+	(void) pp_enqueue_functions_hand_over(test->item, false, test->flush_interval);
 }
 
 /* To the ring; if there is no ring or worker yet, it is waited for. */
@@ -242,7 +241,7 @@ describe_worker(void)
 	if (state == PP_WORKER_NONE)
 		return "No worker runs: see the server's log, \"max_worker_processes\" and "
 			   "\"persist_pipeline.max_workers\".";
-	error = pp_flush_notice_backs_off(slot);
+	error = pp_flush_function_backs_off(slot);
 	return error ? error : "The worker runs: see persist_queue for what it is at.";
 }
 
@@ -361,7 +360,7 @@ persist_selftest(PG_FUNCTION_ARGS)
 	if (!superuser() && !has_privs_of_role(GetUserId(), pp_extension_owner(pp_extension_oid())))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of extension %s", "persist_pipeline")));
-	test.deadline = pp_timeout_end(PG_GETARG_INTERVAL_P(0));
+	test.deadline = pp_flush_function_deadline(PG_GETARG_INTERVAL_P(0));
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < lengthof(steps); i++)

@@ -45,7 +45,7 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "producer/enqueue.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 #include "ring/slots.h"
 #include "sql/altered.h"
 #include "sql/utility.h"
@@ -202,7 +202,7 @@ block_extension(void)
 
 	extension_blocked = true;
 	pp_slot_forget_claim();
-	if (!pp_block_database(MyDatabaseId))
+	if (!pp_database_block(MyDatabaseId))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("extension \"persist_pipeline\" is in use by its worker"),
 						errdetail("The worker runs code that can't be interrupted."),
@@ -366,7 +366,7 @@ xact_event(XactEvent event, void *arg)
 	{
 		database_created = InvalidOid;
 		if (database_blocked && !extension_blocked)
-			pp_block_database_end_all();
+			pp_databases_unblock_all();
 		database_blocked = false;
 	}
 	if (event == XACT_EVENT_PRE_PREPARE)
@@ -391,7 +391,7 @@ xact_event(XactEvent event, void *arg)
 			(void) pp_slot_renew(MyDatabaseId, extension_dropped);
 			pg_fallthrough;
 		case XACT_EVENT_ABORT:
-			pp_block_database_end_all();
+			pp_databases_unblock_all();
 			pp_slot_forget_claim();
 			extension_blocked = false;
 			extension_dropped = InvalidOid;
@@ -555,20 +555,6 @@ adds_index(const AlterTableStmt *stmt)
 	return false;
 }
 
-/*
- * An index, unique or of an expression that fails, would keep the worker from writing.
- * 42501.
- */
-static void
-check_index(const RangeVar *relation)
-{
-	if (!creating_extension && relation && is_own_table(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
-							   relation->relname),
-						errdetail("Only the extension itself uses it.")));
-}
-
 /* Does it change which columns a table has, or how its rows are kept? */
 static bool
 changes_rows(const AlterTableStmt *stmt)
@@ -593,15 +579,22 @@ changes_rows(const AlterTableStmt *stmt)
 	return false;
 }
 
-/* The library reads and writes rows as its scripts have made them, and not by SQL.  42501. */
+/*
+ * An index, unique or of an expression that fails, would keep the worker from writing.  And the
+ * library reads and writes rows as its scripts have made them, and not by SQL.  42501.
+ */
 static void
-check_change(const RangeVar *relation)
+check_own_table(const RangeVar *relation, bool is_indexed)
 {
-	if (!creating_extension && relation && is_own_table(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("cannot change table \"%s\" of extension \"persist_pipeline\"",
-							   relation->relname),
-						errdetail("Only the extension itself uses it.")));
+	if (creating_extension || relation == NULL || !is_own_table(relation))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 is_indexed ? errmsg("cannot index table \"%s\" of extension \"persist_pipeline\"",
+								 relation->relname)
+						: errmsg("cannot change table \"%s\" of extension \"persist_pipeline\"",
+								 relation->relname),
+			 errdetail("Only the extension itself uses it.")));
 }
 
 /* Does the statement enable triggers of a table of ours, as a restore of data does? */
@@ -667,11 +660,11 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	if (IsTransactionState() && !superuser() && would_lock(stmt))
 		refuse_lock();
 	if (IsTransactionState() && IsA(stmt, IndexStmt))
-		check_index(((IndexStmt *) stmt)->relation);
+		check_own_table(((IndexStmt *) stmt)->relation, true);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && adds_index((AlterTableStmt *) stmt))
-		check_index(((AlterTableStmt *) stmt)->relation);
+		check_own_table(((AlterTableStmt *) stmt)->relation, true);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) && changes_rows((AlterTableStmt *) stmt))
-		check_change(((AlterTableStmt *) stmt)->relation);
+		check_own_table(((AlterTableStmt *) stmt)->relation, false);
 	if (IsTransactionState() && IsA(stmt, AlterTableStmt) &&
 		enables_guards((AlterTableStmt *) stmt))
 	{
@@ -700,14 +693,14 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	{
 		/* its lock stays to the end of the transaction, and so do we */
 		database_blocked = true;
-		(void) pp_block_database(database);
+		(void) pp_database_block(database);
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		return;
 	}
 
 	PG_TRY();
 	{
-		(void) pp_block_database(database); /* if it won't go, the command says so */
+		(void) pp_database_block(database); /* if it won't go, the command says so */
 		next(planned, query, read_only_tree, context, params, environment, receiver, completion);
 		if (IsA(stmt, DropdbStmt))
 			forget_database(database, ((DropdbStmt *) stmt)->dbname);
@@ -716,7 +709,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	}
 	PG_FINALLY();
 	{
-		pp_block_database_end(database);
+		pp_database_unblock(database);
 	}
 	PG_END_TRY();
 }

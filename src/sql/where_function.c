@@ -33,7 +33,7 @@
 #include "ring/ring_find.h"
 #include "ring/slots.h"
 #include "sql/item_rights.h"
-#include "sql/parked_why.h"
+#include "sql/parked_functions.h"
 #include "sql/where_function.h"
 #include "store/dead_letters.h"
 #include "store/layouts.h"
@@ -89,7 +89,8 @@ look_in_ring(Search *search)
 
 /* A row of the journal, or of what was put aside. */
 static void
-note_row(Search *search, const PpTable *table, HeapTuple tuple, const PpItem *item, bool aside)
+note_row_found(Search *search, const PpTable *table, HeapTuple tuple, const PpItem *item,
+			   bool aside)
 {
 	PpJournalRow row =
 		pp_journal_read_row(table->rel, 0, tuple, pp_state_installation(search->extension));
@@ -103,10 +104,10 @@ note_row(Search *search, const PpTable *table, HeapTuple tuple, const PpItem *it
 }
 
 static void
-note_parked(Search *search, const PpTable *table, HeapTuple tuple)
+note_parked_found(Search *search, const PpTable *table, HeapTuple tuple)
 {
 	PpParkedRow row = pp_parked_table_row(table, tuple);
-	PpParkedWhy why = pp_parked_why(row.target, row.role);
+	PpParkedWhy why = pp_parked_functions_why(row.target, row.role);
 
 	search->place =
 		(PpPlace){.state = "parked",
@@ -132,9 +133,9 @@ look_in_rows(Search *search, PpTable table, bool parked, bool aside)
 		if (!pp_journal_row_find(table.rel, tuple, search->id, &item))
 			continue;
 		if (parked)
-			note_parked(search, &table, tuple);
+			note_parked_found(search, &table, tuple);
 		else
-			note_row(search, &table, tuple, &item, aside);
+			note_row_found(search, &table, tuple, &item, aside);
 	}
 	pp_table_release(&table, AccessShareLock);
 }
@@ -281,7 +282,7 @@ check_rights(const Search *search, PpPlace *place)
 /* ---- persist_where ---- */
 
 static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
+set_place_text(Datum *values, bool *nulls, int column, const char *text)
 {
 	nulls[column] = text == NULL;
 	if (text)
@@ -306,17 +307,17 @@ make_result(FunctionCallInfo fcinfo, const Search *search)
 		target_name = pp_layouts_target_name(search->extension, place->target);
 	if (role_name == NULL && is_item)
 		role_name = GetUserNameFromId(place->role, true);
-	set_text(values, nulls, 0, place->state);
+	set_place_text(values, nulls, 0, place->state);
 	nulls[1] = !is_item;
 	values[1] = ObjectIdGetDatum(place->target);
-	set_text(values, nulls, 2, target_name);
+	set_place_text(values, nulls, 2, target_name);
 	nulls[3] = role_name == NULL || role_name[0] == '\0';
 	namestrcpy(&name, role_name ? role_name : "");
 	values[3] = NameGetDatum(&name);
 	nulls[4] = place->since == 0;
 	values[4] = TimestampTzGetDatum(place->since);
-	set_text(values, nulls, 5, place->sqlstate);
-	set_text(values, nulls, 6, place->message);
+	set_place_text(values, nulls, 5, place->sqlstate);
+	set_place_text(values, nulls, 6, place->message);
 	nulls[7] = place->tries == 0;
 	values[7] = Int32GetDatum(place->tries);
 	nulls[8] = place->next_try == 0;

@@ -45,7 +45,7 @@ enum
 };
 
 static void
-put(PpTable *table, const PpDelta *delta)
+put_account(PpTable *table, const PpDelta *delta)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
@@ -72,7 +72,7 @@ put(PpTable *table, const PpDelta *delta)
 
 /* The row; strings are allocated in the current memory context. */
 static PpDelta
-get(Relation rel, HeapTuple tuple)
+get_account(Relation rel, HeapTuple tuple)
 {
 	return (PpDelta){.target = pp_table_oid(rel, tuple, COLUMN_TARGET),
 					 .persisted = pp_table_int64(rel, tuple, COLUMN_PERSISTED),
@@ -122,7 +122,7 @@ sum_up(PpTable *table, HTAB *sums, bool take)
 	pp_table_scan(table, GetActiveSnapshot(), 0, NULL);
 	while ((tuple = pp_table_next(table)) != NULL)
 	{
-		PpDelta delta = get(table->rel, tuple);
+		PpDelta delta = get_account(table->rel, tuple);
 		PpDelta *sum;
 		bool found;
 
@@ -160,7 +160,7 @@ is_forgotten(const PpDelta *sum)
  * that are no more become one.
  */
 static void
-compact(PpTable *table)
+compact_account(PpTable *table)
 {
 	PpDelta forgotten = {0};
 	HASH_SEQ_STATUS seq;
@@ -180,13 +180,13 @@ compact(PpTable *table)
 		if (is_forgotten(sum) || !OidIsValid(sum->target))
 			add_up(&forgotten, sum);
 		else
-			put(table, sum);
+			put_account(table, sum);
 	}
 	forgotten.last_error = NULL;
 	if (forgotten.persisted != 0 || forgotten.skipped != 0 || forgotten.dead != 0 ||
 		forgotten.discarded != 0 || forgotten.lost != 0 || forgotten.errors != 0 ||
 		forgotten.unknown_keys != 0)
-		put(table, &forgotten);
+		put_account(table, &forgotten);
 	hash_destroy(sums);
 }
 
@@ -205,7 +205,7 @@ pp_account_compact(Oid extension)
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	table = pp_table_open_to_write(extension, TABLE);
-	compact(&table);
+	compact_account(&table);
 	pp_table_close(&table);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -245,12 +245,12 @@ pp_account_add(Oid extension, const PpDelta *deltas, int n)
 		PpDelta delta = deltas[i];
 
 		delta.last_dead_at = delta.dead > 0 ? GetCurrentTimestamp() : 0;
-		put(&table, &delta);
+		put_account(&table, &delta);
 	}
 	if (is_time_to_compact(n))
 	{
 		PushActiveSnapshot(GetLatestSnapshot());
-		compact(&table);
+		compact_account(&table);
 		PopActiveSnapshot();
 	}
 	pp_table_close(&table);
@@ -304,7 +304,7 @@ pp_account_reset(Oid extension)
 						 .last_error = "",
 						 .last_error_at = now};
 
-		put(&table, &delta);
+		put_account(&table, &delta);
 	}
 	pp_table_close(&table);
 	CommandCounterIncrement();

@@ -65,14 +65,14 @@ pp_dead_letters_open(Oid extension)
 }
 
 static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
+set_letter_text(Datum *values, bool *nulls, int column, const char *text)
 {
 	nulls[column] = text == NULL;
 	values[column] = text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
 static Datum
-bytes_of(const PpItem *item)
+letter_item_bytes(const PpItem *item)
 {
 	bytea *data = palloc(VARHDRSZ + item->size);
 
@@ -114,7 +114,7 @@ checksum_of_shown(const PpDeadLetter *letter)
 
 /* What is in its row, or more; but for the parts that have a limit of their own. */
 static Size
-size_of(const PpDeadLetter *letter)
+letter_size(const PpDeadLetter *letter)
 {
 	return (letter->item ? letter->item->size : 0) + (letter->shown ? VARSIZE(letter->shown) : 0);
 }
@@ -129,15 +129,15 @@ pp_dead_letter_put(PpTable *letters, const PpDeadLetter *letter)
 	bool nulls[COLUMNS] = {false};
 	NameData name;
 
-	if (size_of(letter) > MAX_BYTES)
+	if (letter_size(letter) > MAX_BYTES)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("a dead letter is too large to be written"),
-						errdetail("It has %zu bytes; the limit is %zu.", size_of(letter),
+						errdetail("It has %zu bytes; the limit is %zu.", letter_size(letter),
 								  (Size) MAX_BYTES)));
 	values[COLUMN_ID] = Int64GetDatum(letter->id);
 	values[COLUMN_TARGET] = ObjectIdGetDatum(letter->target);
-	set_text(values, nulls, COLUMN_TARGET_NAME,
-			 pp_layouts_target_name(pp_extension_oid(), letter->target));
+	set_letter_text(values, nulls, COLUMN_TARGET_NAME,
+					pp_layouts_target_name(pp_extension_oid(), letter->target));
 	values[COLUMN_ROLE] = ObjectIdGetDatum(letter->role);
 	nulls[COLUMN_ROLE_NAME] = role_name == NULL;
 	if (role_name)
@@ -145,11 +145,11 @@ pp_dead_letter_put(PpTable *letters, const PpDeadLetter *letter)
 	values[COLUMN_ROLE_NAME] = NameGetDatum(&name);
 	nulls[COLUMN_ITEM] = letter->shown == NULL;
 	values[COLUMN_ITEM] = JsonbPGetDatum(letter->shown);
-	set_text(values, nulls, COLUMN_SQLSTATE, unpack_sql_state(error->sqlerrcode));
-	set_text(values, nulls, COLUMN_MESSAGE, error->message ? error->message : "");
-	set_text(values, nulls, COLUMN_DETAIL, error->detail);
-	set_text(values, nulls, COLUMN_CONSTRAINT_NAME, error->constraint_name);
-	set_text(values, nulls, COLUMN_CONTEXT, error->context);
+	set_letter_text(values, nulls, COLUMN_SQLSTATE, unpack_sql_state(error->sqlerrcode));
+	set_letter_text(values, nulls, COLUMN_MESSAGE, error->message ? error->message : "");
+	set_letter_text(values, nulls, COLUMN_DETAIL, error->detail);
+	set_letter_text(values, nulls, COLUMN_CONSTRAINT_NAME, error->constraint_name);
+	set_letter_text(values, nulls, COLUMN_CONTEXT, error->context);
 	values[COLUMN_ENQUEUED_AT] = TimestampTzGetDatum(letter->enqueued_at);
 	values[COLUMN_FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COLUMN_ATTEMPTS] = Int32GetDatum(letter->attempts);
@@ -157,7 +157,7 @@ pp_dead_letter_put(PpTable *letters, const PpDeadLetter *letter)
 	values[COLUMN_PART] = Int32GetDatum(letter->part);
 	nulls[COLUMN_DATA] = letter->item == NULL;
 	if (letter->item)
-		values[COLUMN_DATA] = bytes_of(letter->item);
+		values[COLUMN_DATA] = letter_item_bytes(letter->item);
 	values[COLUMN_CHECKSUM] = Int64GetDatum(checksum(letter, NULL, 0));
 	values[COLUMN_DATA_CHECKSUM] = Int64GetDatum(checksum_of_item(letter));
 	values[COLUMN_ITEM_CHECKSUM] = Int64GetDatum(checksum_of_shown(letter));
@@ -328,7 +328,7 @@ has_been_taken(HeapTuple tuple)
  * table has doubled it.
  */
 static bool
-is_copy(const Taking *taking, const PpDeadLetter *letter)
+is_copied_letter(const Taking *taking, const PpDeadLetter *letter)
 {
 	return taking->taken > 0 && !letter->damaged && letter->id == taking->last_id;
 }
@@ -350,7 +350,7 @@ take_letter(Taking *taking, HeapTuple tuple)
 	MemoryContextSwitchTo(caller);
 	if ((!pp_dead_letter_is_lost(&letter) || taking->damaged_too) &&
 		pp_table_delete(&taking->letters, &tuple->t_self, taking->wait) &&
-		!is_copy(taking, &letter))
+		!is_copied_letter(taking, &letter))
 	{
 		taking->take(&letter, taking->arg);
 		taking->taken++;
@@ -436,7 +436,7 @@ find_letters(PpTable *letters, const int64 *ids, int nids, uint64 *nfound)
 }
 
 static void
-take_some(Taking *taking, const int64 *ids, int nids)
+take_some_letters(Taking *taking, const int64 *ids, int nids)
 {
 	uint64 n;
 	Found *found = find_letters(&taking->letters, ids, nids, &n);
@@ -475,7 +475,7 @@ pp_dead_letters_take(Oid extension, const int64 *ids, int nids, bool damaged_too
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (ids)
-		take_some(&taking, ids, nids);
+		take_some_letters(&taking, ids, nids);
 	else
 		take_all(&taking);
 	PopActiveSnapshot();

@@ -40,7 +40,7 @@ StaticAssertDecl(COLUMNS == PP_JOURNAL_COLUMNS && COLUMN_ROLE + 1 == PP_JOURNAL_
 
 /* What fits into a row's data, with its PpRowHeader, on a page of its own; in the parked table, too
  */
-#define ROW_BYTES                                                                                  \
+#define JOURNAL_ROW_BYTES                                                                          \
 	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader) - 8 - 4 - 4 - 8 - VARHDRSZ - 4 - 8 -       \
 	 sizeof(PpRowHeader) - 8 - 2 * MAXIMUM_ALIGNOF)
 
@@ -82,7 +82,8 @@ open_journal(Oid extension, int number, LOCKMODE mode)
 }
 
 static void
-add_row(PpRowPlan *rows, int n, const char *bytes, uint64 length, uint32 items, bool continues)
+plan_journal_row(PpRowPlan *rows, int n, const char *bytes, uint64 length, uint32 items,
+				 bool continues)
 {
 	if (rows)
 		rows[n] = (PpRowPlan){
@@ -108,14 +109,14 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 		uint32 items = 0;
 
 		while (next < end && items < PG_UINT16_MAX &&
-			   next + ((const PpItem *) next)->size - bytes <= ROW_BYTES)
+			   next + ((const PpItem *) next)->size - bytes <= JOURNAL_ROW_BYTES)
 		{
 			next += ((const PpItem *) next)->size;
 			items++;
 		}
 		if (items > 0)
 		{
-			add_row(rows, n++, bytes, next - bytes, items, false);
+			plan_journal_row(rows, n++, bytes, next - bytes, items, false);
 			bytes = next;
 			continue;
 		}
@@ -124,9 +125,9 @@ pp_journal_plan(const char *bytes, uint64 length, PpRowPlan *rows)
 		next = bytes + ((const PpItem *) bytes)->size;
 		for (items = 1; bytes < next; items = 0)
 		{
-			uint64 piece = Min(ROW_BYTES, next - bytes);
+			uint64 piece = Min(JOURNAL_ROW_BYTES, next - bytes);
 
-			add_row(rows, n++, bytes, piece, items, bytes + piece < next);
+			plan_journal_row(rows, n++, bytes, piece, items, bytes + piece < next);
 			bytes += piece;
 		}
 	}
@@ -157,7 +158,7 @@ pp_journal_row_values(Datum *values, uint64 installation, uint64 pos, Oid role,
 }
 
 static HeapTuple
-form_row(TupleDesc desc, uint64 installation, uint64 pos, Oid role, const PpRowPlan *row)
+form_journal_row(TupleDesc desc, uint64 installation, uint64 pos, Oid role, const PpRowPlan *row)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
@@ -171,7 +172,7 @@ form_row(TupleDesc desc, uint64 installation, uint64 pos, Oid role, const PpRowP
 }
 
 static PpJournalRef
-make_ref(Relation rel, int journal, const ItemPointerData *tid)
+make_journal_ref(Relation rel, int journal, const ItemPointerData *tid)
 {
 	return (PpJournalRef){.journal = journal,
 						  .offset = ItemPointerGetOffsetNumber(tid),
@@ -219,22 +220,23 @@ pp_journal_append(Oid extension, int journal, uint64 pos, Oid role, const PpRowP
 
 	for (int i = 0; i < nrows; i++)
 	{
-		HeapTuple tuple = form_row(RelationGetDescr(rel), installation, pos, role, &rows[i]);
+		HeapTuple tuple =
+			form_journal_row(RelationGetDescr(rel), installation, pos, role, &rows[i]);
 
 		CHECK_FOR_INTERRUPTS();
 		heap_insert(rel, tuple, command, HEAP_INSERT_NO_LOGICAL, NULL);
-		refs[i] = make_ref(rel, journal, &tuple->t_self);
+		refs[i] = make_journal_ref(rel, journal, &tuple->t_self);
 		heap_freetuple(tuple);
 	}
 	relation_close(rel, NoLock);
 }
 
 /* A row, its bytes where they lie */
-typedef struct RawRow
+typedef struct RawJournalRow
 {
 	PpRowColumns columns;
 	PpRowData data;
-} RawRow;
+} RawJournalRow;
 
 uint64
 pp_journal_row_installation(Relation rel, HeapTuple tuple)
@@ -249,14 +251,13 @@ pp_journal_row_pos(Relation rel, HeapTuple tuple)
 }
 
 /* As if it were one of that installation. */
-static RawRow
-read_raw_as(Relation rel, HeapTuple tuple, uint64 installation)
+static RawJournalRow
+read_journal_row_as(Relation rel, HeapTuple tuple, uint64 installation)
 {
-	RawRow row = {
-		.columns = {.pos = pp_journal_row_pos(rel, tuple),
-					.part = pp_table_int32(rel, tuple, COLUMN_PART),
-					.role = pp_table_oid(rel, tuple, COLUMN_ROLE),
-					.installation = installation}};
+	RawJournalRow row = {.columns = {.pos = pp_journal_row_pos(rel, tuple),
+									 .part = pp_table_int32(rel, tuple, COLUMN_PART),
+									 .role = pp_table_oid(rel, tuple, COLUMN_ROLE),
+									 .installation = installation}};
 	struct varlena *data =
 		(struct varlena *) DatumGetPointer(pp_table_get(rel, tuple, COLUMN_DATA));
 	bool is_plain = data != NULL && !VARATT_IS_EXTERNAL(data) && !VARATT_IS_COMPRESSED(data);
@@ -266,10 +267,10 @@ read_raw_as(Relation rel, HeapTuple tuple, uint64 installation)
 	return row;
 }
 
-static RawRow
-read_raw(Relation rel, HeapTuple tuple)
+static RawJournalRow
+read_journal_row(Relation rel, HeapTuple tuple)
 {
-	return read_raw_as(rel, tuple, pp_journal_row_installation(rel, tuple));
+	return read_journal_row_as(rel, tuple, pp_journal_row_installation(rel, tuple));
 }
 
 static void
@@ -293,14 +294,14 @@ append_to_record(PpRecord *record, const char *bytes, uint32 length)
 bool
 pp_journal_row_is_sound(Relation rel, HeapTuple tuple, uint64 installation)
 {
-	return read_raw_as(rel, tuple, installation).data.sound;
+	return read_journal_row_as(rel, tuple, installation).data.sound;
 }
 
 /* How many items begin in the row? */
 uint64
 pp_journal_row_items(Relation rel, HeapTuple tuple)
 {
-	return read_raw(rel, tuple).data.header.items;
+	return read_journal_row(rel, tuple).data.header.items;
 }
 
 /* The same row as one of that installation, at that pos, in another of these tables. */
@@ -310,11 +311,11 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, uint64 installati
 	int natts = RelationGetDescr(rel)->natts;
 	Datum *values = palloc(natts * sizeof(Datum));
 	bool *nulls = palloc(natts * sizeof(bool));
-	RawRow row = read_raw(rel, tuple);
+	RawJournalRow row = read_journal_row(rel, tuple);
 	HeapTuple copy;
 
 	if (!row.data.sound)
-		row = read_raw_as(rel, tuple, installation); /* it may have been repaired */
+		row = read_journal_row_as(rel, tuple, installation); /* it may have been repaired */
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	values[COLUMN_POS] = Int64GetDatum(pos);
 	nulls[COLUMN_POS] = false;
@@ -338,14 +339,14 @@ pp_journal_row_for(Relation rel, HeapTuple tuple, Relation to, uint64 installati
 }
 
 static PpJournalRow
-make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row, uint64 ours)
+make_journal_row(Relation rel, int journal, HeapTuple tuple, const RawJournalRow *row, uint64 ours)
 {
 	bool copied = row->data.sound && row->columns.installation != ours;
 
 	return (PpJournalRow){.pos = row->columns.pos,
 						  .part = row->columns.part,
 						  .role = row->columns.role,
-						  .ref = make_ref(rel, journal, &tuple->t_self),
+						  .ref = make_journal_ref(rel, journal, &tuple->t_self),
 						  .header = row->data.header,
 						  .length = row->data.length,
 						  .damaged = !row->data.sound || copied,
@@ -355,14 +356,14 @@ make_row(Relation rel, int journal, HeapTuple tuple, const RawRow *row, uint64 o
 PpJournalRow
 pp_journal_read_row(Relation rel, int journal, HeapTuple tuple, uint64 ours)
 {
-	RawRow row = read_raw(rel, tuple);
+	RawJournalRow row = read_journal_row(rel, tuple);
 
-	return make_row(rel, journal, tuple, &row, ours);
+	return make_journal_row(rel, journal, tuple, &row, ours);
 }
 
 /* How somebody looks at a row, besides what is in its columns */
-typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, const RawRow *row,
-						   void *arg);
+typedef void (*RawJournalVisitor)(Relation rel, int journal, HeapTuple tuple,
+								  const RawJournalRow *row, void *arg);
 
 /*
  * Visit the rows of this installation below a position that the active snapshot sees, and,
@@ -370,7 +371,8 @@ typedef void (*RawVisitor)(Relation rel, int journal, HeapTuple tuple, const Raw
  * and those of others.
  */
 static void
-scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, void *arg)
+scan_journals(Oid extension, uint64 boundary, RawJournalVisitor visit, RawJournalVisitor damaged,
+			  void *arg)
 {
 	uint64 ours = pp_state_installation(extension);
 
@@ -382,7 +384,7 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 		pp_table_scan(&table, GetActiveSnapshot(), 0, NULL);
 		while ((tuple = pp_table_next(&table)) != NULL)
 		{
-			RawRow row = read_raw(table.rel, tuple);
+			RawJournalRow row = read_journal_row(table.rel, tuple);
 
 			if (!row.data.sound || row.columns.installation != ours)
 			{
@@ -396,20 +398,20 @@ scan_rows(Oid extension, uint64 boundary, RawVisitor visit, RawVisitor damaged, 
 	}
 }
 
-/* For scan_rows(): to whom to show a row */
-typedef struct RowScan
+/* For scan_journals(): to whom to show a row */
+typedef struct JournalScan
 {
 	uint64 ours;
 	PpRowVisitor visit;
 	PpRowVisitor damaged;
 	void *arg;
-} RowScan;
+} JournalScan;
 
 static void
-show_row(Relation rel, int journal, HeapTuple tuple, const RawRow *raw, void *arg)
+show_journal_row(Relation rel, int journal, HeapTuple tuple, const RawJournalRow *raw, void *arg)
 {
-	RowScan *to = arg;
-	PpJournalRow row = make_row(rel, journal, tuple, raw, to->ours);
+	JournalScan *to = arg;
+	PpJournalRow row = make_journal_row(rel, journal, tuple, raw, to->ours);
 
 	(row.damaged ? to->damaged : to->visit)(&row, to->arg);
 }
@@ -417,21 +419,21 @@ show_row(Relation rel, int journal, HeapTuple tuple, const RawRow *raw, void *ar
 void
 pp_journal_scan(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVisitor damaged, void *arg)
 {
-	RowScan to = {
+	JournalScan to = {
 		.ours = pp_state_installation(extension), .visit = visit, .damaged = damaged, .arg = arg};
 
-	scan_rows(extension, boundary, show_row, damaged ? show_row : NULL, &to);
+	scan_journals(extension, boundary, show_journal_row, damaged ? show_journal_row : NULL, &to);
 }
 
 /* The same for the targets of the items in a row */
-typedef struct TargetScan
+typedef struct JournalTargetScan
 {
 	PpTargetVisitor visit;
 	void *arg;
-} TargetScan;
+} JournalTargetScan;
 
 static void
-visit_targets(const RawRow *row, PpTargetVisitor visit, void *arg)
+visit_journal_targets(const RawJournalRow *row, PpTargetVisitor visit, void *arg)
 {
 	uint64 offset = 0;
 	uint32 n = 0;
@@ -442,27 +444,28 @@ visit_targets(const RawRow *row, PpTargetVisitor visit, void *arg)
 }
 
 static void
-show_targets(Relation rel, int journal, HeapTuple tuple, const RawRow *row, void *arg)
+show_journal_targets(Relation rel, int journal, HeapTuple tuple, const RawJournalRow *row,
+					 void *arg)
 {
-	TargetScan *to = arg;
+	JournalTargetScan *to = arg;
 
-	visit_targets(row, to->visit, to->arg);
+	visit_journal_targets(row, to->visit, to->arg);
 }
 
 /* Visit the targets of the items that begin in a row; of one that is damaged, none. */
 void
 pp_journal_row_targets(Relation rel, HeapTuple tuple, PpTargetVisitor visit, void *arg)
 {
-	RawRow row = read_raw(rel, tuple);
+	RawJournalRow row = read_journal_row(rel, tuple);
 
-	visit_targets(&row, visit, arg);
+	visit_journal_targets(&row, visit, arg);
 }
 
 /* Does the item begin in the row, whosever that is?  Then the fixed part of it. */
 bool
 pp_journal_row_find(Relation rel, HeapTuple tuple, int64 id, PpItem *item)
 {
-	RawRow row = read_raw(rel, tuple);
+	RawJournalRow row = read_journal_row(rel, tuple);
 	uint64 offset = 0;
 	uint32 n = 0;
 
@@ -478,9 +481,9 @@ pp_journal_row_find(Relation rel, HeapTuple tuple, int64 id, PpItem *item)
 void
 pp_journal_scan_targets(Oid extension, uint64 boundary, PpTargetVisitor visit, void *arg)
 {
-	TargetScan to = {.visit = visit, .arg = arg};
+	JournalTargetScan to = {.visit = visit, .arg = arg};
 
-	scan_rows(extension, boundary, show_targets, NULL, &to);
+	scan_journals(extension, boundary, show_journal_targets, NULL, &to);
 }
 
 /* Does the active snapshot see a row?  It may have to be put aside. */
@@ -501,7 +504,7 @@ pp_journal_has_rows(Oid extension)
 }
 
 static void
-open_one(Oid extension, LOCKMODE mode, PpJournals *journals, int i)
+open_one_journal(Oid extension, LOCKMODE mode, PpJournals *journals, int i)
 {
 	Relation rel = open_journal(extension, i, mode);
 
@@ -514,7 +517,7 @@ void
 pp_journals_open(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
 	for (int i = 0; i <= PP_PARKED; i++)
-		open_one(extension, mode, journals, i);
+		open_one_journal(extension, mode, journals, i);
 }
 
 /* Only the table of parked items: whoever tries those may hang, and journals are to be emptied. */
@@ -522,7 +525,7 @@ void
 pp_journals_open_parked(Oid extension, LOCKMODE mode, PpJournals *journals)
 {
 	memset(journals, 0, sizeof(*journals));
-	open_one(extension, mode, journals, PP_PARKED);
+	open_one_journal(extension, mode, journals, PP_PARKED);
 }
 
 /* NoLock: the locks stay to the end of the transaction. */
@@ -557,14 +560,14 @@ pp_journal_read(PpJournals *journals, const PpJournalRef *ref, uint64 pos, PpRec
 	Relation rel = journals->rels[ref->journal];
 	HeapTupleData tuple;
 	Buffer buffer;
-	RawRow row;
+	RawJournalRow row;
 	bool copy;
 
 	Assert(pp_journals_have(journals, ref));
 	ItemPointerSet(&tuple.t_self, ref->block, ref->offset);
 	if (!heap_fetch(rel, SnapshotSelf, &tuple, &buffer, false))
 		return PP_ROW_GONE;
-	row = read_raw(rel, &tuple);
+	row = read_journal_row(rel, &tuple);
 	copy = row.columns.part == record->part && row.data.header.crc == header->crc &&
 		   row.data.header.version == header->version;
 	if (row.data.sound && row.columns.pos == pos && !copy)

@@ -302,6 +302,13 @@ pp_layouts_current(Oid target)
 	return successors != NIL ? llast_oid(successors) : target;
 }
 
+/* Open that relation, as pp_table_open_unless_locked() does. */
+Relation
+pp_layouts_open_unless_locked(Oid target, LOCKMODE mode, bool *locked)
+{
+	return pp_table_open_unless_locked(pp_layouts_current(target), mode, locked);
+}
+
 /* All that have been replaced, in the current memory context; *n: their number. */
 PpReplaced *
 pp_layouts_replaced(Oid extension, int *n)

@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "base/item.h"
@@ -51,6 +52,7 @@ extern char *pp_layouts_target_name(Oid extension, Oid target);
 extern void pp_layouts_replace(Oid extension, Oid target, Oid by);
 extern List *pp_layouts_successors(Oid target);
 extern Oid pp_layouts_current(Oid target);
+extern Relation pp_layouts_open_unless_locked(Oid target, LOCKMODE mode, bool *locked);
 extern PpReplaced *pp_layouts_replaced(Oid extension, int *n);
 extern List *pp_layouts_add_those(List *targets, const PpReplaced *replaced, int n);
 extern List *pp_layouts_add_replaced(Oid extension, List *targets);

@@ -93,7 +93,7 @@ pp_pause_end(Oid extension)
 	items = pp_copied_adopt(extension, slot ? pp_ring_view(&slot->ring).journal : 0, count_target,
 							NULL);
 	changed = true;
-	if (items > 0 && pp_shmem) /* or else nobody is to be told, and xact_event() not called */
+	if (items > 0 && pp_shmem) /* or else nobody is to be told, and pause_xact_event() not called */
 	{
 		adopted = items; /* at once all there are */
 		adopted_in = GetCurrentSubTransactionId();
@@ -121,7 +121,7 @@ tell_counts(void)
 }
 
 static void
-xact_event(XactEvent event, void *arg)
+pause_xact_event(XactEvent event, void *arg)
 {
 	bool known;
 
@@ -158,7 +158,7 @@ xact_event(XactEvent event, void *arg)
 }
 
 static void
-subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+pause_subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
 	if (adopted == 0 || subid != adopted_in)
 		return;
@@ -172,6 +172,6 @@ subxact_event(SubXactEvent event, SubTransactionId subid, SubTransactionId paren
 void
 pp_pause_init(void)
 {
-	RegisterXactCallback(xact_event, NULL);
-	RegisterSubXactCallback(subxact_event, NULL);
+	RegisterXactCallback(pause_xact_event, NULL);
+	RegisterSubXactCallback(pause_subxact_event, NULL);
 }

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settings.c
- *	  Reads and writes the settings of a database; see settings.h.
+ *	  Reads and writes the settings of a database, and knows the values that they can have; see
+ *	  settings.h.
  *
  * The table is small, and is written without SQL: no trigger or rule comes into it,
  * and no right to it is needed.  And what is written is not decoded: these are
@@ -11,9 +12,12 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/skey.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -21,6 +25,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "base/extension.h"
 #include "base/table.h"
@@ -42,6 +47,120 @@ enum
 	SETTING_CAPTURE_SETTINGS,
 	SETTING_COLUMNS
 };
+
+/* ---- values, as arguments of persist_configure() and as columns ---- */
+
+static const char *const durability_names[] = {
+	[PP_DURABILITY_AUTO] = "auto",
+	[PP_DURABILITY_JOURNAL] = "journal",
+	[PP_DURABILITY_RING] = "ring",
+};
+
+static const char *const conflict_names[] = {
+	[PP_CONFLICT_ERROR] = "error",
+	[PP_CONFLICT_NOTHING] = "nothing",
+	[PP_CONFLICT_UPDATE] = "update",
+};
+
+static const char *const bad_items_names[] = {"error", "dead"};
+static const char *const unknown_keys_names[] = {"error", "ignore"};
+
+/* The number of this name among those; 22023 if it is none of them. */
+static int
+parse_setting(const char *argument, const char *const *names, int n, const char *name)
+{
+	StringInfoData available;
+
+	initStringInfo(&available);
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return i;
+		appendStringInfo(&available, "%s%s", i == 0 ? "" : ", ", names[i]);
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("invalid value for argument \"%s\": \"%s\"", argument, name),
+					errhint("Available values: %s.", available.data)));
+}
+
+PpDurability
+pp_settings_parse_durability(const char *name)
+{
+	return parse_setting("durability", durability_names, lengthof(durability_names), name);
+}
+
+/* Do bad items become dead letters? */
+bool
+pp_settings_parse_bad_items(const char *name)
+{
+	return parse_setting("bad_items", bad_items_names, lengthof(bad_items_names), name);
+}
+
+/* Are unknown keys passed over? */
+bool
+pp_settings_parse_unknown_keys(const char *name)
+{
+	return parse_setting("unknown_keys", unknown_keys_names, lengthof(unknown_keys_names), name);
+}
+
+PpConflictAction
+pp_settings_parse_on_conflict(const char *name)
+{
+	return parse_setting("on_conflict", conflict_names, lengthof(conflict_names), name);
+}
+
+/* In ms; -1: it is negative.  22023 if it is too long. */
+int
+pp_settings_parse_flush_interval(const Interval *interval)
+{
+	/* as long as the server says that days and months are */
+	double ms = interval->time / 1000.0 +
+				(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
+
+	if (ms > INT_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"flush_interval\" is too long"),
+						errdetail("The limit is %d ms.", INT_MAX)));
+	return ms < 0 ? -1 : (int) ms;
+}
+
+/*
+ * The names in an array of text, in the current memory context.  Errors: 22004 one is NULL;
+ * 42701 one is there twice.
+ */
+List *
+pp_settings_parse_names(const char *argument, Datum array)
+{
+	List *names = NIL;
+	Datum *elements;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		ListCell *cell;
+		char *name;
+
+		CHECK_FOR_INTERRUPTS(); /* there may be many */
+		if (nulls[i])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"%s\" must not have NULLs", argument)));
+		name = TextDatumGetCString(elements[i]);
+		foreach (cell, names)
+		{
+			if (strcmp(lfirst(cell), name) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("argument \"%s\" has \"%s\" more than once", argument, name)));
+		}
+		names = lappend(names, name);
+	}
+	return names;
+}
+
+/* ---- the table ---- */
 
 static Datum
 array_of(List *names)
@@ -172,14 +291,12 @@ pp_settings_write(Oid extension, Oid target, const PpSettings *settings)
 	Interval interval = {0};
 
 	values[SETTING_TARGET] = ObjectIdGetDatum(target);
-	values[SETTING_DURABILITY] =
-		CStringGetTextDatum(pp_settings_durability_name(settings->durability));
-	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(settings->bad_to_dead ? "dead" : "error");
+	values[SETTING_DURABILITY] = CStringGetTextDatum(durability_names[settings->durability]);
+	values[SETTING_BAD_ITEMS] = CStringGetTextDatum(bad_items_names[settings->bad_to_dead]);
 	values[SETTING_PAUSED] = BoolGetDatum(settings->paused);
 	values[SETTING_UNKNOWN_KEYS] =
-		CStringGetTextDatum(settings->passes_unknown ? "ignore" : "error");
-	values[SETTING_ON_CONFLICT] =
-		CStringGetTextDatum(pp_settings_on_conflict_name(settings->on_conflict));
+		CStringGetTextDatum(unknown_keys_names[settings->passes_unknown]);
+	values[SETTING_ON_CONFLICT] = CStringGetTextDatum(conflict_names[settings->on_conflict]);
 	values[SETTING_CONFLICT_COLUMNS] = array_of(settings->conflict_columns);
 	values[SETTING_ADD_COLUMNS] = array_of(settings->add_columns);
 	nulls[SETTING_FLUSH_INTERVAL] = settings->flush_interval < 0;

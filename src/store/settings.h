@@ -48,9 +48,7 @@ typedef struct PpSettings
 	List *capture_settings; /* of char *: names */
 } PpSettings;
 
-/* Values, by their names */
-extern const char *pp_settings_durability_name(PpDurability durability);
-extern const char *pp_settings_on_conflict_name(PpConflictAction action);
+/* Values, by their names; 22023 if there is none of that name */
 extern PpDurability pp_settings_parse_durability(const char *name);
 extern bool pp_settings_parse_bad_items(const char *name);
 extern bool pp_settings_parse_unknown_keys(const char *name);

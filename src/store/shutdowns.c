@@ -162,7 +162,7 @@ forget_old(PpTable *table)
 }
 
 static void
-insert(PpTable *table, const PpStop *stop, PpStops all)
+insert_shutdown(PpTable *table, const PpStop *stop, PpStops all)
 {
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS] = {false};
@@ -188,7 +188,7 @@ record(void *stop)
 		return;
 	table = pp_table_open_to_write(extension, TABLE);
 	all = forget_old(&table);
-	insert(&table, stop, all);
+	insert_shutdown(&table, stop, all);
 	pp_table_close(&table);
 }
 

@@ -85,7 +85,7 @@ tell_damaged(const PpJournalRow *row, void *arg)
 }
 
 static void
-put(const PpJournalRow *row, void *arg)
+put_sorted(const PpJournalRow *row, void *arg)
 {
 	PpSortedRows *store = ((Filling *) arg)->store;
 	TupleTableSlot *slot = store->slot;
@@ -107,7 +107,7 @@ put(const PpJournalRow *row, void *arg)
 }
 
 static void
-get(TupleTableSlot *slot, PpJournalRow *row)
+get_sorted(TupleTableSlot *slot, PpJournalRow *row)
 {
 	bool is_null;
 	Datum data = slot_getattr(slot, COLUMN_ROW + 1, &is_null);
@@ -123,7 +123,7 @@ pp_sorted_rows_advance(PpSortedRows *store)
 
 	store->has_current = tuplestore_gettupleslot(store->rows, true, false, store->slot);
 	if (store->has_current)
-		get(store->slot, &store->current);
+		get_sorted(store->slot, &store->current);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -156,7 +156,7 @@ pp_sorted_rows_fill(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVis
 	store->context = context;
 	store->slot = in;
 	store->sort = begin_sort(desc);
-	pp_journal_scan(extension, boundary, put, tell_damaged, &filling);
+	pp_journal_scan(extension, boundary, put_sorted, tell_damaged, &filling);
 	tuplesort_performsort(store->sort);
 
 	store->rows = tuplestore_begin_heap(false, true, STORE_KB);
@@ -167,7 +167,7 @@ pp_sorted_rows_fill(Oid extension, uint64 boundary, PpRowVisitor visit, PpRowVis
 			PpJournalRow row;
 
 			CHECK_FOR_INTERRUPTS();
-			get(out, &row);
+			get_sorted(out, &row);
 			visit(&row, arg);
 			tuplestore_puttupleslot(store->rows, out);
 		}

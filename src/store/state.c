@@ -41,7 +41,7 @@ find_row(PpTable *table)
 }
 
 static PpState
-read_row(PpTable *table)
+read_state_row(PpTable *table)
 {
 	Relation rel = table->rel;
 	HeapTuple tuple = find_row(table);
@@ -58,7 +58,7 @@ read_row(PpTable *table)
 
 /* Instead of the row that is there. */
 static void
-put_row(PpTable *table, const PpState *state)
+put_state_row(PpTable *table, const PpState *state)
 {
 	Datum values[] = {[COLUMN_INSTALLATION] = Int64GetDatum(state->installation),
 					  [COLUMN_DATABASE] = ObjectIdGetDatum(state->database),
@@ -84,7 +84,7 @@ pp_state_get(Oid extension)
 	PpState state = {0};
 
 	if (table.rel)
-		state = read_row(&table);
+		state = read_state_row(&table);
 	pp_table_close(&table);
 	return state;
 }
@@ -95,7 +95,7 @@ lock_state(Oid extension, PpState *state)
 {
 	PpTable table = pp_table_open_existing(extension, TABLE, ShareRowExclusiveLock);
 
-	*state = read_row(&table);
+	*state = read_state_row(&table);
 	return table;
 }
 
@@ -126,7 +126,7 @@ pp_state_is_copy(const PpState *state)
 }
 
 static uint64
-number_of(const PpState *state)
+state_number_of(const PpState *state)
 {
 	uint64 values[] = {state->installation, MyDatabaseId, GetSystemIdentifier()};
 
@@ -147,8 +147,8 @@ pp_state_installation(Oid extension)
 		PpState state = pp_state_get(extension);
 
 		if (state.installation == 0)
-			return number_of(&state);
-		known = number_of(&state);
+			return state_number_of(&state);
+		known = state_number_of(&state);
 		known_extension = extension;
 	}
 	return known;
@@ -157,7 +157,7 @@ pp_state_installation(Oid extension)
 static void
 note_owner(PpState *state)
 {
-	state->installation = number_of(state);
+	state->installation = state_number_of(state);
 	state->database = MyDatabaseId;
 	state->system = GetSystemIdentifier();
 	state->cluster = cluster_digest();
@@ -177,7 +177,7 @@ pp_state_take_over(Oid extension)
 	if (!pp_state_is_known(&state))
 	{
 		note_owner(&state);
-		put_row(&table, &state);
+		put_state_row(&table, &state);
 	}
 	pp_table_close(&table);
 	return is_copy;
@@ -198,7 +198,7 @@ pp_state_begin(Oid extension)
 							errmsg("could not generate a random number")));
 	} while (state.installation == 0);
 	note_owner(&state);
-	put_row(&table, &state);
+	put_state_row(&table, &state);
 	pp_table_close(&table);
 }
 
@@ -212,7 +212,7 @@ pp_state_set_paused(Oid extension, bool paused)
 
 	state.paused = paused;
 	state.changed_in = PgStartTime;
-	put_row(&table, &state);
+	put_state_row(&table, &state);
 	pp_table_close(&table);
 }
 

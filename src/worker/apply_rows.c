@@ -15,7 +15,7 @@
 #include "base/faults.h"
 #include "store/layouts.h"
 #include "worker/apply_rows.h"
-#include "worker/deferred_settings.h"
+#include "worker/deferred.h"
 #include "worker/identity.h"
 #include "worker/isolate.h"
 #include "worker/parents.h"
@@ -35,7 +35,7 @@ static struct
 } retried;
 
 static void
-relation_changed(Datum arg, Oid relation)
+retried_changed(Datum arg, Oid relation)
 {
 	retried.has_changed |= !OidIsValid(relation) || relation == retried.target;
 }
@@ -46,7 +46,7 @@ watch_retried(Oid target)
 	static bool watching = false;
 
 	if (!watching)
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterRelcacheCallback(retried_changed, (Datum) 0);
 	watching = true;
 	retried.target = target;
 	retried.has_changed = false;
@@ -562,7 +562,7 @@ insert_transaction(PpApply *apply, const PpRow **rows, uint64 n, PpTry known)
 
 /* Those of closed targets, and rows that wait by themselves. */
 static void
-park(PpApply *apply)
+park_rest(PpApply *apply)
 {
 	Oid role = apply->role;
 	const PpRow **rows = palloc_extended(Max(apply->nparked, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
@@ -730,7 +730,7 @@ pp_apply_rows_at_once(PpApply *apply, const PpRow **rows, uint64 n)
 		pp_outcome_counts_add(apply->counts, &counts);
 		apply->moved = true;
 	}
-	park(apply);
+	park_rest(apply);
 }
 
 /*
@@ -770,5 +770,5 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 	for (int i = 0; i < apply->counts->n; i++)
 		apply->moved |=
 			apply->counts->of[i].delta.persisted > 0 || apply->counts->of[i].delta.skipped > 0;
-	park(apply);
+	park_rest(apply);
 }

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * bad_rows.c
- *	  Dead letters of rows that can't be inserted, and how many there may be; see bad_rows.h.
+ *	  Rows that can't be inserted: their dead letters, how many of those there may be, and what the
+ *	  log says; see bad_rows.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,15 +11,19 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/config.h"
 #include "base/errors.h"
+#include "base/extension.h"
 #include "base/faults.h"
+#include "base/reasons.h"
 #include "base/savepoint.h"
 #include "store/account.h"
 #include "worker/bad_rows.h"
@@ -26,6 +31,9 @@
 #include "worker/poison.h"
 #include "worker/row_map.h"
 #include "worker/timer.h"
+
+#define MAX_REPORTS 8  /* lines at a time ... */
+#define REPORT_MS 1000 /* ... so often, while the worker is busy */
 
 /* Values to be shown */
 typedef struct Showing
@@ -36,7 +44,7 @@ typedef struct Showing
 } Showing;
 
 static void
-show(void *arg)
+show_bad_row(void *arg)
 {
 	Showing *showing = arg;
 
@@ -48,7 +56,7 @@ show(void *arg)
  * statement_timeout, which this has for itself.
  */
 static Jsonb *
-try_to_show(const PpItem *item)
+try_to_show_bad_row(const PpItem *item)
 {
 	Showing showing = {.rel = try_relation_open(item->target, AccessShareLock), .item = item};
 	uint32 cancel_holdoffs = QueryCancelHoldoffCount;
@@ -57,7 +65,7 @@ try_to_show(const PpItem *item)
 
 	QueryCancelHoldoffCount = 0;
 	pp_timer_begin_attempt();
-	error = pp_savepoint_run(show, &showing);
+	error = pp_savepoint_run(show_bad_row, &showing);
 	in_time = pp_timer_cut != PP_CUT_TIMEOUT;
 	pp_timer_end_attempt();
 	QueryCancelHoldoffCount = cancel_holdoffs;
@@ -91,7 +99,7 @@ write_letter(void *arg)
 
 /* Is it the size of the letter that has kept it from being written? */
 static bool
-is_too_large(const ErrorData *error)
+is_letter_too_large(const ErrorData *error)
 {
 	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
 		   error->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
@@ -125,7 +133,7 @@ write_what_fits(Writing *writing)
 		MemoryContextReset(writing->context);
 		if (error == NULL)
 			return;
-		if (!is_too_large(error) || (parts[i].item == NULL && parts[i].shown == NULL))
+		if (!is_letter_too_large(error) || (parts[i].item == NULL && parts[i].shown == NULL))
 			ReThrowError(error);
 	}
 }
@@ -139,13 +147,13 @@ values_of(const PpRow *row)
 	if (pp_poison_is_unshown(row->pos, row->part))
 		return NULL;
 	pp_poison_note_item(PP_AT_HAND_LETTER, row->pos, row->part);
-	shown = try_to_show(row->item);
+	shown = try_to_show_bad_row(row->item);
 	pp_poison_note_item(PP_AT_HAND_ALL, 0, 0);
 	return shown;
 }
 
 static void
-put(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
+put_dead_letter(Oid extension, const PpRow *row, Oid role, const ErrorData *error)
 {
 	MemoryContext context = AllocSetContextCreate(
 		CurrentMemoryContext, "persist_pipeline dead letter", ALLOCSET_DEFAULT_SIZES);
@@ -184,7 +192,7 @@ pp_bad_rows_write_dead_letter(Oid extension, PpOutcomeCounts *counts, const PpRo
 {
 	PpTargetOutcome *result = pp_outcome_counts_of(counts, row->item->target);
 
-	put(extension, row, role, error);
+	put_dead_letter(extension, row, role, error);
 	result->delta.dead++;
 	row->work->unseen++;
 	counts->dead++;
@@ -223,7 +231,7 @@ pp_bad_rows_discard(const PpDeadLetter *letter, void *counts)
 
 /* Discard those that are too old, in the current transaction.  Returns how many. */
 static uint64
-expire(Oid extension)
+expire_letters(Oid extension)
 {
 	Expiry expiry = {.before = GetCurrentTimestamp() -
 							   pp_config_dead_letter_retention * INT64CONST(60) * USECS_PER_SEC};
@@ -244,7 +252,7 @@ pp_bad_rows_expire_dead_letters(const PpClaim *claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (pp_dead_letters_try_lock(claim->extension))
-		(void) expire(claim->extension);
+		(void) expire_letters(claim->extension);
 	CommitTransactionCommand();
 }
 
@@ -269,7 +277,7 @@ pp_bad_rows_write_refused(Oid extension, const PpDeadLetter *letter)
 
 	/* where all dead letters come from calls, no worker removes old ones */
 	if (pp_bad_rows_room(&claim, role, 1) == 0 &&
-		(expire(extension) == 0 || pp_bad_rows_room(&claim, role, 1) == 0))
+		(expire_letters(extension) == 0 || pp_bad_rows_room(&claim, role, 1) == 0))
 		ereport(
 			ERROR,
 			(errcode(PP_DEAD_LETTERS_FULL),
@@ -332,4 +340,135 @@ pp_bad_rows_room(const PpClaim *claim, Oid role, uint64 wanted)
 		return wanted;
 	pp_bad_rows_count_dead_letters(claim, &counts);
 	return Min(wanted, room_in(&counts, role));
+}
+
+/* ---- messages in the log ---- */
+
+PpBadRow
+pp_bad_row(const PpRow *row, ErrorData *error)
+{
+	return (PpBadRow){.row = row, .target = row->item->target, .id = row->item->id, .error = error};
+}
+
+/* Items of one target that have failed alike, and that the log doesn't know of yet */
+typedef struct BadRowReport
+{
+	Oid target;
+	int sqlstate;
+	char constraint[NAMEDATALEN]; /* "": none */
+	int64 first_id;
+	uint64 n;
+} BadRowReport;
+
+static BadRowReport reports[MAX_REPORTS];
+static int nreports = 0;
+static PpSteady reports_since;
+
+/* Where to look for them, in that database. */
+static char *
+where_to_look(const BadRowReport *report)
+{
+	Oid schema = pp_extension_schema(pp_extension_oid());
+	char *name = OidIsValid(schema) ? get_namespace_name(schema) : NULL;
+	char *view =
+		name ? psprintf("%s.persist_dead_letters", quote_identifier(name)) : "persist_dead_letters";
+
+	return report->n == 1
+			   ? psprintf("SELECT * FROM %s WHERE id = %lld", view, (long long) report->first_id)
+			   : psprintf("SELECT * FROM %s WHERE target = %u AND sqlstate = '%s'", view,
+						  report->target, unpack_sql_state(report->sqlstate));
+}
+
+/*
+ * A line for the items of one target that have failed alike.  What the error says is told without
+ * its message, which may have values.
+ */
+static void
+log_report(const BadRowReport *report)
+{
+	char *name = get_rel_name(report->target);
+	char *schema = name ? get_namespace_name(get_rel_namespace(report->target)) : NULL;
+	char *relation = schema ? psprintf("relation \"%s.%s\"", schema, name)
+							: psprintf("relation with OID %u", report->target);
+	char *database = get_database_name(MyDatabaseId);
+
+	ereport(
+		WARNING,
+		(errcode(report->sqlstate),
+		 report->n == 1
+			 ? errmsg("item %lld for %s could not be inserted: SQLSTATE %s",
+					  (long long) report->first_id, relation, unpack_sql_state(report->sqlstate))
+			 : errmsg("%llu items for %s, the first of them %lld, could not be inserted: "
+					  "SQLSTATE %s",
+					  (unsigned long long) report->n, relation, (long long) report->first_id,
+					  unpack_sql_state(report->sqlstate)),
+		 report->constraint[0]
+			 ? errdetail("In database \"%s\": %s. Constraint \"%s\".", database,
+						 pp_reason(report->sqlstate), report->constraint)
+			 : errdetail("In database \"%s\": %s.", database, pp_reason(report->sqlstate)),
+		 report->n == 1 ? errhint("It is a dead letter: %s.", where_to_look(report))
+						: errhint("They are dead letters: %s.", where_to_look(report))));
+}
+
+static bool
+is_report_of(const BadRowReport *report, const PpBadRow *bad)
+{
+	const char *constraint = bad->error->constraint_name;
+
+	return report->target == bad->target && report->sqlstate == bad->error->sqlerrcode &&
+		   strcmp(report->constraint, constraint ? constraint : "") == 0;
+}
+
+/* If there are more kinds than lines, the last line tells of the rest. */
+static void
+add_to_reports(const PpBadRow *bad)
+{
+	const char *constraint = bad->error->constraint_name;
+	int k = 0;
+
+	while (k < nreports && !is_report_of(&reports[k], bad) && k < MAX_REPORTS - 1)
+		k++;
+	if (k == nreports)
+	{
+		reports[nreports++] = (BadRowReport){
+			.target = bad->target, .sqlstate = bad->error->sqlerrcode, .first_id = bad->id};
+		strlcpy(reports[k].constraint, constraint ? constraint : "", NAMEDATALEN);
+	}
+	reports[k].n++;
+}
+
+/*
+ * Log what has died, without the values, and without a line for each: before the worker
+ * sleeps, or when it hasn't for a while; not in a transaction.
+ */
+void
+pp_bad_rows_report_rest(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (nreports == 0)
+		return;
+	HOLD_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	for (int k = 0; k < nreports; k++)
+		log_report(&reports[k]);
+	nreports = 0;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* These have died: it is going to be logged. */
+void
+pp_bad_rows_report(const PpBadRow *bad, uint64 n)
+{
+	if (n == 0)
+		return;
+	if (nreports == 0)
+		reports_since = pp_steady_now();
+	for (uint64 i = 0; i < n; i++)
+		add_to_reports(&bad[i]);
+	if (pp_steady_has_lasted(reports_since, REPORT_MS))
+		pp_bad_rows_report_rest();
 }

@@ -89,8 +89,7 @@ bool
 pp_batch_goes_elsewhere(Oid target)
 {
 	bool locked;
-	Relation rel =
-		pp_table_open_unless_locked(pp_layouts_current(target), AccessShareLock, &locked);
+	Relation rel = pp_layouts_open_unless_locked(target, AccessShareLock, &locked);
 	bool elsewhere = rel && goes_elsewhere(rel);
 
 	if (rel)
@@ -165,7 +164,7 @@ insert_run(const PpRow **rows, uint64 n)
 		note_elsewhere(first->target);
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_statement_state.row = 0;
-	upsert = pp_upsert_cache_get(rel);
+	upsert = pp_upsert_get(rel);
 	inserted = upsert ? pp_upsert(rel, map, upsert, rows, n)
 					  : pp_statement_insert(rel, map, NULL, rows, n);
 	relation_close(rel, NoLock);
@@ -369,7 +368,7 @@ check_candidate(Oid target)
 }
 
 static bool
-is_candidate(const PpRow *row)
+is_row_candidate(const PpRow *row)
 {
 	return pp_poison_has_candidates() && pp_poison_is_candidate(row->pos, row->part);
 }
@@ -393,14 +392,14 @@ pp_batch_insert(const PpTargetRows *group)
 	while (start < group->n)
 	{
 		const PpRow *first = group->rows[start];
-		bool alone = is_candidate(first);
+		bool alone = is_row_candidate(first);
 		uint64 end = start + 1;
 		uint64 dropped;
 		int level;
 
 		while (!alone && end < group->n &&
 			   pp_item_same_layout(first->item, group->rows[end]->item) &&
-			   !is_candidate(group->rows[end]))
+			   !is_row_candidate(group->rows[end]))
 			end++;
 		if (alone)
 			pp_poison_note_item(PP_AT_HAND_ITEM, first->pos, first->part);

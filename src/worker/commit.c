@@ -44,7 +44,7 @@ stays_in_ring(const PpWorkItem *work)
 
 /* Give back what a role was charged with; or charge the journal instead of the ring. */
 static void
-give_back(Oid role, uint64 ring, uint64 journal, uint64 moved)
+give_settled_back(Oid role, uint64 ring, uint64 journal, uint64 moved)
 {
 	if (ring > 0)
 		pp_quota_give(&slot->quota, PP_STORE_RING, role, ring);
@@ -78,7 +78,7 @@ give_back_quotas(void)
 			journal += journalled;
 		if (i + 1 < committing.n && committing.work_items[i + 1].role == work->role)
 			continue;
-		give_back(work->role, ring, journal, moved);
+		give_settled_back(work->role, ring, journal, moved);
 		ring = journal = moved = 0;
 	}
 }
@@ -242,7 +242,7 @@ ends_risk(void)
 }
 
 static void
-xact_event(XactEvent event, void *arg)
+commit_xact_event(XactEvent event, void *arg)
 {
 	if (committing.work_items == NULL)
 		return;
@@ -269,7 +269,7 @@ pp_commit_init(const PpClaim *worker_claim)
 {
 	claim = worker_claim;
 	slot = claim->slot;
-	RegisterXactCallback(xact_event, NULL);
+	RegisterXactCallback(commit_xact_event, NULL);
 }
 
 /*
@@ -337,7 +337,7 @@ typedef struct Damage
 } Damage;
 
 static void
-put_aside(void *arg)
+put_damaged_aside(void *arg)
 {
 	Damage *damage = arg;
 	PpWorkItem *work = damage->work;
@@ -376,7 +376,7 @@ pp_commit_damaged(PpWorkItem *work, const ErrorData *damaged, ErrorData **error)
 
 	work->nitems = work->unseen = items;
 	work->opened = work->bytes; /* what it holds of the journal */
-	*error = pp_commit_by_ourselves(put_aside, &damage, true);
+	*error = pp_commit_by_ourselves(put_damaged_aside, &damage, true);
 	if (*error)
 		return PP_TRANSIENT;
 	if (items == 0)

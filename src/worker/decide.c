@@ -151,7 +151,7 @@ fails_alike(const PpRow *row, const ErrorData *error)
 /* ---- what an error means here ---- */
 
 static PpDecision
-end_transaction(PpApply *apply, PpApplyEnd end, ErrorData *error)
+decide_end(PpApply *apply, PpApplyEnd end, ErrorData *error)
 {
 	apply->end = end;
 	apply->error = error;
@@ -160,7 +160,7 @@ end_transaction(PpApply *apply, PpApplyEnd end, ErrorData *error)
 
 /* May a target still be parked that takes none of its rows? */
 static bool
-may_wait(const PpApply *apply, Oid target)
+may_target_wait(const PpApply *apply, Oid target)
 {
 	return !pp_parking_grace_period_is_over(target, apply->role) &&
 		   SearchSysCacheExists1(RELOID, ObjectIdGetDatum(pp_layouts_current(target)));
@@ -181,7 +181,7 @@ all_fail_alike(PpApply *apply, Oid target, const ErrorData *error)
 	bool alike;
 
 	if (state->nbad != MISMATCH_SAMPLE || state->nwaiting > 0 || result->delta.persisted > 0 ||
-		result->delta.skipped > 0 || !may_wait(apply, target))
+		result->delta.skipped > 0 || !may_target_wait(apply, target))
 		return false;
 	for (uint64 i = 0; i < apply->nbad; i++)
 	{
@@ -292,7 +292,7 @@ decide_lock(PpApply *apply, Oid target, uint64 n, const PpTry *failure)
 		state->parents_free = true;
 		return PP_DECIDE_FEWER; /* what was locked may be free by now */
 	}
-	if (state->parents_free && state->nwaiting < MAX_WAITING && !pp_upsert_cache_is_update(target))
+	if (state->parents_free && state->nwaiting < MAX_WAITING && !pp_upsert_is_update(target))
 		return PP_DECIDE_OUT_WAITING;
 	pp_decide_close(apply, target, failure->error);
 	return PP_DECIDE_GO_ON;
@@ -330,7 +330,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	if (class == PP_CLASS_TARGET_WAITS && apply->disbelieves && pp_classify_is_rollback(error))
 		class = PP_CLASS_ROW;
 	if (class == PP_CLASS_TRANSACTION)
-		return end_transaction(apply, PP_APPLY_LATER, error);
+		return decide_end(apply, PP_APPLY_LATER, error);
 	if (class == PP_CLASS_SLOW)
 		return decide_slow(apply, rows, n, failure);
 	if (class == PP_CLASS_LOCK)
@@ -342,7 +342,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		return PP_DECIDE_FEWER;
 	}
 	if (class == PP_CLASS_RESOURCES && apply->counts->persisted > 0)
-		return end_transaction(apply, PP_APPLY_FEWER, error); /* what has landed needs it */
+		return decide_end(apply, PP_APPLY_FEWER, error); /* what has landed needs it */
 	if (class == PP_CLASS_UNSURE)
 		return alone && ++apply->doubts >= MAX_DOUBTS ? PP_DECIDE_OUT_BAD : PP_DECIDE_FEWER;
 	if (class == PP_CLASS_TARGET_WAITS || class == PP_CLASS_RESOURCES ||
@@ -362,13 +362,12 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 	}
 	if (class == PP_CLASS_UNPROVEN && told && pp_decide_may_wait(told_row->parked_at))
 	{
-		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING &&
-			!pp_upsert_cache_is_update(target))
+		if (pp_decide_target(apply, target)->nwaiting < MAX_WAITING && !pp_upsert_is_update(target))
 			return PP_DECIDE_OUT_WAITING;
 		pp_decide_close(apply, target, error);
 		return PP_DECIDE_GO_ON;
 	}
-	if (class == PP_CLASS_MISMATCH && OidIsValid(target) && may_wait(apply, target))
+	if (class == PP_CLASS_MISMATCH && OidIsValid(target) && may_target_wait(apply, target))
 	{
 		close_mismatch(apply, target, error, false);
 		return PP_DECIDE_GO_ON;

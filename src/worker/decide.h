@@ -63,7 +63,7 @@ typedef struct PpApply
 	bool retrying;	/* these are parked ones */
 	bool impatient; /* this batch has waited for a lock already: don't wait again */
 	bool apart;		/* some rows of one of these transactions are missing */
-	bool divided;	/* by the settings of their transactions (deferred_settings.h) */
+	bool divided;	/* by the settings of their transactions (deferred.h) */
 	/* treat an error of class 40 as any other: it has come again and again for too long */
 	bool disbelieves;
 	PpTry known;	/* how all of them have failed together; no error: not known */

@@ -142,7 +142,7 @@ pp_fold_make(const PpFoldable *table, const PpRowMap *map)
 
 /* Its values go to the slot.  False: it has a NULL where none may be. */
 static bool
-read_item(PpFold *fold, const PpItem *item)
+read_item_to_fold(PpFold *fold, const PpItem *item)
 {
 	ExecStoreMinimalTuple(pp_item_tuple(item), fold->slot, false);
 	slot_getallattrs(fold->slot);
@@ -176,7 +176,7 @@ sign_in_slot(const PpFold *fold, int i)
 
 /* 22003 if it is out of the column's range. */
 static Datum
-add(const Column *column, Datum a, Datum b)
+add_to_fold(const Column *column, Datum a, Datum b)
 {
 	Datum sum;
 
@@ -204,7 +204,7 @@ pp_fold_begin(PpFold *fold, const PpItem *item, const uint8 *set)
 	fold->first = item;
 	fold->set = set;
 	fold->n = 1;
-	if (!read_item(fold, item))
+	if (!read_item_to_fold(fold, item))
 		fold->set = NULL;
 	for (int i = 0; i < fold->map->n && fold->set; i++)
 	{
@@ -226,7 +226,7 @@ pp_fold_add(PpFold *fold, const PpItem *item)
 {
 	const TupleTableSlot *slot = fold->slot;
 
-	if (fold->set == NULL || !read_item(fold, item))
+	if (fold->set == NULL || !read_item_to_fold(fold, item))
 		return false;
 	for (int i = 0; i < fold->map->n; i++)
 	{
@@ -243,7 +243,7 @@ pp_fold_add(PpFold *fold, const PpItem *item)
 		if (column->is_added && fold->signs[i] == 0)
 			fold->signs[i] = sign_in_slot(fold, i);
 		fold->values[i] = column->is_added && !fold->nulls[i]
-							  ? add(column, fold->values[i], slot->tts_values[i])
+							  ? add_to_fold(column, fold->values[i], slot->tts_values[i])
 							  : slot->tts_values[i];
 		fold->nulls[i] = slot->tts_isnull[i];
 	}

@@ -282,7 +282,7 @@ count_diverted(const PpJournalRow *row, void *arg)
 }
 
 static void
-note_damaged(const PpJournalRow *row, void *arg)
+note_damaged_row(const PpJournalRow *row, void *arg)
 {
 	Diverted *diverted = arg;
 
@@ -402,8 +402,8 @@ begin_pass(const PpClaim *claim)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(pass.context);
-	pass.rows = pp_sorted_rows_fill(claim->extension, view.boundary, count_diverted, note_damaged,
-									&diverted);
+	pass.rows = pp_sorted_rows_fill(claim->extension, view.boundary, count_diverted,
+									note_damaged_row, &diverted);
 	count_targets(claim);
 	pp_copied_put_damaged_aside(claim->extension, claim->slot, &diverted.damaged);
 	PopActiveSnapshot();
@@ -619,7 +619,7 @@ pp_intake_volatile(const PpClaim *claim, PpWorkItem **work_items, int *nwork_ite
 }
 
 static void
-count_row(const PpJournalRow *row, void *arg)
+count_journal_row(const PpJournalRow *row, void *arg)
 {
 	Diverted *count = arg;
 
@@ -642,7 +642,7 @@ pp_intake_count(const PpClaim *claim)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_row, NULL, &count);
+	pp_journal_scan(claim->extension, pp_ring_view(ring).base, count_journal_row, NULL, &count);
 	count_targets(claim);
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -127,7 +127,7 @@ take_parked(void *arg)
  * has been in hand at a kill comes alone.
  */
 static int
-cut_off(const PpWorkItem *work_items, int n, uint64 max, bool *apart)
+cut_parked_off(const PpWorkItem *work_items, int n, uint64 max, bool *apart)
 {
 	uint64 width = pp_poison_width();
 	uint64 most = PG_UINT64_MAX; /* of candidates */
@@ -184,7 +184,7 @@ pp_intake_parked(const PpClaim *claim, PpParkedFrom *of, int nof, uint64 max,
 			n = i;
 		}
 	}
-	parked->n = cut_off(intake.work_items, n, max, &parked->apart);
+	parked->n = cut_parked_off(intake.work_items, n, max, &parked->apart);
 	parked->all = error == NULL && !intake.more && parked->n == intake.n;
 
 	return error;

@@ -35,7 +35,7 @@ bool
 pp_parents_lock(Oid relid)
 {
 	bool locked; /* by somebody else */
-	Relation rel = pp_table_open_unless_locked(pp_layouts_current(relid), AccessShareLock, &locked);
+	Relation rel = pp_layouts_open_unless_locked(relid, AccessShareLock, &locked);
 	ListCell *cell;
 
 	if (rel == NULL)
@@ -58,7 +58,7 @@ static bool
 refers_to_parked(Oid relid, const PpRow *row, Oid role, bool itself)
 {
 	bool refers;
-	Relation rel = pp_table_open_unless_locked(pp_layouts_current(relid), AccessShareLock, &refers);
+	Relation rel = pp_layouts_open_unless_locked(relid, AccessShareLock, &refers);
 	ListCell *cell;
 
 	if (rel == NULL)

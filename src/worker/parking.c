@@ -58,7 +58,7 @@ static uint64 lowest_parked = PG_UINT64_MAX;
 /* ---- keys ---- */
 
 static void
-make_keys(void)
+make_parking_keys(void)
 {
 	HASHCTL ctl = {.keysize = sizeof(PpParkedKey), .entrysize = sizeof(PpParked)};
 
@@ -68,7 +68,7 @@ make_keys(void)
 
 /* The snapshot goes with its transaction. */
 static void
-xact_event(XactEvent event, void *arg)
+end_parking_transaction(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT && snapshot)
 		UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
@@ -81,7 +81,7 @@ xact_event(XactEvent event, void *arg)
 }
 
 static void
-relation_changed(Datum arg, Oid relation)
+pauses_changed(Datum arg, Oid relation)
 {
 	if (!OidIsValid(relation) || relation == settings_relation)
 		changes++;
@@ -91,10 +91,10 @@ relation_changed(Datum arg, Oid relation)
 void
 pp_parking_init(const PpClaim *process_claim)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(pauses_changed, (Datum) 0);
 	claim = process_claim;
-	make_keys();
-	RegisterXactCallback(xact_event, NULL);
+	make_parking_keys();
+	RegisterXactCallback(end_parking_transaction, NULL);
 }
 
 PpParked *
@@ -301,7 +301,7 @@ pp_parking_note_written(Oid target)
  * missed then.
  */
 static void
-look(void)
+look_before_parking(void)
 {
 	bool attached;
 
@@ -318,7 +318,7 @@ look(void)
 
 /* With what snapshot is to be asked?  The retrier alone takes rows away: it sees the latest. */
 static bool
-push_snapshot(void)
+push_parking_snapshot(void)
 {
 	if (!pp_shmem_am_retrier && snapshot == NULL)
 		return false;
@@ -326,17 +326,17 @@ push_snapshot(void)
 	return true;
 }
 
-typedef struct Whole
+typedef struct ParkedWhole
 {
 	PpParked *parked;
 	bool first; /* none has been seen */
 	bool whole;
-} Whole;
+} ParkedWhole;
 
 static bool
-look_at_row(const PpParkedRow *row, void *arg)
+look_at_parked_row(const PpParkedRow *row, void *arg)
 {
-	Whole *whole = arg;
+	ParkedWhole *whole = arg;
 
 	if (row->damaged)
 		return true;
@@ -349,14 +349,14 @@ look_at_row(const PpParkedRow *row, void *arg)
 
 /* Is an item of this target and role parked that others follow? */
 static bool
-is_in_table(PpParked *parked)
+is_parked_in_table(PpParked *parked)
 {
-	Whole whole = {.parked = parked, .first = true};
+	ParkedWhole whole = {.parked = parked, .first = true};
 
-	if (!push_snapshot())
+	if (!push_parking_snapshot())
 		return false;
 	pp_parked_table_scan_of(claim->extension, parked->key.target, parked->key.role, parked->lowest,
-							look_at_row, &whole);
+							look_at_parked_row, &whole);
 	PopActiveSnapshot();
 	return whole.whole;
 }
@@ -370,7 +370,7 @@ pp_parking_has_to_follow(Oid target, Oid role)
 {
 	PpParked *parked;
 
-	look();
+	look_before_parking();
 	if (pp_parking_is_paused(target))
 		return true;
 	for (int i = 0; i < nreplaced; i++)
@@ -383,7 +383,7 @@ pp_parking_has_to_follow(Oid target, Oid role)
 		return true;
 	if (parked->asked != transaction)
 	{
-		parked->found = is_in_table(parked) || pp_parking_has_hung(target);
+		parked->found = is_parked_in_table(parked) || pp_parking_has_hung(target);
 		parked->asked = transaction;
 	}
 	return parked->found;
@@ -433,7 +433,7 @@ is_wanted(Oid target, Oid wanted)
 }
 
 static int
-reason_of(Oid target, Oid role)
+parking_reason_of(Oid target, Oid role)
 {
 	PpParked *parked = pp_parking_find(target, role);
 
@@ -469,13 +469,13 @@ pp_parking_any_needed(Oid target, const PpRow *row, Oid role, bool itself)
 				   may_be_needed(parked->key.target, parked->from, parked->part, parked->sqlstate,
 								 row, but);
 	}
-	if (any || !push_snapshot())
+	if (any || !push_parking_snapshot())
 		return any;
 	while (!any && pp_parked_table_next_key(claim->extension, &its_target, &its_role, &its) &&
 		   (!OidIsValid(target) || its_target == target))
-		any =
-			!is_excepted(its_target, its_role, but) && is_wanted(its_target, target) &&
-			may_be_needed(its_target, its.pos, its.part, reason_of(its_target, its_role), row, but);
+		any = !is_excepted(its_target, its_role, but) && is_wanted(its_target, target) &&
+			  may_be_needed(its_target, its.pos, its.part, parking_reason_of(its_target, its_role),
+							row, but);
 	PopActiveSnapshot();
 	return any;
 }
@@ -511,7 +511,7 @@ mismatch_to_note(Oid target, Oid role)
  * knows what the batch at work has parked.
  */
 static TimestampTz
-time_of(const PpRow *row)
+parking_time_of(const PpRow *row)
 {
 	if (row->parked_at != 0)
 		return row->parked_at;
@@ -552,7 +552,7 @@ park_rows(PpOutcomeCounts *counts, Oid role, const PpRow **rows, uint64 n, bool 
 		const PpRow *row = rows[i];
 		PpTargetOutcome *result = pp_outcome_counts_of(counts, row->item->target);
 
-		pp_parked_table_append(&table, row->item, role, row->pos, row->part, time_of(row),
+		pp_parked_table_append(&table, row->item, role, row->pos, row->part, parking_time_of(row),
 							   mismatch_to_note(row->item->target, role), alone);
 		row->work->unseen++;
 		result->parked++;
@@ -578,7 +578,7 @@ pp_parking_park_row_alone(PpOutcomeCounts *counts, Oid role, const PpRow *row)
 }
 
 static PpParked *
-note(const PpRow *first, Oid role, int sqlstate, bool whole)
+note_parking(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
 	Oid target = first->item->target;
 	PpParked *parked = pp_parking_enter(target, role);
@@ -600,7 +600,7 @@ note(const PpRow *first, Oid role, int sqlstate, bool whole)
 void
 pp_parking_note(const PpRow *first, Oid role, int sqlstate, bool whole)
 {
-	note(first, role, sqlstate, whole)->uncounted = !pp_shmem_am_retrier;
+	note_parking(first, role, sqlstate, whole)->uncounted = !pp_shmem_am_retrier;
 }
 
 /*
@@ -655,9 +655,9 @@ pp_parking_follow(const PpRow *row, Oid role)
 	PpParked *parked = pp_parking_enter(target, role);
 
 	if (parked->sqlstate == 0 && pp_parking_is_paused(target))
-		note(row, role, PAUSED, true);
+		note_parking(row, role, PAUSED, true);
 	else if (parked->sqlstate == 0 && pp_parking_has_hung(target))
-		note(row, role, ERRCODE_QUERY_CANCELED, true);
+		note_parking(row, role, ERRCODE_QUERY_CANCELED, true);
 	else if (parked->sqlstate == 0)
 		has_followed = true;
 	parked->whole = true; /* it may be paused, and until then single rows were parked */
@@ -697,7 +697,7 @@ pp_parking_begin_batch(void)
 	if (hash_get_num_entries(pp_parking_keys) > MAX_KEYS)
 	{
 		hash_destroy(pp_parking_keys);
-		make_keys();
+		make_parking_keys();
 	}
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
@@ -717,7 +717,7 @@ pp_parking_begin_batch(void)
 
 /* Whoever looks is told why they wait; not before they do, since the batch may come to nothing. */
 static void
-tell_reasons(void)
+tell_parking_reasons(void)
 {
 	PpCounters *counters = &claim->slot->counters;
 	HASH_SEQ_STATUS seq;
@@ -741,7 +741,7 @@ pp_parking_end_batch(bool owes_earlier)
 	bool nothing = !pp_counters_any_parked(&slot->counters);
 
 	if (has_parked)
-		tell_reasons();
+		tell_parking_reasons();
 	SpinLockAcquire(&slot->mutex);
 	slot->has_batch = false;
 	slot->owes_earlier = owes_earlier;

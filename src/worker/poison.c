@@ -346,7 +346,7 @@ name_file(char *name, PpPoisonFile kind, Oid database)
 
 /* Read it, if it is this installation's. */
 static bool
-read_file(int from, Oid extension, NoteFile *it)
+read_poison_file(int from, Oid extension, NoteFile *it)
 {
 	return pread(from, it, sizeof(*it), 0) == sizeof(*it) && it->magic == MAGIC &&
 		   it->extension == extension && it->findings.ncondemned >= 0 &&
@@ -383,7 +383,7 @@ read_or_init(Oid extension)
 	if (fd < 0)
 		return false;
 	ReserveExternalFD();
-	if (!read_file(fd, extension, &file))
+	if (!read_poison_file(fd, extension, &file))
 	{
 		memset(&file, 0, sizeof(file));
 		file.magic = MAGIC;
@@ -463,7 +463,7 @@ pp_poison_take_over(void)
 	its_fd = BasicOpenFile(its_path, O_RDONLY | PG_BINARY);
 	if (its_fd < 0)
 		return; /* the worker has left, and nothing to say */
-	if (read_file(its_fd, file.extension, &its) && its.findings.to.pos > 0)
+	if (read_poison_file(its_fd, file.extension, &its) && its.findings.to.pos > 0)
 	{
 		add(&its.findings);
 		write_all();

@@ -35,17 +35,17 @@ static uint64 seen_seq = 0; /* of PpSlot.parked_seq */
 /* ---- what is parked ---- */
 
 /* What comes before a row in its position */
-typedef struct Before
+typedef struct RowBefore
 {
 	const PpParkedRow *row;
 	uint32 part;	/* of the last one */
 	bool continues; /* in the next one, as far as can be read */
-} Before;
+} RowBefore;
 
 static bool
-look_before(const PpParkedRow *row, void *arg)
+look_at_row_before(const PpParkedRow *row, void *arg)
 {
-	Before *before = arg;
+	RowBefore *before = arg;
 
 	if (row->pos != before->row->pos || row->part >= before->row->part)
 		return false;
@@ -59,28 +59,28 @@ look_before(const PpParkedRow *row, void *arg)
 
 /* Is it a damaged continuation?  Its item is counted as lost at its own try, so not here. */
 static bool
-goes_on(const PpParkedRow *row)
+continues_item_before(const PpParkedRow *row)
 {
-	Before before = {.row = row};
+	RowBefore before = {.row = row};
 
 	if (row->copied)
 		return false;
-	pp_parked_table_scan_of(claim->extension, row->target, row->role, row->pos, look_before,
+	pp_parked_table_scan_of(claim->extension, row->target, row->role, row->pos, look_at_row_before,
 							&before);
 	return before.continues && before.part + 1 == row->part;
 }
 
 /* What can't be tried, and is put aside */
-typedef struct Aside
+typedef struct PutAside
 {
 	PpDamaged damaged;
 	PpOutcomeCounts counts; /* so that nobody waits for it: told after the commit */
-} Aside;
+} PutAside;
 
 static void
-note_damaged(Aside *aside, const PpParkedRow *row)
+note_damaged(PutAside *aside, const PpParkedRow *row)
 {
-	uint64 items = goes_on(row) ? 0 : row->header.items;
+	uint64 items = continues_item_before(row) ? 0 : row->header.items;
 	PpTargetOutcome *result;
 
 	pp_copied_note_damaged(&aside->damaged, &row->ref, row->pos, items, row->copied);
@@ -96,7 +96,7 @@ note_damaged(Aside *aside, const PpParkedRow *row)
  * pause as after a try of ours; where it has met something else, it is so many ms.
  */
 static PpSteady
-first_try(const PpParkedRow *row, int sqlstate, long pause_ms)
+first_retry(const PpParkedRow *row, int sqlstate, long pause_ms)
 {
 	PpSteady now = pp_steady_now();
 
@@ -110,7 +110,7 @@ first_try(const PpParkedRow *row, int sqlstate, long pause_ms)
 
 /* It is parked; `whole`: later ones of its target and role follow. */
 static void
-enter_row(const PpParkedRow *row, bool whole, long pause_ms)
+enter_parked_row(const PpParkedRow *row, bool whole, long pause_ms)
 {
 	PpParked *parked = pp_parking_enter(row->target, row->role);
 
@@ -124,17 +124,17 @@ enter_row(const PpParkedRow *row, bool whole, long pause_ms)
 	if (parked->retry_at == 0)
 	{
 		parked->sqlstate = pp_counters_get(&claim->slot->counters, row->target).sqlstate;
-		parked->retry_at = first_try(row, parked->sqlstate, pause_ms);
+		parked->retry_at = first_retry(row, parked->sqlstate, pause_ms);
 	}
 }
 
 static bool
-load_row(const PpParkedRow *row, void *arg)
+load_parked_row(const PpParkedRow *row, void *arg)
 {
 	if (row->damaged)
 		note_damaged(arg, row);
 	else
-		enter_row(row, !row->alone, 0);
+		enter_parked_row(row, !row->alone, 0);
 	return true;
 }
 
@@ -170,7 +170,7 @@ recall_pauses(void)
 
 /* Whoever looks is told why they wait, and of nothing else. */
 static void
-tell_reasons(void)
+tell_retry_reasons(void)
 {
 	PpCounters *counters = &claim->slot->counters;
 	HASH_SEQ_STATUS seq;
@@ -190,7 +190,7 @@ tell_reasons(void)
 
 /* Something has been parked that we don't know of; from here on. */
 static uint64
-take_news(void)
+take_news_for_retry(void)
 {
 	PpSlot *slot = claim->slot;
 	uint64 from;
@@ -205,12 +205,12 @@ take_news(void)
 }
 
 static void
-load(void *arg)
+load_parked(void *arg)
 {
-	Aside *aside = arg;
+	PutAside *aside = arg;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	pp_parked_table_scan(claim->extension, load_row, aside);
+	pp_parked_table_scan(claim->extension, load_parked_row, aside);
 	pp_copied_put_damaged_aside(claim->extension, claim->slot, &aside->damaged);
 	PopActiveSnapshot();
 }
@@ -221,7 +221,7 @@ load(void *arg)
  * error is thrown.
  */
 static bool
-look(void (*deed)(void *arg), void *arg)
+look_for_retry(void (*deed)(void *arg), void *arg)
 {
 	ErrorData *error;
 
@@ -241,16 +241,16 @@ look(void (*deed)(void *arg), void *arg)
 bool
 pp_retry_load(const PpClaim *retrier_claim)
 {
-	Aside aside = {0};
+	PutAside aside = {0};
 
 	claim = retrier_claim;
-	(void) take_news();
-	if (!look(load, &aside))
+	(void) take_news_for_retry();
+	if (!look_for_retry(load_parked, &aside))
 		return false;
 	if (pp_counters_are_counted(&claim->slot->counters))
 		pp_outcome_counts_tell(&aside.counts, &claim->slot->counters);
 	recall_pauses();
-	tell_reasons();
+	tell_retry_reasons();
 	return true;
 }
 
@@ -264,7 +264,8 @@ look_for_new_keys(void *arg)
 	while (pp_parked_table_next_key(claim->extension, &target, &role, &row))
 	{
 		if (pp_parking_find(target, role) == NULL)
-			enter_row(&row, true, RETRY_MIN_MS); /* others may be whole: we can't know better */
+			/* others may be whole: we can't know better */
+			enter_parked_row(&row, true, RETRY_MIN_MS);
 	}
 }
 
@@ -282,7 +283,7 @@ pp_retry_refresh(void)
 
 	if (!owed && *(volatile uint64 *) &claim->slot->parked_seq == seen_seq)
 		return true;
-	from = take_news();
+	from = take_news_for_retry();
 	pp_poison_take_over(); /* they may be candidates, whatever their target has waited for */
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
@@ -296,7 +297,7 @@ pp_retry_refresh(void)
 			parked->retry_at = pp_steady_now();
 		parked->waits = false;
 	}
-	owed = !look(look_for_new_keys, NULL);
+	owed = !look_for_retry(look_for_new_keys, NULL);
 	return !owed;
 }
 
@@ -400,7 +401,7 @@ pp_retry_leave(bool again, long absent_ms)
 
 /* Twice as long each time, and never quite the same. */
 static PpSteady
-next_try(int failures, long longest_ms, long spent_ms)
+next_retry(int failures, long longest_ms, long spent_ms)
 {
 	long ms = Min(longest_ms, RETRY_MIN_MS << Min(failures, 10));
 
@@ -410,7 +411,7 @@ next_try(int failures, long longest_ms, long spent_ms)
 
 /* The name of the target, for the log.  In a transaction. */
 static char *
-name_of(Oid target)
+name_of_parked(Oid target)
 {
 	char *name = get_rel_name(target);
 
@@ -419,7 +420,7 @@ name_of(Oid target)
 
 /* Say that it is parked, or not any more; not in a transaction. */
 static void
-say_parked(const PpParked *parked, int sqlstate)
+log_parked(const PpParked *parked, int sqlstate)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -428,12 +429,12 @@ say_parked(const PpParked *parked, int sqlstate)
 	if (sqlstate != 0)
 		ereport(LOG, (errcode(sqlstate),
 					  errmsg("items for relation \"%s\" are parked: SQLSTATE %s",
-							 name_of(parked->key.target), unpack_sql_state(sqlstate)),
+							 name_of_parked(parked->key.target), unpack_sql_state(sqlstate)),
 					  errdetail("They are tried again, in their order; other relations' are "
 								"written meanwhile.")));
 	else
 		ereport(LOG, (errmsg("items for relation \"%s\" are not parked any more",
-							 name_of(parked->key.target))));
+							 name_of_parked(parked->key.target))));
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 }
@@ -447,7 +448,7 @@ pp_retry_begin(PpParked *parked)
 	parked->tried_at = pp_steady_now();
 	retry = retry_of(parked);
 	retry.failures++;
-	retry.retry_at = next_try(retry.failures, RETRY_MAX_MS, 0);
+	retry.retry_at = next_retry(retry.failures, RETRY_MAX_MS, 0);
 	note_retry(retry);
 }
 
@@ -471,11 +472,11 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 		parked->believed_since = 0;
 	else if (parked->believed_since == 0)
 		parked->believed_since = pp_steady_now();
-	parked->retry_at = next_try(parked->failures,
-								!parked->whole							 ? LOCKED_MAX_MS
-								: sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? LOCK_MAX_MS
-																		 : RETRY_MAX_MS,
-								spent_ms);
+	parked->retry_at = next_retry(parked->failures,
+								  !parked->whole						   ? LOCKED_MAX_MS
+								  : sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? LOCK_MAX_MS
+																		   : RETRY_MAX_MS,
+								  spent_ms);
 	pp_counters_set_reason(&claim->slot->counters, parked->key.target, sqlstate);
 	SpinLockAcquire(&claim->slot->mutex);
 	pp_shmem_count_error_locked(claim->slot, sqlstate);
@@ -484,7 +485,7 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	if (parked->failures < SAY_FAILURES || parked->said)
 		return;
 	parked->said = true;
-	say_parked(parked, sqlstate);
+	log_parked(parked, sqlstate);
 }
 
 /*
@@ -524,7 +525,7 @@ pp_retry_advance(PpParked *parked, bool landed)
 
 /* Is the target parked for any role? */
 static bool
-is_parked(Oid target)
+is_parked_for_any_role(Oid target)
 {
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
@@ -550,10 +551,10 @@ pp_retry_end(PpParked *parked)
 	PpParked *other;
 
 	if (parked->said)
-		say_parked(parked, 0);
+		log_parked(parked, 0);
 	note_retry((PpRetry){.target = target, .role = parked->key.role});
 	(void) hash_search(pp_parking_keys, &parked->key, HASH_REMOVE, NULL);
-	if (!is_parked(target))
+	if (!is_parked_for_any_role(target))
 		pp_counters_set_reason(&claim->slot->counters, target, 0);
 
 	/* what waits for its rows needn't wait any longer */
@@ -567,7 +568,7 @@ pp_retry_end(PpParked *parked)
 
 /* Does its code hang, so that all others would wait for the next try? */
 static bool
-hangs(const PpParked *parked)
+hangs_when_retried(const PpParked *parked)
 {
 	return pp_parking_has_hung(parked->key.target) &&
 		   !pp_parking_has_hung_elsewhere(parked->key.target);
@@ -606,8 +607,9 @@ pp_retry_due(void)
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		if (parked->retry_at <= now && may_be_tried(parked) &&
-			(next == NULL || hangs(parked) < hangs(next) ||
-			 (hangs(parked) == hangs(next) && parked->tried_at < next->tried_at)))
+			(next == NULL || hangs_when_retried(parked) < hangs_when_retried(next) ||
+			 (hangs_when_retried(parked) == hangs_when_retried(next) &&
+			  parked->tried_at < next->tried_at)))
 			next = parked;
 	}
 	return next;

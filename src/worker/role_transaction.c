@@ -19,7 +19,7 @@
 #include "worker/parking.h"
 #include "worker/role_transaction.h"
 #include "worker/timer.h"
-#include "worker/work_rows.h"
+#include "worker/work_items.h"
 
 static const PpClaim *claim;
 
@@ -52,47 +52,49 @@ pp_role_transaction_is_unsafe(void)
 /* ---- as the role ---- */
 
 static ErrorData *
-not_through(const PpRoleTransaction *run)
+why_not_through(const PpRoleTransaction *transaction)
 {
-	return run->apply.error ? run->apply.error
-							: pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
+	return transaction->apply.error ? transaction->apply.error
+									: pp_error(ERRCODE_LOCK_NOT_AVAILABLE, "a row is locked");
 }
 
 /*
  * In one transaction, as their role.  True: it has committed.  False: nothing has changed;
- * run->error tells why, run->stage how far it came, run->apply what it has found out.
+ * transaction->error tells why, transaction->stage how far it came, transaction->apply what it has
+ * found out.
  */
 bool
-pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, const PpTry *known)
+pp_role_transaction_run(PpRoleTransaction *transaction, bool at_once, bool impatient,
+						const PpTry *known)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PpCatcher catcher = pp_savepoint_catcher();
 	MemoryContext context =
 		AllocSetContextCreate(caller, "persist_pipeline items", ALLOCSET_DEFAULT_SIZES);
-	PpApply *apply = &run->apply;
+	PpApply *apply = &transaction->apply;
 	volatile bool committed = false;
 
 	*apply = (PpApply){.claim = claim,
-					   .role = run->work_items[0].role,
-					   .retrying = run->work_items[0].parked,
-					   .impatient = impatient || run->work_items[0].parked,
-					   .disbelieves = run->disbelieves,
-					   .apart = run->apart,
+					   .role = transaction->work_items[0].role,
+					   .retrying = transaction->work_items[0].parked,
+					   .impatient = impatient || transaction->work_items[0].parked,
+					   .disbelieves = transaction->disbelieves,
+					   .apart = transaction->apart,
 					   .known = *known,
 					   .counts = palloc0(sizeof(PpOutcomeCounts))};
-	run->stage = PP_STAGE_BEGINNING;
-	run->error = NULL;
+	transaction->stage = PP_STAGE_BEGINNING;
+	transaction->error = NULL;
 	pp_batch_begin_transaction();
 	if (pp_identity_is_spent(apply->role))
 	{
 		spent = true;
 		apply->end = PP_APPLY_LATER;
-		run->error = pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
+		transaction->error = pp_error(ERRCODE_ADMIN_SHUTDOWN, "the items wait for another process");
 		return false;
 	}
 	if (pp_timer_cut != PP_CUT_STOP)
 		pp_timer_cut = PP_CUT_NONE;
-	pp_work_rows_note(run->work_items, run->n);
+	pp_work_items_note(transaction->work_items, transaction->n);
 	pp_commit_forget();
 	pp_timer_begin_attempt();
 	pp_statement_state = (PpStatementState){0};
@@ -106,9 +108,10 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 		MemoryContextSwitchTo(context);
 		/* what has been read stays in its place until it is taken, whoever else deletes it */
 		snapshot = RegisterSnapshotOnOwner(GetTransactionSnapshot(), TopTransactionResourceOwner);
-		run->stage = PP_STAGE_OPENING;
-		rows = pp_work_rows_open(claim, run->work_items, run->n, &run->opened, &nrows);
-		run->stage = PP_STAGE_INSERTING;
+		transaction->stage = PP_STAGE_OPENING;
+		rows = pp_work_items_open(claim, transaction->work_items, transaction->n,
+								  &transaction->opened, &nrows);
+		transaction->stage = PP_STAGE_INSERTING;
 		MemoryContextSwitchTo(caller);
 		if (nrows > 0 && at_once)
 			pp_apply_rows_at_once(apply, rows, nrows);
@@ -118,21 +121,21 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 			apply->end = PP_APPLY_LATER; /* all would be parked again */
 		if (apply->end != PP_APPLY_COMMIT)
 		{
-			run->error = not_through(run);
+			transaction->error = why_not_through(transaction);
 			pp_identity_abort();
 		}
 		else
 		{
-			run->stage = PP_STAGE_COMMITTING;
+			transaction->stage = PP_STAGE_COMMITTING;
 			if (pp_role_transaction_is_unsafe())
 				ereport(ERROR, (errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
 								errmsg("the rows go to several servers")));
-			pp_work_rows_count_taken(apply->counts, rows, nrows, apply->retrying);
-			pp_commit_settles(run->work_items, run->n, apply->counts);
-			run->stage = PP_STAGE_TAKING;
-			pp_work_rows_take(claim, run->work_items, run->n);
+			pp_work_items_count_taken(apply->counts, rows, nrows, apply->retrying);
+			pp_commit_settles(transaction->work_items, transaction->n, apply->counts);
+			transaction->stage = PP_STAGE_TAKING;
+			pp_work_items_take(claim, transaction->work_items, transaction->n);
 			UnregisterSnapshotFromOwner(snapshot, TopTransactionResourceOwner);
-			run->stage = PP_STAGE_COMMITTING;
+			transaction->stage = PP_STAGE_COMMITTING;
 			pp_outcome_counts_write(apply->counts, claim->extension);
 			if (!at_once)
 				pp_timer_begin_attempt(); /* of what is deferred */
@@ -146,9 +149,9 @@ pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient, co
 		if (pp_commit_is_done())
 			PG_RE_THROW();
 
-		run->error = pp_try_insert_catch(&catcher);
-		apply->known = pp_try_insert_failure(apply->rows, apply->nrows, run->error);
-		apply->known.deferred = run->stage == PP_STAGE_COMMITTING;
+		transaction->error = pp_try_insert_catch(&catcher);
+		apply->known = pp_try_insert_failure(apply->rows, apply->nrows, transaction->error);
+		apply->known.deferred = transaction->stage == PP_STAGE_COMMITTING;
 		careful |= pp_identity_is_committing() && pp_batch_is_scattered();
 		pp_commit_forget();
 		pp_timer_begin_undo(); /* that was its time, but not that of what comes now */

@@ -43,7 +43,7 @@ typedef struct PpRoleTransaction
 extern void pp_role_transaction_init(const PpClaim *claim);
 extern bool pp_role_transaction_is_spent(void);
 extern bool pp_role_transaction_is_unsafe(void);
-extern bool pp_role_transaction_run(PpRoleTransaction *run, bool at_once, bool impatient,
+extern bool pp_role_transaction_run(PpRoleTransaction *transaction, bool at_once, bool impatient,
 									const PpTry *known);
 
 #endif /* PP_ROLE_TRANSACTION_H */

@@ -101,7 +101,7 @@ read_columns(Relation rel, const PpItem *item, Columns *columns)
 
 /* The descriptor of the item's tuple.  What can't be read has the form of its bytes alone. */
 static TupleDesc
-make_descriptor(const Columns *columns)
+make_map_descriptor(const Columns *columns)
 {
 	TupleDesc desc = CreateTemplateTupleDesc(columns->n);
 
@@ -223,7 +223,7 @@ pp_row_map_of(Relation rel, const PpItem *item)
 	map->attributes = make_attributes(&columns);
 	if (!columns.are_own)
 	{
-		map->descriptor = make_descriptor(&columns);
+		map->descriptor = make_map_descriptor(&columns);
 		take_columns(map, desc, &columns);
 		return map;
 	}
@@ -268,7 +268,7 @@ pp_row_map_check(const PpRowMap *map, Relation rel, const PpItem *item)
 
 /* The bytes of a value whose type isn't what it was. */
 static Datum
-bytes_of(const PpColumnLayout *column, Datum value)
+attribute_bytes(const PpColumnLayout *column, Datum value)
 {
 	char buffer[sizeof(Datum)];
 	const char *bytes = DatumGetPointer(value);
@@ -306,7 +306,7 @@ make_readable(const Columns *columns, const PpItem *item, TupleDesc *desc)
 			continue;
 		TupleDescInitEntry(readable, i + 1, NameStr(columns->of[i].name), BYTEAOID, -1, 0);
 		if (!slot->tts_isnull[i])
-			slot->tts_values[i] = bytes_of(&columns->of[i].layout, slot->tts_values[i]);
+			slot->tts_values[i] = attribute_bytes(&columns->of[i].layout, slot->tts_values[i]);
 	}
 	pp_tupdesc_finalize(readable);
 	*desc = readable;
@@ -350,7 +350,7 @@ pp_row_map_show(Relation rel, const PpItem *item)
 	if (!read_columns(rel, item, &columns) ||
 		!pp_item_check_fits(item, make_attributes(&columns), columns.n))
 		return NULL;
-	desc = make_descriptor(&columns);
+	desc = make_map_descriptor(&columns);
 	if (is_too_large(desc, pp_item_tuple(item)))
 		return NULL;
 	hidden = palloc((columns.n + 1) * sizeof(bool));

@@ -11,7 +11,7 @@
 
 #include "worker/commit.h"
 #include "worker/save_to_journal.h"
-#include "worker/work_item.h"
+#include "worker/work_items.h"
 
 /* Put the items of a work item into the journal, each in a record of its own. */
 static void
@@ -36,28 +36,28 @@ append_items(Oid extension, const PpWorkItem *work, int number)
 	}
 }
 
-typedef struct WorkItems
+typedef struct ItemsToSave
 {
 	const PpClaim *claim;
 	PpWorkItem *work_items;
 	int n;
 	bool may_wait; /* for a lock on the journal */
-} WorkItems;
+} ItemsToSave;
 
 static void
 move_to_journal(void *arg)
 {
-	const PpClaim *claim = ((WorkItems *) arg)->claim;
+	const PpClaim *claim = ((ItemsToSave *) arg)->claim;
 	PpRing *ring = &claim->slot->ring;
-	PpWorkItem *work_items = ((WorkItems *) arg)->work_items;
-	int n = ((WorkItems *) arg)->n;
+	PpWorkItem *work_items = ((ItemsToSave *) arg)->work_items;
+	int n = ((ItemsToSave *) arg)->n;
 	PpJournals journals = {0};
 	bool has_rows = false;
 	int number = pp_journal_unlocked(claim->extension, pp_ring_view(ring).journal);
 
 	if (number < 0)
 	{
-		if (!((WorkItems *) arg)->may_wait)
+		if (!((ItemsToSave *) arg)->may_wait)
 			return;
 		number = pp_ring_view(ring).journal;
 	}
@@ -85,7 +85,7 @@ move_to_journal(void *arg)
 ErrorData *
 pp_save_to_journal(const PpClaim *claim, PpWorkItem *work_items, int n, bool may_wait)
 {
-	return pp_commit_by_ourselves(move_to_journal, &(WorkItems){claim, work_items, n, may_wait},
+	return pp_commit_by_ourselves(move_to_journal, &(ItemsToSave){claim, work_items, n, may_wait},
 								  false);
 }
 

@@ -16,14 +16,16 @@
 #include "base/errors.h"
 #include "base/extension.h"
 #include "base/savepoint.h"
+#include "store/dead_letters.h"
+#include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/commit.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
 #include "worker/save_to_journal.h"
 #include "worker/settle.h"
-#include "worker/settle_untried.h"
 #include "worker/timer.h"
+#include "worker/work_items.h"
 
 #define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
 #define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
@@ -84,6 +86,113 @@ role_exists(Oid role)
 	return exists;
 }
 
+/*
+ * ---- without a try, and without their role ----
+ *
+ * In a transaction of our own all items of work items of one role become dead letters, or are
+ * parked.
+ */
+
+/* Work items that become dead letters, or are parked, without a try to insert their rows */
+typedef struct Untried
+{
+	PpWorkItem *work_items;
+	int n;
+	bool dies; /* they become dead letters; or else they are parked */
+	ErrorData *why;
+	Oid role;
+	PpOutcomeCounts *counts;
+	PpBadRow *bad; /* what has become dead letters, to be reported */
+	uint64 nbad;
+} Untried;
+
+static void
+write_dead_letters_untried(Untried *untried, const PpRow **rows, uint64 n)
+{
+	untried->bad = palloc_extended(Max(n, 1) * sizeof(PpBadRow), MCXT_ALLOC_HUGE);
+	for (uint64 i = 0; i < n; i++)
+	{
+		untried->bad[untried->nbad++] = pp_bad_row(rows[i], untried->why);
+		pp_bad_rows_write_dead_letter(claim->extension, untried->counts, rows[i], untried->role,
+									  untried->why);
+	}
+}
+
+static void
+park_untried(Untried *untried, const PpRow **rows, uint64 n)
+{
+	PpOutcomeCounts *counts = untried->counts;
+	Oid role = untried->role;
+
+	pp_parking_park_rows(counts, role, rows, n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		PpTargetOutcome *result = pp_outcome_counts_of(counts, rows[i]->item->target);
+
+		if (result->delta.errors > 0)
+		{
+			pp_parking_follow(rows[i], role);
+			continue;
+		}
+		pp_parking_note(rows[i], role, untried->why->sqlerrcode, true);
+		pp_outcome_counts_error(counts, result->delta.target, untried->why);
+	}
+}
+
+static void
+settle_untried_items(void *arg)
+{
+	Untried *untried = arg;
+	PpOutcomeCounts *counts = untried->counts;
+	const PpRow **rows;
+	uint64 nrows;
+	int opened;
+
+	/* no cancellation, no lock_timeout: then we can't wait for a lock, either */
+	if (untried->dies && !pp_dead_letters_try_lock(claim->extension))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("the table of dead letters is locked")));
+	ForceSyncCommit(); /* or else the next one that crashes the server takes this back */
+	rows = pp_work_items_open(claim, untried->work_items, untried->n, &opened, &nrows);
+	if (untried->dies)
+		write_dead_letters_untried(untried, rows, nrows);
+	else
+		park_untried(untried, rows, nrows);
+	pp_work_items_count_taken(counts, rows, nrows, untried->work_items[0].parked);
+	pp_commit_settles(untried->work_items, untried->n, counts);
+	pp_work_items_take(claim, untried->work_items, untried->n);
+	pp_outcome_counts_write(counts, claim->extension);
+}
+
+static PpOutcome
+settle_untried(Untried *untried, ErrorData **error)
+{
+	if (untried->dies)
+		pp_work_items_note(untried->work_items, untried->n);
+	untried->role = untried->work_items[0].role;
+	untried->counts = palloc0(sizeof(PpOutcomeCounts));
+	*error = pp_commit_by_ourselves(settle_untried_items, untried, untried->dies);
+	if (*error)
+		return PP_TRANSIENT;
+	pp_bad_rows_report(untried->bad, untried->nbad);
+	pp_parking_errors_are_counted(untried->counts, untried->role);
+	return PP_SETTLED;
+}
+
+/* Make dead letters of all their items. */
+static PpOutcome
+settle_untried_as_dead(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_untried(&(Untried){work_items, n, true, why}, error);
+}
+
+/* Park them all, so that each target is tried by itself. */
+static PpOutcome
+settle_untried_as_parked(PpWorkItem *work_items, int n, ErrorData *why, ErrorData **error)
+{
+	return settle_untried(&(Untried){work_items, n, false, why}, error);
+}
+
 /* ---- one role ---- */
 
 /*
@@ -91,23 +200,24 @@ role_exists(Oid role)
  * work item is divided, so that less of it can be taken.
  */
 static PpOutcome
-settle_fewer(PpRoleTransaction *run, ErrorData **error)
+settle_fewer(PpRoleTransaction *transaction, ErrorData **error)
 {
-	uint64 items = pp_intake_count_items(run->work_items, run->n);
+	uint64 items = pp_intake_count_items(transaction->work_items, transaction->n);
 
-	if (run->work_items[0].parked)
+	if (transaction->work_items[0].parked)
 	{
-		run->apply.width = Max(run->n / 2, 1);
+		transaction->apply.width = Max(transaction->n / 2, 1);
 		return PP_TRANSIENT;
 	}
 	if (items == 1 || learned.width == 1)
-		return pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
+		return settle_untried_as_parked(transaction->work_items, transaction->n, transaction->error,
+										error);
 	/* those of a transaction come together, up to several times as many */
 	learned.width = Max(Min(items, pp_settle_width()) / 2, 1);
 	learned.fitting = 0;
-	if (run->n == 1)
+	if (transaction->n == 1)
 	{
-		*error = pp_save_to_journal(claim, run->work_items, 1, true);
+		*error = pp_save_to_journal(claim, transaction->work_items, 1, true);
 		if (*error)
 			return PP_TRANSIENT;
 	}
@@ -125,23 +235,24 @@ note_hang(void *arg)
  * the next time; an item that takes as long by itself is bad.
  */
 static PpOutcome
-settle_slow(PpRoleTransaction *run, ErrorData **error)
+settle_slow(PpRoleTransaction *transaction, ErrorData **error)
 {
-	run->apply.timeouts = 1;
-	(void) pp_savepoint_run_in_transaction(note_hang, &run->work_items[0].target);
-	if (run->n == 1 && pp_decide_is_patient(&run->apply, run->work_items[0].target))
+	transaction->apply.timeouts = 1;
+	(void) pp_savepoint_run_in_transaction(note_hang, &transaction->work_items[0].target);
+	if (transaction->n == 1 &&
+		pp_decide_is_patient(&transaction->apply, transaction->work_items[0].target))
 		return PP_TRANSIENT;
-	if (run->n == 1)
-		return pp_settle_untried_as_dead(claim, run->work_items, 1, run->error, error);
-	run->apply.width = Max(run->n / NARROWER, 1);
+	if (transaction->n == 1)
+		return settle_untried_as_dead(transaction->work_items, 1, transaction->error, error);
+	transaction->apply.width = Max(transaction->n / NARROWER, 1);
 	return PP_TRANSIENT;
 }
 
 /* Is it about the transaction as such, and soon over? */
 static bool
-is_nobodys(const PpRoleTransaction *run)
+is_role_transaction_nobodys(const PpRoleTransaction *transaction)
 {
-	return run->apply.end == PP_APPLY_LATER || pp_timer_cut == PP_CUT_STOP ||
+	return transaction->apply.end == PP_APPLY_LATER || pp_timer_cut == PP_CUT_STOP ||
 		   pp_timer_cut == PP_CUT_BLOCKED;
 }
 
@@ -149,7 +260,7 @@ is_nobodys(const PpRoleTransaction *run)
  * The work item's items come next, in a pass, each by itself.  NULL, or what has kept us from it.
  */
 static ErrorData *
-divide_work(PpWorkItem *work)
+divide_work_item(PpWorkItem *work)
 {
 	pp_intake_divide(work->pos);
 	return pp_save_to_journal(claim, work, 1, true);
@@ -157,69 +268,72 @@ divide_work(PpWorkItem *work)
 
 /* A single work item fails in the commit.  If it has several items, they come next, one by one. */
 static PpOutcome
-settle_deadly(PpRoleTransaction *run, ErrorData **error)
+settle_deadly(PpRoleTransaction *transaction, ErrorData **error)
 {
-	PpWorkItem *work = &run->work_items[0];
+	PpWorkItem *work = &transaction->work_items[0];
 
-	if (work->there == 1 && pp_classify(run->error, true, pp_timer_cut) == PP_CLASS_UNPROVEN &&
+	if (work->there == 1 &&
+		pp_classify(transaction->error, true, pp_timer_cut) == PP_CLASS_UNPROVEN &&
 		pp_decide_may_wait(work->parked ? work->parked_at : 0))
 		return work->parked ? PP_TRANSIENT
-							: pp_settle_untried_as_parked(claim, work, 1, run->error, error);
+							: settle_untried_as_parked(work, 1, transaction->error, error);
 	if (work->there == 1)
-		return pp_settle_untried_as_dead(claim, work, 1, run->error, error);
-	*error = divide_work(work);
+		return settle_untried_as_dead(work, 1, transaction->error, error);
+	*error = divide_work_item(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
 static bool
-is_transient(const PpRoleTransaction *run)
+is_settling_transient(const PpRoleTransaction *transaction)
 {
-	return pp_classify_is_transient(run->error, pp_timer_cut) &&
-		   !(run->disbelieves && pp_classify_is_rollback(run->error));
+	return pp_classify_is_transient(transaction->error, pp_timer_cut) &&
+		   !(transaction->disbelieves && pp_classify_is_rollback(transaction->error));
 }
 
 /* Neither all of the rows nor a part of them can be had to commit.  *halve: a half may. */
 static PpOutcome
-settle_failed(PpRoleTransaction *run, bool *halve, ErrorData **error)
+settle_failed(PpRoleTransaction *transaction, bool *halve, ErrorData **error)
 {
-	bool parked = run->work_items[0].parked;
+	bool parked = transaction->work_items[0].parked;
 	PpOutcome outcome;
 
 	*halve = false;
-	if (run->stage == PP_STAGE_TAKING)
+	if (transaction->stage == PP_STAGE_TAKING)
 		return PP_TRANSIENT;
-	if (run->stage == PP_STAGE_OPENING)
+	if (transaction->stage == PP_STAGE_OPENING)
 	{
-		if (run->error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		if (transaction->error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
 			return PP_TRANSIENT;
-		outcome = pp_commit_damaged(&run->work_items[run->opened], run->error, error);
-		return outcome == PP_SETTLED && run->n > 1 ? PP_DIVIDED : outcome;
+		outcome = pp_commit_damaged(&transaction->work_items[transaction->opened],
+									transaction->error, error);
+		return outcome == PP_SETTLED && transaction->n > 1 ? PP_DIVIDED : outcome;
 	}
-	if (run->stage == PP_STAGE_BEGINNING && !role_exists(run->work_items[0].role))
-		return pp_settle_untried_as_dead(claim, run->work_items, run->n, run->error, error);
+	if (transaction->stage == PP_STAGE_BEGINNING && !role_exists(transaction->work_items[0].role))
+		return settle_untried_as_dead(transaction->work_items, transaction->n, transaction->error,
+									  error);
 	if (pp_timer_cut == PP_CUT_TIMEOUT && parked)
-		return settle_slow(run, error);
-	if (pp_timer_cut == PP_CUT_TIMEOUT || is_transient(run) ||
+		return settle_slow(transaction, error);
+	if (pp_timer_cut == PP_CUT_TIMEOUT || is_settling_transient(transaction) ||
 		pp_role_transaction_is_unsafe())
-		return parked
-				   ? PP_TRANSIENT
-				   : pp_settle_untried_as_parked(claim, run->work_items, run->n, run->error, error);
-	*halve = run->n > 1;
-	return *halve ? PP_DIVIDED : settle_deadly(run, error);
+		return parked ? PP_TRANSIENT
+					  : settle_untried_as_parked(transaction->work_items, transaction->n,
+												 transaction->error, error);
+	*halve = transaction->n > 1;
+	return *halve ? PP_DIVIDED : settle_deadly(transaction, error);
 }
 
 /* It has committed. */
 static PpOutcome
-settle_all(const PpRoleTransaction *run)
+settle_committed(const PpRoleTransaction *transaction)
 {
-	if (run->committed)
-		pp_outcome_counts_add(run->committed, run->apply.counts);
+	if (transaction->committed)
+		pp_outcome_counts_add(transaction->committed, transaction->apply.counts);
 	return PP_SETTLED;
 }
 
 /* Find out what can be inserted of the work items of one role, and settle them. */
 static PpOutcome
-apply_some(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **error)
+settle_role_in_parts(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **error)
 {
 	PpWorkItem *work_items = some->work_items;
 	int n = some->n;
@@ -233,7 +347,7 @@ apply_some(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **err
 	{
 		known.error = NULL;
 		*error = some->error;
-		if (is_nobodys(some))
+		if (is_role_transaction_nobodys(some))
 			return PP_TRANSIENT;
 		if (some->apply.end == PP_APPLY_FEWER)
 			return settle_fewer(some, error);
@@ -247,17 +361,17 @@ apply_some(PpRoleTransaction *some, bool impatient, PpTry known, ErrorData **err
 		if (!halve)
 			return outcome;
 		some->n = n / 2;
-		outcome = apply_some(some, impatient, known, error);
+		outcome = settle_role_in_parts(some, impatient, known, error);
 		if (outcome != PP_SETTLED)
 			return outcome;
 		some->work_items = work_items + n / 2;
 		some->n = n - n / 2;
-		outcome = apply_some(some, impatient, known, error);
+		outcome = settle_role_in_parts(some, impatient, known, error);
 		some->work_items = work_items;
 		some->n = n;
 		return outcome;
 	}
-	return settle_all(some);
+	return settle_committed(some);
 }
 
 /* Does the transaction as a whole need too much, of locks or memory?  What has landed has it. */
@@ -270,7 +384,7 @@ needs_too_much(const PpRoleTransaction *all)
 
 /* Settle work items of one role. */
 static PpOutcome
-apply_role(PpRoleTransaction *all, bool impatient, ErrorData **error)
+settle_role(PpRoleTransaction *all, bool impatient, ErrorData **error)
 {
 	PpTry none = {0};
 	PpTry known;
@@ -283,10 +397,10 @@ apply_role(PpRoleTransaction *all, bool impatient, ErrorData **error)
 			learned.width *= 2;
 			learned.fitting = 0;
 		}
-		return settle_all(all);
+		return settle_committed(all);
 	}
 	*error = all->error;
-	if (is_nobodys(all))
+	if (is_role_transaction_nobodys(all))
 		return PP_TRANSIENT;
 	if (all->stage == PP_STAGE_COMMITTING && pp_role_transaction_is_unsafe())
 		return settle_failed(all, &halve, error);
@@ -297,8 +411,8 @@ apply_role(PpRoleTransaction *all, bool impatient, ErrorData **error)
 	known = all->apply.known;
 	if (all->stage < PP_STAGE_INSERTING)
 		known.error = NULL;
-	return apply_some(all, impatient || all->error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE,
-					  known, error);
+	return settle_role_in_parts(
+		all, impatient || all->error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE, known, error);
 }
 
 /* The work items of one role, in their order. */
@@ -321,7 +435,7 @@ select_role(const PpWorkItem *work_items, int n, Oid role, int *nselected)
  * done again in commit order, since one role's rows may need another's (a foreign key).
  */
 static PpOutcome
-apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorData **error)
+settle_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorData **error)
 {
 	PpTry none = {0};
 	List *again = NIL;
@@ -337,7 +451,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 
 		if (pp_timer_is_over())
 		{
-			outcome = pp_settle_untried_as_parked(claim, selected, nselected, pp_decide_too_late(), error);
+			outcome = settle_untried_as_parked(selected, nselected, pp_decide_too_late(), error);
 			if (outcome != PP_SETTLED)
 				return outcome;
 			continue;
@@ -345,7 +459,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 		if (pp_role_transaction_run(&all, true, impatient, &none))
 			continue;
 		*error = all.error;
-		if (is_nobodys(&all))
+		if (is_role_transaction_nobodys(&all))
 			return PP_TRANSIENT;
 		impatient |= all.error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 		if (all.stage == PP_STAGE_COMMITTING && pp_role_transaction_is_unsafe())
@@ -367,7 +481,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 		i += some.n;
 		if (!list_member_oid(again, some.work_items[0].role))
 			continue;
-		outcome = apply_some(&some, impatient, none, error);
+		outcome = settle_role_in_parts(&some, impatient, none, error);
 		if (outcome != PP_SETTLED)
 			return outcome;
 		impatient |= some.apply.impatient;
@@ -379,7 +493,7 @@ apply_roles(PpWorkItem *work_items, int n, List *roles, bool impatient, ErrorDat
 /* ---- after the end of a process (poison.h) ---- */
 
 static bool
-is_candidate(const PpWorkItem *work)
+is_work_candidate(const PpWorkItem *work)
 {
 	return !work->applied && pp_poison_is_candidate(work->pos, work->part);
 }
@@ -396,7 +510,7 @@ save_candidates(PpWorkItem *work_items, int n, ErrorData **error)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (work_items[i].nrows == 0 && is_candidate(&work_items[i]))
+		if (work_items[i].nrows == 0 && is_work_candidate(&work_items[i]))
 			fleeting[nfleeting++] = work_items[i];
 	}
 	if (nfleeting == 0)
@@ -409,17 +523,17 @@ save_candidates(PpWorkItem *work_items, int n, ErrorData **error)
 
 /* Make a dead letter of the item that is condemned; a work item of many items is divided first. */
 static PpOutcome
-write_dead_letter_of(PpWorkItem *work, ErrorData **error)
+settle_condemned_item(PpWorkItem *work, ErrorData **error)
 {
 	if (work->there == 1)
-		return pp_settle_untried_as_dead(claim, work, 1, pp_poison_error(work->pos, work->part), error);
-	*error = divide_work(work);
+		return settle_untried_as_dead(work, 1, pp_poison_error(work->pos, work->part), error);
+	*error = divide_work_item(work);
 	return *error ? PP_TRANSIENT : PP_DIVIDED;
 }
 
 /* Make dead letters of the items that are condemned, and take their work items out. */
 static PpOutcome
-write_dead_letters_of_condemned(PpWorkItem *work_items, int *n, ErrorData **error)
+settle_condemned(PpWorkItem *work_items, int *n, ErrorData **error)
 {
 	int left = 0;
 
@@ -429,7 +543,7 @@ write_dead_letters_of_condemned(PpWorkItem *work_items, int *n, ErrorData **erro
 
 		if (!work->applied && pp_poison_has_condemned(work->pos, work->part, work->there > 1))
 		{
-			PpOutcome outcome = write_dead_letter_of(work, error);
+			PpOutcome outcome = settle_condemned_item(work, error);
 
 			if (outcome == PP_SETTLED)
 				continue;
@@ -455,15 +569,15 @@ park_candidates(PpWorkItem *work_items, int *n, ErrorData **error)
 	for (int i = 0; i < *n; i = end)
 	{
 		end = i + 1;
-		if (!is_candidate(&work_items[i]))
+		if (!is_work_candidate(&work_items[i]))
 		{
 			work_items[left++] = work_items[i];
 			continue;
 		}
 		while (end < *n && work_items[end].role == work_items[i].role &&
-			   is_candidate(&work_items[end]))
+			   is_work_candidate(&work_items[end]))
 			end++;
-		if (pp_settle_untried_as_parked(claim, work_items + i, end - i,
+		if (settle_untried_as_parked(work_items + i, end - i,
 									 pp_error(ERRCODE_CRASH_SHUTDOWN, "a worker ended"),
 									 error) != PP_SETTLED)
 			return PP_TRANSIENT;
@@ -486,7 +600,7 @@ pp_settle(PpWorkItem *work_items, int n, ErrorData **error)
 
 	if (pp_poison_has_candidates())
 	{
-		PpOutcome outcome = write_dead_letters_of_condemned(work_items, &all.n, error);
+		PpOutcome outcome = settle_condemned(work_items, &all.n, error);
 
 		if (outcome == PP_SETTLED)
 			outcome = save_candidates(work_items, all.n, error);
@@ -503,8 +617,8 @@ pp_settle(PpWorkItem *work_items, int n, ErrorData **error)
 			roles = list_append_unique_oid(roles, work_items[i].role);
 	}
 	pp_timer_begin_batch(list_length(roles));
-	return list_length(roles) == 1 ? apply_role(&all, impatient, error)
-								   : apply_roles(work_items, n, roles, impatient, error);
+	return list_length(roles) == 1 ? settle_role(&all, impatient, error)
+								   : settle_roles(work_items, n, roles, impatient, error);
 }
 
 /*
@@ -522,9 +636,9 @@ pp_settle_parked(PpWorkItem *work_items, int n, bool disbelieves, bool apart, Pp
 				 .committed = palloc0(sizeof(PpOutcomeCounts))};
 	PpOutcome outcome;
 
-	outcome = write_dead_letters_of_condemned(work_items, &again.n, error);
+	outcome = settle_condemned(work_items, &again.n, error);
 	if (outcome == PP_SETTLED && again.n > 0)
-		outcome = apply_role(&again, true, error);
+		outcome = settle_role(&again, true, error);
 	*apply = again.apply;
 	apply->counts = again.committed;
 	return outcome;

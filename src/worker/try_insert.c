@@ -15,8 +15,7 @@
 #include "base/errors.h"
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
-#include "worker/deferred_mark.h"
-#include "worker/deferred_settings.h"
+#include "worker/deferred.h"
 #include "worker/item_settings.h"
 #include "worker/timer.h"
 #include "worker/try_insert.h"
@@ -169,7 +168,7 @@ pp_try_insert_deferred(const PpRow **rows, uint64 n, PpOutcomeCounts *counts)
 	return try_it(&(Attempt){.rows = rows, .n = n, .inserted = true, .deferred = true}, counts);
 }
 
-/* Insert them with what is deferred, and with a mark (deferred_mark.h) after so many rows. */
+/* Insert them with what is deferred, and with a mark (deferred.h) after so many rows. */
 PpTry
 pp_try_insert_marked(Oid extension, const PpRow **rows, uint64 n, uint64 mark,
 					 PpOutcomeCounts *counts)

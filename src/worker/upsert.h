@@ -30,13 +30,19 @@
 
 #include "postgres.h"
 
+#include "utils/relcache.h"
+
 #include "worker/row_map.h"
 #include "worker/statement.h"
-#include "worker/upsert_cache.h"
+
+/* What is configured for a target whose rows may be there */
+typedef struct PpUpsert PpUpsert;
 
 /* Now a row is to fail that DO NOTHING would skip: it is asked whether it can be inserted. */
 extern bool pp_upsert_skips_none;
 
+extern const PpUpsert *pp_upsert_get(Relation rel);
+extern bool pp_upsert_is_update(Oid target);
 extern uint64 pp_upsert(Relation rel, const PpRowMap *map, const PpUpsert *upsert,
 						const PpRow **rows, uint64 n);
 

@@ -145,7 +145,7 @@ read_item(const PpItem *item)
 		must(!pp_item_check_fits(item, attributes, n - 1), "a tuple has so many columns");
 }
 
-/* As add_items() of work_item.c. */
+/* As add_items() of work_items.c. */
 static void
 read_items(const char *bytes, uint64 length)
 {
@@ -202,7 +202,7 @@ read_targets(const PpRowData *row)
 	must(n <= row->header.items, "no more items than the header says");
 }
 
-/* Rows of one transaction, or of several; as open_rows() of work_item.c. */
+/* Rows of one transaction, or of several; as open_rows() of work_items.c. */
 static void
 read_rows(const uint8 *input, size_t size)
 {

@@ -9,26 +9,26 @@
  * what one COMMIT makes visible; between two steps anything may come.
  *
  *	step here			in src/
- *	admit				enqueue.c before_commit: ring.c pp_ring_admit_locked, then the rows, which
+ *	admit				publish.c pp_publish_prepare: ring.c pp_ring_admit_locked, then the rows, which
  *						nobody sees before the commit
- *	give_back			enqueue.c at_abort: pp_ring_release, pp_ring_undivert
+ *	give_back			publish.c pp_publish_abort: pp_ring_release, pp_ring_undivert
  *	commit_rows			the server: the commit record is flushed, the rows are visible
- *	begin, publish		enqueue.c publish: pp_ring_begin (BUSY), pp_ring_publish (READY)
- *	divert				enqueue.c at_commit: pp_ring_divert
+ *	begin, publish		publish.c publish_piece, ring.c pp_ring_put: BUSY, then READY
+ *	divert				publish.c pp_publish_commit: pp_ring_divert
  *	look				worker.c take_turn, intake.c pp_intake_next: pp_ring_view
  *	take_entries		intake.c take_entries, and the batch up to its COMMIT
  *	begin_pass			ring_worker.c pp_ring_begin_pass
  *	collect				intake.c begin_pass: collect_entries, then a snapshot and the scan
  *	take_from_pass		intake.c take_from_pass, and the batch up to its COMMIT
- *	settle				failure.c at_commit: pp_ring_settle, pp_ring_free
+ *	settle				commit.c at_commit: pp_ring_settle, pp_ring_free
  *	end_pass			intake.c pp_intake_next: pp_ring_end_pass, pp_ring_free
- *	save, move			worker.c save_volatile_items, save_at_exit: save_to_journal.c pp_save_to_journal,
+ *	save, move			worker.c save_volatile_items, save_at_worker_exit: save_to_journal.c pp_save_to_journal,
  *						at_commit; then pp_ring_move
- *	start				worker.c start: pp_ring_open, pp_ring_attend
+ *	start				worker.c take_worker_slot: pp_ring_open, pp_ring_attend
  *	recover				worker.c recover: pp_ring_recover
- *	lease				worker.c top_up_ids, enqueue.c admit: pp_ring_add_positions
+ *	lease				worker.c top_up_ids, publish.c admit: pp_ring_add_positions
  *	stop				worker.c stop: pp_ring_close, and the view from which last_pass is
- *	arm, nap			ring_worker.c pp_ring_arm; worker.c nap without a limit
+ *	arm, nap			ring_worker.c pp_ring_arm; worker.c worker_sleep without a limit
  *	save_at_risk		save_to_journal.c pp_save_to_journal_at_risk
  *	launcher			launcher.c needs_worker
  *	probe				probe.c look_around
@@ -420,7 +420,7 @@ inline arm()
 }
 #endif
 
-/* worker.c detach; with the process goes what it knew of a pass. */
+/* worker.c detach_worker; with the process goes what it knew of a pass. */
 inline gone()
 {
 	up = false;
@@ -1212,7 +1212,7 @@ done:
 #endif
 
 #ifdef FLUSH
-/* enqueue_functions.c wait_until_settled, is_settled */
+/* flush_function.c wait_until_settled, is_settled */
 proctype flusher()
 {
 	d_step {

@@ -12,15 +12,15 @@
  *	step here			in src/
  *	claim				slots.c look, pp_databases_want_slot
  *	admit				ring.c pp_ring_admit_locked, which compares generations
- *	publish				publish.c publish: pp_ring_put
+ *	publish				publish.c publish_piece: pp_ring_put
  *	divert				ring.c pp_ring_divert
- *	call_pass			slots.c pp_slot_call_pass
+ *	call_pass			slots_commands.c pp_slot_call_pass
  *	give_room_back		publish.c pp_publish_abort
- *	serve				slots.c serve: a free slot goes to a database that waits
- *	give_back			slots.c give_back: is_free, pp_ring_disown
+ *	serve				slots.c pp_slots_serve_locked: a free slot goes to a database that waits
+ *	give_back			slots.c give_slot_back: is_slot_empty_locked, pp_ring_disown
  *	look, take, pass	worker.c take_turn, intake.c
  *	arm, nap			ring_worker.c pp_ring_arm; worker.c sleep_idle
- *	launcher			launcher.c start_workers: pp_slots_serve, then workers for slots with work
+ *	launcher			launcher.c: pp_slots_serve, then workers for slots with work
  *
  * A step is what is done under one lock, or what one COMMIT makes visible.  Of those that wait
  * any may be the first in line.  What the launcher does only since it looks again after a while

@@ -1,20 +1,76 @@
 /*-------------------------------------------------------------------------
  *
- * deferred_settings.c
- *	  Settings that go with items, for what their rows defer; see deferred_settings.h.
+ * deferred.c
+ *	  What rows defer: a mark in the queue of deferred triggers, and the settings that they see; see
+ *	  deferred.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/relation.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "nodes/pg_list.h"
+#include "utils/rel.h"
 
 #include "base/table.h"
 #include "store/layouts.h"
 #include "worker/batch.h"
-#include "worker/deferred_settings.h"
+#include "worker/deferred.h"
 #include "worker/item_settings.h"
+
+/* ---- the mark ---- */
+
+static bool mark_passed = false;
+
+PG_FUNCTION_INFO_V1(persist_pass_mark);
+
+/* persist_pass_mark() returns trigger */
+Datum
+persist_pass_mark(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("persist_pass_mark() must be called as a trigger")));
+	mark_passed = true;
+	return PointerGetDatum(NULL);
+}
+
+void
+pp_deferred_mark_put(Oid extension)
+{
+	PpTable table = pp_table_open_to_write(extension, "persist_mark");
+	Datum values[] = {Int32GetDatum(0)};
+	bool nulls[] = {false};
+	HeapTuple tuple = heap_form_tuple(RelationGetDescr(table.rel), values, nulls);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
+	EState *estate = CreateExecutorState();
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+
+	mark_passed = false;
+	InitResultRelInfo(result, table.rel, 0, NULL, 0);
+	AfterTriggerBeginQuery();
+	heap_insert(table.rel, tuple, GetCurrentCommandId(true), HEAP_INSERT_NO_LOGICAL, NULL);
+	ExecStoreHeapTuple(tuple, slot, false);
+	slot->tts_tableOid = RelationGetRelid(table.rel);
+	ExecARInsertTriggers(estate, result, slot, NIL, NULL);
+	AfterTriggerEndQuery(estate);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	pp_table_close(&table);
+	CommandCounterIncrement();
+}
+
+bool
+pp_deferred_mark_is_passed(void)
+{
+	return mark_passed;
+}
+
+/* ---- settings ---- */
 
 static bool
 has_settings(const PpRow *row)
@@ -34,8 +90,7 @@ static bool
 may_run_deferred_code(Oid target)
 {
 	bool locked;
-	Relation rel =
-		pp_table_open_unless_locked(pp_layouts_current(target), RowExclusiveLock, &locked);
+	Relation rel = pp_layouts_open_unless_locked(target, RowExclusiveLock, &locked);
 	bool may;
 
 	if (rel == NULL)

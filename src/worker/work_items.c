@@ -1,22 +1,24 @@
 /*-------------------------------------------------------------------------
  *
- * work_item.c
- *	  The items of a work item, from the ring or the journal; see work_item.h.
+ * work_items.c
+ *	  The items of work items, from the ring or the journal, and as rows; see work_items.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/array.h"
 #include "base/item_check.h"
-#include "worker/work_item.h"
+#include "worker/poison.h"
+#include "worker/work_items.h"
 
 /* It can't be read. */
 static void
-complain(const PpWorkItem *work, const char *message)
+complain_of_work_item(const PpWorkItem *work, const char *message)
 {
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", message),
 					errdetail("It was enqueued as number %llu.", (unsigned long long) work->pos)));
@@ -33,9 +35,9 @@ add_items(PpWorkItem *work, const char *bytes, uint64 length, uint32 part, uint6
 		const PpItem *item = (const PpItem *) (bytes + offset);
 
 		if (!pp_item_check_is_sound(item, length - offset))
-			complain(work, "an item is damaged");
+			complain_of_work_item(work, "an item is damaged");
 		if (work->parked && item->target != work->target)
-			complain(work, "an item is parked for another target");
+			complain_of_work_item(work, "an item is parked for another target");
 		if (work->nitems == *max)
 		{
 			*max = Max(16, *max * 2);
@@ -94,21 +96,21 @@ open_rows(const PpClaim *claim, PpJournals *journals, PpWorkItem *work, uint64 *
 		if (found == PP_ROW_COPY)
 			continue;
 		if (begun && found == PP_ROW_GONE)
-			complain(work, "a part of an item is missing");
+			complain_of_work_item(work, "a part of an item is missing");
 		if (found == PP_ROW_GONE)
 			continue;
 		if (!begun)
 			first_part = record.part;
 		/* the middle of one must not be taken for another */
 		if (begun && (header.items > 0 || !follows(record.part, &work->rows[i], previous)))
-			complain(work, "a part of an item is missing");
+			complain_of_work_item(work, "a part of an item is missing");
 		if (!begun && header.items == 0)
-			complain(work, "the beginning of an item is missing");
+			complain_of_work_item(work, "the beginning of an item is missing");
 		if (!header.continues)
 			add_items(work, record.bytes, record.length, first_part, max);
 	}
 	if (header.continues)
-		complain(work, "the end of an item is missing");
+		complain_of_work_item(work, "the end of an item is missing");
 }
 
 /*
@@ -165,5 +167,129 @@ pp_work_item_take(const PpClaim *claim, PpJournals *journals, const PpWorkItem *
 			continue;
 		check_ref(claim, journals, &work->rows[i]);
 		pp_journal_delete(journals, &work->rows[i]);
+	}
+}
+
+/* ---- several, as rows ---- */
+
+/* Note what is being tried, in case that its code ends this process. */
+void
+pp_work_items_note(const PpWorkItem *work_items, int n)
+{
+	PpCommitPosition from = {.pos = PG_UINT64_MAX, .part = PG_UINT32_MAX};
+	PpCommitPosition to = {.pos = 0};
+
+	for (int i = 0; i < n; i++)
+	{
+		const PpWorkItem *work = &work_items[i];
+		uint32 last = work->there > 1 ? PG_UINT32_MAX : work->part;
+
+		if (work->pos < from.pos || (work->pos == from.pos && work->part < from.part))
+			from = (PpCommitPosition){.pos = work->pos, .part = work->part};
+		if (work->pos > to.pos || (work->pos == to.pos && last > to.part))
+			to = (PpCommitPosition){.pos = work->pos, .part = last};
+	}
+	pp_poison_note(from, to, pp_intake_count_items(work_items, n));
+}
+
+/* Records of a piece of one have the same place, and its pieces follow each other. */
+static bool
+is_same_transaction(const PpWorkItem *work, const PpWorkItem *next)
+{
+	return work->pos == next->pos || (work->others > 0 && work->pos + 1 == next->pos);
+}
+
+/*
+ * Open the work items; all their items, in their order.  Whoever has locked their tables is waited
+ * for here, and not after all has been tried.  *opened: so many are open, if that ends.
+ */
+const PpRow **
+pp_work_items_open(const PpClaim *claim, PpWorkItem *work_items, int n, int *opened, uint64 *nrows)
+{
+	PpJournals journals;
+	const PpRow **rows;
+	PpRow *row;
+	uint32 unit = 0;
+
+	*nrows = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (n > 0 && work_items[0].parked)
+		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
+	else
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	for (*opened = 0; *opened < n; (*opened)++)
+	{
+		pp_work_item_open(claim, &journals, &work_items[*opened]);
+		*nrows += work_items[*opened].nitems;
+	}
+	pp_journals_close(&journals, RowExclusiveLock);
+	PopActiveSnapshot();
+
+	row = palloc_extended(Max(*nrows, 1) * sizeof(PpRow), MCXT_ALLOC_HUGE);
+	rows = palloc_extended(Max(*nrows, 1) * sizeof(PpRow *), MCXT_ALLOC_HUGE);
+	*nrows = 0;
+	for (int i = 0; i < n; i++)
+	{
+		PpWorkItem *work = &work_items[i];
+
+		if (i == 0 || !is_same_transaction(&work_items[i - 1], work))
+			unit++;
+		for (uint64 k = 0; k < work->nitems; k++)
+		{
+			const PpItem *item = work->items[k];
+
+			*row = (PpRow){.item = item,
+						   .pos = work->pos,
+						   .part = work->parts[k],
+						   .unit = unit,
+						   .parked_at = work->parked_at,
+						   .work = work};
+			rows[(*nrows)++] = row++;
+		}
+	}
+	return rows;
+}
+
+/* Take the rows of work items that are open: this transaction has applied them. */
+void
+pp_work_items_take(const PpClaim *claim, const PpWorkItem *work_items, int n)
+{
+	PpJournals journals;
+	bool any = false;
+
+	for (int i = 0; i < n && !any; i++)
+		any = work_items[i].present != NULL;
+	if (!any)
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (work_items[0].parked)
+		pp_journals_open_parked(claim->extension, RowExclusiveLock, &journals);
+	else
+		pp_journals_open(claim->extension, RowExclusiveLock, &journals);
+	for (int i = 0; i < n; i++)
+		pp_work_item_take(claim, &journals, &work_items[i]);
+	pp_journals_close(&journals, NoLock);
+	PopActiveSnapshot();
+}
+
+/* Where did the items come from?  There they wait no longer. */
+void
+pp_work_items_count_taken(PpOutcomeCounts *counts, const PpRow **rows, uint64 n, bool parked)
+{
+	for (uint64 i = 0; i < n; i++)
+	{
+		const PpItem *item = rows[i]->item;
+		PpTargetOutcome *result = pp_outcome_counts_of(counts, item->target);
+		const PpItemExtra *extra = pp_item_extra(item);
+
+		if (parked)
+		{
+			result->parked--;
+			result->parked_bytes -= item->size;
+			continue;
+		}
+		result->taken++;
+		if (extra && item->attempts == 0)
+			result->delta.unknown_keys += extra->unknown_keys;
 	}
 }

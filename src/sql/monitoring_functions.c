@@ -1,12 +1,14 @@
 /*-------------------------------------------------------------------------
  *
- * queue_functions.c
- *	  The functions behind persist_queue, persist_stats and their like: rows from shared memory.
+ * monitoring_functions.c
+ *	  The functions behind the views persist_queue, persist_stats, persist_metrics and their like,
+ *	  and what persist_health() can't ask in SQL: what shared memory has counted.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -21,11 +23,14 @@
 #include "base/extension.h"
 #include "base/reasons.h"
 #include "base/table.h"
+#include "producer/admission.h"
 #include "ring/slots.h"
 #include "store/copied.h"
 #include "store/journal.h"
 #include "store/parked_table.h"
+#include "store/pause.h"
 #include "store/settings.h"
+#include "store/shutdowns.h"
 
 #define QUEUE_COLUMNS_1_0 23
 #define QUEUE_COLUMNS 32
@@ -42,11 +47,17 @@
 #define OLDEST_COLUMN 25	  /* parked_since follows */
 #define ERROR_COLUMN 27		  /* its time, failures, and their times follow */
 #define BOUNDED_COLUMN 31
+#define HEALTH_COLUMNS 17
 
 PG_FUNCTION_INFO_V1(persist_queue_rows);
 PG_FUNCTION_INFO_V1(persist_queue_rows_1_1);
 PG_FUNCTION_INFO_V1(persist_waiting_rows);
 PG_FUNCTION_INFO_V1(persist_waiting_rows_1_1);
+PG_FUNCTION_INFO_V1(persist_metric_rows);
+PG_FUNCTION_INFO_V1(persist_counted_rows);
+PG_FUNCTION_INFO_V1(persist_health_facts);
+
+/* ---- persist_queue_rows ---- */
 
 /*
  * A set of rows with so many columns, which the function's version of the SQL has: the first ones
@@ -99,7 +110,7 @@ retrier_state_name(PpRetrierState state)
 }
 
 static Interval *
-seconds(double n)
+interval_of(double n)
 {
 	Interval *interval = palloc0(sizeof(Interval));
 
@@ -208,7 +219,7 @@ fill_slot(const PpDatabase *known, PpSlot *slot, Datum *values, bool *nulls)
 	nulls[i] = rate <= 0;
 	values[i++] = Float8GetDatum(rate);
 	nulls[i] = rate <= 0 || pid == 0;
-	values[i++] = IntervalPGetDatum(seconds(rate > 0 ? pending / rate : 0));
+	values[i++] = IntervalPGetDatum(interval_of(rate > 0 ? pending / rate : 0));
 	nulls[i] = view.at_risk_since == 0;
 	values[i++] = TimestampTzGetDatum(pp_steady_to_day(view.at_risk_since));
 	Assert(i == RETRIER_COLUMN);
@@ -404,4 +415,227 @@ Datum
 persist_waiting_rows_1_1(PG_FUNCTION_ARGS)
 {
 	return waiting_rows(fcinfo, WAITING_COLUMNS);
+}
+
+/*
+ * ---- persist_metrics ----
+ *
+ * What shared memory has counted of this database, and how long its stops have taken.  No item is
+ * looked at: what a scrape costs doesn't depend on how many wait.
+ */
+
+/* label: NULL: it has none */
+static void
+put_metric(ReturnSetInfo *rsinfo, const char *metric, const char *label, double value)
+{
+	Datum values[] = {CStringGetTextDatum(metric), label ? CStringGetTextDatum(label) : (Datum) 0,
+					  Float8GetDatum(value)};
+	bool nulls[] = {false, label == NULL, false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* unit: how many of what it counts make one of what is shown */
+static void
+put_histogram(ReturnSetInfo *rsinfo, const char *metric, const PpHistogram *histogram,
+			  const uint64 *bounds, double unit)
+{
+	char *bucket = psprintf("%s_bucket", metric);
+	uint64 n = 0;
+
+	for (int i = 0; i < PP_BUCKETS; i++)
+	{
+		n += histogram->buckets[i];
+		put_metric(rsinfo, bucket,
+				   i < PP_BUCKETS - 1 ? psprintf("%.10g", bounds[i] / unit) : "+Inf", n);
+	}
+	put_metric(rsinfo, psprintf("%s_sum", metric), NULL, histogram->sum / unit);
+	put_metric(rsinfo, psprintf("%s_count", metric), NULL, n);
+}
+
+/* persist_metric_rows(): histograms and counters; see the view persist_metrics. */
+Datum
+persist_metric_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PpStops stops = pp_shutdowns_all(pp_extension_oid());
+	PpDatabase counts;
+
+	InitMaterializedSRF(fcinfo, 0);
+	put_histogram(rsinfo, "shutdown_seconds", &stops.seconds, pp_metrics_time_bounds, 1e6);
+	put_metric(rsinfo, "forced_shutdowns_total", NULL, stops.forced);
+	put_metric(rsinfo, "journal_limit_bytes", NULL, pp_config_journal_limit * 1024.0);
+	put_metric(rsinfo, "dead_letter_limit", NULL, pp_config_dead_letter_limit);
+	put_metric(rsinfo, "preloaded", NULL, pp_shmem != NULL);
+	if (pp_shmem == NULL)
+		return (Datum) 0;
+
+	counts = pp_slot_counts(MyDatabaseId); /* all 0 if nothing has been counted */
+	put_metric(rsinfo, "enqueued_total", NULL, counts.enqueued);
+	put_metric(rsinfo, "persisted_total", NULL, counts.written);
+	put_metric(rsinfo, "dead_total", NULL, counts.failed);
+	put_metric(rsinfo, "batches_total", NULL, counts.batches);
+	put_metric(rsinfo, "worker_failures_total", NULL, counts.trouble.failures);
+	put_histogram(rsinfo, "commit_to_visible_seconds", &counts.metrics.visible,
+				  pp_metrics_time_bounds, 1e6);
+	put_histogram(rsinfo, "batch_seconds", &counts.metrics.batch_seconds, pp_metrics_time_bounds,
+				  1e6);
+	put_histogram(rsinfo, "batch_items", &counts.metrics.batch_items, pp_metrics_item_bounds, 1);
+	for (int i = 0; i < PP_ERROR_CLASSES; i++)
+		put_metric(rsinfo, "errors_total", pp_metrics_error_class_name(i),
+				   counts.metrics.errors[i]);
+
+	return (Datum) 0;
+}
+
+static void
+put_counted(ReturnSetInfo *rsinfo, Oid target, uint64 pending, uint64 parked)
+{
+	Datum values[] = {ObjectIdGetDatum(target), Int64GetDatum(pending + parked),
+					  Int64GetDatum(parked)};
+	bool nulls[] = {false, false, false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Our database has no slot: does nothing wait in it? */
+static bool
+is_nothing_known(void)
+{
+	for (int i = 0; i < PP_DATABASES; i++)
+	{
+		PpDatabase known;
+		PpSlot *slot;
+
+		if (pp_slot_known(i, &known, &slot) && known.database == MyDatabaseId)
+			return !known.waits && known.parked == 0;
+	}
+	return false;
+}
+
+/*
+ * persist_counted_rows(): what waits for each target of this database, as persist_waiting_rows()
+ * says, but without a look at the items: nothing at all, not even a row for target 0, where it
+ * takes that to know.
+ */
+Datum
+persist_counted_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	PpCounter entries[PP_COUNTER_WAYS + 1];
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (pp_shmem == NULL ||
+		(slot ? !pp_counters_are_counted(&slot->counters) : !is_nothing_known()))
+		return (Datum) 0;
+	put_counted(rsinfo, InvalidOid, 0, 0);
+	for (int bucket = 0; slot && bucket < PP_COUNTER_BUCKETS; bucket++)
+	{
+		int n = pp_counters_read(&slot->counters, bucket, entries);
+
+		for (int i = 0; i < n; i++)
+			put_counted(rsinfo, entries[i].target, entries[i].pending, entries[i].parked);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * ---- persist_health ----
+ *
+ * It judges in SQL (the view persist_health_reasons): what is there to be judged is rows, of the
+ * views and of our own tables.  This runs no matter what is broken: where the library isn't
+ * preloaded, on a standby, in a read-only transaction, and with the SQL of another version.
+ */
+
+static Datum
+seconds_of(int64 ms)
+{
+	return Float8GetDatum(ms / 1000.0);
+}
+
+/* Bytes of a ring that callers may use: its worker keeps the rest. */
+static uint64
+ring_room(void)
+{
+	const PpRing *ring = &pp_shmem_slot(0)->ring; /* these are constant, and all the same */
+
+	return ring->size - ring->kept;
+}
+
+/*
+ * How many per cent of what it may hold of the journal does the role hold that is nearest to that?
+ * 0 where a role may hold everything.  *role: InvalidOid: all that are counted as one.
+ */
+static double
+find_fullest_role(Oid *role)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+	PpRoleQuota greatest;
+
+	*role = InvalidOid;
+	if (slot == NULL || pp_config_role_quota == 100)
+		return 0;
+	greatest = pp_quota_greatest(&slot->quota, PP_STORE_JOURNAL);
+	*role = greatest.role;
+	return 100.0 * greatest.charged[PP_STORE_JOURNAL] /
+		   Max(1, pp_admission_quota(slot, PP_STORE_JOURNAL));
+}
+
+/* As text: a role that was dropped has but its OID. */
+static Datum
+role_name(Oid role)
+{
+	char *name = GetUserNameFromId(role, true);
+
+	return CStringGetTextDatum(name ? name : psprintf("%u", role));
+}
+
+/*
+ * persist_health_facts(): one row: whether the library is preloaded; what keeps the installation
+ * from working, or that its SQL is older than the library, and which of both it is; whether calls
+ * hand items to the worker; whether the database is paused; which role is nearest to its limit; and
+ * the limits.
+ */
+Datum
+persist_health_facts(PG_FUNCTION_ARGS)
+{
+	TupleDesc desc;
+	Datum values[HEALTH_COLUMNS] = {0};
+	bool nulls[HEALTH_COLUMNS] = {false};
+	const char *fault;
+	Oid extension = pp_extension_find(&fault);
+	bool works = OidIsValid(extension) && fault == NULL;
+	Oid role;
+	double role_fill = find_fullest_role(&role);
+	int i = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (desc->natts != HEALTH_COLUMNS)
+		elog(ERROR, "incorrect number of output arguments");
+	if (works)
+		fault = pp_extension_outdated(extension);
+	values[i++] = BoolGetDatum(pp_shmem != NULL);
+	nulls[i] = fault == NULL;
+	values[i++] = fault ? CStringGetTextDatum(fault) : (Datum) 0;
+	values[i++] = BoolGetDatum(works);
+	values[i++] = BoolGetDatum(pp_config_mode == PP_MODE_ASYNC);
+	values[i++] = BoolGetDatum(OidIsValid(extension) && pp_pause_is_on(extension));
+	nulls[i] = pp_shmem == NULL;
+	values[i++] = Int64GetDatum(pp_shmem ? ring_room() : 0);
+	values[i++] = Int64GetDatum((int64) pp_config_journal_limit * 1024);
+	values[i++] = seconds_of((int64) pp_config_flush_interval + pp_config_ring_window);
+	values[i++] = seconds_of(pp_config_health_degraded_age);
+	values[i++] = seconds_of(pp_config_health_unhealthy_age);
+	values[i++] = Float8GetDatum(pp_config_health_degraded_fill);
+	values[i++] = Float8GetDatum(pp_config_health_unhealthy_fill);
+	values[i++] = seconds_of(pp_config_health_stall_time);
+	values[i++] = seconds_of(pp_config_health_dead_letter_window);
+	values[i++] = seconds_of(pp_config_health_failure_window);
+	values[i++] = Float8GetDatum(role_fill);
+	nulls[i] = !OidIsValid(role);
+	values[i++] = OidIsValid(role) ? role_name(role) : (Datum) 0;
+	Assert(i == HEALTH_COLUMNS);
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
- * block_database.c
- *	  Blocks databases for our processes; see block_database.h.
+ * databases.c
+ *	  Which databases our processes stay out of, and what is known of those without a slot; see
+ *	  databases.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,11 +16,13 @@
 
 #include "base/compat.h"
 #include "base/config.h"
-#include "ring/block_database.h"
+#include "ring/databases.h"
 
 /* for our processes to leave; as long as the server's own commands wait */
 #define BLOCK_WAIT_MS 5000
 #define BLOCK_LOOK_MS 5
+
+/* ---- blocked ---- */
 
 #define MAX_BLOCKED 8
 static Oid my_blocked[MAX_BLOCKED];
@@ -27,7 +30,7 @@ static int nmy_blocked = 0;
 
 /* Is it, under PpShmem.lock? */
 bool
-pp_block_database_is_on_locked(Oid database)
+pp_database_is_blocked_locked(Oid database)
 {
 	for (int i = 0; i < pp_shmem->nblocked; i++)
 	{
@@ -38,9 +41,9 @@ pp_block_database_is_on_locked(Oid database)
 }
 
 static void
-end_at_exit(int code, Datum arg)
+unblock_at_exit(int code, Datum arg)
 {
-	pp_block_database_end_all();
+	pp_databases_unblock_all();
 }
 
 /*
@@ -118,7 +121,7 @@ remove_one(Oid *databases, int *n, Oid database)
 }
 
 static bool
-block_it(Oid database)
+have_blocked(Oid database)
 {
 	for (int i = 0; i < nmy_blocked; i++)
 	{
@@ -129,23 +132,23 @@ block_it(Oid database)
 }
 
 /*
- * Send our processes away from the database, and keep them away until pp_block_database_end().
+ * Send our processes away from the database, and keep them away until pp_database_unblock().
  * False: one is still there, in code that can't be interrupted.  54000 if this
  * process holds too many.
  */
 bool
-pp_block_database(Oid database)
+pp_database_block(Oid database)
 {
 	static bool registered = false;
 	PpSlot *slot;
 
 	if (!registered)
 	{
-		before_shmem_exit(end_at_exit, (Datum) 0);
+		before_shmem_exit(unblock_at_exit, (Datum) 0);
 		registered = true;
 	}
 
-	if (!block_it(database))
+	if (!have_blocked(database))
 	{
 		LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
 		if (nmy_blocked == MAX_BLOCKED || pp_shmem->nblocked == pp_shmem_max_blocked())
@@ -168,11 +171,11 @@ pp_block_database(Oid database)
 
 /* End this process's block. */
 void
-pp_block_database_end(Oid database)
+pp_database_unblock(Oid database)
 {
 	PpSlot *slot;
 
-	if (!block_it(database))
+	if (!have_blocked(database))
 		return;
 
 	LWLockAcquire(pp_shmem->lock, LW_EXCLUSIVE);
@@ -180,7 +183,7 @@ pp_block_database_end(Oid database)
 	remove_one(pp_shmem->blocked, &pp_shmem->nblocked, database);
 	slot = pp_shmem_slot_of(database);
 	if (slot)
-		slot->leave = pp_block_database_is_on_locked(database);
+		slot->leave = pp_database_is_blocked_locked(database);
 	if (pp_shmem->probe.passed_over)
 	{
 		pp_shmem->probe.passed_over = false;
@@ -193,10 +196,10 @@ pp_block_database_end(Oid database)
 }
 
 void
-pp_block_database_end_all(void)
+pp_databases_unblock_all(void)
 {
 	while (nmy_blocked > 0)
-		pp_block_database_end(my_blocked[0]);
+		pp_database_unblock(my_blocked[0]);
 }
 
 /*
@@ -204,13 +207,123 @@ pp_block_database_end_all(void)
  * connected, the process that blocks waits for it.
  */
 bool
-pp_block_database_is_on(Oid database)
+pp_database_is_blocked(Oid database)
 {
 	bool is_on;
 
 	LWLockAcquire(pp_shmem->lock, LW_SHARED);
-	is_on = pp_block_database_is_on_locked(database);
+	is_on = pp_database_is_blocked_locked(database);
 	LWLockRelease(pp_shmem->lock);
 
 	return is_on;
+}
+
+/* ---- known ---- */
+
+/* Nothing would be lost without it but how much has been written. */
+static bool
+is_dispensable(const PpDatabase *known)
+{
+	return known->wanted_at == 0 && known->parked == 0 && !known->waits &&
+		   pp_shmem_slot_of(known->database) == NULL;
+}
+
+/* What is known of a database; NULL: nothing, and there is no room to `create` it. */
+PpDatabase *
+pp_database_find(Oid database, bool create)
+{
+	PpDatabase *unused = NULL;
+
+	for (int i = 0; i < PP_DATABASES; i++)
+	{
+		PpDatabase *known = &pp_shmem->known[i];
+
+		if (known->database == database)
+			return known;
+		if (unused == NULL && !OidIsValid(known->database))
+			unused = known;
+	}
+	for (int i = 0; i < PP_DATABASES && create && unused == NULL; i++)
+	{
+		if (is_dispensable(&pp_shmem->known[i]))
+			unused = &pp_shmem->known[i];
+	}
+	if (!create || unused == NULL)
+		return NULL;
+	*unused = (PpDatabase){.database = database};
+	return unused;
+}
+
+void
+pp_database_forget(Oid database)
+{
+	PpDatabase *known = pp_database_find(database, false);
+
+	if (known)
+		*known = (PpDatabase){0};
+}
+
+/* The database has a slot now: what is noted here is no longer used. */
+void
+pp_database_enter(Oid database)
+{
+	PpDatabase *known = pp_database_find(database, true);
+
+	if (known)
+	{
+		known->waits = false;
+		known->wanted_at = 0;
+	}
+}
+
+/* From then on the database waits for a slot.  False: there is no room to note that. */
+bool
+pp_database_want_slot(Oid database, PpSteady at)
+{
+	PpDatabase *known = pp_database_find(database, true);
+
+	if (known == NULL)
+		return false;
+	if (known->wanted_at == 0 || known->wanted_at > at)
+	{
+		known->wanted_at = at;
+		pp_shmem_wake_launcher();
+	}
+	if (at <= pp_steady_now())
+		pp_shmem->slots_wanted = true;
+	return true;
+}
+
+/* The database that has waited for a slot for longest; NULL: none does. */
+PpDatabase *
+pp_databases_first_waiting(void)
+{
+	PpSteady now = pp_steady_now();
+	PpDatabase *first = NULL;
+
+	for (int i = 0; i < PP_DATABASES; i++)
+	{
+		PpDatabase *known = &pp_shmem->known[i];
+
+		if (OidIsValid(known->database) && known->wanted_at != 0 && known->wanted_at <= now &&
+			(first == NULL || known->wanted_at < first->wanted_at) &&
+			!pp_database_is_blocked_locked(known->database))
+			first = known;
+	}
+	return first;
+}
+
+/* When the next one begins to wait; PP_NEVER: none will, as far as is known. */
+PpSteady
+pp_databases_next_wait(void)
+{
+	PpSteady now = pp_steady_now();
+	PpSteady next = PP_NEVER;
+
+	for (int i = 0; i < PP_DATABASES; i++)
+	{
+		if (pp_shmem->known[i].wanted_at > now)
+			next = Min(next, pp_shmem->known[i].wanted_at);
+	}
+	return next;
 }
