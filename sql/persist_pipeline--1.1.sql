@@ -892,7 +892,7 @@ WITH fact AS MATERIALIZED (
 ), weak AS (
 	SELECT pg_catalog.count(*) AS settings, pg_catalog.string_agg(pg_catalog.format('%s = %s', w.name, w.setting), ', ') AS names
 	FROM (VALUES ('fsync', 'off'), ('full_page_writes', 'off'), ('data_sync_retry', 'on'), ('zero_damaged_pages', 'on'),
-		('persist_pipeline.statement_timeout', '0')) AS w (name, setting)
+		('persist_pipeline.mode', 'reject'), ('persist_pipeline.statement_timeout', '0')) AS w (name, setting)
 	WHERE pg_catalog.current_setting(w.name, true) OPERATOR(pg_catalog.=) w.setting
 )
 SELECT r.code,

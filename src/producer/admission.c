@@ -109,27 +109,6 @@ pp_admission_check_disk(Oid extension)
 					 pp_config_max_databases)));
 }
 
-static void
-refuse_quota(PpSlot *slot, PpStore store, Oid role, PpQuotaResult result)
-{
-	const char *what = store == PP_STORE_RING ? "ring" : "journal";
-
-	if (result == PP_QUOTA_FULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
-				 errdetail("%llu kB wait in it; \"persist_pipeline.journal_limit\" is %d kB.",
-						   (unsigned long long) pp_quota_charged(&slot->quota, store) / 1024,
-						   pp_config_journal_limit),
-				 errhint("%s", pp_admission_backlog_reason(slot))));
-	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					errmsg("role \"%s\" holds too much of the %s of database \"%s\"",
-						   GetUserNameFromId(role, false), what, get_database_name(MyDatabaseId)),
-					errdetail("A role may hold %d %% of it: \"persist_pipeline.role_quota\".",
-							  pp_config_role_quota),
-					errhint("%s", pp_admission_backlog_reason(slot))));
-}
-
 static uint64
 store_size(PpSlot *slot, PpStore store)
 {
@@ -162,6 +141,43 @@ pp_admission_quota(PpSlot *slot, PpStore store)
 	return store_size(slot, store) / 100 * pp_config_role_quota + reserve_of(slot, store);
 }
 
+/* 53400: the role, or all together, would hold too much with so many bytes more. */
+static void
+refuse_quota(PpSlot *slot, PpStore store, Oid role, uint64 bytes, PpQuotaResult result)
+{
+	bool full = result == PP_QUOTA_FULL;
+	/* then no worker can make enough room */
+	bool is_too_large = bytes > (full ? limit_of(slot, store) : pp_admission_quota(slot, store));
+	const char *what = store == PP_STORE_RING ? "ring" : "journal";
+	const char *size = store == PP_STORE_RING ? "ring_size" : "journal_limit";
+	unsigned long long kilobytes = bytes / 1024;
+
+	if (full)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the journal of database \"%s\" is full", get_database_name(MyDatabaseId)),
+				 errdetail("%llu kB wait in it, and %llu kB are to be added; "
+						   "\"persist_pipeline.journal_limit\" is %d kB.",
+						   (unsigned long long) pp_quota_charged(&slot->quota, store) / 1024,
+						   kilobytes, pp_config_journal_limit),
+				 is_too_large ? errhint("Divide the transaction, or increase "
+										"\"persist_pipeline.journal_limit\".")
+							  : errhint("%s", pp_admission_backlog_reason(slot))));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("role \"%s\" holds too much of the %s of database \"%s\"",
+					GetUserNameFromId(role, false), what, get_database_name(MyDatabaseId)),
+			 errdetail("It holds %llu kB, and %llu kB are to be added. "
+					   "A role may hold %d %% of it: \"persist_pipeline.role_quota\".",
+					   (unsigned long long) pp_quota_charged_to(&slot->quota, store, role) / 1024,
+					   kilobytes, pp_config_role_quota),
+			 is_too_large
+				 ? errhint("Divide the transaction, or increase \"persist_pipeline.%s\" or "
+						   "\"persist_pipeline.role_quota\".",
+						   size)
+				 : errhint("%s", pp_admission_backlog_reason(slot))));
+}
+
 /*
  * 53400 if so much more of the journal is not to be had by the role.  At the commit of the
  * worker, which has asked, it is taken in any case: what others have taken meanwhile is no
@@ -170,13 +186,13 @@ pp_admission_quota(PpSlot *slot, PpStore store)
 void
 pp_admission_check_quota(PpSlot *slot, Oid role, uint64 bytes, uint64 items)
 {
-	PpQuotaResult result = pp_quota_ask(&slot->quota, PP_STORE_JOURNAL, role,
-										pp_journal_cost(bytes, items),
-										limit_of(slot, PP_STORE_JOURNAL),
-										pp_admission_quota(slot, PP_STORE_JOURNAL));
+	uint64 cost = pp_journal_cost(bytes, items);
+	PpQuotaResult result =
+		pp_quota_ask(&slot->quota, PP_STORE_JOURNAL, role, cost, limit_of(slot, PP_STORE_JOURNAL),
+					 pp_admission_quota(slot, PP_STORE_JOURNAL));
 
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, PP_STORE_JOURNAL, role, result);
+		refuse_quota(slot, PP_STORE_JOURNAL, role, cost, result);
 }
 
 /*
@@ -190,7 +206,7 @@ pp_admission_charge_ring(PpSlot *slot, Oid role, uint64 bytes)
 						pp_admission_quota(slot, PP_STORE_RING));
 
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, PP_STORE_RING, role, result);
+		refuse_quota(slot, PP_STORE_RING, role, bytes, result);
 }
 
 /* ---- what the items cost ---- */
@@ -356,6 +372,16 @@ is_greedy(PpPublish *publish, PpSlot *slot, uint64 role_quota)
 	return false;
 }
 
+/* 53400: the next share is too much. */
+static void
+refuse_share(PpPublish *publish, PpQuotaResult result)
+{
+	const PpShare *share = share_at(publish, publish->ncharged);
+	PpStore store = store_of(publish);
+
+	refuse_quota(publish->slot, store, share->role, share->bytes[store], result);
+}
+
 /* Under the mutex: charge the next shares, and tell the next counts. */
 static PpQuotaResult
 take_some_room(PpPublish *publish, Limits limits)
@@ -414,7 +440,7 @@ pp_admission_take(PpPublish *publish, const PpClaim *claim, uint64 bytes)
 	SpinLockRelease(&ring->mutex);
 
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, store_of(publish), share_at(publish, publish->ncharged)->role, result);
+		refuse_share(publish, result);
 	return admission;
 }
 
@@ -434,7 +460,7 @@ pp_admission_take_rest(PpPublish *publish)
 		SpinLockRelease(&slot->ring.mutex);
 	}
 	if (result != PP_QUOTA_CHARGED)
-		refuse_quota(slot, store_of(publish), share_at(publish, publish->ncharged)->role, result);
+		refuse_share(publish, result);
 }
 
 /* For a slot that has come too late to admit us. */

@@ -18,6 +18,7 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -27,6 +28,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "producer/enqueue.h"
 #include "ring/slots.h"
 #include "sql/altered.h"
 #include "store/account.h"
@@ -86,14 +88,14 @@ may_have_items(Oid extension, Oid relid)
 
 /*
  * The relation is about to be changed, or dropped: items may need its columns as they are.
- * One that the transaction itself has created has none.
+ * One that the transaction itself has created has none but that transaction's.
  */
 static void
 note_columns(Oid extension, Oid relid, bool dropped)
 {
 	Relation rel = relation_open(relid, AccessShareLock);
 
-	if (rel->rd_createSubid == InvalidSubTransactionId)
+	if (rel->rd_createSubid == InvalidSubTransactionId || pp_enqueue_is_pending())
 		pp_layouts_note(extension, rel, dropped);
 	relation_close(rel, AccessShareLock);
 }
@@ -146,54 +148,48 @@ say_waiting(Oid relid)
 /* What the current transaction has dropped, in its memory */
 typedef struct Dropped
 {
+	Oid extension;
 	Oid target;
 	Oid schema;
 	NameData name;
+	bool replaced; /* unless that was rolled back */
 	bool configured;
 	PpSettings settings; /* if it is */
 } Dropped;
 
 static List *dropped = NIL;
-static TransactionId dropped_by = InvalidTransactionId; /* the list is of that transaction */
 
-static bool
-has_dropped(void)
+/* A relation is about to be dropped, and with it what is configured for it. */
+static Dropped
+take_dropped(Oid extension, Oid relid)
 {
-	return TransactionIdIsValid(dropped_by) && dropped_by == GetTopTransactionIdIfAny();
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	Dropped entry = {.extension = extension, .target = relid, .schema = get_rel_namespace(relid)};
+	char *name = get_rel_name(relid);
+
+	namestrcpy(&entry.name, name ? name : "");
+	entry.configured = pp_settings_remove(extension, relid, &entry.settings);
+	MemoryContextSwitchTo(caller);
+	return entry;
 }
 
 static void
-remember_dropped(Oid extension, Oid relid, bool configured)
+remember_dropped(const Dropped *entry)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
-	Dropped *entry = palloc0(sizeof(Dropped));
-	char *name = get_rel_name(relid);
 
-	if (!has_dropped())
-		dropped = NIL;
-	dropped_by = GetTopTransactionId();
-	entry->target = relid;
-	entry->schema = get_rel_namespace(relid);
-	namestrcpy(&entry->name, name ? name : "");
-	entry->configured = configured;
-	if (configured)
-		entry->settings = pp_settings_get(extension, relid);
-	dropped = lappend(dropped, entry);
+	dropped = lappend(dropped, memcpy(palloc(sizeof(Dropped)), entry, sizeof(Dropped)));
 	MemoryContextSwitchTo(caller);
 }
 
-/* The relation's row of pg_class as the current command has left it, as a copy; or NULL. */
+/* A row of a catalog as the current command has left it, as a copy; or NULL. */
 static HeapTuple
-fetch_altered(Oid relid)
+fetch_altered(Oid catalog, Oid index, int nkeys, ScanKey keys)
 {
-	Relation rel = table_open(RelationRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	Relation rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, index, true, SnapshotSelf, nkeys, keys);
+	HeapTuple tuple = systable_getnext(scan);
 
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, ClassOidIndexId, true, SnapshotSelf, 1, &key);
-	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		tuple = heap_copytuple(tuple);
 	systable_endscan(scan);
@@ -230,18 +226,26 @@ static void
 replace_dropped(Oid extension, Oid relid)
 {
 	HeapTuple before = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	HeapTuple after = fetch_altered(relid);
-	bool is_there = HeapTupleIsValid(before) && HeapTupleIsValid(after);
+	HeapTuple after;
+	ScanKeyData key;
+	bool is_there;
 	const Dropped *last = NULL;
 
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	after = fetch_altered(RelationRelationId, ClassOidIndexId, 1, &key);
+	is_there = HeapTupleIsValid(before) && HeapTupleIsValid(after);
 	for (int i = 0; is_there && i < list_length(dropped); i++)
 	{
-		const Dropped *entry = list_nth(dropped, i);
+		Dropped *entry = list_nth(dropped, i);
 
-		if (!has_name((Form_pg_class) GETSTRUCT(after), entry) ||
+		if (entry->extension != extension || !has_name((Form_pg_class) GETSTRUCT(after), entry) ||
 			has_name((Form_pg_class) GETSTRUCT(before), entry) || !is_gone(i))
 			continue;
-		pp_layouts_replace(extension, entry->target, relid);
+		pp_layouts_replace(
+			extension, entry->target,
+			quote_qualified_identifier(get_namespace_name(entry->schema), NameStr(entry->name)),
+			relid, entry->replaced);
+		entry->replaced = true;
 		last = entry;
 	}
 	if (last && last->configured && !pp_settings_has(extension, relid))
@@ -260,10 +264,10 @@ replace_dropped(Oid extension, Oid relid)
  * to what has replaced it, unless that is paused, too.  The retrier has to be told: nobody is there
  * to do that when a prepared transaction commits.
  */
-void
-pp_altered_check_prepare(void)
+static void
+check_prepare(void)
 {
-	Oid extension = has_dropped() ? pp_extension_oid() : InvalidOid;
+	Oid extension = dropped != NIL ? pp_extension_oid() : InvalidOid;
 	ListCell *cell;
 
 	foreach (cell, OidIsValid(extension) ? dropped : NIL)
@@ -281,16 +285,26 @@ pp_altered_check_prepare(void)
 	}
 }
 
+/* The list goes with its transaction. */
+static void
+xact_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_PREPARE)
+		check_prepare();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		dropped = NIL;
+}
+
 /* What may be a target is about to be dropped; `transient`: the server's own, as of a rewrite. */
 static void
 drop_target(Oid extension, Oid relid, bool transient)
 {
 	bool has_items = OidIsValid(extension) && !transient && may_have_items(extension, relid);
-	bool configured = pp_settings_has(extension, relid);
+	Dropped entry = take_dropped(extension, relid);
 
-	if (has_items || configured)
-		remember_dropped(extension, relid, configured);
-	if (configured && pp_settings_remove(extension, relid))
+	if (has_items || entry.configured)
+		remember_dropped(&entry);
+	if (entry.configured)
 		pp_pause_target_altered(); /* it may have been paused */
 	if (has_items)
 		note_columns(extension, relid, true);
@@ -372,10 +386,8 @@ change_type(Change *change, Oid type)
 static bool
 has_new_type(Oid relid, AttrNumber attnum)
 {
-	Relation rel = table_open(AttributeRelationId, AccessShareLock);
 	HeapTuple before = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
 	ScanKeyData key[2];
-	SysScanDesc scan;
 	HeapTuple after;
 	bool is_new = false;
 
@@ -383,8 +395,7 @@ has_new_type(Oid relid, AttrNumber attnum)
 				ObjectIdGetDatum(relid));
 	ScanKeyInit(&key[1], Anum_pg_attribute_attnum, BTEqualStrategyNumber, F_INT2EQ,
 				Int16GetDatum(attnum));
-	scan = systable_beginscan(rel, AttributeRelidNumIndexId, true, SnapshotSelf, 2, key);
-	after = systable_getnext(scan);
+	after = fetch_altered(AttributeRelationId, AttributeRelidNumIndexId, 2, key);
 	if (HeapTupleIsValid(before) && HeapTupleIsValid(after))
 	{
 		Form_pg_attribute was = (Form_pg_attribute) GETSTRUCT(before);
@@ -392,10 +403,8 @@ has_new_type(Oid relid, AttrNumber attnum)
 
 		is_new = was->atttypid != is->atttypid || was->atttypmod != is->atttypmod;
 	}
-	systable_endscan(scan);
 	if (HeapTupleIsValid(before))
 		ReleaseSysCache(before);
-	table_close(rel, AccessShareLock);
 	return is_new;
 }
 
@@ -405,7 +414,7 @@ pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *a
 {
 	Change change = {0};
 
-	if (attnum == 0 ? !(access == OAT_DROP || (access == OAT_POST_ALTER && has_dropped())) ||
+	if (attnum == 0 ? !(access == OAT_DROP || (access == OAT_POST_ALTER && dropped != NIL)) ||
 						  !may_be_target(relid)
 					: access != OAT_DROP && access != OAT_POST_CREATE &&
 						  (access != OAT_POST_ALTER || !has_new_type(relid, attnum)))
@@ -425,4 +434,11 @@ pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *a
 		change_columns(&change, relid);
 	if (change.types)
 		hash_destroy(change.types);
+}
+
+/* Called once, while the library is preloaded. */
+void
+pp_altered_init(void)
+{
+	RegisterXactCallback(xact_event, NULL);
 }

@@ -23,7 +23,7 @@
 #include "access/attnum.h"
 #include "catalog/objectaccess.h"
 
-extern void pp_altered_check_prepare(void);
 extern void pp_altered_access(ObjectAccessType access, Oid relid, AttrNumber attnum, void *arg);
+extern void pp_altered_init(void);
 
 #endif /* PP_ALTERED_H */

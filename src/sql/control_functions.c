@@ -165,7 +165,7 @@ persist_unconfigure(PG_FUNCTION_ARGS)
 	Oid extension = pp_extension_get();
 
 	pp_extension_check_writable("persist_unconfigure()");
-	(void) pp_settings_remove(extension, lock_own_target(fcinfo));
+	(void) pp_settings_remove(extension, lock_own_target(fcinfo), NULL);
 	pp_pause_target_changed();
 
 	PG_RETURN_VOID();

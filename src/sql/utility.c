@@ -369,8 +369,6 @@ xact_event(XactEvent event, void *arg)
 			pp_databases_unblock_all();
 		database_blocked = false;
 	}
-	if (event == XACT_EVENT_PRE_PREPARE)
-		pp_altered_check_prepare();
 	if (!extension_blocked)
 		return;
 
@@ -722,5 +720,6 @@ pp_utility_init(void)
 	ProcessUtility_hook = process_utility;
 	previous_access_hook = object_access_hook;
 	object_access_hook = access_object;
+	pp_altered_init();
 	RegisterXactCallback(xact_event, NULL);
 }

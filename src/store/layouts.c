@@ -9,10 +9,11 @@
 
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "lib/qunique.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/array.h"
@@ -26,8 +27,8 @@ enum
 {
 	COLUMN_TARGET,
 	COLUMN_TARGET_NAME,
-	COLUMN_COLUMNS,		/* of the target: PpColumnNote, by attnum - 1 */
-	COLUMN_REPLACED_BY, /* NULL: nothing has replaced it */
+	COLUMN_COLUMNS,		/* of the target: PpColumnNote, by attnum - 1; none, if ... */
+	COLUMN_REPLACED_BY, /* ... it says what has replaced it; or else NULL */
 	COLUMNS
 };
 
@@ -37,7 +38,7 @@ open_scan(Oid extension, LOCKMODE mode)
 {
 	PpTable table = pp_table_open(extension, TABLE, mode);
 
-	pp_table_scan(&table, GetLatestSnapshot(), 0, NULL);
+	pp_table_scan(&table, pp_table_snapshot(), 0, NULL);
 	return table;
 }
 
@@ -227,67 +228,96 @@ pp_layouts_target_name(Oid extension, Oid target)
 	return name;
 }
 
-/* Have another one in this column say by what it is replaced.  False: none has that. */
+/*
+ * Take away, in the current transaction, that the target has been replaced.  False: by one that is
+ * gone, too, and so may have been replaced itself.
+ */
 static bool
-replace_where(Oid extension, int column, Oid target, Oid by)
+forget_replaced(Oid extension, Oid target)
 {
 	PpTable table = open_scan(extension, RowExclusiveLock);
-	PpTable to = pp_table_open(extension, TABLE, RowExclusiveLock);
-	bool found = false;
+	bool done = true;
 	HeapTuple tuple;
 
-	while ((tuple = pp_table_next(&table)) != NULL && pp_table_has(table.rel, COLUMN_REPLACED_BY))
+	while ((tuple = pp_table_next(&table)) != NULL)
 	{
-		Datum values[COLUMNS];
-		bool nulls[COLUMNS];
+		Oid by = pp_table_oid(table.rel, tuple, COLUMN_REPLACED_BY);
 
-		heap_deform_tuple(tuple, RelationGetDescr(table.rel), values, nulls);
-		if (nulls[column] || DatumGetObjectId(values[column]) != target)
+		if (!OidIsValid(by) || pp_table_oid(table.rel, tuple, COLUMN_TARGET) != target)
 			continue;
-		values[COLUMN_COLUMNS] = PointerGetDatum(DatumGetByteaP(values[COLUMN_COLUMNS]));
-		values[COLUMN_REPLACED_BY] = ObjectIdGetDatum(by);
-		nulls[COLUMN_REPLACED_BY] = false;
-		if (pp_table_delete(&table, &tuple->t_self, false))
-			pp_table_insert(&to, values, nulls);
-		found = true;
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(by)))
+			(void) pp_table_delete(&table, &tuple->t_self, false);
+		else
+			done = false;
 	}
-	pp_table_close(&to);
 	pp_table_close(&table);
-	return found;
+	return done;
 }
 
 /*
  * Note that rows of the target, which the current transaction has dropped, go into another one.
- * What that has replaced itself still names it, so that all know in which order they came; but one
- * of which nothing was noted, since it has never had items, is left out.
+ * `again`: it may have noted that before, of another one.  A scan for each target would make many
+ * of them slow.  What the target has replaced itself still names it, so that all know in which
+ * order they came.
  */
 void
-pp_layouts_replace(Oid extension, Oid target, Oid by)
+pp_layouts_replace(Oid extension, Oid target, const char *name, Oid by, bool again)
 {
-	if (!replace_where(extension, COLUMN_TARGET, target, by))
-		(void) replace_where(extension, COLUMN_REPLACED_BY, target, by);
+	PpTable table;
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+
+	if (again && !forget_replaced(extension, target))
+		return;
+	table = pp_table_open(extension, TABLE, RowExclusiveLock);
+	if (table.rel && pp_table_has(table.rel, COLUMN_REPLACED_BY))
+	{
+		values[COLUMN_TARGET] = ObjectIdGetDatum(target);
+		values[COLUMN_TARGET_NAME] = CStringGetTextDatum(name);
+		values[COLUMN_COLUMNS] = PointerGetDatum(cstring_to_text_with_len("", 0)); /* of a bytea */
+		values[COLUMN_REPLACED_BY] = ObjectIdGetDatum(by);
+		pp_table_insert(&table, values, nulls);
+	}
+	pp_table_close(&table);
 }
 
-/* What has replaced a target that is gone, and what has replaced that, and so on. */
+static int
+compare_replaced(const void *left, const void *right)
+{
+	Oid a = ((const PpReplaced *) left)->target;
+	Oid b = ((const PpReplaced *) right)->target;
+
+	return a < b ? -1 : a > b;
+}
+
+/* What has replaced a target, according to that, and what has replaced that, and so on. */
+static List *
+successors_of(Oid target, const PpReplaced *replaced, int n)
+{
+	List *successors = NIL;
+	PpReplaced key = {.target = target};
+	const PpReplaced *found;
+
+	while (list_length(successors) < n &&
+		   (found = bsearch(&key, replaced, n, sizeof(key), compare_replaced)) != NULL)
+	{
+		successors = lappend_oid(successors, found->by);
+		key.target = found->by;
+	}
+	return successors;
+}
+
+/* The same of one that is gone. */
 List *
 pp_layouts_successors(Oid target)
 {
-	List *successors = NIL;
 	PpReplaced *replaced;
 	int n;
 
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
 		return NIL;
 	replaced = pp_layouts_replaced(pp_extension_oid(), &n);
-	for (int i = 0; i < n; i++)
-	{
-		if (replaced[i].target != target || list_member_oid(successors, replaced[i].by))
-			continue;
-		target = replaced[i].by;
-		successors = lappend_oid(successors, target);
-		i = -1; /* from the first on, of this one */
-	}
-	return successors;
+	return successors_of(target, replaced, n);
 }
 
 /*
@@ -302,14 +332,31 @@ pp_layouts_current(Oid target)
 	return successors != NIL ? llast_oid(successors) : target;
 }
 
-/* Open that relation, as pp_table_open_unless_locked() does. */
+/*
+ * Open that relation, as pp_table_open_unless_locked() does.  It may be replaced just when it is to
+ * be opened.
+ */
 Relation
 pp_layouts_open_unless_locked(Oid target, LOCKMODE mode, bool *locked)
 {
-	return pp_table_open_unless_locked(pp_layouts_current(target), mode, locked);
+	Oid current = pp_layouts_current(target);
+	Oid opened;
+	Relation rel;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		opened = current;
+		rel = pp_table_open_unless_locked(opened, mode, locked);
+		current = rel ? opened : pp_layouts_current(target);
+	} while (current != opened);
+	return rel;
 }
 
-/* All that have been replaced, in the current memory context; *n: their number. */
+/*
+ * All that have been replaced, in the current memory context, each once, and in the order of their
+ * OIDs; *n: their number.
+ */
 PpReplaced *
 pp_layouts_replaced(Oid extension, int *n)
 {
@@ -330,6 +377,8 @@ pp_layouts_replaced(Oid extension, int *n)
 		replaced[(*n)++] = next;
 	}
 	pp_table_close(&table);
+	qsort(replaced, *n, sizeof(PpReplaced), compare_replaced);
+	*n = qunique(replaced, *n, sizeof(PpReplaced), compare_replaced);
 	return replaced;
 }
 
@@ -377,12 +426,14 @@ void
 pp_layouts_forget(Oid extension, TransactionId before, const List *targets)
 {
 	List *but = list_copy(targets);
+	int n;
+	PpReplaced *replaced = pp_layouts_replaced(extension, &n);
 	PpTable table = open_scan(extension, RowExclusiveLock);
 	HeapTuple tuple;
 	ListCell *cell;
 
 	foreach (cell, targets)
-		but = list_concat_unique_oid(but, pp_layouts_successors(lfirst_oid(cell)));
+		but = list_concat_unique_oid(but, successors_of(lfirst_oid(cell), replaced, n));
 	while ((tuple = pp_table_next(&table)) != NULL)
 	{
 		if (TransactionIdPrecedes(HeapTupleHeaderGetXmin(tuple->t_data), before) &&

@@ -10,8 +10,8 @@
  * in the table is trusted.
  *
  * A relation that is renamed to the name of a target which its transaction has dropped replaces
- * that: what waits for the target is written to the relation.  Each row of the target says so.  If
- * that is replaced, too, its own rows do, and the target's stay as they are.
+ * that: what waits for the target is written to the relation.  Another row says so.  If that is
+ * replaced, too, one of its own does, and the target's stays as it is.
  *
  * The worker takes a row away when nothing can need it any more.
  *
@@ -49,7 +49,7 @@ typedef struct PpReplaced
 extern void pp_layouts_note(Oid extension, Relation rel, bool dropped);
 extern PpColumnNote *pp_layouts_find(Oid extension, const PpItem *item, int *n);
 extern char *pp_layouts_target_name(Oid extension, Oid target);
-extern void pp_layouts_replace(Oid extension, Oid target, Oid by);
+extern void pp_layouts_replace(Oid extension, Oid target, const char *name, Oid by, bool again);
 extern List *pp_layouts_successors(Oid target);
 extern Oid pp_layouts_current(Oid target);
 extern Relation pp_layouts_open_unless_locked(Oid target, LOCKMODE mode, bool *locked);

@@ -319,10 +319,11 @@ pp_settings_put(Oid extension, Oid target, const PpSettings *settings)
 
 /*
  * Back to the defaults.  Also called for each relation that is dropped: so it
- * locks the table no more than it must.  False: nothing was configured.
+ * locks the table no more than it must.  False: nothing was configured; or else that is in
+ * *settings, in the current memory context, unless it is NULL.
  */
 bool
-pp_settings_remove(Oid extension, Oid target)
+pp_settings_remove(Oid extension, Oid target, PpSettings *settings)
 {
 	PpTable table = pp_table_open(extension, TABLE, AccessShareLock);
 	HeapTuple tuple = find_setting(&table, target);
@@ -330,6 +331,8 @@ pp_settings_remove(Oid extension, Oid target)
 
 	if (found)
 	{
+		if (settings)
+			*settings = pp_settings_read(table.rel, tuple, &target);
 		LockRelationOid(RelationGetRelid(table.rel), RowExclusiveLock);
 		for (; tuple; tuple = pp_table_next(&table))
 			(void) pp_table_delete(&table, &tuple->t_self, true);
@@ -361,7 +364,7 @@ pp_settings_restored(Oid extension)
 		PpSettings settings = pp_settings_read(table.rel, lfirst(cell), &target);
 
 		if (get_rel_relkind(target) == '\0')
-			(void) pp_settings_remove(extension, target);
+			(void) pp_settings_remove(extension, target, NULL);
 		else
 			pp_settings_put(extension, target, &settings);
 	}

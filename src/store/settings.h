@@ -64,7 +64,7 @@ extern Oid pp_settings_relation(Oid extension);
 extern void pp_settings_announce(Oid extension);
 extern void pp_settings_write(Oid extension, Oid target, const PpSettings *settings);
 extern void pp_settings_put(Oid extension, Oid target, const PpSettings *settings);
-extern bool pp_settings_remove(Oid extension, Oid target);
+extern bool pp_settings_remove(Oid extension, Oid target, PpSettings *settings);
 extern void pp_settings_restored(Oid extension);
 extern List *pp_settings_paused(Oid extension);
 

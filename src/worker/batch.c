@@ -213,24 +213,30 @@ pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child)
 	return false;
 }
 
-/* Has the target of the second replaced that of the first? */
+/* Do rows of both go into the same relation, which has replaced one of them, or both? */
 static bool
-is_replaced_by(const PpTargetRows *first, const PpTargetRows *second)
+are_one(const PpTargetRows *first, const PpTargetRows *second)
 {
-	return list_member_oid(first->successors, second->target);
+	return first == second || linitial_oid(first->covers) == linitial_oid(second->covers);
 }
 
-/* Do rows of the first have to come before those of the second? */
-static bool
-comes_before(const PpTargetRows *first, const PpTargetRows *second)
+/* Append it to the order, but before what has replaced it, which comes last there. */
+static void
+append(PpTargetRows *group, PpTargetRows **order, int *nplaced)
 {
-	return is_replaced_by(first, second) ||
-		   (pp_batch_is_parent(first, second) && !is_replaced_by(second, first));
+	int at = (*nplaced)++;
+
+	for (; at > 0 && are_one(order[at - 1], group) &&
+		   list_length(order[at - 1]->successors) < list_length(group->successors);
+		 at--)
+		order[at] = order[at - 1];
+	order[at] = group;
 }
 
 /*
- * Append the rows of one target to the order, after those of its parents and of what it has
- * replaced; a circle of references is cut somewhere.
+ * Append the rows of one target to the order, after those of its parents, and with them those of
+ * what it has replaced, and of what has replaced it; a circle of references is cut somewhere, but
+ * never between these.
  */
 static void
 place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplaced)
@@ -239,13 +245,18 @@ place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplac
 
 	if (groups[i].placed)
 		return;
-	groups[i].placed = true;
+	for (int j = 0; j < ngroups; j++)
+		groups[j].placed |= are_one(&groups[j], &groups[i]);
 	for (int j = 0; j < ngroups; j++)
 	{
-		if (comes_before(&groups[j], &groups[i]))
+		if (!groups[j].placed && pp_batch_is_parent(&groups[j], &groups[i]))
 			place(groups, ngroups, j, order, nplaced);
 	}
-	order[(*nplaced)++] = &groups[i];
+	for (int j = 0; j < ngroups; j++)
+	{
+		if (are_one(&groups[j], &groups[i]))
+			append(&groups[j], order, nplaced);
+	}
 }
 
 typedef struct ShareEntry

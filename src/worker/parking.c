@@ -146,6 +146,32 @@ pp_parking_add_replaced(List *targets)
 	return pp_layouts_add_those(targets, replaced, nreplaced);
 }
 
+/* Does that hold for one that the target has replaced, or for one that this has, and so on? */
+bool
+pp_parking_any_replaced(Oid target, bool (*holds)(Oid target, const void *arg), const void *arg)
+{
+	List *seen;
+	bool any = false;
+
+	if (nreplaced == 0)
+		return false;
+	seen = list_make1_oid(target);
+	for (int i = 0; i < list_length(seen) && !any; i++) /* which becomes longer */
+	{
+		for (int j = 0; j < nreplaced && !any; j++)
+		{
+			Oid before = replaced[j].target;
+
+			if (replaced[j].by != list_nth_oid(seen, i) || list_member_oid(seen, before))
+				continue;
+			any = holds(before, arg);
+			seen = lappend_oid(seen, before);
+		}
+	}
+	list_free(seen);
+	return any;
+}
+
 /*
  * Which targets are paused, and which have been replaced?  In the current transaction.  The tables
  * may be locked: after an error what was known before still is.
@@ -361,23 +387,14 @@ is_parked_in_table(PpParked *parked)
 	return whole.whole;
 }
 
-/*
- * Are the target's items of this role to be parked without a try, behind those that are?  Or
- * behind those of a target that it has replaced?
- */
-bool
-pp_parking_has_to_follow(Oid target, Oid role)
+static bool
+has_to_follow_itself(Oid target, const void *arg)
 {
+	Oid role = *(const Oid *) arg;
 	PpParked *parked;
 
-	look_before_parking();
 	if (pp_parking_is_paused(target))
 		return true;
-	for (int i = 0; i < nreplaced; i++)
-	{
-		if (replaced[i].by == target && pp_parking_has_to_follow(replaced[i].target, role))
-			return true;
-	}
 	parked = pp_parking_enter(target, role);
 	if (parked->whole)
 		return true;
@@ -387,6 +404,18 @@ pp_parking_has_to_follow(Oid target, Oid role)
 		parked->asked = transaction;
 	}
 	return parked->found;
+}
+
+/*
+ * Are the target's items of this role to be parked without a try, behind those that are?  Or
+ * behind those of a target that it has replaced?
+ */
+bool
+pp_parking_has_to_follow(Oid target, Oid role)
+{
+	look_before_parking();
+	return has_to_follow_itself(target, &role) ||
+		   pp_parking_any_replaced(target, has_to_follow_itself, &role);
 }
 
 /*

@@ -106,6 +106,8 @@ extern void pp_parking_look_for_pauses(void);
 extern void pp_parking_refresh(void);
 extern bool pp_parking_is_paused(Oid target);
 extern List *pp_parking_add_replaced(List *targets);
+extern bool pp_parking_any_replaced(Oid target, bool (*holds)(Oid target, const void *arg),
+									const void *arg);
 extern PpParked *pp_parking_find(Oid target, Oid role);
 extern PpParked *pp_parking_enter(Oid target, Oid role);
 extern void pp_parking_note_position(PpParked *parked, uint64 pos, uint32 part);

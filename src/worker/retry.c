@@ -575,23 +575,26 @@ hangs_when_retried(const PpParked *parked)
 }
 
 /*
- * May its items be tried?  Not while it is paused, nor before those of a target that it has
- * replaced, unless these wait for rows of others.
+ * Are items of this target, which another one has replaced, to be tried before that one's?  If they
+ * wait for rows of others they may need one of those that were enqueued before them.
  */
+static bool
+comes_before(Oid target, const void *arg)
+{
+	const PpParked *parked = arg;
+	const PpParked *other = pp_parking_find(target, parked->key.role);
+
+	return other &&
+		   (other->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION || other->from < parked->from ||
+			(other->from == parked->from && other->part <= parked->part));
+}
+
+/* Not while it is paused, nor before those of a target that it has replaced. */
 static bool
 may_be_tried(const PpParked *parked)
 {
-	List *before = pp_parking_add_replaced(list_make1_oid(parked->key.target));
-	bool may = !pp_parking_is_paused(parked->key.target);
-
-	for (int i = 1; i < list_length(before); i++)
-	{
-		PpParked *other = pp_parking_find(list_nth_oid(before, i), parked->key.role);
-
-		may = may && (other == NULL || other->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION);
-	}
-	list_free(before);
-	return may;
+	return !pp_parking_is_paused(parked->key.target) &&
+		   !pp_parking_any_replaced(parked->key.target, comes_before, parked);
 }
 
 /* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */

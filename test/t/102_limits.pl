@@ -143,6 +143,20 @@ $locker->commit;
 ok(flush($dbh), 'limit: flushed when the lock is gone');
 ok(holds($dbh, 't', 'ins', 1 .. $n), 'limit: what was accepted is there, each once, in order');
 is(queue_value($dbh, 'journal_bytes'), 0, 'limit: the journal holds nothing');
+
+# A worker can't make room for a transaction that is larger than the limit: it is not to blame.
+sub is_too_large
+{
+	my ($session, $items, $detail, $hint, $name) = @_;
+
+	is(try_sql($session, "SELECT persist_enqueue('t'::regclass, jsonb_build_object('n', 0, 'filler', repeat('x', 1000))) FROM generate_series(1, $items)"),
+		'53400', "$name: refused");
+	like($session->errstr, qr/DETAIL:  $detail, and \d+ kB are to be added\b.*HINT:  Divide the transaction, or increase $hint/s,
+		"$name: with its size, and what helps");
+	return;
+}
+
+is_too_large($dbh, 2000, '0 kB wait in it', qr/"persist_pipeline\.journal_limit"\./, 'more than the limit at once');
 is(enqueue($dbh, 't', ++$n), '00000', 'limit: calls succeed again');
 ok(flush($dbh), 'limit: flushed');
 
@@ -290,6 +304,8 @@ ok(flush($dbh), 'restart: flushed');
 
 	$dbh->do("TRUNCATE t");
 	change_setting($dbh, 'role_quota', 30);
+	is_too_large($bob, 500, 'It holds 0 kB', qr/"persist_pipeline\.journal_limit" or "persist_pipeline\.role_quota"\./,
+		'more than the quota at once');
 	lock_targets($locker, 't, u', 'EXCLUSIVE');
 	is(enqueue($bob, 't', 1), '00000', 'quota: the first item');
 	wait_for_worker_state($dbh, 'retrying');

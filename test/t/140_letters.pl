@@ -57,6 +57,7 @@ $dbh->do("DROP OWNED BY gone");
 $dbh->do("DROP ROLE gone");
 $dbh->do("SELECT persist_resume()");
 wait_for_sql($dbh, "SELECT count(*) = 1 FROM persist_dead_letters");
+is(one_value($dbh, "SELECT role > 0 AND role_name IS NULL FROM persist_dead_letters"), 1, 'of a role that is gone the OID is told');
 is(one_value($dbh, "SELECT sqlstate || ' ' || (item->>'v') FROM persist_dead_letters"),
 	'42704 {"a": "\u0000"}', 'json that jsonb cannot hold is shown as a string');
 my $worker = worker_pid($node);

@@ -317,7 +317,8 @@ wait_for_health('ok', 'which was not');
 
 # ---- settings, and versions
 
-foreach my $setting ([ fsync => 'off', 'on' ], [ full_page_writes => 'off', 'on' ], [ 'persist_pipeline.statement_timeout' => '0', "'30s'" ])
+foreach my $setting ([ fsync => 'off', 'on' ], [ full_page_writes => 'off', 'on' ], [ 'persist_pipeline.mode' => 'reject', 'async' ],
+	[ 'persist_pipeline.statement_timeout' => '0', "'30s'" ])
 {
 	my ($name, $bad, $good) = @$setting;
 
