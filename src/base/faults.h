@@ -73,6 +73,9 @@ typedef enum PpFault
 	PP_FAULT_retrier_leaves,
 	/* A row is bad for what is wrong with its target.  Meanwhile that is mended. */
 	PP_FAULT_row_is_bad,
+
+	/* A probe has looked whether items wait.  Meanwhile some come. */
+	PP_FAULT_looks_around,
 } PpFault;
 
 typedef enum PpMistake

@@ -25,6 +25,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "base/faults.h"
 #include "base/savepoint.h"
 #include "process/probe.h"
 #include "process/process.h"
@@ -149,10 +150,11 @@ put_copied_aside(Oid extension)
 
 /*
  * An installation that can't work is worth a line before somebody needs it.  One
- * whose journal has rows gets a slot, and so a worker, or waits for one.  False: it can't.
+ * whose journal has rows gets a slot, and so a worker, or waits for one; `enqueued`: so many items
+ * had come before our snapshot.  False: it can't.
  */
 static bool
-look_around(void)
+look_around(uint64 enqueued)
 {
 	const char *fault;
 	Oid extension = pp_extension_find(&fault);
@@ -168,8 +170,9 @@ look_around(void)
 		put_copied_aside(extension);
 	has_work = OidIsValid(extension) && !fault &&
 			   (pp_journal_has_rows(extension) || pp_parked_table_has_rows(extension, InvalidOid));
+	PP_FAULT(looks_around);
 	if (OidIsValid(extension) && !fault)
-		pp_slot_know(MyDatabaseId, pp_pause_is_on(extension), has_work);
+		pp_slot_know(MyDatabaseId, pp_pause_is_on(extension), has_work, enqueued);
 	ereport(DEBUG1, (errmsg_internal("persist_pipeline looked into database \"%s\": %s",
 									 get_database_name(MyDatabaseId),
 									 has_work				 ? "items wait"
@@ -206,12 +209,13 @@ pp_probe_main(Datum unused)
 		proc_exit(0);
 	PG_TRY();
 	{
+		uint64 enqueued = pp_slot_counts(MyDatabaseId).enqueued;
 		bool looked;
 
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		looked = look_around();
+		looked = look_around(enqueued);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		looking = false;

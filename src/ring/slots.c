@@ -369,9 +369,12 @@ pp_slot_is_owed(Oid database)
 	return owed;
 }
 
-/* A process has looked into a database with the extension. */
+/*
+ * A process has looked into a database with the extension.  What was enqueued after the first
+ * `enqueued` items waits all the same: it came too late for that look.
+ */
 void
-pp_slot_know(Oid database, bool paused, bool waits)
+pp_slot_know(Oid database, bool paused, bool waits, uint64 enqueued)
 {
 	PpDatabase *known;
 
@@ -380,7 +383,7 @@ pp_slot_know(Oid database, bool paused, bool waits)
 	if (known)
 	{
 		known->paused = paused;
-		known->waits = waits;
+		known->waits = waits || (known->waits && known->enqueued != enqueued);
 	}
 	LWLockRelease(pp_shmem->lock);
 }

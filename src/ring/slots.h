@@ -68,7 +68,7 @@ extern void pp_slot_end_transaction(bool committed);
 extern PpSlot *pp_slot_find(Oid database);
 extern Oid pp_slot_database(PpSlot *slot);
 extern bool pp_slot_is_owed(Oid database);
-extern void pp_slot_know(Oid database, bool paused, bool waits);
+extern void pp_slot_know(Oid database, bool paused, bool waits, uint64 enqueued);
 extern PpDatabase pp_slot_counts(Oid database);
 extern bool pp_slot_known(int number, PpDatabase *known, PpSlot **slot);
 

@@ -631,6 +631,7 @@ foreach my $command ($drop, "DROP SCHEMA home CASCADE", "DROP OWNED BY keeper CA
 	is($node->safe_psql('postgres', "SELECT persist_flush('300 s')"), 't', "$command by a trigger: flushed");
 	is(rows('t'), '{1}', "$command by a trigger: other items arrive");
 	is(rows('sawing'), '{101,102}', "$command by a trigger: so do the others for that table");
+	wait_until_told($client);
 	is(scalar(log_since($node, $from, qr/persist_pipeline (?:worker|retrier) \w+ WARNING:  item \d+ for relation "public.sawing"/)),
 		1, "$command by a trigger: an error to it");
 	anew();

@@ -131,8 +131,12 @@ finds_nothing($dbh, 'and so are those acknowledged, from one session of a client
 	               FROM seen JOIN t USING (client, seq) WHERE outcome = 'a') AS s WHERE ins < before});
 $dbh->disconnect;
 
-my @stopped = log_since($node, $everything_from, qr/persist_pipeline worker .*stopped: /);
-cmp_ok(scalar(@stopped), '>=', $terminations, 'every termination was a stop');
+# the last one says so when all is flushed
+my @stopped;
+ok( eval {
+		wait_until('the last one has stopped', sub { (@stopped = log_since($node, $everything_from, qr/persist_pipeline worker .*stopped: /)) >= $terminations });
+	},
+	'every termination was a stop');
 is_deeply([ grep { !/none left|in the journal/ } @stopped ], [], 'that lost nothing');
 is_deeply(
 	[

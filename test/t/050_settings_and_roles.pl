@@ -47,6 +47,7 @@ $node->safe_psql('postgres', "DROP OWNED BY bob; DROP ROLE bob");
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t"),
 	'{1,4}', 'items of other roles arrive');
+wait_until_told($node);
 is(scalar(log_since($node, $from, qr/42704 WARNING:  2 items for relation "public.t", the first of them \d+, could not be inserted: SQLSTATE 42704/)),
 	1, 'a line for the dropped role\'s items');
 is(scalar(log_since($node, $from, qr/WARNING:  .*relation "public.t"/)), 1, 'and no other');
@@ -79,6 +80,7 @@ enqueue_as('carol', 't', 8);
 $node->safe_psql('postgres', "REVOKE INSERT ON t FROM carol");
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', "SELECT array_agg(n ORDER BY n) FROM t WHERE n > 6"), '{7}', 'a privilege that stays lost');
+wait_until_told($node);
 is(scalar(log_since($node, $from, qr/42501 WARNING:  item \d+ /)), 1, 'with a line');
 is($node->safe_psql('postgres', "SELECT item->>'n' FROM persist_dead_letters WHERE sqlstate = '42501'"), '8', 'and a dead letter');
 $node->append_conf('postgresql.conf', "persist_pipeline.misfit_timeout = '60s'");
@@ -159,6 +161,7 @@ foreach my $round (1, 2)
 	$node->append_conf('postgresql.conf', "default_transaction_read_only = on\nstatement_timeout = 1");
 	$node->reload;
 }
+wait_until_told($administrator);
 is(scalar(log_since($node, $from, qr/42501 WARNING:  item /)), 2, 'and said no twice');
 
 $node->append_conf('postgresql.conf', "default_transaction_read_only = off\nstatement_timeout = 0");
@@ -233,8 +236,8 @@ $node->safe_psql(
 enqueue_as('alice', 'litter', 1);
 ok(flush($node), 'flushed');
 is($node->safe_psql('postgres', "SELECT count(*) FROM litter"), '1', 'a trigger left things behind');
-is($node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
-	'0', 'no lock of the session is held after the batch');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'"),
+	'no lock of the session is held after the batch');
 my $pid = worker_pid($node);
 enqueue_as('carol', 'clean', 1);
 ok(flush($node), 'flushed');

@@ -64,6 +64,7 @@ sub fails_with
 	my ($id) = $dbh->selectrow_array("SELECT persist_enqueue(?::regclass, ?::jsonb)", undef, $target, $item);
 
 	ok(flush($node), "$what: flushed");
+	wait_until_told($dbh);
 
 	my @own = log_since($node, $position, qr/\] persist_pipeline worker /);
 	my @expected = (
@@ -92,6 +93,7 @@ $dbh->do("SELECT persist_enqueue('\"Some Schema\".\"A table\"'::regclass,"
 	  . " jsonb_build_object('n', CASE WHEN i % 10 = 0 THEN 4711 ELSE 200 + i END, 'note', 'secret'))"
 	  . " FROM generate_series(1, 100) AS i");
 ok(flush($node), 'flushed');
+wait_until_told($dbh);
 is(scalar(log_since($node, $position,
 		qr/persist_pipeline (?:worker|retrier) 23514 WARNING:  10 items for relation "Some Schema\.A table", the first of them \d+, could not be inserted: SQLSTATE 23514/)),
 	1, 'one line for all the bad rows');

@@ -91,6 +91,7 @@ sub flush_some
 	my $from = log_position($node);
 
 	flush_some('idle worker');
+	ok(wait_for_queue($node, "worker_state = 'idle'"), 'idle worker: it is');
 	kill 'KILL', worker_pid($node);
 	works_again('idle worker', $from, 1000);
 	is(scalar(log_since($node, $from, qr/a worker of persist_pipeline has ended while it wrote a batch/)), 0, 'idle worker: no item is a suspect');

@@ -208,7 +208,7 @@ sub check_common
 
 # ---- a base backup, under load
 
-reload_with($primary, 'flush_interval', "'200ms'");
+reload_with($primary, 'flush_interval', "'1s'");    # so that hardly ever nothing waits
 my @pids = begin_load('backup');
 $primary->backup('under_load');
 my $after = $primary->safe_psql('postgres', "SELECT count(*) FROM l");

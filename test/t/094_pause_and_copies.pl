@@ -294,7 +294,8 @@ $node->safe_psql('source', 'DROP TABLE t;' . $tables . 'CREATE TABLE l (w int, n
 	create_database($control, 'copy', 'source');
 	ok($node->poll_query_until('copy', "SELECT coalesce(sum(items_copied), 0) = $held FROM persist_queue"), 'copy: it has them, aside');
 	is(queue_value($node, 'items_copied', 'copy'), '', 'copy: which only it knows');
-	is(scalar(copied_lines($from, 'copy')), 1, 'copy: the log says so, in one line');
+	ok(eval { wait_until('the line', sub { copied_lines($from, 'copy') }) }, 'copy: the log says so');
+	is(scalar(copied_lines($from, 'copy')), 1, 'copy: in one line');
 	like((copied_lines($from, 'copy'))[0], qr/came $held items that the original writes, too/, 'copy: and how many');
 	is(scalar(log_since($node, $from, qr/is a copy/)), 1, 'copy: and of no other database');
 

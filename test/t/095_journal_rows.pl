@@ -386,7 +386,8 @@ is($dbh->do("UPDATE persist_pipeline_internal.persist_parked SET data = set_byte
 	1, 'parked: a row damaged');
 my $lost = one_value($dbh, "SELECT sum(lost) FROM persist_stats");
 $locker->commit;
-wait_for_sql($dbh, "SELECT parked_reason IS NULL FROM persist_stats WHERE target_name = 'public.damaged'");
+# the reason alone comes when the batch that has parked them ends
+wait_for_sql($dbh, "SELECT pending = 0 AND parked_reason IS NULL FROM persist_stats WHERE target_name = 'public.damaged'");
 is(one_value($dbh, "SELECT string_agg(n::text, ' ' ORDER BY ins) FROM damaged WHERE n > 20"), '22 23', 'parked: the others arrive, in order');
 is(one_value($dbh, "SELECT pending || ' ' || parked || ' ' || lost FROM persist_stats WHERE target_name = 'public.damaged'"),
 	'0 0 1', 'parked: it waits no longer, and is counted');

@@ -13,6 +13,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 
 use PersistPipeline;
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 use Torture;
@@ -406,7 +407,7 @@ is("$accounts->{waiting}{enqueued} $accounts->{revoked}{enqueued}", '200 20', 'a
 # ---- a pass that settles what its transaction, which is late, hasn't told of yet
 
 build_library('late.c', "$dir/late");
-$dbh->do("CREATE FUNCTION be_late(integer) RETURNS void LANGUAGE C AS '$dir/late', 'be_late'");
+$dbh->do("CREATE FUNCTION be_late() RETURNS void LANGUAGE C AS '$dir/late', 'be_late'");
 $dbh->do("CREATE TABLE late (n int)");
 $dbh->do("SELECT persist_enqueue('late', '{\"n\": 1}')");
 is(one_value($dbh, "SELECT persist_flush()"), 1, 'late: flushed');
@@ -417,7 +418,8 @@ my $journals = join ' UNION ALL ', map { "SELECT FROM persist_pipeline_internal.
 foreach my $n (2 .. 4)
 {
 	$late->begin_work;
-	$late->do("SELECT be_late(2000)");
+	append_to_file($node->data_dir . '/late', '');
+	$late->do("SELECT be_late()");
 	$late->do("SELECT persist_enqueue('late', jsonb_build_object('n', $n))");
 	start_sql($late, "COMMIT");
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM ($journals) AS j");
@@ -426,6 +428,7 @@ foreach my $n (2 .. 4)
 	$dbh->do("SELECT count(persist_enqueue('plain', '{}')) FROM generate_series(1, 2000)");
 	wait_for_sql($dbh, "SELECT count(*) = 1 FROM late WHERE n = $n");
 	ok(is_running($late), "late: item $n is there while its transaction commits");
+	unlink $node->data_dir . '/late' or die $!;
 	is(finish_sql($late), '00000', 'late: it has');
 	$late->{AutoCommit} = 1;
 	is(one_value($dbh, "SELECT persist_flush()"), 1, 'late: flushed');

@@ -26,6 +26,7 @@ my $two = connect_to($node, 'two');
 # the only worker that may run is busy with another database
 $control->do(q{SELECT persist_enqueue('t', '{"n": 1}')});
 ok(flush($node), 'the first database has a worker');
+wait_for_worker_state($control, 'idle');    # and holds nothing
 my $worker = worker_pid($node);
 kill 'STOP', $worker;
 $control->do(q{SELECT persist_enqueue('t', '{"n": 2}')});

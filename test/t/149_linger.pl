@@ -68,7 +68,8 @@ ok(is_idle(), 'after quiet: then the worker is idle');
 
 $dbh->do("SELECT persist_enqueue('hard', '{\"n\": 1}')");
 lands('hard', 1, 'after a large batch: that is written');
-is(queue_value($node, "worker_state || ' ' || items_pending"), 'gathering 0', 'after a large batch: the worker waits for more');
+ok(eval { wait_for_sql($dbh, "SELECT worker_state = 'gathering' AND items_pending = 0 FROM persist_queue WHERE datname = current_database()") },
+	'after a large batch: the worker waits for more');
 {
 	my $pid = worker_pid($node);
 	my $sleeps = sub { slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m ? $1 : 0 };

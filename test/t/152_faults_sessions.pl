@@ -82,6 +82,32 @@ foreach my $target ('t', 'fleeting')
 	adds_up('postgres', 'it is about to leave');
 }
 
+# ---- a process has looked into a database without a ring, and found nothing; before it says so an
+# item comes.  It is written as soon as there is a ring, though nobody calls any more.
+
+{
+	my $n = $committed{b}{t};
+	my $locker = connect_to($node);
+	my $knows = "SELECT worker_state || ' ' || coalesce(items_pending::text, 'unknown') FROM persist_queue WHERE datname = 'b'";
+
+	lock_targets($locker, 't');
+	enqueue('postgres', 't', $committed{postgres}{t} + 1, $committed{postgres}{t} + 1);
+	wait_for_worker_state($dbh, 'retrying');
+	is(one_value($dbh, "SELECT ring_size IS NULL FROM persist_queue WHERE datname = 'b'"), 1, 'it looks around: the ring is elsewhere');
+	ask_fault($node, 'looks_around');
+	session('b')->do('SELECT persist_resume()');
+	wait_for_fault($node, 'looks_around');
+	enqueue('b', 't', $n + 1, $n + 1);
+	is(one_value($dbh, $knows), 'not running unknown', 'it looks around: items wait, nobody knows how many');
+	end_fault($node, 'looks_around');
+	wait_for_sql($dbh, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'persist_pipeline probe')});
+	is(one_value($dbh, $knows), 'not running unknown', 'it looks around: and so it is afterwards');
+	$locker->rollback;
+	$locker->disconnect;
+	lands($_, 't', "it looks around: $_") foreach 'postgres', 'b';
+	adds_up($_, "it looks around, $_") foreach 'postgres', 'b';
+}
+
 # ---- letters are counted, and more are written meanwhile: there are never too many
 
 {

@@ -24,6 +24,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE collects LOGIN IN ROLE pg_monitor});
 $node->restart; # so that there has been a stop
 $node->safe_psql('postgres', q{SELECT persist_enqueue('t', '{"n": 1}'); SELECT persist_flush()});
+wait_for_queue($node, "worker_state = 'idle'") or die 'the worker is not idle';
 
 # the list
 my $dbh = connect_to($node, 'postgres', user => 'collects');

@@ -67,8 +67,10 @@ sub seen_of
 
 sub waits { return $dbh->{pg_server_version} >= 170000 ? "Extension, PersistPipeline$_[0]" : 'Extension, Extension' }
 
-is(seen_of("backend_type = 'persist_pipeline worker'"), 'active, writing a batch, Timeout, PgSleep', 'the worker writes, and where that waits');
-is(seen_of("backend_type = 'persist_pipeline launcher'"), waits('Launcher'), 'the launcher waits');
+# between two naps of the trigger it computes
+ok(eval { wait_until('it is seen', sub { seen_of("backend_type = 'persist_pipeline worker'") eq 'active, writing a batch, Timeout, PgSleep' }) },
+	'the worker writes, and where that waits');
+ok(eval { wait_until('it is seen', sub { seen_of("backend_type = 'persist_pipeline launcher'") eq waits('Launcher') }) }, 'the launcher waits');
 start_sql($looker, 'SELECT persist_flush()');
 wait_until('a flush is seen', sub { seen_of("pid = $looker->{pg_pid}") eq 'active, ' . waits('Flush') });
 $looker->pg_cancel;

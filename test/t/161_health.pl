@@ -286,8 +286,9 @@ with_limit('degraded_age', '500ms', sub {
 }, $inside);
 wait_for_health('unhealthy worker_failures!', 'the worker has failed three times', $inside);
 like(message('worker_failures', $inside), qr/^The worker has failed three times in \d+ s, the last time with SQLSTATE \w{5}\.$/, 'it says how');
-is(one_value($inside, q{SELECT worker_failures >= 3 AND cardinality(worker_failed_at) = 3 AND worker_failed_at[1] > worker_failed_at[2] AND worker_failed_at[2] > worker_failed_at[3]
-	AND worker_state = 'not running' AND state_since IS NOT NULL AND last_error_at <= now() FROM persist_queue WHERE datname = 'shut'}), 1, 'persist_queue has their times');
+# the third may not have ended yet
+ok(eval { wait_for_sql($inside, q{SELECT worker_failures >= 3 AND cardinality(worker_failed_at) = 3 AND worker_failed_at[1] > worker_failed_at[2] AND worker_failed_at[2] > worker_failed_at[3]
+	AND worker_state = 'not running' AND state_since IS NOT NULL AND last_error_at <= now() FROM persist_queue WHERE datname = 'shut'}) }, 'persist_queue has their times');
 is(health(), 'ok', 'another database has nothing to do with it');
 rename "$version.hidden", $version or die $!;
 ok(flush($inside), 'flushed');
@@ -385,7 +386,7 @@ is_deeply(
 		complaints($node, $everything_from,
 			qr/client backend 42501 ERROR/,
 			qr/role "app" holds too much of the journal/,
-			qr/item \d+ for relation "public.t" could not be inserted/,
+			qr/(?:item \d+|\d+ items) for relation "public.t".* could not be inserted/,
 			qr/is not a valid data directory/,
 			qr/persist_pipeline worker \w+ WARNING:  .*was forced to stop/,
 			qr/invalid configuration parameter name "persist_pipeline.ring_size"/,

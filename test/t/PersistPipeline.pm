@@ -21,6 +21,7 @@ use DBI;
 use DBD::Pg qw(:async);
 use Exporter 'import';
 use FindBin;
+use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
@@ -31,7 +32,7 @@ our @EXPORT = qw(
   $pending_sql $slow_target pp_node number_rows connect_to connect_if_up connect_when_up try_sql start_sql finish_sql is_running one_value rows_of
   enqueue_rows enqueue_range try_enqueue discard_all begin_with_lock lock_targets change_setting reload_with
   wait_until wait_for_sql seconds_of cpu_seconds own_memory is_quick create_model_database create_database
-  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps
+  worker_pid launcher_pid wait_for_launcher wait_for_new_worker wait_for_worker_state wait_until_worker_sleeps wait_until_told
   queue_value wait_for_queue rings
   flush drain hang_commits release_commits log_position log_since complaints
   in_children wait_for_children children_succeeded open_guards build_library);
@@ -312,14 +313,17 @@ sub seconds_of
 	return time - $start;
 }
 
-# How many times as long as on a machine of its own a process takes just now: what some
-# computing takes by the clock on the wall, and by its own.
+# How many times as long as on a machine of its own a process takes: just now, as what some
+# computing takes by the clock on the wall, and by its own, says; or in the last minute, as the
+# processes that have waited for a processor or a disk say.
 sub slowness
 {
 	my ($start, $own_start) = (time, clock);
+	my ($load) = (eval { slurp_file('/proc/loadavg') } // '') =~ /^([\d.]+)/;
+	my $processors = () = (eval { slurp_file('/proc/cpuinfo') } // '') =~ /^processor\b/mg;
 
 	1 while clock() - $own_start < 0.2;
-	return (time - $start) / (clock() - $own_start);
+	return max((time - $start) / (clock() - $own_start), ($load || 0) / ($processors || 1));
 }
 
 # How long a process has computed, in seconds: what it takes by the clock on the wall depends on
@@ -461,6 +465,17 @@ sub wait_for_worker_state
 	return;
 }
 
+# A flush returns at the commit, and what has died is told of in the log before its process sleeps:
+# wait until all of it is there.
+sub wait_until_told
+{
+	my ($whom, $database) = @_;
+
+	wait_until('what has died is told of',
+		sub { (queue_value($whom, "worker_state <> 'writing' AND retrier_state <> 'writing'", $database) // '') =~ /^[t1]$/ });
+	return;
+}
+
 # In a trigger, say.
 sub wait_until_worker_sleeps
 {
@@ -580,7 +595,8 @@ sub log_since
 
 # What is above LOG from a position on, except lines that match one of these.  A session
 # that is not quite gone, or not quite there, when its server stops is told so, and autovacuum
-# when its server stops or its database has gone: that is nobody's complaint.
+# when its server stops, its database has gone or somebody wants its table for himself: that is
+# nobody's complaint.
 sub complaints
 {
 	my ($node, $position, @provoked) = @_;
@@ -594,7 +610,7 @@ sub complaints
 			$stopping = $1 eq 'received';
 			next;
 		}
-		next if $line =~ /autovacuum worker (?:3D000 FATAL:  database \d+ does not exist|57P01 FATAL:  terminating autovacuum process)/;
+		next if $line =~ /autovacuum worker (?:3D000 FATAL:  database \d+ does not exist|57P01 FATAL:  terminating autovacuum process|57014 ERROR:  canceling autovacuum task)/;
 		next if $stopping && $line =~ /client backend (?:57P01 FATAL:  terminating connection|57014 FATAL:  canceling authentication)/;
 		push @found, $line if !grep { $line =~ $_ } @provoked;
 	}
