@@ -309,11 +309,12 @@ note_grace_period(const TriedTogether *together, PpParked *parked)
 
 		if (work->target != parked->key.target)
 			continue;
-		parked->noted = pp_savepoint_run_in_transaction(
-							park_again, &(GracePeriodNote){.work_items = work,
-														   .n = 1,
-														   .mismatch_since = parked->mismatch_since,
-														   .alone = work->alone}) == NULL;
+		if (pp_savepoint_run_in_transaction(
+				park_again, &(GracePeriodNote){.work_items = work,
+											   .n = 1,
+											   .mismatch_since = parked->mismatch_since,
+											   .alone = work->alone}) == NULL)
+			pp_retry_note_with(parked, work->pos, work->part);
 		return;
 	}
 }
@@ -427,7 +428,10 @@ try_parked(PpParked *first)
 	note_positions(&together.work_items, false);
 
 	for (int i = 0; i < together.n; i++)
+	{
+		pp_retry_check_noted(together.parked[i]);
 		together.parked[i]->trying = true;
+	}
 	outcome = pp_settle_parked(together.work_items.work_items, together.work_items.n, disbelieved,
 							   together.work_items.apart, &apply, &error);
 	for (int i = 0; i < together.n; i++)

@@ -312,12 +312,16 @@ List *
 pp_layouts_successors(Oid target)
 {
 	PpReplaced *replaced;
+	List *successors;
 	int n;
 
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(target)))
 		return NIL;
 	replaced = pp_layouts_replaced(pp_extension_oid(), &n);
-	return successors_of(target, replaced, n);
+	successors = successors_of(target, replaced, n);
+	if (replaced)
+		pfree(replaced);
+	return successors;
 }
 
 /*

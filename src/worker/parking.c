@@ -438,7 +438,7 @@ may_be_needed(Oid its_target, uint64 its_pos, uint32 its_part, int sqlstate, con
 	parked = pp_parking_find(but->target, but->role);
 	return parked == NULL || parked->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION ||
 		   pp_parking_is_paused(its_target) ||
-		   !ConditionalLockRelationOid(its_target, RowExclusiveLock);
+		   !ConditionalLockRelationOid(pp_layouts_current(its_target), RowExclusiveLock);
 }
 
 /* Is this key one of those that we don't ask for? */

@@ -87,7 +87,9 @@ typedef struct PpParked
 
 	/* of the retrier */
 	bool said;				 /* in the log */
-	bool noted;				 /* mismatch_since, with its first item; if not, next time */
+	bool noted;				 /* mismatch_since, with an item; if not, next time */
+	uint64 noted_pos;		 /* the position of that item ... */
+	uint32 noted_part;
 	bool trying;			 /* just now */
 	bool landing;			 /* the last try has brought some in */
 	bool waits;				 /* for the end of the batch that has parked it */

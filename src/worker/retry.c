@@ -119,7 +119,7 @@ enter_parked_row(const PpParkedRow *row, bool whole, long pause_ms)
 	if (row->mismatch_since != 0)
 	{
 		parked->mismatch_since = pp_steady_from_day(row->mismatch_since);
-		parked->noted = true;
+		pp_retry_note_with(parked, row->pos, row->part);
 	}
 	if (parked->retry_at == 0)
 	{
@@ -499,6 +499,30 @@ pp_retry_disbelieves(const PpParked *parked)
 	return parked->believed_since != 0 &&
 		   (parked->failures >= BELIEVED_FAILURES || parked->sqlstate == ERRCODE_QUERY_CANCELED) &&
 		   pp_steady_has_lasted(parked->believed_since, pp_config_mismatch_timeout);
+}
+
+/* mismatch_since is noted with that item. */
+void
+pp_retry_note_with(PpParked *parked, uint64 pos, uint32 part)
+{
+	parked->noted = true;
+	parked->noted_pos = pos;
+	parked->noted_part = part;
+}
+
+/*
+ * Its first item is known now.  If the one that mismatch_since was noted with is gone, somebody has
+ * discarded it; what is there may have come since, and the target may have taken items meanwhile.
+ */
+void
+pp_retry_check_noted(PpParked *parked)
+{
+	if (!parked->noted || parked->from < parked->noted_pos ||
+		(parked->from == parked->noted_pos && parked->part <= parked->noted_part))
+		return;
+	parked->noted = false;
+	parked->mismatch_since = 0;
+	parked->believed_since = 0;
 }
 
 /* Some of its items have been settled; and not only by becoming dead letters. */

@@ -23,6 +23,8 @@ extern void pp_retry_hurry(void);
 extern void pp_retry_begin(PpParked *parked);
 extern void pp_retry_postpone(PpParked *parked);
 extern void pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms);
+extern void pp_retry_note_with(PpParked *parked, uint64 pos, uint32 part);
+extern void pp_retry_check_noted(PpParked *parked);
 extern void pp_retry_advance(PpParked *parked, bool landed);
 extern void pp_retry_end(PpParked *parked);
 extern bool pp_retry_disbelieves(const PpParked *parked);

@@ -132,6 +132,30 @@ foreach my $function ('persist_discard_parked', 'persist_parked_to_dead')
 }
 is(discard_all($dbh), 2, 'two letters');
 
+# ---- all are discarded, and others come before the retrier looks: their grace period is their own
+
+sub misfit_since { return one_value($dbh, "SELECT coalesce(misfit_since::text, '') FROM persist_parked WHERE id = ?", $_[0]) }
+
+@ids = park('misfit', 1 .. 2);
+$dbh->do('ALTER TABLE misfit DROP n');
+$dbh->do("SELECT persist_resume('misfit')");
+wait_for_sql($dbh, 'SELECT count(misfit_since) > 0 FROM persist_parked');
+my $since = misfit_since($ids[0]);
+ask_fault($node, 'retrier_naps');
+wait_for_fault($node, 'retrier_naps');
+$dbh->do("SELECT persist_pause('misfit')");
+is(one_value($dbh, 'SELECT persist_discard_parked(ARRAY[?, ?]::bigint[])', @ids), 2, 'both are discarded');
+$dbh->do('ALTER TABLE misfit ADD n int');
+@ids = enqueue_rows($dbh, 'misfit', 3);
+wait_for_sql($dbh, 'SELECT count(*) = 1 FROM persist_parked');
+$dbh->do('ALTER TABLE misfit DROP n');
+$dbh->do("SELECT persist_resume('misfit')");
+end_fault($node, 'retrier_naps');
+wait_for_sql($dbh, 'SELECT count(misfit_since) > 0 FROM persist_parked');
+cmp_ok(misfit_since($ids[0]), 'gt', $since, 'since when the target takes none is noted with another item, and begins anew');
+is(one_value($dbh, 'SELECT persist_discard_parked(ARRAY[?]::bigint[])', @ids), 1, 'it is discarded, too');
+ok(flush($dbh), 'nothing waits');
+
 $dbh->disconnect;
 $other->disconnect;
 forget_sessions();
