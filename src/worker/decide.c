@@ -172,8 +172,9 @@ may_target_wait(const PpApply *apply, Oid target)
  * than the others.
  */
 static bool
-all_fail_alike(PpApply *apply, Oid target, const ErrorData *error)
+all_fail_alike(PpApply *apply, Oid target, const PpTry *failure)
 {
+	const ErrorData *error = failure->error;
 	const PpApplyTarget *state = pp_decide_target(apply, target);
 	const PpTargetOutcome *result = pp_outcome_counts_of(apply->counts, target);
 	const PpRow **rows;
@@ -183,6 +184,8 @@ all_fail_alike(PpApply *apply, Oid target, const ErrorData *error)
 	if (state->nbad != MISMATCH_SAMPLE || state->nwaiting > 0 || result->delta.persisted > 0 ||
 		result->delta.skipped > 0 || !may_target_wait(apply, target))
 		return false;
+	if (failure->by_itself && failure->row > 1)
+		return false; /* those before it have been read, and don't fail so */
 	for (uint64 i = 0; i < apply->nbad; i++)
 	{
 		if (apply->bad[i].target == target && !pp_classify_is_alike(apply->bad[i].error, error))
@@ -372,7 +375,7 @@ pp_decide(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *failure)
 		close_mismatch(apply, target, error, false);
 		return PP_DECIDE_GO_ON;
 	}
-	if (OidIsValid(target) && !apply->in_parts && all_fail_alike(apply, target, error))
+	if (OidIsValid(target) && !apply->in_parts && all_fail_alike(apply, target, failure))
 	{
 		close_mismatch(apply, target, error, true);
 		return PP_DECIDE_GO_ON;

@@ -107,6 +107,19 @@ foreach my $size (1, 10)
 	discard_all($dbh);
 }
 
+# those that are good are as many; that the target takes none is no reason then for all to wait
+foreach my $size (1, 1000)
+{
+	$dbh->do('TRUNCATE spread');
+	$dbh->do('SELECT persist_pause()');
+	$dbh->do("DO \$\$ BEGIN FOR f IN 1 .. 1000 BY $size LOOP PERFORM persist_enqueue('spread'::regclass, jsonb_build_object('n', n, 'v', CASE WHEN n <= 500 AND n % 4 = 1 THEN 'good' END)) FROM generate_series(f, f + $size - 1) AS n; COMMIT; END LOOP; END \$\$");
+	$dbh->do('SELECT persist_resume()');
+	ok(flush($coordinator), "875 of 1000, transactions of $size: flushed");
+	is($coordinator->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n) FROM spread'), '125|125', "875 of 1000, transactions of $size: all others are there, once");
+	is(join('; ', rows_of($dbh, 'SELECT count(*), min(sqlstate), max(sqlstate) FROM persist_dead_letters')), '875 23502 23502', "875 of 1000, transactions of $size: so many letters");
+	discard_all($dbh);
+}
+
 # a column that has come since then: its default is the node's, and so is its constraint
 $dbh->do('SELECT persist_pause()');
 enqueue_numbers($dbh, 'spread', 20_001, 20_003);
