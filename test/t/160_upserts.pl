@@ -12,7 +12,7 @@ use PersistPipeline;
 use Test::More;
 
 use constant CLIENTS => 4;
-use constant TRANSACTIONS => 600;    # of each client
+use constant TRANSACTIONS => 600;    # of each client, or as many as there are until the last crash
 use constant KEYS => 5;
 
 my $seed = $ENV{PP_SEED} || time;
@@ -40,13 +40,15 @@ $node->safe_psql(
 my $sums = q{SELECT target, k, sum(n), sum(n) FROM done GROUP BY target, k ORDER BY 1, 2};
 my $counters = q{SELECT * FROM (SELECT 'counters' AS target, * FROM counters UNION ALL SELECT 'watched', * FROM watched) AS c ORDER BY 1, 2};
 
+my $crashed = $node->basedir . '/crashed';
+
 # Commit so many transactions, which say what they do, whatever becomes of the server.
 sub commit_some
 {
 	my ($deed) = @_;
 	my $dbh = connect_when_up($node);
 
-	for (my $n = 0; $n < TRANSACTIONS;)
+	for (my $n = 0; $n < TRANSACTIONS || !-e $crashed;)
 	{
 		if (eval { $dbh->begin_work; $deed->($dbh); $dbh->commit; 1 })
 		{
@@ -119,6 +121,8 @@ foreach my $crash (1 .. 3)
 	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $from);
 	pass("crash $crash");
 }
+open my $told, '>', $crashed or die "$crashed: $!";
+close $told;
 children_succeeded('clients', @pids);
 connect_when_up($node)->disconnect;
 drain($node);
