@@ -96,7 +96,9 @@ sub drain_backlog
 	my $flusher = connect_to($node);
 
 	my $start = time;
-	my $cpu = -cpu_seconds(queue_value($dbh, 'worker_pid'));
+	my $cpu;
+	# one that has met the pause may be about to leave
+	wait_until('there is a worker', sub { defined($cpu = eval { -cpu_seconds(queue_value($dbh, 'worker_pid')) }) });
 	$dbh->do("SELECT persist_resume()");
 	start_sql($flusher, "SELECT persist_flush('1 h')");
 	my $seen = 0;
