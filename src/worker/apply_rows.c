@@ -243,7 +243,7 @@ insert_rows(PpApply *apply, const PpRow **rows, uint64 n, Scope scope, PpTry kno
 		 */
 		if (failure.row > 0)
 			told = is_of_one_target(next, tried) ? failure : (PpTry){0};
-		if (failure.row > 0 && failure.by_itself && tried > 1 && is_of_one_target(next, tried))
+		if (failure.row > 0 && told.by_itself && tried > 1)
 		{
 			/* it fails with or without others; they are tried again without it */
 			set_aside(apply, next[failure.row - 1], &failure, decision);
