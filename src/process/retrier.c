@@ -178,6 +178,28 @@ may_join(const PpParked *parked, const PpParked *first)
 		   ConditionalLockRelationOid(pp_layouts_current(parked->key.target), RowExclusiveLock);
 }
 
+/* Those of the others that refer to one of these, or are referred to by one, and so on */
+static void
+add_relatives_of(TriedTogether *together, PpTargetRows *groups, PpParked **others, int *n)
+{
+	for (int i = 0; i < together->n; i++) /* which becomes more */
+	{
+		for (int k = 0; k < *n; k++)
+		{
+			PpTargetRows group = {.target = others[k]->key.target};
+
+			if (pp_retry_has_predecessor(others[k], together->parked, together->n))
+				continue;
+			pp_batch_find_relatives(&group);
+			if (!pp_batch_is_parent(&group, &groups[i]) && !pp_batch_is_parent(&groups[i], &group))
+				continue;
+			groups[together->n] = group;
+			together->parked[together->n++] = others[k];
+			others[k--] = others[--*n];
+		}
+	}
+}
+
 /* Where rows wait for parents: those that its target refers to, or is referred to by, and so on. */
 static void
 add_relatives(TriedTogether *together)
@@ -186,6 +208,7 @@ add_relatives(TriedTogether *together)
 	PpParked *others[MAX_TOGETHER];
 	PpParked *first = together->parked[0];
 	int nothers = 0;
+	int before;
 	HASH_SEQ_STATUS seq;
 	PpParked *parked;
 
@@ -199,20 +222,11 @@ add_relatives(TriedTogether *together)
 	}
 	groups[0].target = first->key.target;
 	pp_batch_find_relatives(&groups[0]);
-	for (int i = 0; i < together->n; i++)
+	do
 	{
-		for (int k = 0; k < nothers; k++)
-		{
-			PpTargetRows group = {.target = others[k]->key.target};
-
-			pp_batch_find_relatives(&group);
-			if (!pp_batch_is_parent(&group, &groups[i]) && !pp_batch_is_parent(&groups[i], &group))
-				continue;
-			groups[together->n] = group;
-			together->parked[together->n++] = others[k];
-			others[k--] = others[--nothers];
-		}
-	}
+		before = together->n;
+		add_relatives_of(together, groups, others, &nothers);
+	} while (together->n > before); /* one of them may have been what another waited for */
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_process.batch_context);
 }

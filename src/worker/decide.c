@@ -123,15 +123,35 @@ pp_decide_close(PpApply *apply, Oid target, ErrorData *error)
 	apply->nclosed++;
 }
 
-/* Park those of these rows whose target is closed; so many are left. */
+static bool
+is_closed(Oid target, const void *arg)
+{
+	const PpApply *apply = arg;
+
+	for (int i = 0; i < apply->ntargets; i++)
+	{
+		if (apply->targets[i].target == target)
+			return apply->targets[i].closed;
+	}
+	return false;
+}
+
+/*
+ * Park those of these rows whose target is closed, or has replaced one that is; so many are left.
+ */
 uint64
 pp_decide_leave_closed(PpApply *apply, const PpRow **rows, uint64 n)
 {
 	uint64 left = 0;
+	bool closed = false;
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		if (pp_decide_target(apply, rows[i]->item->target)->closed)
+		Oid target = rows[i]->item->target;
+
+		if (i == 0 || target != rows[i - 1]->item->target)
+			closed = is_closed(target, apply) || pp_parking_any_replaced(target, is_closed, apply);
+		if (closed)
 			pp_decide_parked(apply, rows[i], NULL);
 		else
 			rows[left++] = rows[i];

@@ -598,6 +598,14 @@ hangs_when_retried(const PpParked *parked)
 		   !pp_parking_has_hung_elsewhere(parked->key.target);
 }
 
+/* Something that is parked, and what it would be tried with */
+typedef struct TriedWith
+{
+	const PpParked *parked;
+	PpParked *const *others;
+	int n;
+} TriedWith;
+
 /*
  * Are items of this target, which another one has replaced, to be tried before that one's?  If they
  * wait for rows of others they may need one of those that were enqueued before them.
@@ -605,20 +613,34 @@ hangs_when_retried(const PpParked *parked)
 static bool
 comes_before(Oid target, const void *arg)
 {
-	const PpParked *parked = arg;
+	const TriedWith *with = arg;
+	const PpParked *parked = with->parked;
 	const PpParked *other = pp_parking_find(target, parked->key.role);
 
+	for (int i = 0; i < with->n; i++)
+	{
+		if (with->others[i] == other)
+			return false;
+	}
 	return other &&
 		   (other->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION || other->from < parked->from ||
 			(other->from == parked->from && other->part <= parked->part));
+}
+
+/* Is something parked, but for these others, that has to be tried before it? */
+bool
+pp_retry_has_predecessor(const PpParked *parked, PpParked *const *but, int n)
+{
+	TriedWith with = {.parked = parked, .others = but, .n = n};
+
+	return pp_parking_any_replaced(parked->key.target, comes_before, &with);
 }
 
 /* Not while it is paused, nor before those of a target that it has replaced. */
 static bool
 may_be_tried(const PpParked *parked)
 {
-	return !pp_parking_is_paused(parked->key.target) &&
-		   !pp_parking_any_replaced(parked->key.target, comes_before, parked);
+	return !pp_parking_is_paused(parked->key.target) && !pp_retry_has_predecessor(parked, NULL, 0);
 }
 
 /* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */

@@ -17,6 +17,7 @@ extern bool pp_retry_load(const PpClaim *claim);
 extern bool pp_retry_refresh(void);
 extern void pp_retry_tell_worker(void);
 extern bool pp_retry_leave(bool again, long absent_ms);
+extern bool pp_retry_has_predecessor(const PpParked *parked, PpParked *const *but, int n);
 extern PpParked *pp_retry_due(void);
 extern PpSteady pp_retry_next(void);
 extern void pp_retry_hurry(void);

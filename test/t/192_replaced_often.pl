@@ -149,6 +149,46 @@ foreach my $kind ('table', 'view')    # of which nobody knows whether it has tha
 $dbh->do('DROP VIEW t');
 $producer->disconnect;
 
+# nor does the row that another target waits for overtake what is parked for another reason
+
+foreach my $i (1 .. 4)    # whichever the retrier would take first
+{
+	anew('(k int PRIMARY KEY, v text, z int)');
+	$dbh->do("SELECT persist_configure('t', $update)");
+	$dbh->do(q{SELECT persist_pause('t')});
+	enqueue($dbh, 't', '{"k": 1, "v": "old", "z": 1}');
+	wait_for_parked(1);
+	replace('(k int PRIMARY KEY, v text)');
+	enqueue($dbh, 't', '{"k": 1, "v": "new"}');
+	wait_for_parked(2);
+	$dbh->do('CREATE TABLE x (id int, t int REFERENCES t)');
+	enqueue($dbh, 'x', '{"id": 1, "t": 1}');
+	wait_for_parked(3);
+	$dbh->do(q{SELECT persist_resume('t')});
+	is(one_value($dbh, q{SELECT persist_flush('2s', 'x')}), 0, "child $i: it is tried");
+	is(rows(), '', "child $i: the row that it waits for has to wait, too");
+	$dbh->do('ALTER TABLE t ADD z int');
+	drain($node);
+	is(rows(), '1new', "child $i: the last value");
+	is(one_value($dbh, 'SELECT count(*) FROM x'), 1, "child $i: it is there");
+}
+is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'child: no letter');
+
+# ---- what a batch finds to be none of the target's columns is not overtaken by the rest of the batch
+
+anew('(k int PRIMARY KEY, v text, z int)');
+$dbh->do("SELECT persist_configure('t', $update)");
+$dbh->do('SELECT persist_pause()');
+enqueue($dbh, 't', '{"k": 1, "v": "old", "z": 1}');
+replace('(k int PRIMARY KEY, v text)');
+enqueue($dbh, 't', '{"k": 1, "v": "new"}');
+$dbh->do('SELECT persist_resume()');
+wait_for_sql($dbh, q{SELECT (SELECT count(*) FROM persist_parked) = 2 OR EXISTS (SELECT FROM t)});
+is(rows(), '', 'batch: both wait');
+$dbh->do('ALTER TABLE t ADD z int');
+drain($node);
+is(rows(), '1new', 'batch: the last value');
+
 # ---- many, each of which has been altered before: the worker doesn't look at one of them twice
 
 anew('(k int, v text)');
