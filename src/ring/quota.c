@@ -33,6 +33,7 @@ pp_quota_reset(PpQuota *quota)
 {
 	SpinLockAcquire(quota->mutex);
 	quota->counted = false;
+	quota->takes++;
 	give_all(quota);
 	SpinLockRelease(quota->mutex);
 }
@@ -192,7 +193,8 @@ pp_quota_greatest(PpQuota *quota, PpStore store)
 	return greatest;
 }
 
-/* How often something has been taken: to see later whether something has been since. */
+/* How often something has been taken: to see later whether something has been since, or all reset.
+ */
 uint64
 pp_quota_charges(PpQuota *quota)
 {

@@ -51,7 +51,7 @@ typedef struct PpQuota
 	slock_t *mutex; /* constant */
 	slock_t own;	/* which that is where none is given */
 	bool counted; /* what was there before the server's start has been counted */
-	uint64 takes; /* how often something has been taken */
+	uint64 takes; /* how often something has been taken, or all was reset */
 	uint64 charged[PP_STORES];
 	PpRoleQuota roles[PP_QUOTA_ROLES];
 } PpQuota;

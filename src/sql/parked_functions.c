@@ -300,9 +300,7 @@ write_letter_of_parked(ParkedDeed *deed)
 						.part = position ? position->part : first->part,
 						.item = item});
 	pp_table_close(&letters);
-	if (slot)
-		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, first->role, 1, PG_UINT64_MAX,
-							   PG_UINT64_MAX);
+	pp_bad_rows_charge_dead_letter(first->role);
 }
 
 static void

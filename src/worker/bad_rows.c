@@ -239,8 +239,8 @@ expire_letters(Oid extension)
 
 	if (pp_config_dead_letter_retention == 0)
 		return 0;
-	expired = pp_dead_letters_take(extension, NULL, 0, true, false, is_old, pp_bad_rows_discard,
-								   &expiry);
+	expired =
+		pp_dead_letters_take(extension, NULL, 0, true, false, is_old, pp_bad_rows_discard, &expiry);
 	pp_outcome_counts_write(&expiry.counts, extension);
 	return expired;
 }
@@ -294,12 +294,24 @@ pp_bad_rows_write_refused(Oid extension, const PpDeadLetter *letter)
 	pp_table_close(&letters);
 	pp_account_add(extension, &delta, 1);
 	PopActiveSnapshot();
+	pp_bad_rows_charge_dead_letter(role);
+}
+
+/* ---- not too many ---- */
+
+/*
+ * A session has written a dead letter of the role.  The database may have got its slot only since
+ * there was found to be room; whoever has counted the letters for that may not have seen this one.
+ */
+void
+pp_bad_rows_charge_dead_letter(Oid role)
+{
+	PpSlot *slot = pp_shmem ? pp_slot_find(MyDatabaseId) : NULL;
+
 	if (slot)
 		(void) pp_quota_charge(&slot->letters, PP_STORE_LETTERS, role, 1, PG_UINT64_MAX,
 							   PG_UINT64_MAX);
 }
-
-/* ---- not too many ---- */
 
 /* Count those that there are, in a transaction; claim->slot may be NULL. */
 void

@@ -33,6 +33,7 @@ extern void pp_bad_rows_write_refused(Oid extension, const PpDeadLetter *letter)
 extern void pp_bad_rows_discard(const PpDeadLetter *letter, void *counts);
 extern void pp_bad_rows_count_dead_letters(const PpClaim *claim, PpQuota *counts);
 extern uint64 pp_bad_rows_room(const PpClaim *claim, Oid role, uint64 wanted);
+extern void pp_bad_rows_charge_dead_letter(Oid role);
 extern PpBadRow pp_bad_row(const PpRow *row, ErrorData *error);
 extern void pp_bad_rows_report(const PpBadRow *bad, uint64 n);
 extern void pp_bad_rows_report_rest(void);

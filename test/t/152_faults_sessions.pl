@@ -108,24 +108,43 @@ foreach my $target ('t', 'fleeting')
 	adds_up($_, "it looks around, $_") foreach 'postgres', 'b';
 }
 
-# ---- letters are counted, and more are written meanwhile: there are never too many
+# ---- letters are counted, and more are written meanwhile: there are never too many; nor where the
+# ring, with which their number is known, comes to the database meanwhile
 
+$dbh->do("SELECT persist_configure('t', bad_items => 'dead')");
+foreach my $ring ('postgres', 'b')
 {
+	my $name = "letters are counted, ring at $ring";
+	my $counting = connect_to($node);
 	my $other = connect_to($node);
 	my $bad = sub { return "SELECT persist_enqueue('t', '{\"n\": \"?\"}') FROM generate_series(1, $_[0])" };
+	my $locker = connect_to($node, $ring);
+	my $enqueue = sub {
+		my ($database) = @_;
+		my $n = $committed{$database}{t} + 1;
 
-	$dbh->do("SELECT persist_configure('t', bad_items => 'dead')");
+		enqueue($database, 't', $n, $n);
+	};
+
+	lock_targets($locker, 't');
+	$enqueue->($ring);
+	wait_for_sql(session($ring), q{SELECT worker_state = 'retrying' FROM persist_queue WHERE datname = current_database()});
 	$dbh->do($bad->(5));
-	$dbh->do('SELECT persist_discard(ARRAY(SELECT id FROM persist_dead_letters))');
+	is(discard_all($dbh), 5, "$name: there were as many as may be");
 	ask_fault($node, 'counts_letters');
-	start_sql($dbh, $bad->(1));
+	start_sql($counting, $bad->(1));
 	wait_for_fault($node, 'counts_letters');
+	is(one_value($dbh, 'SELECT ring_size IS NOT NULL FROM persist_queue WHERE datname = ?', $ring), 1, "$name: there it is");
+	$locker->rollback;
+	$enqueue->('postgres');
+	lands($_, 't', "$name: $_") foreach 'postgres', 'b';
 	$other->do($bad->(4));
 	end_fault($node, 'counts_letters');
-	is(finish_sql($dbh), '00000', 'letters are counted: there is room for one');
-	isnt(try_sql($other, $bad->(1)), '00000', 'letters are counted: there is none for another');
-	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 5, 'letters are counted: as many as may be');
-	$other->disconnect;
+	is(finish_sql($counting), '00000', "$name: there is room for one");
+	isnt(try_sql($other, $bad->(1)), '00000', "$name: there is none for another");
+	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 5, "$name: as many as may be");
+	$_->disconnect foreach $counting, $other, $locker;
+	discard_all($dbh);
 }
 
 # ---- more databases than are known without a ring (4, where there are fault points)
