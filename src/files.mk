@@ -26,7 +26,7 @@ FILES = \
 	ring/shmem \
 	ring/databases \
 	ring/slots \
-	ring/slots_attach \
+	ring/slots_worker \
 	ring/slots_commands \
 	ring/lease \
 	ring/window.h \

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * slots_attach.c
- *	  Which processes are attached to a slot: its worker, its retrier; and which worker has lost
+ * slots_worker.c
+ *	  A slot's worker and its retrier, as they come and go; and which worker has lost
  *	  its place to another one.  See slots.h.
  *
  *-------------------------------------------------------------------------
