@@ -27,7 +27,6 @@
 #include "store/layouts.h"
 #include "store/parked_table.h"
 #include "worker/bad_rows.h"
-#include "worker/batch.h"
 #include "worker/classify.h"
 #include "worker/intake_parked.h"
 #include "worker/parking.h"
@@ -37,7 +36,6 @@
 #include "worker/timer.h"
 #include "worker/work_items.h"
 
-#define MAX_TOGETHER 64	  /* targets */
 #define TABLE_WAIT_MS 200 /* for whoever has locked the table of what is parked */
 #define ABSENT_MS 2000	  /* for another database to take the slot */
 #define BATCH_LOOK_MS 200 /* for the end of a batch that may be stuck */
@@ -143,7 +141,7 @@ take_retrier_slot(int slot_number, Oid database)
 /* What is tried at once: of one target, or of several that refer to each other */
 typedef struct TriedTogether
 {
-	PpParked *parked[MAX_TOGETHER];
+	PpParked *parked[PP_RETRY_TOGETHER];
 	int n;
 	PpParkedWorkItems work_items;
 } TriedTogether;
@@ -167,74 +165,10 @@ is_target_locked(Oid target)
 	return locked;
 }
 
-/* May it be tried together with another one of its role, which waits for a parent? */
-static bool
-may_join(const PpParked *parked, const PpParked *first)
-{
-	return parked != first && parked->key.role == first->key.role &&
-		   !pp_parking_is_paused(parked->key.target) &&
-		   (parked->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
-			parked->retry_at <= pp_steady_now()) &&
-		   ConditionalLockRelationOid(pp_layouts_current(parked->key.target), RowExclusiveLock);
-}
-
-/* Those of the others that refer to one of these, or are referred to by one, and so on */
-static void
-add_relatives_of(TriedTogether *together, PpTargetRows *groups, PpParked **others, int *n)
-{
-	for (int i = 0; i < together->n; i++) /* which becomes more */
-	{
-		for (int k = 0; k < *n; k++)
-		{
-			PpTargetRows group = {.target = others[k]->key.target};
-
-			if (pp_retry_has_predecessor(others[k], together->parked, together->n))
-				continue;
-			pp_batch_find_relatives(&group);
-			if (!pp_batch_is_parent(&group, &groups[i]) && !pp_batch_is_parent(&groups[i], &group))
-				continue;
-			groups[together->n] = group;
-			together->parked[together->n++] = others[k];
-			others[k--] = others[--*n];
-		}
-	}
-}
-
-/* Where rows wait for parents: those that its target refers to, or is referred to by, and so on. */
-static void
-add_relatives(TriedTogether *together)
-{
-	PpTargetRows groups[MAX_TOGETHER] = {{0}};
-	PpParked *others[MAX_TOGETHER];
-	PpParked *first = together->parked[0];
-	int nothers = 0;
-	int before;
-	HASH_SEQ_STATUS seq;
-	PpParked *parked;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	hash_seq_init(&seq, pp_parking_keys);
-	while ((parked = hash_seq_search(&seq)) != NULL)
-	{
-		if (nothers < MAX_TOGETHER - 1 && may_join(parked, first))
-			others[nothers++] = parked;
-	}
-	groups[0].target = first->key.target;
-	pp_batch_find_relatives(&groups[0]);
-	do
-	{
-		before = together->n;
-		add_relatives_of(together, groups, others, &nothers);
-	} while (together->n > before); /* one of them may have been what another waited for */
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(pp_process.batch_context);
-}
-
 static ErrorData *
 take_parked_items(TriedTogether *together, uint64 max)
 {
-	PpParkedFrom of[MAX_TOGETHER];
+	PpParkedFrom of[PP_RETRY_TOGETHER];
 	ErrorData *error;
 	bool again;
 
@@ -418,7 +352,7 @@ try_parked(PpParked *first)
 	if (pp_parking_is_paused(first->key.target))
 		return;
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
-		add_relatives(&together);
+		pp_retry_add_relatives(together.parked, &together.n);
 	error = take_parked_items(&together, max);
 	if (error)
 	{

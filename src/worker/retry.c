@@ -10,13 +10,16 @@
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "base/config.h"
 #include "base/savepoint.h"
 #include "store/copied.h"
+#include "store/layouts.h"
 #include "store/parked_table.h"
+#include "worker/batch.h"
 #include "worker/classify.h"
 #include "worker/poison.h"
 #include "worker/retry.h"
@@ -628,8 +631,8 @@ comes_before(Oid target, const void *arg)
 }
 
 /* Is something parked, but for these others, that has to be tried before it? */
-bool
-pp_retry_has_predecessor(const PpParked *parked, PpParked *const *but, int n)
+static bool
+has_predecessor(const PpParked *parked, PpParked *const *but, int n)
 {
 	TriedWith with = {.parked = parked, .others = but, .n = n};
 
@@ -640,7 +643,7 @@ pp_retry_has_predecessor(const PpParked *parked, PpParked *const *but, int n)
 static bool
 may_be_tried(const PpParked *parked)
 {
-	return !pp_parking_is_paused(parked->key.target) && !pp_retry_has_predecessor(parked, NULL, 0);
+	return !pp_parking_is_paused(parked->key.target) && !has_predecessor(parked, NULL, 0);
 }
 
 /* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */
@@ -694,4 +697,73 @@ pp_retry_hurry(void)
 		if (parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 			parked->retry_at = pp_steady_now();
 	}
+}
+
+/* ---- what to try with it ---- */
+
+/* May it be tried together with another one of its role, which waits for a parent? */
+static bool
+may_join(const PpParked *parked, const PpParked *first)
+{
+	return parked != first && parked->key.role == first->key.role &&
+		   !pp_parking_is_paused(parked->key.target) &&
+		   (parked->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
+			parked->retry_at <= pp_steady_now()) &&
+		   ConditionalLockRelationOid(pp_layouts_current(parked->key.target), RowExclusiveLock);
+}
+
+/* Those of the others that refer to one of these, or are referred to by one, and so on */
+static void
+add_relatives_of(PpParked **together, int *n, PpTargetRows *groups, PpParked **others, int *nothers)
+{
+	for (int i = 0; i < *n; i++) /* which becomes more */
+	{
+		for (int k = 0; k < *nothers; k++)
+		{
+			PpTargetRows group = {.target = others[k]->key.target};
+
+			if (has_predecessor(others[k], together, *n))
+				continue;
+			pp_batch_find_relatives(&group);
+			if (!pp_batch_is_parent(&group, &groups[i]) && !pp_batch_is_parent(&groups[i], &group))
+				continue;
+			groups[*n] = group;
+			together[(*n)++] = others[k];
+			others[k--] = others[--*nothers];
+		}
+	}
+}
+
+/*
+ * The rows of the first one wait for parents.  Add those that its target refers to, or is referred
+ * to by, and so on, up to PP_RETRY_TOGETHER: they are tried together.  Not in a transaction.
+ */
+void
+pp_retry_add_relatives(PpParked **together, int *n)
+{
+	PpTargetRows groups[PP_RETRY_TOGETHER] = {{0}};
+	PpParked *others[PP_RETRY_TOGETHER];
+	int nothers = 0;
+	int before;
+	MemoryContext caller = CurrentMemoryContext;
+	HASH_SEQ_STATUS seq;
+	PpParked *parked;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	hash_seq_init(&seq, pp_parking_keys);
+	while ((parked = hash_seq_search(&seq)) != NULL)
+	{
+		if (nothers < PP_RETRY_TOGETHER - 1 && may_join(parked, together[0]))
+			others[nothers++] = parked;
+	}
+	groups[0].target = together[0]->key.target;
+	pp_batch_find_relatives(&groups[0]);
+	do
+	{
+		before = *n;
+		add_relatives_of(together, n, groups, others, &nothers);
+	} while (*n > before); /* one of them may have been what another waited for */
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
 }
