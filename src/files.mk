@@ -73,6 +73,7 @@ FILES = \
 	worker/commit \
 	worker/save_to_journal \
 	worker/timer \
+	worker/hanging \
 	worker/parking \
 	worker/parents \
 	worker/bad_rows \

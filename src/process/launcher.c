@@ -56,7 +56,7 @@
 #include "process/worker.h"
 #include "ring/databases.h"
 #include "ring/slots.h"
-#include "worker/parking.h"
+#include "worker/hanging.h"
 
 #define RESTART_MIN_MS 1000
 #define RESTART_MAX_MS 60000
@@ -441,7 +441,7 @@ replace_worker(int number, bool stopping)
 			pfree(post->handle);
 		post->handle = NULL;
 		if (OidIsValid(target))
-			pp_parking_note_outlived(database, target);
+			pp_hanging_note_outlived(database, target);
 		name_stuck_worker(pid, database, target, "Another worker has taken its place.");
 	}
 	else if (pid != 0 && pid != post->named)

@@ -23,6 +23,7 @@
 #include "base/extension.h"
 #include "process/process.h"
 #include "store/pause.h"
+#include "worker/hanging.h"
 #include "worker/identity.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
@@ -150,9 +151,9 @@ leave_to_retrier(void)
 	Oid target = pp_statement_state.target;
 
 	if (pp_shmem_am_retrier || pp_timer_cut != PP_CUT_TIMEOUT || !OidIsValid(target) ||
-		pp_parking_has_hung(target))
+		pp_hanging_is(target))
 		return false;
-	pp_parking_note_outlived(MyDatabaseId, target);
+	pp_hanging_note_outlived(MyDatabaseId, target);
 	return true;
 }
 

@@ -28,6 +28,7 @@
 #include "store/parked_table.h"
 #include "worker/bad_rows.h"
 #include "worker/classify.h"
+#include "worker/hanging.h"
 #include "worker/intake_parked.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
@@ -307,7 +308,7 @@ advance(TriedTogether *together, PpApply *apply, long spent_ms)
 											pp_config_statement_timeout);
 		}
 		else if (landed)
-			pp_parking_note_written(parked->key.target);
+			pp_hanging_note_written(parked->key.target);
 	}
 	/* an old snapshot keeps what has been deleted in our way */
 	if (all)

@@ -16,6 +16,7 @@
 #include "store/layouts.h"
 #include "worker/apply_rows.h"
 #include "worker/deferred.h"
+#include "worker/hanging.h"
 #include "worker/identity.h"
 #include "worker/isolate.h"
 #include "worker/parents.h"
@@ -595,7 +596,7 @@ park_rest(PpApply *apply)
 			if (state->mismatch)
 				pp_parking_begin_grace_period(state->target, role);
 			if (state->slow)
-				pp_parking_note_hang(state->target);
+				pp_hanging_note(state->target);
 			pp_outcome_counts_error(apply->counts, state->target, state->error);
 			state->error = NULL; /* once */
 			state->counted = true;

@@ -19,6 +19,7 @@
 #include "base/errors.h"
 #include "store/layouts.h"
 #include "worker/decide.h"
+#include "worker/hanging.h"
 #include "worker/identity.h"
 #include "worker/parents.h"
 #include "worker/parking.h"
@@ -238,7 +239,7 @@ close_mismatch(PpApply *apply, Oid target, ErrorData *error, bool with_bad)
 bool
 pp_decide_is_patient(const PpApply *apply, Oid target)
 {
-	return !apply->disbelieves && pp_parking_has_hung_elsewhere(target);
+	return !apply->disbelieves && pp_hanging_is_elsewhere(target);
 }
 
 ErrorData *
@@ -264,7 +265,7 @@ decide_slow_parked(PpApply *apply, const PpRow **rows, uint64 n, const PpTry *fa
 
 	if (++apply->timeouts <= MAX_TIMEOUTS && n > 1)
 		return PP_DECIDE_FEWER;
-	pp_parking_note_hang(target);
+	pp_hanging_note(target);
 	if (n == 1 && apply->timeouts <= MAX_TIMEOUTS + 1 && !pp_decide_is_patient(apply, target))
 		return PP_DECIDE_OUT_BAD;
 	for (uint64 i = 0; i < n; i++)

@@ -22,14 +22,13 @@
 #include "store/layouts.h"
 #include "store/parked_table.h"
 #include "store/settings.h"
-#include "worker/batch.h"
+#include "worker/hanging.h"
 #include "worker/intake.h"
 #include "worker/parking.h"
 
 #define PAUSED ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE /* the reason for that */
 #define FIRST_PAUSE_MS 100 /* what the worker has just tried is not tried again at once */
 #define MAX_KEYS 10000	   /* that the worker keeps from one batch to the next */
-#define TRUSTED_AFTER 10   /* transactions without trouble, what has been seen to hang */
 
 HTAB *pp_parking_keys = NULL;
 
@@ -224,101 +223,6 @@ pp_parking_refresh(void)
 		pp_parking_look_for_pauses();
 }
 
-/* ---- what hangs ---- */
-
-static PpHanger *
-find_hanger(Oid database, Oid target)
-{
-	for (int i = 0; i < PP_HANGERS; i++)
-	{
-		PpHanger *hanger = &pp_shmem->hangers[i];
-
-		if (hanger->database == database && hanger->target == target)
-			return hanger;
-	}
-	return NULL;
-}
-
-static PpHanger
-get_hanger(Oid target)
-{
-	PpHanger *found;
-	PpHanger hanger = {.database = InvalidOid};
-
-	if (*(volatile uint32 *) &pp_shmem->nhangers == 0)
-		return hanger;
-	SpinLockAcquire(&pp_shmem->mutex);
-	found = find_hanger(MyDatabaseId, target);
-	if (found)
-		hanger = *found;
-	SpinLockRelease(&pp_shmem->mutex);
-	return hanger;
-}
-
-bool
-pp_parking_has_hung(Oid target)
-{
-	return OidIsValid(get_hanger(target).database);
-}
-
-/* May it be another server that hangs, and not the row? */
-bool
-pp_parking_has_hung_elsewhere(Oid target)
-{
-	return get_hanger(target).elsewhere;
-}
-
-static void
-note_hanger(Oid database, Oid target, bool elsewhere)
-{
-	PpHanger *hanger;
-
-	SpinLockAcquire(&pp_shmem->mutex);
-	hanger = find_hanger(database, target);
-	if (hanger)
-		elsewhere |= hanger->elsewhere;
-	else
-		hanger = find_hanger(InvalidOid, InvalidOid); /* unused */
-	if (hanger == NULL)
-		hanger = &pp_shmem->hangers[pp_shmem->nhangers % PP_HANGERS];
-	pp_shmem->nhangers++;
-	*hanger = (PpHanger){.database = database, .target = target, .elsewhere = elsewhere};
-	SpinLockRelease(&pp_shmem->mutex);
-}
-
-/* The code of a target has outlived its cancellation, and with it the worker of this database. */
-void
-pp_parking_note_outlived(Oid database, Oid target)
-{
-	note_hanger(database, target, false);
-}
-
-/*
- * A try of this target's has taken too long.  If it goes to another server the next one may
- * hang, too, and not even a cancellation ends it.  In a transaction.
- */
-void
-pp_parking_note_hang(Oid target)
-{
-	if (pp_batch_goes_elsewhere(target))
-		note_hanger(MyDatabaseId, target, true);
-}
-
-/* The retrier has written to it, in time. */
-void
-pp_parking_note_written(Oid target)
-{
-	PpHanger *hanger;
-
-	if (!pp_parking_has_hung(target))
-		return;
-	SpinLockAcquire(&pp_shmem->mutex);
-	hanger = find_hanger(MyDatabaseId, target);
-	if (hanger && ++hanger->written >= TRUSTED_AFTER)
-		*hanger = (PpHanger){.database = InvalidOid, .target = InvalidOid};
-	SpinLockRelease(&pp_shmem->mutex);
-}
-
 /* ---- questions to the table ---- */
 
 /*
@@ -400,7 +304,7 @@ has_to_follow_itself(Oid target, const void *arg)
 		return true;
 	if (parked->asked != transaction)
 	{
-		parked->found = is_parked_in_table(parked) || pp_parking_has_hung(target);
+		parked->found = is_parked_in_table(parked) || pp_hanging_is(target);
 		parked->asked = transaction;
 	}
 	return parked->found;
@@ -685,7 +589,7 @@ pp_parking_follow(const PpRow *row, Oid role)
 
 	if (parked->sqlstate == 0 && pp_parking_is_paused(target))
 		note_parking(row, role, PAUSED, true);
-	else if (parked->sqlstate == 0 && pp_parking_has_hung(target))
+	else if (parked->sqlstate == 0 && pp_hanging_is(target))
 		note_parking(row, role, ERRCODE_QUERY_CANCELED, true);
 	else if (parked->sqlstate == 0)
 		has_followed = true;

@@ -30,7 +30,7 @@
  * A target that is paused (persist_pause) is parked without a try, and the retrier leaves it
  * alone; each process reads again which targets those are when PpSlot.pause_changed or
  * PpRetrier.pause_changed says so, or an invalidation of their table does.  The same is done with a
- * target whose code has hung (PpHanger), but that one the retrier tries, and after some tries that
+ * target whose code has hung (hanging.h), but that one the retrier tries, and after some tries that
  * come through the worker does, too.
  *
  * Locks.  Once a batch has waited for a lock in vain, or as long as something that is parked waits
@@ -86,9 +86,9 @@ typedef struct PpParked
 	uint64 lowest;	 /* where a scan of the table's index may begin; kept over batches */
 
 	/* of the retrier */
-	bool said;				 /* in the log */
-	bool noted;				 /* mismatch_since, with an item; if not, next time */
-	uint64 noted_pos;		 /* the position of that item ... */
+	bool said;		  /* in the log */
+	bool noted;		  /* mismatch_since, with an item; if not, next time */
+	uint64 noted_pos; /* the position of that item ... */
 	uint32 noted_part;
 	bool trying;			 /* just now */
 	bool landing;			 /* the last try has brought some in */
@@ -125,11 +125,6 @@ extern void pp_parking_park_locked(const PpRow **rows, uint64 n, Oid role);
 extern void pp_parking_follow(const PpRow *row, Oid role);
 extern void pp_parking_begin_grace_period(Oid target, Oid role);
 extern bool pp_parking_grace_period_is_over(Oid target, Oid role);
-extern void pp_parking_note_hang(Oid target);
-extern void pp_parking_note_outlived(Oid database, Oid target);
-extern bool pp_parking_has_hung(Oid target);
-extern bool pp_parking_has_hung_elsewhere(Oid target);
-extern void pp_parking_note_written(Oid target);
 
 /* The worker */
 extern void pp_parking_begin_batch(void);

@@ -21,6 +21,7 @@
 #include "store/parked_table.h"
 #include "worker/batch.h"
 #include "worker/classify.h"
+#include "worker/hanging.h"
 #include "worker/poison.h"
 #include "worker/retry.h"
 #include "worker/timer.h"
@@ -103,7 +104,7 @@ first_retry(const PpParkedRow *row, int sqlstate, long pause_ms)
 {
 	PpSteady now = pp_steady_now();
 
-	if (sqlstate == 0 || (sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung(row->target)))
+	if (sqlstate == 0 || (sqlstate == ERRCODE_QUERY_CANCELED && pp_hanging_is(row->target)))
 		return now;
 	if (sqlstate != ERRCODE_QUERY_CANCELED)
 		return pp_steady_plus(now, pause_ms);
@@ -471,7 +472,7 @@ pp_retry_back_off(PpParked *parked, int sqlstate, long spent_ms)
 	parked->landing = false;
 	parked->sqlstate = sqlstate;
 	if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_TRANSACTION_ROLLBACK &&
-		!(sqlstate == ERRCODE_QUERY_CANCELED && pp_parking_has_hung_elsewhere(parked->key.target)))
+		!(sqlstate == ERRCODE_QUERY_CANCELED && pp_hanging_is_elsewhere(parked->key.target)))
 		parked->believed_since = 0;
 	else if (parked->believed_since == 0)
 		parked->believed_since = pp_steady_now();
@@ -597,8 +598,7 @@ pp_retry_end(PpParked *parked)
 static bool
 hangs_when_retried(const PpParked *parked)
 {
-	return pp_parking_has_hung(parked->key.target) &&
-		   !pp_parking_has_hung_elsewhere(parked->key.target);
+	return pp_hanging_is(parked->key.target) && !pp_hanging_is_elsewhere(parked->key.target);
 }
 
 /* Something that is parked, and what it would be tried with */

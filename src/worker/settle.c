@@ -20,6 +20,7 @@
 #include "worker/bad_rows.h"
 #include "worker/batch.h"
 #include "worker/commit.h"
+#include "worker/hanging.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
 #include "worker/save_to_journal.h"
@@ -27,9 +28,9 @@
 #include "worker/timer.h"
 #include "worker/work_items.h"
 
-#define NARROWER 8	  /* that many times fewer parked items, where too many take too long */
-#define MAX_UNSURE 2  /* more tries after an error of class UNSURE, from the INSERTs on */
-#define FITTING 64	  /* batches of a size, before larger ones are tried again */
+#define NARROWER 8	 /* that many times fewer parked items, where too many take too long */
+#define MAX_UNSURE 2 /* more tries after an error of class UNSURE, from the INSERTs on */
+#define FITTING 64	 /* batches of a size, before larger ones are tried again */
 
 static const PpClaim *claim;
 
@@ -227,7 +228,7 @@ settle_fewer(PpRoleTransaction *transaction, ErrorData **error)
 static void
 note_hang(void *arg)
 {
-	pp_parking_note_hang(*(Oid *) arg);
+	pp_hanging_note(*(Oid *) arg);
 }
 
 /*
@@ -627,13 +628,13 @@ pp_settle(PpWorkItem *work_items, int n, ErrorData **error)
  */
 PpOutcome
 pp_settle_parked(PpWorkItem *work_items, int n, bool disbelieves, bool apart, PpApply *apply,
-			   ErrorData **error)
+				 ErrorData **error)
 {
 	PpRoleTransaction again = {.work_items = work_items,
-				 .n = n,
-				 .disbelieves = disbelieves,
-				 .apart = apart,
-				 .committed = palloc0(sizeof(PpOutcomeCounts))};
+							   .n = n,
+							   .disbelieves = disbelieves,
+							   .apart = apart,
+							   .committed = palloc0(sizeof(PpOutcomeCounts))};
 	PpOutcome outcome;
 
 	outcome = settle_condemned(work_items, &again.n, error);
