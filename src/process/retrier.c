@@ -149,7 +149,7 @@ typedef struct TriedTogether
 
 /*
  * Is the relation locked, so that nothing can be inserted?  In a transaction of its own, after
- * which it is known whether the target is paused.
+ * which it is known what is paused, and what replaced.
  */
 static bool
 is_target_locked(Oid target)
@@ -158,8 +158,8 @@ is_target_locked(Oid target)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	pp_parking_refresh();
 	locked = !ConditionalLockRelationOid(pp_layouts_current(target), RowExclusiveLock);
+	pp_parking_refresh();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(pp_process.batch_context);
 
@@ -334,7 +334,7 @@ try_parked(PpParked *first)
 {
 	PpSteady began = pp_steady_now();
 	bool disbelieved = pp_retry_disbelieves(first);
-	uint64 max = disbelieved ? 1 : first->width > 0 ? first->width : (uint64) pp_config_batch_size;
+	uint64 max = pp_retry_width(first);
 	TriedTogether together = {.parked = {first}, .n = 1};
 	PpApply apply = {0};
 	PpOutcome outcome;
@@ -350,8 +350,11 @@ try_parked(PpParked *first)
 		pp_retry_back_off(first, ERRCODE_LOCK_NOT_AVAILABLE, 0);
 		return;
 	}
-	if (pp_parking_is_paused(first->key.target))
+	if (!pp_retry_may_be_tried(first)) /* something has been paused, or replaced */
+	{
+		pp_retry_postpone(first);
 		return;
+	}
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		pp_retry_add_relatives(together.parked, &together.n);
 	error = take_parked_items(&together, max);
@@ -375,6 +378,11 @@ try_parked(PpParked *first)
 		return;
 	}
 	note_positions(&together.work_items, false);
+	if (!pp_retry_may_be_tried(first)) /* its next item is behind another target's */
+	{
+		pp_retry_postpone(first);
+		return;
+	}
 
 	for (int i = 0; i < together.n; i++)
 	{

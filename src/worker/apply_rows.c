@@ -768,7 +768,7 @@ pp_apply_rows(PpApply *apply, const PpRow **rows, uint64 n)
 						 pp_classify(known.error, true, known.cut) == PP_CLASS_UNSURE)))
 		known.error = NULL;
 	if (apply->retrying && n > 0)
-		watch_retried(pp_layouts_current(rows[0]->item->target)); /* all are its own */
+		watch_retried(pp_layouts_current(rows[0]->item->target));
 	if (!insert_rows(apply, rows, n, TRANSACTIONS, known))
 		return;
 	pp_timer_end_attempt(); /* the rest is no part of what the rows do */

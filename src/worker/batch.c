@@ -161,7 +161,7 @@ insert_run(const PpRow **rows, uint64 n)
 	/* another server, a view or a rule handles the rows as it likes, and when it likes */
 	goes_away = goes_elsewhere(rel);
 	if (goes_away)
-		note_elsewhere(first->target);
+		note_elsewhere(RelationGetRelid(rel));
 	if (goes_away || rel->rd_rel->relkind == RELKIND_VIEW || rel->rd_rules)
 		pp_statement_state.row = 0;
 	upsert = pp_upsert_get(rel);
@@ -214,8 +214,8 @@ pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child)
 }
 
 /* Do rows of both go into the same relation, which has replaced one of them, or both? */
-static bool
-are_one(const PpTargetRows *first, const PpTargetRows *second)
+bool
+pp_batch_are_one(const PpTargetRows *first, const PpTargetRows *second)
 {
 	return first == second || linitial_oid(first->covers) == linitial_oid(second->covers);
 }
@@ -226,7 +226,7 @@ append(PpTargetRows *group, PpTargetRows **order, int *nplaced)
 {
 	int at = (*nplaced)++;
 
-	for (; at > 0 && are_one(order[at - 1], group) &&
+	for (; at > 0 && pp_batch_are_one(order[at - 1], group) &&
 		   list_length(order[at - 1]->successors) < list_length(group->successors);
 		 at--)
 		order[at] = order[at - 1];
@@ -246,7 +246,7 @@ place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplac
 	if (groups[i].placed)
 		return;
 	for (int j = 0; j < ngroups; j++)
-		groups[j].placed |= are_one(&groups[j], &groups[i]);
+		groups[j].placed |= pp_batch_are_one(&groups[j], &groups[i]);
 	for (int j = 0; j < ngroups; j++)
 	{
 		if (!groups[j].placed && pp_batch_is_parent(&groups[j], &groups[i]))
@@ -254,7 +254,7 @@ place(PpTargetRows *groups, int ngroups, int i, PpTargetRows **order, int *nplac
 	}
 	for (int j = 0; j < ngroups; j++)
 	{
-		if (are_one(&groups[j], &groups[i]))
+		if (pp_batch_are_one(&groups[j], &groups[i]))
 			append(&groups[j], order, nplaced);
 	}
 }

@@ -34,6 +34,7 @@ typedef struct PpTargetRows
 
 extern PpTargetRows **pp_batch_divide(const PpRow **rows, uint64 n, int *ngroups);
 extern void pp_batch_find_relatives(PpTargetRows *group);
+extern bool pp_batch_are_one(const PpTargetRows *first, const PpTargetRows *second);
 extern bool pp_batch_is_parent(const PpTargetRows *parent, const PpTargetRows *child);
 extern uint64 pp_batch_insert(const PpTargetRows *group);
 extern void pp_batch_fire_deferred(void);

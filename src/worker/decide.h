@@ -6,7 +6,7 @@
  *
  *	out		a bad row; or one that waits for another's lock by itself
  *	closed	a target that waits, or takes none of its rows as it is: those that are left of it
- *			are parked, the others go on
+ *			are parked, and those of what has replaced it; the others go on
  *	fewer	there may be enough (time, memory, temporary files) for fewer rows
  *
  * classify.h says what an error is, by itself; this also looks at what has happened before in the
@@ -35,16 +35,16 @@ typedef enum PpApplyEnd
 typedef struct PpApplyTarget
 {
 	Oid target;
-	bool closed;		/* the rest of its rows is parked ... */
-	ErrorData *error;	/* ... for this reason */
-	bool counted;		/* an error, for what is parked */
-	bool mismatch;		/* it takes none of them ... */
-	bool spares_bad;	/* ... and rows that were found bad before are parked, too */
-	bool slow;			/* that takes too long */
+	bool closed;	  /* the rest of its rows is parked ... */
+	ErrorData *error; /* ... for this reason */
+	bool counted;	  /* an error, for what is parked */
+	bool mismatch;	  /* it takes none of them ... */
+	bool spares_bad;  /* ... and rows that were found bad before are parked, too */
+	bool slow;		  /* that takes too long */
 	/* no table that it refers to is locked: so a row that waits, waits for a row lock */
 	bool parents_free;
-	int timeouts;		/* tries of several rows that took too long */
-	uint64 nwaiting;	/* rows that wait by themselves */
+	int timeouts;	 /* tries of several rows that took too long */
+	uint64 nwaiting; /* rows that wait by themselves */
 	uint64 nbad;
 } PpApplyTarget;
 
@@ -66,7 +66,7 @@ typedef struct PpApply
 	bool divided;	/* by the settings of their transactions (deferred.h) */
 	/* treat an error of class 40 as any other: it has come again and again for too long */
 	bool disbelieves;
-	PpTry known;	/* how all of them have failed together; no error: not known */
+	PpTry known; /* how all of them have failed together; no error: not known */
 	PpOutcomeCounts *counts;
 
 	/* what has come of it */
@@ -93,7 +93,7 @@ typedef struct PpApply
 	uint64 nrows;
 	/* rows are tried in parts, so they may fail only because they need each other */
 	bool in_parts;
-	int doubts;			/* tries in a row, of one row that may be bad */
+	int doubts;			  /* tries in a row, of one row that may be bad */
 	uint64 invalidations; /* how many there had been, + 1, when a row last found no partition */
 } PpApply;
 
@@ -102,7 +102,7 @@ typedef enum PpDecision
 	PP_DECIDE_OUT_BAD,	   /* a row's fault: go on to find it */
 	PP_DECIDE_OUT_WAITING, /* a row's, that waits: the same */
 	PP_DECIDE_FEWER,	   /* fewer of them may do; of one, the same again */
-	PP_DECIDE_GO_ON,	   /* without those of a target that is closed now */
+	PP_DECIDE_GO_ON,	   /* without those that a closed target keeps from it */
 	PP_DECIDE_END		   /* the transaction ends */
 } PpDecision;
 

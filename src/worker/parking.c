@@ -362,7 +362,8 @@ is_excepted(Oid target, Oid role, const PpParkedKey *but)
 static bool
 is_wanted(Oid target, Oid wanted)
 {
-	return OidIsValid(wanted) ? target == wanted : get_rel_relkind(target) == RELKIND_VIEW;
+	return OidIsValid(wanted) ? target == wanted
+							  : get_rel_relkind(pp_layouts_current(target)) == RELKIND_VIEW;
 }
 
 static int

@@ -322,7 +322,7 @@ pp_retry_tell_worker(void)
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
 		waits |= parked->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-		landing |= parked->landing;
+		landing |= parked->landing && pp_retry_may_be_tried(parked);
 	}
 	SpinLockAcquire(&slot->mutex);
 	if (slot->parked_seq == seen_seq)
@@ -601,49 +601,64 @@ hangs_when_retried(const PpParked *parked)
 	return pp_hanging_is(parked->key.target) && !pp_hanging_is_elsewhere(parked->key.target);
 }
 
-/* Something that is parked, and what it would be tried with */
-typedef struct TriedWith
-{
-	const PpParked *parked;
-	PpParked *const *others;
-	int n;
-} TriedWith;
-
 /*
- * Are items of this target, which another one has replaced, to be tried before that one's?  If they
- * wait for rows of others they may need one of those that were enqueued before them.
+ * Are items of this target, which another one has replaced, to be tried before that one's?  Not
+ * those that wait by themselves.  If they wait for rows of others they may need one of those that
+ * were enqueued before them.
  */
 static bool
 comes_before(Oid target, const void *arg)
 {
-	const TriedWith *with = arg;
-	const PpParked *parked = with->parked;
+	const PpParked *parked = arg;
 	const PpParked *other = pp_parking_find(target, parked->key.role);
 
-	for (int i = 0; i < with->n; i++)
-	{
-		if (with->others[i] == other)
-			return false;
-	}
-	return other &&
+	return other && other->whole &&
 		   (other->sqlstate != ERRCODE_FOREIGN_KEY_VIOLATION || other->from < parked->from ||
 			(other->from == parked->from && other->part <= parked->part));
 }
 
-/* Is something parked, but for these others, that has to be tried before it? */
-static bool
-has_predecessor(const PpParked *parked, PpParked *const *but, int n)
+/* Not while it is paused, nor before those of a target that it has replaced. */
+bool
+pp_retry_may_be_tried(const PpParked *parked)
 {
-	TriedWith with = {.parked = parked, .others = but, .n = n};
-
-	return pp_parking_any_replaced(parked->key.target, comes_before, &with);
+	return !pp_parking_is_paused(parked->key.target) &&
+		   !pp_parking_any_replaced(parked->key.target, comes_before, parked);
 }
 
-/* Not while it is paused, nor before those of a target that it has replaced. */
-static bool
-may_be_tried(const PpParked *parked)
+/* What is tried together */
+typedef struct Together
 {
-	return !pp_parking_is_paused(parked->key.target) && !has_predecessor(parked, NULL, 0);
+	PpParked *const *parked;
+	int n;
+	Oid role;
+} Together;
+
+/* Are items of this target parked, but not among these? */
+static bool
+is_left_out(Oid target, const void *arg)
+{
+	const Together *together = arg;
+	const PpParked *other = pp_parking_find(target, together->role);
+
+	for (int i = 0; i < together->n; i++)
+	{
+		if (together->parked[i] == other)
+			return false;
+	}
+	return other && other->whole;
+}
+
+/* So many items at most are tried of it; only its first one, where something may come behind that.
+ */
+uint64
+pp_retry_width(const PpParked *parked)
+{
+	Together together = {.role = parked->key.role};
+
+	if (pp_retry_disbelieves(parked) ||
+		pp_parking_any_replaced(parked->key.target, is_left_out, &together))
+		return 1;
+	return parked->width > 0 ? parked->width : (uint64) pp_config_batch_size;
 }
 
 /* Of those that are due, the one that was tried longest ago, but what hangs comes last; or NULL. */
@@ -658,7 +673,7 @@ pp_retry_due(void)
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (parked->retry_at <= now && may_be_tried(parked) &&
+		if (parked->retry_at <= now && pp_retry_may_be_tried(parked) &&
 			(next == NULL || hangs_when_retried(parked) < hangs_when_retried(next) ||
 			 (hangs_when_retried(parked) == hangs_when_retried(next) &&
 			  parked->tried_at < next->tried_at)))
@@ -678,7 +693,7 @@ pp_retry_next(void)
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (may_be_tried(parked))
+		if (pp_retry_may_be_tried(parked))
 			next = Min(next, parked->retry_at);
 	}
 	return next;
@@ -712,38 +727,63 @@ may_join(const PpParked *parked, const PpParked *first)
 		   ConditionalLockRelationOid(pp_layouts_current(parked->key.target), RowExclusiveLock);
 }
 
-/* Those of the others that refer to one of these, or are referred to by one, and so on */
-static void
-add_relatives_of(PpParked **together, int *n, PpTargetRows *groups, PpParked **others, int *nothers)
+/* Does one refer to the other, or do the rows of both go into the same relation? */
+static bool
+are_relatives(const PpTargetRows *one, const PpTargetRows *other)
 {
-	for (int i = 0; i < *n; i++) /* which becomes more */
-	{
-		for (int k = 0; k < *nothers; k++)
-		{
-			PpTargetRows group = {.target = others[k]->key.target};
+	return pp_batch_is_parent(one, other) || pp_batch_is_parent(other, one) ||
+		   pp_batch_are_one(one, other);
+}
 
-			if (has_predecessor(others[k], together, *n))
+/* What may be tried together */
+typedef struct Relatives
+{
+	PpParked *parked[PP_RETRY_TOGETHER];
+	PpTargetRows groups[PP_RETRY_TOGETHER];
+	int n;
+} Relatives;
+
+static void
+add_relative(Relatives *relatives, PpParked *parked)
+{
+	relatives->parked[relatives->n] = parked;
+	relatives->groups[relatives->n] = (PpTargetRows){.target = parked->key.target};
+	pp_batch_find_relatives(&relatives->groups[relatives->n++]);
+}
+
+/* Those of the others that are relatives of one of these, and of those, and so on */
+static void
+add_relatives_of(Relatives *relatives, Relatives *others)
+{
+	for (int i = 0; i < relatives->n; i++) /* which becomes more */
+	{
+		for (int k = 0; k < others->n; k++)
+		{
+			PpParked *other = others->parked[k];
+			Together together = {relatives->parked, relatives->n, other->key.role};
+
+			if (!are_relatives(&others->groups[k], &relatives->groups[i]) ||
+				pp_parking_any_replaced(other->key.target, is_left_out, &together))
 				continue;
-			pp_batch_find_relatives(&group);
-			if (!pp_batch_is_parent(&group, &groups[i]) && !pp_batch_is_parent(&groups[i], &group))
-				continue;
-			groups[*n] = group;
-			together[(*n)++] = others[k];
-			others[k--] = others[--*nothers];
+			relatives->parked[relatives->n] = other;
+			relatives->groups[relatives->n++] = others->groups[k];
+			others->n--;
+			others->parked[k] = others->parked[others->n];
+			others->groups[k--] = others->groups[others->n];
 		}
 	}
 }
 
 /*
- * The rows of the first one wait for parents.  Add those that its target refers to, or is referred
- * to by, and so on, up to PP_RETRY_TOGETHER: they are tried together.  Not in a transaction.
+ * The rows of the first one wait for parents.  Add those whose target it refers to, or is referred
+ * to by, or that go into the same relation, and so on, up to PP_RETRY_TOGETHER: they are tried
+ * together.  Not in a transaction.
  */
 void
 pp_retry_add_relatives(PpParked **together, int *n)
 {
-	PpTargetRows groups[PP_RETRY_TOGETHER] = {{0}};
-	PpParked *others[PP_RETRY_TOGETHER];
-	int nothers = 0;
+	Relatives relatives = {.n = 0};
+	Relatives others = {.n = 0};
 	int before;
 	MemoryContext caller = CurrentMemoryContext;
 	HASH_SEQ_STATUS seq;
@@ -754,16 +794,17 @@ pp_retry_add_relatives(PpParked **together, int *n)
 	hash_seq_init(&seq, pp_parking_keys);
 	while ((parked = hash_seq_search(&seq)) != NULL)
 	{
-		if (nothers < PP_RETRY_TOGETHER - 1 && may_join(parked, together[0]))
-			others[nothers++] = parked;
+		if (others.n < PP_RETRY_TOGETHER - 1 && may_join(parked, together[0]))
+			add_relative(&others, parked);
 	}
-	groups[0].target = together[0]->key.target;
-	pp_batch_find_relatives(&groups[0]);
+	add_relative(&relatives, together[0]);
 	do
 	{
-		before = *n;
-		add_relatives_of(together, n, groups, others, &nothers);
-	} while (*n > before); /* one of them may have been what another waited for */
+		before = relatives.n;
+		add_relatives_of(&relatives, &others);
+	} while (relatives.n > before); /* one of them may have been what another waited for */
+	memcpy(together, relatives.parked, relatives.n * sizeof(PpParked *));
+	*n = relatives.n;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 }

@@ -4,7 +4,8 @@
  *	  For the retrier: which parked items to try next, when, and with which others.
  *
  * Each target and role has a pause of its own after each failed try, twice as long each time.  Of
- * those that are due, the one that was tried longest ago is next.
+ * those that are due, the one that was tried longest ago is next; but what waits for a target that
+ * was replaced comes before the items of what has replaced it.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +20,8 @@ extern bool pp_retry_load(const PpClaim *claim);
 extern bool pp_retry_refresh(void);
 extern void pp_retry_tell_worker(void);
 extern bool pp_retry_leave(bool again, long absent_ms);
+extern bool pp_retry_may_be_tried(const PpParked *parked);
+extern uint64 pp_retry_width(const PpParked *parked);
 extern PpParked *pp_retry_due(void);
 extern PpSteady pp_retry_next(void);
 extern void pp_retry_add_relatives(PpParked **together, int *n);

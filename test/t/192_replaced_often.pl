@@ -146,8 +146,77 @@ foreach my $kind ('table', 'view')    # of which nobody knows whether it has tha
 	is(rows(), '1parent 2child', "foreign key: of the $kind that has replaced it");
 	is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, "foreign key: no letter of the $kind");
 }
+is(one_value($dbh, 'SELECT count(*) FROM persist_parked'), 0, 'foreign key: nothing waits');
+
+# within one transaction each may need the other
 $dbh->do('DROP VIEW t');
+anew('(k int PRIMARY KEY, v text, t int REFERENCES t DEFERRABLE INITIALLY DEFERRED)');
+$dbh->do('DROP TABLE base');
+$dbh->do(q{SELECT persist_pause('t')});
+$producer->begin_work;
+enqueue($producer, 't', '{"k": 2, "v": "child", "t": 1}');
+$dbh->do('BEGIN; CREATE TABLE base (k int PRIMARY KEY, v text, t int REFERENCES base DEFERRABLE INITIALLY DEFERRED); CREATE VIEW v AS SELECT * FROM base; DROP TABLE t; ALTER VIEW v RENAME TO t; COMMIT');
+one_value($producer, 'SELECT count(*) FROM t');
+enqueue($producer, 't', '{"k": 1, "v": "parent"}');
+$producer->commit;
+wait_for_parked(2);
+$dbh->do(q{SELECT persist_resume('t')});
+ok(eval { drain($node); 1 }, 'deferred, with a view: nothing waits for ever');
+is(rows(), '1parent 2child', 'deferred, with a view: both are there');
+$dbh->do('DROP VIEW t');
+
+# what has replaced it passes no more than it has to
+anew('(k int PRIMARY KEY, v text, t int REFERENCES t)');
+$dbh->do("SELECT persist_configure('t', $update)");
+$dbh->do(q{SELECT persist_pause('t')});
+$producer->begin_work;
+enqueue($producer, 't', '{"k": 2, "v": "child", "t": 1}');
+replace('(k int PRIMARY KEY, v text, t int REFERENCES t_new)');
+enqueue($dbh, 't', '{"k": 1, "v": "parent"}');
+wait_for_parked(1);
+$producer->commit;
+wait_for_parked(2);
+enqueue($dbh, 't', '{"k": 2, "v": "new", "t": 1}');
+wait_for_parked(3);
+$dbh->do(q{SELECT persist_resume('t')});
+drain($node);
+is(rows(), '1parent 2new', 'foreign key: no more of it than the row that is needed');
 $producer->disconnect;
+
+# a row that waits for what a view gets which has replaced its target
+anew('(k int PRIMARY KEY, v text)');
+$dbh->do('CREATE TABLE x (t int)');
+$dbh->do(q{SELECT persist_pause('t')});
+enqueue($dbh, 't', '{"k": 1, "v": "parent"}');
+wait_for_parked(1);
+$dbh->do('DROP TABLE base; BEGIN; CREATE TABLE base (k int PRIMARY KEY, v text); CREATE VIEW v AS SELECT * FROM base; DROP TABLE t; ALTER VIEW v RENAME TO t; COMMIT');
+$dbh->do('ALTER TABLE x ADD FOREIGN KEY (t) REFERENCES base');
+enqueue($dbh, 'x', '{"t": 1}');
+wait_for_sql($dbh, q{SELECT (SELECT count(*) FROM persist_parked) = 2 OR EXISTS (SELECT FROM persist_dead_letters)});
+$dbh->do(q{SELECT persist_resume('t')});
+drain($node);
+is(one_value($dbh, 'SELECT count(*) FROM x'), 1, 'foreign key: to what a view is of');
+is(one_value($dbh, 'SELECT count(*) FROM persist_dead_letters'), 0, 'foreign key: no letter');
+$dbh->do('DROP VIEW t; DROP TABLE base CASCADE');
+
+# ---- a row that waits by itself keeps nothing back
+
+anew('(k int PRIMARY KEY, v text)');
+my $holder = connect_to($node);
+$dbh->do(q{SELECT persist_pause('t')});
+enqueue($dbh, 't', '{"k": 1, "v": "a"}');
+wait_for_parked(1);
+replace('(LIKE t INCLUDING ALL)');
+enqueue($dbh, 't', '{"k": 2, "v": "b"}');
+wait_for_parked(2);
+$holder->begin_work;
+$holder->do(q{INSERT INTO t VALUES (1, 'holder')});
+$dbh->do(q{SELECT persist_resume('t')});
+ok(eval { wait_for_sql($dbh, 'SELECT count(*) = 1 FROM t') }, 'a row that waits: others pass it');
+$holder->rollback;
+$holder->disconnect;
+drain($node);
+is(rows(), '1a 2b', 'a row that waits: it comes when it can');
 
 # nor does the row that another target waits for overtake what is parked for another reason
 
