@@ -83,6 +83,7 @@ FILES = \
 	worker/apply_rows \
 	worker/role_transaction \
 	worker/settle \
+	worker/relatives \
 	worker/retry \
 	worker/upkeep \
 	worker/progress \

@@ -32,6 +32,7 @@
 #include "worker/intake_parked.h"
 #include "worker/parking.h"
 #include "worker/poison.h"
+#include "worker/relatives.h"
 #include "worker/retry.h"
 #include "worker/settle.h"
 #include "worker/timer.h"
@@ -142,7 +143,7 @@ take_retrier_slot(int slot_number, Oid database)
 /* What is tried at once: of one target, or of several that refer to each other */
 typedef struct TriedTogether
 {
-	PpParked *parked[PP_RETRY_TOGETHER];
+	PpParked *parked[PP_RELATIVES];
 	int n;
 	PpParkedWorkItems work_items;
 } TriedTogether;
@@ -169,7 +170,7 @@ is_target_locked(Oid target)
 static ErrorData *
 take_parked_items(TriedTogether *together, uint64 max)
 {
-	PpParkedFrom of[PP_RETRY_TOGETHER];
+	PpParkedFrom of[PP_RELATIVES];
 	ErrorData *error;
 	bool again;
 
@@ -356,7 +357,7 @@ try_parked(PpParked *first)
 		return;
 	}
 	if (first->sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
-		pp_retry_add_relatives(together.parked, &together.n);
+		pp_relatives_add(together.parked, &together.n);
 	error = take_parked_items(&together, max);
 	if (error)
 	{

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * retry.h
- *	  For the retrier: which parked items to try next, when, and with which others.
+ *	  For the retrier: which parked items to try next, and when.
  *
  * Each target and role has a pause of its own after each failed try, twice as long each time.  Of
  * those that are due, the one that was tried longest ago is next; but what waits for a target that
@@ -14,8 +14,6 @@
 
 #include "worker/parking.h"
 
-#define PP_RETRY_TOGETHER 64 /* targets that are tried at once */
-
 extern bool pp_retry_load(const PpClaim *claim);
 extern bool pp_retry_refresh(void);
 extern void pp_retry_tell_worker(void);
@@ -24,7 +22,6 @@ extern bool pp_retry_may_be_tried(const PpParked *parked);
 extern uint64 pp_retry_width(const PpParked *parked);
 extern PpParked *pp_retry_due(void);
 extern PpSteady pp_retry_next(void);
-extern void pp_retry_add_relatives(PpParked **together, int *n);
 extern void pp_retry_hurry(void);
 extern void pp_retry_begin(PpParked *parked);
 extern void pp_retry_postpone(PpParked *parked);
